@@ -1,0 +1,258 @@
+"""The command ``ccdcseg``: parse, call, print. Everything slow is imported by the command that needs it."""
+
+import errno
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ccdcseg import __version__
+from ccdcseg.errors import UserError
+from ccdcseg.progress import progress_bars
+
+app = typer.Typer(
+    help="Segmentation with few labels: CCDC in nnU-Net, from raw scans to measured results.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+prepare_app = typer.Typer(help="Convert a raw release to nnU-Net's raw folder.", no_args_is_help=True)
+app.add_typer(prepare_app, name="prepare")
+
+
+class Method(StrEnum):
+    """What can be trained."""
+
+    CCDC = "ccdc"
+    NNUNET = "nnunet"
+
+
+class Device(StrEnum):
+    """Where it can be trained."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+    MPS = "mps"
+
+
+class DemoData(StrEnum):
+    """On what the demonstration runs."""
+
+    PHANTOM = "phantom"
+    ACDC = "acdc"
+
+
+Dataset = Annotated[str, typer.Argument(help="Id or name of the dataset in $nnUNet_raw, such as 27.")]
+Targets = Annotated[
+    list[str], typer.Argument(help="Run folders, or a dataset's id or name for all its finished runs.")
+]
+Processes = Annotated[int, typer.Option(min=1, help="Worker processes.")]
+DeviceOption = Annotated[Device, typer.Option(help="Where to compute.")]
+
+
+def _default_processes() -> int:
+    return int(os.environ.get("nnUNet_def_n_proc", os.cpu_count() or 1))  # noqa: SIM112 - nnU-Net's spelling
+
+
+PROCESSES = _default_processes()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ccdcseg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    del version
+
+
+@prepare_app.command("acdc")
+def prepare_acdc_command(
+    source: Annotated[Path, typer.Argument(help="The unpacked release, with its patientNNN folders.")],
+    dataset: Annotated[int, typer.Option(min=1, max=999, help="nnU-Net dataset id to give it.")],
+    processes: Processes = PROCESSES,
+) -> None:
+    """ACDC (cine cardiac MRI, 100 or 150 patients) as it is distributed."""
+    from ccdcseg.datasets.acdc import prepare_acdc
+    from ccdcseg.nnunet.paths import nnunet_folder
+
+    with progress_bars() as report:
+        folder = prepare_acdc(
+            source,
+            nnunet_folder("nnUNet_raw"),
+            dataset,
+            progress=lambda done, total: report("convert", done, total),
+            workers=processes,
+        )
+    typer.echo(f"Dataset: {folder}")
+    typer.echo(f"Next:    ccdcseg split {dataset} --fraction 0.1 --seed 0")
+
+
+@app.command()
+def split(
+    dataset: Dataset,
+    fraction: Annotated[list[float], typer.Option(help="Share of the patients to train on; repeatable.")],
+    seed: Annotated[list[int], typer.Option(min=0, help="Seed of the draw; repeatable.")] = [0],  # noqa: B006
+    validation: Annotated[int, typer.Option(min=0, help="Patients kept for choosing settings.")] = 0,
+) -> None:
+    """Draw few-label splits: patient-wise, stratified, nested and seeded."""
+    from ccdcseg.datasets.cases import dataset_folder
+    from ccdcseg.datasets.splits import split_dataset
+    from ccdcseg.nnunet.paths import nnunet_folder
+
+    raw = dataset_folder(nnunet_folder("nnUNet_raw"), dataset)
+    for one in seed:
+        for entry in split_dataset(raw, fraction, one, validation):
+            train, test = entry["counts"]["train"], entry["counts"]["test"]
+            typer.echo(
+                f"fraction {entry['fraction']:g}, seed {one}: "
+                f"train {train['patients']} patients, {train['cases']} scans, {train['slices']} slices; "
+                f"test {test['patients']} patients, {test['cases']} scans; hash {entry['hash'][:12]}"
+            )
+            typer.echo(f"  training patients: {', '.join(entry['patients']['train'])}")
+
+
+@app.command()
+def train(
+    dataset: Dataset,
+    method: Annotated[Method, typer.Option(help="CCDC, or plain nnU-Net.")] = Method.CCDC,
+    fraction: Annotated[float, typer.Option(help="Share of the patients to train on.")] = 0.1,
+    seed: Annotated[int, typer.Option(min=0, help="Of split, weights, augmentation and sampling.")] = 0,
+    preset: Annotated[str, typer.Option(help="cpu, paper, smoke, or a YAML file.")] = "cpu",
+    change: Annotated[
+        list[str], typer.Option("--set", help="A setting of the preset, such as ccdc.weight=0.1; repeatable.")
+    ] = [],  # noqa: B006
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted training.")] = False,
+    device: DeviceOption = Device.CPU,
+    processes: Processes = PROCESSES,
+) -> None:
+    """Train one model; planning and preprocessing happen where they are still to be done."""
+    from ccdcseg.nnunet.runs import resolve_run
+    from ccdcseg.nnunet.train import train as train_run
+
+    run = resolve_run(dataset, method, fraction, seed, preset, change)
+    if run.finished:
+        typer.echo(f"Trained already: {run.folder}")
+        return
+    try:
+        with progress_bars() as report:
+            folder = train_run(run, resume=resume, device=device, processes=processes, progress=report)
+    except KeyboardInterrupt as error:
+        raise UserError(
+            "Interrupted.", "The same command with --resume continues from the last checkpoint."
+        ) from error
+    typer.echo(f"Run:  {folder}")
+    typer.echo(f"Next: ccdcseg predict {dataset}")
+
+
+@app.command()
+def predict(
+    targets: Targets,
+    images: Annotated[
+        Path | None, typer.Option("--input", help="Folder of images to predict, for one run.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Where predictions of --input go.")] = None,
+    device: DeviceOption = Device.CPU,
+) -> None:
+    """Predict the test cases of runs, or any folder of images with one run."""
+    from ccdcseg.nnunet.predict import folder_images, test_images
+    from ccdcseg.nnunet.predict import predict as predict_run
+    from ccdcseg.nnunet.runs import find_runs
+
+    if (images is None) != (output is None):
+        raise UserError("--input and --output belong together.", "Give both, or neither for the test cases.")
+    runs = [run for target in targets for run in find_runs(target)]
+    if images is not None and len(runs) != 1:
+        raise UserError(f"--input needs one run, {len(runs)} were given.", "Name one run's folder.")
+    for run in runs:
+        wanted = test_images(run) if images is None else folder_images(images, run.parent)
+        place = run / "predictions" if output is None else output
+        with progress_bars() as report:
+            predict_run(run, wanted, place, device, lambda done, total: report("predict", done, total))
+        typer.echo(f"Predictions: {place}")
+
+
+@app.command()
+def evaluate(targets: Targets, processes: Processes = PROCESSES) -> None:
+    """Dice and HD95 of predicted runs by test patient: JSON and CSV beside each run, a table on screen."""
+    from rich.console import Console
+
+    from ccdcseg.evaluation.evaluate import summary_table
+    from ccdcseg.evaluation.runs import evaluate_run
+    from ccdcseg.nnunet.runs import find_runs, run_label
+
+    results = {}
+    for run in [run for target in targets for run in find_runs(target)]:
+        with progress_bars() as report:
+            results[run_label(run)] = evaluate_run(
+                run, processes, lambda done, total: report("evaluate", done, total)
+            )
+        typer.echo(f"Evaluation: {run / 'evaluation.json'}")
+    Console().print(summary_table(results))
+
+
+@app.command("report")
+def report_command(
+    targets: Targets,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The page to write.")] = Path("report.html"),
+    title: Annotated[
+        str, typer.Option(help="Heading of the page.")
+    ] = "Few-label segmentation: CCDC and nnU-Net",
+) -> None:
+    """One HTML page of evaluated runs: tables, curves, pictures."""
+    from ccdcseg.nnunet.runs import find_runs
+    from ccdcseg.report.page import build_report
+
+    runs = [run for target in targets for run in find_runs(target)]
+    typer.echo(f"Report: {build_report(runs, output, title).absolute()}")
+
+
+@app.command()
+def trainers() -> None:
+    """Folder for nnU-Net's variable nnUNet_extTrainer: export nnUNet_extTrainer="$(ccdcseg trainers)"."""
+    typer.echo(Path(__file__).parent / "nnunet" / "discovery")
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where everything is written.")] = Path("demo"),
+    data: Annotated[
+        DemoData, typer.Option(help="The synthetic phantom, or real ACDC scans in $CCDCSEG_DATA.")
+    ] = DemoData.PHANTOM,
+) -> None:
+    """The whole path on a synthetic cardiac phantom (or real ACDC scans), from raw release to report."""
+    from ccdcseg.demo import run_demo
+
+    with progress_bars() as report:
+        page = run_demo(folder.absolute(), data, report)
+    typer.echo(f"Report: {page}")
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line on standard error and exit code 2."""
+    try:
+        app(standalone_mode=True)
+    except UserError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        _fail("Interrupted. Nothing half-made was left; run the same command again.")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _fail(
+            f"The disk is full{f' at {error.filename}' if error.filename else ''}. Free some space, run again."
+        )
+
+
+def _fail(message: str) -> None:
+    typer.echo(f"ccdcseg: {message}", err=True)
+    sys.exit(2)

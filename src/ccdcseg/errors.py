@@ -1,0 +1,17 @@
+"""The one error that a user's mistake raises."""
+
+
+class UserError(Exception):
+    """Something the user can mend: bad input, a wrong setting, a full disk.
+
+    The command line prints it as one line and exits with code 2; no traceback.
+
+    Args:
+        problem: what is wrong, naming the file or the setting.
+        remedy: what to do about it.
+    """
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        self.problem = " ".join(problem.split())
+        self.remedy = " ".join(remedy.split())
+        super().__init__(f"{self.problem} {self.remedy}")

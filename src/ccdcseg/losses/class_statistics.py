@@ -1,0 +1,92 @@
+"""Class confidence and class confusion (Eq. 1 and 4)."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ccdcseg.losses.settings import StatisticsScope
+
+
+@dataclass(frozen=True)
+class ClassStatistics:
+    """What the model thinks of the pixels of each class.
+
+    Attributes:
+        matrix: (C, C) float32; ``matrix[A, c]`` is the mean probability of class ``c`` over the pixels labelled
+            ``A``. Its diagonal is the class confidence D_A, the rest of a row the confusion of A. A class that
+            was never seen has a row of zeros.
+        counts: (C,) int64, pixels of each class in the batch.
+    """
+
+    matrix: Tensor
+    counts: Tensor
+
+    @property
+    def confidence(self) -> Tensor:
+        """(C,) class confidence D_A, 0 where the class was never seen."""
+        return self.matrix.diagonal()
+
+
+def sum_over_ranks(*tensors: Tensor) -> None:
+    """Add each tensor over all ranks of the default process group, in place; one process: nothing."""
+    if dist.is_available() and dist.is_initialized():
+        for tensor in tensors:
+            dist.all_reduce(tensor)
+
+
+def class_statistics(
+    probabilities: Tensor, labels: Tensor, scope: StatisticsScope = StatisticsScope.RANK
+) -> ClassStatistics:
+    """Confidence and confusion of every class over a batch.
+
+    ``M[A, c] = mean over i in I_A of p_i^c`` (Eq. 1 for c = A, Eq. 4 for c != A).
+
+    Args:
+        probabilities: (B, C, N) softmax probabilities, N pixels an image.
+        labels: (B, N) integer labels; pixels outside [0, C) are left out.
+        scope: the pixels of this rank or of all ranks.
+
+    Returns:
+        The statistics; rows of classes without pixels are zero.
+    """
+    classes = torch.arange(probabilities.shape[1], device=labels.device)
+    members = labels[:, None] == classes[:, None]
+    sums = torch.bmm(members.to(probabilities.dtype), probabilities.transpose(1, 2)).sum(0)
+    counts = members.sum((0, 2))
+    if scope is StatisticsScope.GLOBAL:
+        sum_over_ranks(sums, counts)
+    return ClassStatistics(sums / counts.clamp(min=1)[:, None], counts)
+
+
+class MovingAverage(torch.nn.Module):
+    """Exponential moving average of the confusion matrix; each row moves only when its class is present.
+
+    Args:
+        num_classes: C.
+        momentum: share of the old value; None returns the batch's own statistics unchanged.
+    """
+
+    matrix: Tensor
+    seen: Tensor
+
+    def __init__(self, num_classes: int, momentum: float | None) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("matrix", torch.zeros(num_classes, num_classes))
+        self.register_buffer("seen", torch.zeros(num_classes, dtype=torch.bool))
+
+    @torch.no_grad()
+    def forward(self, statistics: ClassStatistics) -> ClassStatistics:
+        """Return the averaged statistics, with the batch's counts; the average moves in training mode only."""
+        if self.momentum is None:
+            return statistics
+        present = statistics.counts > 0
+        old = torch.where(self.seen[:, None], self.matrix, statistics.matrix)
+        new = self.momentum * old + (1 - self.momentum) * statistics.matrix
+        matrix = torch.where(present[:, None], new, self.matrix)
+        if self.training:
+            self.matrix.copy_(matrix)
+            self.seen |= present
+        return ClassStatistics(matrix, statistics.counts)

@@ -1,0 +1,52 @@
+"""Reading feature vectors at sampled pixels, with a backward pass that does not touch the whole map."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class _Gather(torch.autograd.Function):
+    """Feature vectors at pixels; the gradient of the map is sparse."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, image: Tensor, pixel: Tensor) -> Tensor:  # noqa: D102
+        ctx.save_for_backward(image, pixel)
+        ctx.shape = features.shape
+        return features.flatten(2)[image, :, pixel]
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # noqa: D102
+        image, pixel = ctx.saved_tensors
+        channels, size = ctx.shape[1], ctx.shape[2:].numel()
+        channel = torch.arange(channels, device=pixel.device)
+        places = ((image[:, None] * channels + channel) * size + pixel[:, None]).flatten()
+        coordinates = torch.stack(torch.unravel_index(places, ctx.shape))
+        sparse = torch.sparse_coo_tensor(coordinates, gradient.flatten(), ctx.shape, check_invariants=False)
+        return sparse, None, None
+
+
+def _densify(gradient: Tensor) -> Tensor:
+    return gradient.to_dense() if gradient.is_sparse else gradient
+
+
+def gather_pixels(features: Tensor, pixels: Tensor) -> Tensor:
+    """Feature vectors at ``pixels``.
+
+    A few thousand pixels are read of a map of hundreds of thousands. Their gradient travels as a sparse tensor,
+    which autograd adds in place to the dense one of the segmentation layer; a hook makes it dense where it is
+    the only one, so that the layers behind never meet a sparse gradient.
+
+    Args:
+        features: (B, C, *spatial).
+        pixels: (n,) int64 indices into the flattened (B, *spatial) batch.
+
+    Returns:
+        (n, C) vectors, in the type of ``features``.
+    """
+    size = features.shape[2:].numel()
+    if torch.is_grad_enabled() and features.requires_grad:
+        features.register_hook(_densify)
+    result: Tensor = _Gather.apply(features, pixels // size, pixels % size)
+    return result

@@ -1,0 +1,94 @@
+"""Negatives: how many from which class (Sect. 3.4), and which pixels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ccdcseg.losses.draw import with_replacement
+from ccdcseg.losses.settings import NegativeSharing, NegativeStrategy
+
+
+@dataclass(frozen=True)
+class ClassNegatives:
+    """The negatives of one query class.
+
+    Attributes:
+        pixels: (m,) indices of the pixels to project.
+        columns: (n,) or (Q, n) positions in ``pixels``: the n negatives of all queries, or of each query.
+        classes: (n,) class of the negative in each column; the counts are the same for every query.
+    """
+
+    pixels: Tensor
+    columns: Tensor
+    classes: Tensor
+
+
+def negative_weights(
+    strategy: NegativeStrategy, confusion: Sequence[float], counts: Sequence[int], query_class: int
+) -> list[float]:
+    """Relative share of each class among the negatives of ``query_class``; 0 where it has no pixel.
+
+    Args:
+        strategy: see :class:`~ccdcseg.losses.settings.NegativeStrategy`.
+        confusion: (C,) row M[A] of the confusion matrix.
+        counts: (C,) pixels of each class.
+        query_class: A.
+    """
+    by_strategy: dict[NegativeStrategy, Sequence[float]] = {
+        NegativeStrategy.DYNAMIC: confusion,
+        NegativeStrategy.UNIFORM: [1.0] * len(counts),
+        NegativeStrategy.RANDOM: counts,
+    }
+    others = [float(count > 0 and c != query_class) for c, count in enumerate(counts)]
+    weights = [w * other for w, other in zip(by_strategy[strategy], others, strict=True)]
+    return weights if sum(weights) > 0 else others
+
+
+def largest_remainder(weights: Sequence[float], total: int) -> list[int]:
+    """Divide ``total`` in proportion to ``weights`` by the method of the largest remainder.
+
+    ``[0.6, 0.25, 0.15] x 256 -> [154, 64, 38]``. Equal remainders: the first class first. All weights zero: all
+    zero.
+    """
+    whole = sum(weights)
+    if whole <= 0:
+        return [0] * len(weights)
+    quotas = [weight / whole * total for weight in weights]
+    counts = [int(quota) for quota in quotas]
+    by_remainder = sorted(range(len(quotas)), key=lambda c: (counts[c] - quotas[c], c))
+    for c in by_remainder[: total - sum(counts)]:
+        counts[c] += 1
+    return counts
+
+
+def draw_negatives(
+    members: Sequence[Tensor],
+    counts: Sequence[int],
+    queries: int,
+    sharing: NegativeSharing,
+    generator: torch.Generator | None,
+) -> ClassNegatives:
+    """Draw the negatives of a query class, within each class uniformly and with replacement.
+
+    Args:
+        members: C tensors of pixel indices, those of each class.
+        counts: (C,) negatives wanted of each class; 0 where it has no pixel.
+        queries: Q.
+        sharing: one set for all queries or one for each.
+        generator: source of randomness.
+    """
+    device = members[0].device
+    rows = queries if sharing is NegativeSharing.PER_QUERY else 1
+    drawn = [
+        pixels[with_replacement(len(pixels), rows * count, generator, device)].view(rows, count)
+        for pixels, count in zip(members, counts, strict=True)
+        if count
+    ]
+    table = torch.cat(drawn, 1) if drawn else members[0].new_empty(rows, 0)
+    classes = torch.repeat_interleave(torch.tensor(counts)).to(device)
+    if sharing is NegativeSharing.PER_CLASS:
+        return ClassNegatives(table[0], torch.arange(table.shape[1], device=device), classes)
+    pixels, columns = torch.unique(table, return_inverse=True)
+    return ClassNegatives(pixels, columns, classes)

@@ -1,0 +1,120 @@
+"""Easy and hard pixels of a class, and the queries drawn from them (Eq. 3, Sect. 3.3)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ccdcseg.losses.draw import with_replacement, without_replacement
+from ccdcseg.losses.settings import CCDCSettings, QueryStrategy, Shortage, ThresholdRule
+
+
+@dataclass(frozen=True)
+class ClassQueries:
+    """The queries of one class.
+
+    Attributes:
+        easy: (e,) indices of easy query pixels.
+        hard: (h,) indices of hard query pixels.
+        easy_available: easy pixels of the class in the batch.
+        hard_available: hard pixels of the class in the batch.
+    """
+
+    easy: Tensor
+    hard: Tensor
+    easy_available: int
+    hard_available: int
+
+    @property
+    def pixels(self) -> Tensor:
+        """(e + h,) all query pixels, the easy ones first."""
+        return torch.cat((self.easy, self.hard))
+
+
+def easy_threshold(confidence: float, settings: CCDCSettings) -> float:
+    """``T_A = 1 - D_A`` (Eq. 3), or the fixed threshold of Tab. 4."""
+    if settings.threshold is ThresholdRule.FIXED:
+        return settings.fixed_threshold
+    return 1 - confidence
+
+
+def hard_share(confidence: float, progress: float, settings: CCDCSettings) -> float:
+    """The share of hard queries: D_A (Sect. 3.3.2), or another strategy of Tab. 4 and 5.
+
+    Args:
+        confidence: D_A.
+        progress: of the training, 0 to 1.
+        settings: names the strategy.
+    """
+    shares = {
+        QueryStrategy.DYNAMIC: confidence,
+        QueryStrategy.FIXED: settings.fixed_hard_share,
+        QueryStrategy.EASY_TO_HARD: progress,
+        QueryStrategy.EASY: 0.0,
+        QueryStrategy.HARD: 1.0,
+    }
+    return shares[settings.query_strategy]
+
+
+def query_counts(share: float, easy: int, hard: int, settings: CCDCSettings) -> tuple[int, int]:
+    """How many easy and hard queries to draw.
+
+    ``n_hard = round(share * N)`` (halves upwards) and ``n_easy = N - n_hard``, then as
+    :class:`~ccdcseg.losses.settings.Shortage` says. The strategies "easy" and "hard" never turn to the other
+    subset.
+
+    Args:
+        share: share of hard queries.
+        easy: easy pixels there are.
+        hard: hard pixels there are.
+        settings: the number of queries N, strategy and shortage rule.
+
+    Returns:
+        ``(n_easy, n_hard)``.
+    """
+    n_hard = int(share * settings.queries + 0.5)
+    n_easy = settings.queries - n_hard
+    only = settings.query_strategy in (QueryStrategy.EASY, QueryStrategy.HARD)
+    if settings.shortage is Shortage.REPLACE:
+        moved_easy = 0 if easy or only else n_easy
+        moved_hard = 0 if hard or only else n_hard
+        wanted_easy, wanted_hard = n_easy - moved_easy + moved_hard, n_hard - moved_hard + moved_easy
+        return (wanted_easy if easy else 0), (wanted_hard if hard else 0)
+    got_easy, got_hard = min(n_easy, easy), min(n_hard, hard)
+    if settings.shortage is Shortage.SHORT or only:
+        return got_easy, got_hard
+    return min(easy, got_easy + n_hard - got_hard), min(hard, got_hard + n_easy - got_easy)
+
+
+def draw_queries(
+    pixels: Tensor,
+    probability: Tensor,
+    confidence: float,
+    progress: float,
+    settings: CCDCSettings,
+    generator: torch.Generator | None,
+) -> ClassQueries:
+    """Divide the pixels of a class into easy (``p_i^A > T_A``) and hard ones and draw queries from both.
+
+    Args:
+        pixels: (n,) indices of the pixels labelled A.
+        probability: (n,) their probability of A.
+        confidence: D_A.
+        progress: of the training, 0 to 1.
+        settings: of the loss.
+        generator: source of randomness.
+    """
+    if not settings.core_as_queries:
+        outside = probability <= settings.core_threshold
+        pixels, probability = pixels[outside], probability[outside]
+    is_easy = probability > easy_threshold(confidence, settings)
+    easy, hard = pixels[is_easy], pixels[~is_easy]
+    share = hard_share(confidence, progress, settings)
+    n_easy, n_hard = query_counts(share, len(easy), len(hard), settings)
+    draw = with_replacement if settings.shortage is Shortage.REPLACE else without_replacement
+    return ClassQueries(
+        easy=easy[draw(len(easy), n_easy, generator, easy.device)] if n_easy else easy[:0],
+        hard=hard[draw(len(hard), n_hard, generator, hard.device)] if n_hard else hard[:0],
+        easy_available=len(easy),
+        hard_available=len(hard),
+    )

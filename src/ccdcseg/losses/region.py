@@ -1,0 +1,48 @@
+"""Region representation: a pixel together with its neighbours (Sect. 3.5, Fig. 5, Tab. 7)."""
+
+from collections.abc import Sequence
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from ccdcseg.losses.settings import Region
+
+
+def region_offsets(region: Region, stride: int, dimensions: int) -> list[tuple[int, ...]]:
+    """Offsets of a region's pixels from its own, one coordinate a spatial axis.
+
+    The horizontal axis is the last one, the vertical axis the last but one; in volumes PAIR and BLOCK stay in
+    the plane of these two.
+
+    Raises:
+        ValueError: CUBE in fewer than three dimensions, BLOCK in fewer than two.
+    """
+    extended = {Region.PIXEL: 0, Region.PAIR: 1, Region.BLOCK: 2, Region.CUBE: 3}[region]
+    if extended > dimensions:
+        raise ValueError(f"region '{region}' needs {extended} spatial axes, the features have {dimensions}")
+    steps = [(0,)] * (dimensions - extended) + [(0, stride)] * extended
+    return list(product(*steps))
+
+
+def region_pixels(pixels: Tensor, shape: Sequence[int], offsets: Sequence[tuple[int, ...]]) -> Tensor:
+    """Indices of every pixel of the regions; beyond the border stands the nearest pixel inside.
+
+    Args:
+        pixels: (n,) indices into a flattened (B, *spatial) batch.
+        shape: spatial shape.
+        offsets: R offsets, from :func:`region_offsets`.
+
+    Returns:
+        (n, R) indices, the pixel itself first.
+    """
+    rest, coordinates = pixels, []
+    for size in reversed(shape):
+        coordinates.append(rest % size)
+        rest = rest // size
+    moved = rest[:, None]
+    for axis, size in enumerate(shape):
+        step = torch.tensor([offset[axis] for offset in offsets], device=pixels.device)
+        position = (coordinates[len(shape) - 1 - axis][:, None] + step).clamp(max=size - 1)
+        moved = moved * size + position
+    return moved

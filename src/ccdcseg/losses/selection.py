@@ -1,0 +1,98 @@
+"""Which pixels the loss drew, and what it saw of them: for diagnostics, pictures and tests."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+from ccdcseg.losses.negatives import ClassNegatives
+from ccdcseg.losses.queries import ClassQueries
+
+
+class Role(IntEnum):
+    """What a pixel was drawn as, in :func:`selection_map`."""
+
+    NONE = 0
+    CORE = 1
+    EASY = 2
+    HARD = 3
+    NEGATIVE = 4
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The pixels drawn in one call. All pixels are indices into the flattened (B, *spatial) batch.
+
+    Attributes:
+        shape: (B, *spatial).
+        core: core pixels drawn, by class; classes without core are absent.
+        core_available: core pixels there were, by class.
+        queries: by query class.
+        negatives: by query class.
+    """
+
+    shape: tuple[int, ...]
+    core: Mapping[int, Tensor]
+    core_available: Mapping[int, int]
+    queries: Mapping[int, ClassQueries]
+    negatives: Mapping[int, ClassNegatives]
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """What one call saw of each class. All tensors are (C,) float32 on the CPU but for ``confusion`` (C, C).
+
+    NaN stands where a class has no pixel, or was no query class.
+
+    Attributes:
+        confidence: class confidence D_A.
+        confusion: row A, column c: mean probability of c over the pixels of A; the diagonal is the confidence.
+        threshold: between easy and hard pixels.
+        core: core pixels of the class in the batch.
+        easy: easy pixels of the class in the batch.
+        hard: hard pixels of the class in the batch.
+        queries_easy: easy queries drawn.
+        queries_hard: hard queries drawn.
+        positive_similarity: mean dot product of queries and their core.
+        negative_similarity: mean dot product of queries and negatives.
+        class_loss: loss of the class before averaging.
+    """
+
+    confidence: Tensor
+    confusion: Tensor
+    threshold: Tensor
+    core: Tensor
+    easy: Tensor
+    hard: Tensor
+    queries_easy: Tensor
+    queries_hard: Tensor
+    positive_similarity: Tensor
+    negative_similarity: Tensor
+    class_loss: Tensor
+
+
+def selection_map(selection: Selection, query_class: int | None = None) -> Tensor:
+    """Map of what each pixel was drawn as, for pictures.
+
+    Args:
+        selection: of a call of the loss.
+        query_class: core, queries and negatives of this class alone; None: of all classes, where a pixel that
+            was several things counts as the first of hard query, easy query, core, negative.
+
+    Returns:
+        (B, *spatial) uint8 on the CPU, values of :class:`Role`.
+    """
+    classes = selection.queries.keys() if query_class is None else {query_class} & selection.queries.keys()
+    cores = selection.core.keys() if query_class is None else {query_class} & selection.core.keys()
+    roles = torch.zeros(selection.shape, dtype=torch.uint8).flatten()
+    for c in classes:
+        roles[selection.negatives[c].pixels.cpu()] = Role.NEGATIVE
+    for c in cores:
+        roles[selection.core[c].cpu()] = Role.CORE
+    for c in classes:
+        roles[selection.queries[c].easy.cpu()] = Role.EASY
+    for c in classes:
+        roles[selection.queries[c].hard.cpu()] = Role.HARD
+    return roles.view(selection.shape)

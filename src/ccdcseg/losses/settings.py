@@ -1,0 +1,269 @@
+"""Frozen, validated settings of the CCDC loss: one enum per choice that the paper makes or leaves open.
+
+Every default is the reading described in ``docs/method.md``; every other value is either an ablation of the
+paper's Tables 4 to 8 or another reading of a sentence that the paper leaves open.
+"""
+
+import math
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import Any, ClassVar
+
+
+class ThresholdRule(StrEnum):
+    """What separates easy from hard pixels of a class (Eq. 3, Tab. 4)."""
+
+    ADAPTIVE = "adaptive"
+    """``T_A = 1 - D_A``, with the class confidence ``D_A``."""
+    FIXED = "fixed"
+    """``fixed_threshold`` for every class: Tab. 4 "without adaptive T"."""
+
+
+class QueryStrategy(StrEnum):
+    """Which share of the queries is hard (Sect. 3.3.2, Tab. 4 and 5)."""
+
+    DYNAMIC = "dynamic"
+    """The class confidence ``D_A``."""
+    FIXED = "fixed"
+    """``fixed_hard_share``: Tab. 4 "without adjusted ratio"."""
+    EASY_TO_HARD = "easy_to_hard"
+    """Grows linearly from 0 to 1 over ``total_iterations``, whatever the model's state."""
+    EASY = "easy"
+    """Easy pixels only, never filled up with hard ones."""
+    HARD = "hard"
+    """Hard pixels only, never filled up with easy ones."""
+
+
+class Shortage(StrEnum):
+    """What happens when the easy or the hard subset holds fewer pixels than its share (open in the paper)."""
+
+    FILL = "fill"
+    """Draw without replacement; the other subset fills the gap."""
+    REPLACE = "replace"
+    """Draw with replacement (ReCo); an empty subset's share goes to the other one."""
+    SHORT = "short"
+    """Draw without replacement and go without the missing ones."""
+
+
+class NegativeStrategy(StrEnum):
+    """From which classes the negatives of a query class come (Sect. 3.4, Tab. 6)."""
+
+    DYNAMIC = "dynamic"
+    """In proportion to the confusion ``M[A, c]``."""
+    UNIFORM = "uniform"
+    """The same number from every other class."""
+    RANDOM = "random"
+    """In proportion to the class sizes."""
+
+
+class NegativeSharing(StrEnum):
+    """Whether the queries of a class share their negatives (open in the paper; the expectation is the same)."""
+
+    PER_CLASS = "per_class"
+    PER_QUERY = "per_query"
+
+
+class Region(StrEnum):
+    """Pixels of a region representation (Sect. 3.5, Fig. 5, Tab. 7)."""
+
+    PIXEL = "pixel"
+    PAIR = "pair"
+    """The pixel and its horizontal neighbour."""
+    BLOCK = "block"
+    """The 2x2 block in the plane of the last two axes: pixel, horizontal, vertical and diagonal neighbour."""
+    CUBE = "cube"
+    """The 2x2x2 block; volumes only."""
+
+
+class RegionCombination(StrEnum):
+    """How the projections of a region's pixels become one vector (open in the paper)."""
+
+    MEAN = "mean"
+    CONCATENATE = "concatenate"
+
+
+class Denominator(StrEnum):
+    """The form of ``S_c`` in the loss, the part of negative class ``c`` in the denominator (Eq. 5)."""
+
+    PIXEL = "pixel"
+    """``sum_j exp(q.n_j / tau)`` over its sampled pixels (InfoNCE)."""
+    CLASS_MEAN = "class_mean"
+    """``exp(mean_j q.n_j / tau)``: one term a class, as the formula prints."""
+    CLASS_MAX = "class_max"
+    """``exp(max_j q.n_j / tau)``."""
+
+
+class QueryReduction(StrEnum):
+    """How the queries of a class become the loss of the class (Eq. 5)."""
+
+    MEAN = "mean"
+    HARDEST = "hardest"
+    """The query least similar to its core only: the "min" of the printed formula."""
+
+
+class ClassAverage(StrEnum):
+    """By what the sum over classes is divided (Eq. 7)."""
+
+    QUERY_CLASSES = "query_classes"
+    """The number of classes that had queries in this batch."""
+    ALL_CLASSES = "all_classes"
+    """The number of classes, C."""
+
+
+class StatisticsScope(StrEnum):
+    """Over which pixels class confidence, confusion and core are taken in distributed training."""
+
+    RANK = "rank"
+    GLOBAL = "global"
+    """Summed over all ranks of the default process group."""
+
+
+class HeadNormalisation(StrEnum):
+    """Normalisation after the head's first layer; only per pixel, since only sampled pixels are projected."""
+
+    NONE = "none"
+    LAYER = "layer"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CCDCSettings:
+    """Settings of :class:`~ccdcseg.losses.CCDCLoss`.
+
+    Attributes:
+        weight: factor of the term in the sum with cross-entropy and Dice (Eq. 8: 1).
+        start_iteration: training iterations before the term sets in (0: from the first).
+        warmup_iterations: iterations over which its weight then grows linearly to ``weight`` (0: at once).
+        temperature: tau.
+        queries: queries a class and iteration.
+        negatives: negatives a query class and iteration.
+        core_threshold: ``t_h`` of Eq. 2 (Tab. 8).
+        core_pixels: at most so many core pixels, drawn at random, enter the mean (None: all of them).
+        core_gradient: whether the core carries gradient.
+        core_as_queries: whether core pixels may be drawn as queries.
+        threshold: see :class:`ThresholdRule`.
+        fixed_threshold: threshold of ``threshold=fixed``.
+        query_strategy: see :class:`QueryStrategy`.
+        fixed_hard_share: hard share of ``query_strategy=fixed``.
+        total_iterations: length of the training, which ``query_strategy=easy_to_hard`` needs.
+        shortage: see :class:`Shortage`.
+        negative_strategy: see :class:`NegativeStrategy`.
+        negative_sharing: see :class:`NegativeSharing`.
+        negative_gradient: whether negatives carry gradient.
+        region: see :class:`Region`.
+        region_stride: distance to the neighbours of a region, in pixels.
+        region_combination: see :class:`RegionCombination`.
+        denominator: see :class:`Denominator`.
+        query_reduction: see :class:`QueryReduction`.
+        class_average: see :class:`ClassAverage`.
+        statistics_momentum: momentum of an exponential moving average of the confusion matrix (None: the
+            batch's own, as in the paper); it needs ``statistics_scope=global``, so that all ranks share it.
+        statistics_scope: see :class:`StatisticsScope`.
+        hidden_channels: width of the projection head.
+        embedding_channels: length of a pixel's embedding.
+        head_normalisation: see :class:`HeadNormalisation`.
+
+    Raises:
+        ValueError: a value outside its range, or ``easy_to_hard`` without ``total_iterations``.
+    """
+
+    weight: float = 1.0
+    start_iteration: int = 0
+    warmup_iterations: int = 0
+    temperature: float = 0.5
+    queries: int = 256
+    negatives: int = 256
+    core_threshold: float = 0.97
+    core_pixels: int | None = 2048
+    core_gradient: bool = False
+    core_as_queries: bool = True
+    threshold: ThresholdRule = ThresholdRule.ADAPTIVE
+    fixed_threshold: float = 0.5
+    query_strategy: QueryStrategy = QueryStrategy.DYNAMIC
+    fixed_hard_share: float = 0.5
+    total_iterations: int | None = None
+    shortage: Shortage = Shortage.FILL
+    negative_strategy: NegativeStrategy = NegativeStrategy.DYNAMIC
+    negative_sharing: NegativeSharing = NegativeSharing.PER_CLASS
+    negative_gradient: bool = False
+    region: Region = Region.BLOCK
+    region_stride: int = 1
+    region_combination: RegionCombination = RegionCombination.MEAN
+    denominator: Denominator = Denominator.PIXEL
+    query_reduction: QueryReduction = QueryReduction.MEAN
+    class_average: ClassAverage = ClassAverage.QUERY_CLASSES
+    statistics_momentum: float | None = None
+    statistics_scope: StatisticsScope = StatisticsScope.RANK
+    hidden_channels: int = 256
+    embedding_channels: int = 128
+    head_normalisation: HeadNormalisation = HeadNormalisation.NONE
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        """Coerce enum values given as strings and check every type and range."""
+        for field in fields(self):
+            self._check_type(field.name, str(field.type))
+        for name in _AT_LEAST_ONE:
+            self._require(name, getattr(self, name) is None or getattr(self, name) >= 1, "at least 1")
+        for name in _AT_LEAST_ZERO:
+            self._require(name, getattr(self, name) >= 0, "at least 0")
+        for name in _SHARES:
+            self._require(name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
+        self._require("temperature", self.temperature > 0, "above 0")
+        momentum = self.statistics_momentum
+        self._require("statistics_momentum", momentum is None or 0 <= momentum < 1, "at least 0 and below 1")
+        if momentum is not None and self.statistics_scope is StatisticsScope.RANK:
+            raise ValueError(
+                "statistics_momentum needs statistics_scope 'global', so that all ranks share it"
+            )
+        if self.query_strategy is QueryStrategy.EASY_TO_HARD and self.total_iterations is None:
+            raise ValueError(
+                "query_strategy 'easy_to_hard' needs total_iterations, the length of the training"
+            )
+
+    def _check_type(self, name: str, annotation: str) -> None:
+        value = getattr(self, name)
+        if name in _ENUMS:
+            known = [member.value for member in _ENUMS[name]]
+            self._require(name, value in known, f"one of {', '.join(known)}")
+            object.__setattr__(self, name, _ENUMS[name](value))
+        elif value is None and "None" in annotation:
+            return
+        elif "bool" in annotation:
+            self._require(name, isinstance(value, bool), "true or false")
+        elif "int" in annotation:
+            self._require(name, type(value) is int, "a whole number")
+        else:
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            self._require(name, number and math.isfinite(value), "a finite number")
+
+    def _require(self, name: str, holds: bool, what: str) -> None:
+        if not holds:
+            raise ValueError(f"{name} must be {what}, not {getattr(self, name)!r}")
+
+
+_ENUMS: dict[str, type[StrEnum]] = {
+    "threshold": ThresholdRule,
+    "query_strategy": QueryStrategy,
+    "shortage": Shortage,
+    "negative_strategy": NegativeStrategy,
+    "negative_sharing": NegativeSharing,
+    "region": Region,
+    "region_combination": RegionCombination,
+    "denominator": Denominator,
+    "query_reduction": QueryReduction,
+    "class_average": ClassAverage,
+    "statistics_scope": StatisticsScope,
+    "head_normalisation": HeadNormalisation,
+}
+_AT_LEAST_ONE = (
+    "queries",
+    "negatives",
+    "core_pixels",
+    "total_iterations",
+    "region_stride",
+    "hidden_channels",
+    "embedding_channels",
+)
+_AT_LEAST_ZERO = ("weight", "start_iteration", "warmup_iterations")
+_SHARES = ("core_threshold", "fixed_threshold", "fixed_hard_share")

@@ -1,0 +1,1 @@
+"""CCDC in nnU-Net: trainers, presets, plans, training and prediction. Only this package knows nnunetv2."""

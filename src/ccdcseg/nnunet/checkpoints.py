@@ -1,0 +1,68 @@
+"""Checkpoints that stock nnU-Net can predict with, written atomically and read without running code."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ccdcseg.errors import UserError
+
+STOCK_TRAINER = "nnUNetTrainer"
+"""Written as the trainer's name, so that ``nnUNetv2_predict`` finds a class that builds the same network."""
+
+OWN_KEY = "ccdcseg"
+"""Key of what only ccdcseg reads: the true trainer's name and the state of the contrastive term."""
+
+
+def save_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint atomically."""
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        torch.save(checkpoint, temporary)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read a checkpoint of nnU-Net or ours, allowing tensors and plain values only.
+
+    Raises:
+        UserError: the file is missing, damaged, or holds anything that could run code.
+    """
+    # numpy scalars as nnU-Net's log holds them
+    allowed = [
+        np._core.multiarray.scalar,
+        np._core.multiarray._reconstruct,
+        np.ndarray,
+        np.dtype,
+        np.dtypes.Float64DType,
+        np.dtypes.Float32DType,
+        np.dtypes.Int64DType,
+        _encode(),
+    ]
+    try:
+        with torch.serialization.safe_globals(allowed):
+            checkpoint: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist.", "Train first, or check the folder.") from error
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path} is damaged or holds more than tensors and numbers, and could run code when loaded.",
+            "Use a checkpoint written by nnU-Net or ccdcseg.",
+        ) from error
+    except (RuntimeError, EOFError, OSError) as error:
+        raise UserError(f"{path} cannot be read: it is damaged or cut short.", "Restore the file.") from error
+    if not isinstance(checkpoint, dict) or "network_weights" not in checkpoint:
+        raise UserError(f"{path} is not a checkpoint of nnU-Net.", "Give the folder of a trained model.")
+    return checkpoint
+
+
+def _encode() -> Any:
+    """``codecs.encode`` under the name by which pickles of numpy bytes know it."""
+    import _codecs  # noqa: PLC0415 - an implementation module, needed by its name alone
+
+    return _codecs.encode

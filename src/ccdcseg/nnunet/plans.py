@@ -1,0 +1,196 @@
+"""From a preset to nnU-Net plans, and the preprocessing they ask for."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from copy import deepcopy
+from math import prod
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from ccdcseg.errors import UserError
+from ccdcseg.files import read_json, write_json
+from ccdcseg.nnunet.preset import Network, Preset
+
+Progress = Callable[[int, int], None]
+
+
+def base_plans(raw: Path, preprocessed: Path, processes: int = 2) -> dict[str, Any]:
+    """nnU-Net's own plans of a dataset, made by its fingerprint extractor and planner where they are not there.
+
+    Planning reads spacing, shape and intensities of every case in ``imagesTr``, the test cases among them.
+    """
+    path = preprocessed / "nnUNetPlans.json"
+    if not path.exists():
+        from nnunetv2.experiment_planning.plan_and_preprocess_api import (  # noqa: PLC0415 - slow
+            extract_fingerprint_dataset,
+            plan_experiments,
+        )
+
+        number = int(raw.name[7:10])
+        extract_fingerprint_dataset(number, num_processes=processes, clean=False)
+        plan_experiments([number])
+    plans: dict[str, Any] = read_json(path)
+    return plans
+
+
+def preset_plans(base: dict[str, Any], name: str, preset: Preset) -> dict[str, Any]:
+    """nnU-Net's plans with the preset's network, and the preset itself under the key "ccdcseg".
+
+    Args:
+        base: nnU-Net's plans.
+        name: under which they are stored; nnU-Net's users give it as ``-p``.
+        preset: what to change.
+
+    Raises:
+        UserError: the preset's network does not fit its patch, or the dataset.
+    """
+    wanted = preset.network
+    if wanted.configuration not in base["configurations"]:
+        raise UserError(
+            f"nnU-Net made no {wanted.configuration} configuration for {base['dataset_name']}.",
+            f"Set network.configuration to one of {', '.join(base['configurations'])}.",
+        )
+    plans = deepcopy(base)
+    configuration = plans["configurations"][wanted.configuration]
+    plans["plans_name"] = name
+    plans["ccdcseg"] = preset.model_dump(mode="json")
+    dimensions = len(configuration["patch_size"])
+    for key in ("patch_size", "spacing_mm"):
+        value = getattr(wanted, key)
+        if value is not None and len(value) != dimensions:
+            raise UserError(
+                f"network.{key} has {len(value)} numbers, {wanted.configuration} needs {dimensions}.",
+                "Give one for each axis, the slowest first.",
+            )
+    if wanted.batch_size is not None:
+        configuration["batch_size"] = wanted.batch_size
+    if wanted.spacing_mm is not None:
+        configuration["spacing"] = list(wanted.spacing_mm)
+    if wanted.patch_size is not None or wanted.features_per_stage is not None:
+        _replace_architecture(configuration, wanted)
+    configuration["data_identifier"] = _data_identifier(wanted.configuration, configuration)
+    plans["configurations"] = {wanted.configuration: configuration}
+    return plans
+
+
+def _replace_architecture(configuration: dict[str, Any], wanted: Network) -> None:
+    """Write patch size and network topology, by nnU-Net's own rule for strides and kernels."""
+    from nnunetv2.experiment_planning.experiment_planners.network_topology import (  # noqa: PLC0415 - slow
+        get_pool_and_conv_props,
+    )
+
+    patch = list(wanted.patch_size or configuration["patch_size"])
+    _, strides, kernels, divisible, _ = get_pool_and_conv_props(configuration["spacing"], patch, 4, 999999)
+    del divisible
+    arguments = configuration["architecture"]["arch_kwargs"]
+    stages = len(wanted.features_per_stage or strides)
+    if stages > len(strides) or stages < 3:
+        raise UserError(
+            f"network.features_per_stage has {stages} stages, a patch of {patch} allows 3 to {len(strides)}.",
+            "Change the stages or network.patch_size.",
+        )
+    strides, kernels = strides[:stages], kernels[:stages]
+    for size, steps in zip(patch, zip(*strides, strict=True), strict=True):
+        if size % prod(steps):
+            raise UserError(
+                f"network.patch_size {patch} cannot be halved as often as {stages} stages need.",
+                f"Make {size} a multiple of {prod(steps)}.",
+            )
+    largest = max(arguments["features_per_stage"])
+    first = arguments["features_per_stage"][0]
+    features = wanted.features_per_stage or [min(first * 2**i, largest) for i in range(stages)]
+    configuration["patch_size"] = patch
+    arguments.update(
+        n_stages=stages,
+        features_per_stage=list(features),
+        strides=[list(map(int, s)) for s in strides],
+        kernel_sizes=[list(map(int, k)) for k in kernels],
+    )
+    for key, blocks in (("n_conv_per_stage", stages), ("n_blocks_per_stage", stages)):
+        if key in arguments:
+            arguments[key] = _resized(arguments[key], blocks)
+    arguments["n_conv_per_stage_decoder"] = _resized(arguments["n_conv_per_stage_decoder"], stages - 1)
+
+
+def _resized(values: list[int], length: int) -> list[int]:
+    return [*values, *[values[-1]] * length][:length]
+
+
+def _data_identifier(name: str, configuration: dict[str, Any]) -> str:
+    """Folder of the preprocessed data: the same for all plans that preprocess alike."""
+    keys = ("spacing", "normalization_schemes", "use_mask_for_norm", "preprocessor_name")
+    resampling = {k: v for k, v in configuration.items() if k.startswith("resampling")}
+    content = {**{k: configuration[k] for k in keys}, **resampling}
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+    return f"ccdcseg_{name}_{digest}"
+
+
+def store_plans(plans: dict[str, Any], raw: Path, preprocessed: Path) -> None:
+    """Put plans, dataset.json and splits where nnU-Net looks for them."""
+    write_json(preprocessed / f"{plans['plans_name']}.json", plans)
+    for name in ("dataset.json", "splits_final.json"):
+        write_json(preprocessed / name, read_json(raw / name))
+
+
+def preprocess(
+    cases: Iterable[str],
+    raw: Path,
+    preprocessed: Path,
+    plans: dict[str, Any],
+    processes: int,
+    progress: Progress,
+) -> None:
+    """Preprocess the cases a training needs with nnU-Net's preprocessor; those already done are skipped."""
+    configuration = next(iter(plans["configurations"]))
+    folder = preprocessed / plans["configurations"][configuration]["data_identifier"]
+    folder.mkdir(parents=True, exist_ok=True)
+    references = preprocessed / "gt_segmentations"
+    references.mkdir(exist_ok=True)
+    dataset = read_json(raw / "dataset.json")
+    missing = [case for case in cases if not (folder / f"{case}.pkl").exists()]
+    if not missing:
+        return
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        jobs = [
+            pool.submit(_preprocess_case, case, raw, folder, plans, configuration, dataset)
+            for case in missing
+        ]
+        try:
+            for done, job in enumerate(as_completed(jobs), 1):
+                job.result()
+                progress(done, len(jobs))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    for case in missing:
+        name = f"{case}{dataset['file_ending']}"
+        shutil.copyfile(raw / "labelsTr" / name, references / name)
+
+
+def _preprocess_case(
+    case: str, raw: Path, folder: Path, plans: dict[str, Any], configuration: str, dataset: dict[str, Any]
+) -> None:
+    """Preprocess one case; its .pkl file is moved into place last and marks it as done."""
+    import torch  # noqa: PLC0415 - only in the worker
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager  # noqa: PLC0415 - slow
+
+    torch.set_num_threads(1)
+    manager = PlansManager(plans)
+    settings = manager.get_configuration(configuration)
+    ending = dataset["file_ending"]
+    channels = len(dataset["channel_names"])
+    images = [str(raw / "imagesTr" / f"{case}_{c:04d}{ending}") for c in range(channels)]
+    label = str(raw / "labelsTr" / f"{case}{ending}")
+    scratch = folder / f".{case}.partial"
+    scratch.mkdir(exist_ok=True)
+    try:
+        preprocessor = settings.preprocessor_class(verbose=False)
+        preprocessor.run_case_save(str(scratch / case), images, label, manager, settings, dataset)
+        for file in sorted(scratch.iterdir(), key=lambda f: f.suffix == ".pkl"):
+            file.replace(folder / file.name)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,198 @@
+"""Presets: how a network is built and trained, in a YAML file that one can read, copy and change."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ccdcseg.errors import UserError
+from ccdcseg.losses.settings import CCDCSettings
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Network(_Section):
+    """The network and its input. What is null is left to nnU-Net's planner.
+
+    Attributes:
+        configuration: of nnU-Net's plans.
+        features_per_stage: channels of the stages, the highest resolution first.
+        patch_size: in pixels, slowest axis first.
+        spacing_mm: to which scans are resampled, slowest axis first.
+        batch_size: patches a step.
+    """
+
+    configuration: Literal["2d", "3d_fullres"] = "2d"
+    features_per_stage: tuple[Positive, ...] | None = None
+    patch_size: tuple[Positive, ...] | None = None
+    spacing_mm: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+    batch_size: Positive | None = None
+
+
+class Training(_Section):
+    """How long and how the network is trained; the defaults are nnU-Net's.
+
+    Attributes:
+        epochs: after each, nnU-Net validates and logs.
+        iterations_per_epoch: optimiser steps an epoch.
+        validation_iterations: batches of the validation after each epoch.
+        initial_learning_rate: of SGD with Nesterov momentum; decays as nnU-Net's polynomial.
+        foreground_oversampling: share of patches centred on foreground.
+        checkpoint_every: epochs between checkpoints to continue from.
+        cpu_autocast: "bfloat16" runs the network in bfloat16 on CPUs that have instructions for it.
+        augmentation_processes: worker processes; 0 augments in the training process, which makes a seeded
+            training repeatable bit for bit; null leaves it to nnU-Net.
+    """
+
+    epochs: Positive = 1000
+    iterations_per_epoch: Positive = 250
+    validation_iterations: Positive = 50
+    initial_learning_rate: Annotated[float, Field(gt=0)] = 0.01
+    foreground_oversampling: Annotated[float, Field(ge=0, le=1)] = 0.33
+    checkpoint_every: Positive = 50
+    cpu_autocast: Literal["bfloat16", "none"] = "none"
+    augmentation_processes: Annotated[int, Field(ge=0)] | None = None
+
+
+class Prediction(_Section):
+    """How test scans are predicted.
+
+    Attributes:
+        mirroring: average over mirrored copies of the input; off is ``--disable_tta`` of ``nnUNetv2_predict``.
+        tile_step_size: step of the sliding window, in patches.
+    """
+
+    mirroring: bool = True
+    tile_step_size: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+
+class Preset(_Section):
+    """One way to train and predict; see the sections.
+
+    Attributes:
+        description: what it is for.
+        network: see :class:`Network`.
+        training: see :class:`Training`.
+        prediction: see :class:`Prediction`.
+        decoder_stage: which decoder stage feeds the projection head: 0 the last, at full resolution, 1 the one
+            before it at half of it, and so on.
+        ccdc: settings of the contrastive term.
+    """
+
+    description: str = "nnU-Net's own plan and schedule"
+    network: Network = Network()
+    training: Training = Training()
+    prediction: Prediction = Prediction()
+    decoder_stage: Annotated[int, Field(ge=0)] = 0
+    ccdc: CCDCSettings = CCDCSettings()
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that come with the package."""
+    return sorted(p.name.removesuffix(".yaml") for p in _shipped().iterdir() if p.name.endswith(".yaml"))
+
+
+def load_preset(name: str, changes: Sequence[str] = ()) -> tuple[str, Preset]:
+    """Read a preset and apply changes to it.
+
+    Args:
+        name: of a shipped preset, or the path of a YAML file.
+        changes: ``key=value`` with dotted keys, such as ``ccdc.weight=0.1``; values are read as YAML.
+
+    Returns:
+        A name that tells different settings apart (the preset's, with a hash where something was changed) and
+        the preset.
+
+    Raises:
+        UserError: no such preset, a damaged file, an unknown or invalid setting.
+    """
+    content, label = _read(name)
+    for change in changes:
+        _apply(content, change)
+    preset = _validate(content, name)
+    shipped = label in preset_names() and preset == _validate(_read(label)[0], label)
+    return (label if shipped else f"{label}_{settings_hash(preset)}"), preset
+
+
+def settings_hash(preset: Preset) -> str:
+    """Eight hexadecimal digits that two presets share only if every setting is the same."""
+    content = preset.model_dump(mode="json", exclude={"description"})
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def preset_of_plans(plans: Mapping[str, Any]) -> Preset:
+    """The preset stored in nnU-Net plans; nnU-Net's own ways where there is none."""
+    return _validate(plans.get("ccdcseg", {}), "the plans")
+
+
+def _shipped() -> Any:
+    return files("ccdcseg") / "presets"
+
+
+def _read(name: str) -> tuple[dict[str, Any], str]:
+    """Content and short name of a preset."""
+    path = Path(name) if name.endswith((".yaml", ".yml")) else _shipped() / f"{name}.yaml"
+    if not path.is_file():
+        raise UserError(
+            f"There is no preset {name}.",
+            f"Choose {', '.join(preset_names())}, or give the path of a YAML file.",
+        )
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise UserError(f"{name} is not valid YAML ({error}).", "Mend the file.") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{name} holds no settings.", "Copy one of the shipped presets and change it.")
+    return content, Path(name).stem
+
+
+def _apply(content: dict[str, Any], change: str) -> None:
+    """Set one dotted key."""
+    key, equals, value = change.partition("=")
+    if not equals or not key:
+        raise UserError(
+            f"--set {change} is not of the form key=value.", "Write for instance ccdc.weight=0.1."
+        )
+    *sections, last = key.split(".")
+    place = content
+    for section in sections:
+        place = place.setdefault(section, {})
+        if not isinstance(place, dict):
+            raise UserError(f"The setting {key} does not exist.", f"{section} is a value, not a section.")
+    try:
+        place[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {change} has a value that cannot be read.", "Quote it as YAML.") from error
+
+
+def _validate(content: Mapping[str, Any], name: str) -> Preset:
+    try:
+        return Preset.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+            raise UserError(f"{name}: there is no setting {key}.", f"{_section_help(key)}") from error
+        raise UserError(
+            f"{name}: the setting {key} is wrong: {first['msg']}.", "Correct its value."
+        ) from error
+
+
+def _section_help(key: str) -> str:
+    """The settings that exist beside a wrong key."""
+    *sections, _ = key.split(".")
+    models: dict[str, Any] = {"network": Network, "training": Training, "prediction": Prediction}
+    if sections == ["ccdc"]:
+        names = [n for n in CCDCSettings.__dataclass_fields__ if not n.startswith("_")]
+    else:
+        names = list(models.get(sections[0] if sections else "", Preset).model_fields)
+    return f"There are: {', '.join(names)}."

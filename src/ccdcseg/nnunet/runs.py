@@ -1,0 +1,117 @@
+"""A run: one method trained with one preset on one split of one dataset, and the folder it lives in."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ccdcseg.datasets.cases import dataset_folder
+from ccdcseg.datasets.splits import find_fold
+from ccdcseg.errors import UserError
+from ccdcseg.files import read_json
+from ccdcseg.nnunet.paths import nnunet_folder
+from ccdcseg.nnunet.preset import Preset, load_preset
+
+TRAINERS = {"ccdc": "nnUNetTrainerCCDC", "nnunet": "nnUNetTrainerPreset"}
+"""Trainer class of each method."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that tells one training from another.
+
+    Attributes:
+        raw: nnU-Net raw folder of the dataset.
+        preprocessed: its preprocessed folder.
+        results: its results folder.
+        method: key of :data:`TRAINERS`.
+        preset_name: as given.
+        preset: resolved settings.
+        plans_name: name of the plans that hold them; different settings, different name.
+        fold: nnU-Net's number of the split.
+        split: entry of ``splits_final.json``.
+    """
+
+    raw: Path
+    preprocessed: Path
+    results: Path
+    method: str
+    preset_name: str
+    preset: Preset
+    plans_name: str
+    fold: int
+    split: dict[str, Any]
+
+    @property
+    def model(self) -> Path:
+        """nnU-Net's folder of the trainer, plans and configuration."""
+        return (
+            self.results / f"{TRAINERS[self.method]}__{self.plans_name}__{self.preset.network.configuration}"
+        )
+
+    @property
+    def folder(self) -> Path:
+        """The run's own folder."""
+        return self.model / f"fold_{self.fold}"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the training came to its end."""
+        return (self.folder / "run.json").exists()
+
+
+def resolve_run(
+    dataset: str, method: str, fraction: float, seed: int, preset: str, changes: Sequence[str] = ()
+) -> Run:
+    """Find dataset, split and settings.
+
+    Raises:
+        UserError: whatever of it does not exist.
+    """
+    if method not in TRAINERS:
+        raise UserError(f"There is no method {method}.", f"Choose one of {', '.join(TRAINERS)}.")
+    label, settings = load_preset(preset, changes)
+    raw = dataset_folder(nnunet_folder("nnUNet_raw"), dataset)
+    fold, split = find_fold(raw, fraction, seed)
+    return Run(
+        raw=raw,
+        preprocessed=nnunet_folder("nnUNet_preprocessed") / raw.name,
+        results=nnunet_folder("nnUNet_results") / raw.name,
+        method=method,
+        preset_name=preset,
+        preset=settings,
+        plans_name=f"ccdcseg_{label}",
+        fold=fold,
+        split=split,
+    )
+
+
+def find_runs(target: str) -> list[Path]:
+    """Folders of finished runs: one given by its path, or all of a dataset.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(target)
+    if (path / "run.json").exists():
+        return [path]
+    raw = dataset_folder(nnunet_folder("nnUNet_raw"), target)
+    results = nnunet_folder("nnUNet_results") / raw.name
+    runs = sorted(file.parent for file in results.glob("*/fold_*/run.json"))
+    if not runs:
+        raise UserError(
+            f"{results} holds no finished training.", f"Train first: ccdcseg train {target} --method ccdc"
+        )
+    return sorted(runs, key=_order)
+
+
+def _order(folder: Path) -> tuple[Any, ...]:
+    run = read_json(folder / "run.json")
+    return run["fraction"], run["preset"], run["method"] != "nnunet", run["method"], run["seed"], folder.name
+
+
+def run_label(folder: Path) -> str:
+    """A run's name in tables: method, fraction and seed, with the plans where they are not the preset's own."""
+    run = read_json(folder / "run.json")
+    changed = "" if run["plans"] == f"ccdcseg_{run['preset']}" else f", {run['plans']}"
+    return f"{run['method']} {run['fraction']:g}, seed {run['seed']}{changed}"

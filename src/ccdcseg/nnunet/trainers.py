@@ -1,0 +1,333 @@
+"""nnU-Net trainers: one that follows a preset and a seed, and CCDC on top of it."""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ccdcseg.errors import UserError
+from ccdcseg.losses import CCDCLoss, Diagnostics, nearest_to, selection_map
+from ccdcseg.nnunet.checkpoints import OWN_KEY, STOCK_TRAINER, save_checkpoint
+from ccdcseg.nnunet.features import tap_decoder, tapped_channels
+from ccdcseg.nnunet.history import finite, mean_diagnostics, read_history, write_history
+from ccdcseg.nnunet.preset import preset_of_plans
+from ccdcseg.nnunet.seeding import derived_seed, seed_everything, seed_from_environment
+from ccdcseg.nnunet.selections import save_selection
+
+GRADIENT_NORM = 12
+"""nnU-Net's bound on the norm of the gradient."""
+
+
+class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - nnU-Net's naming
+    """Plain nnU-Net (cross-entropy and Dice) that follows the preset in its plans, and a seed.
+
+    Without a preset (``nnUNetPlans``) it trains as ``nnUNetTrainer`` does. The seed comes from the environment
+    variable ``CCDCSEG_SEED``; every epoch is seeded anew, so that a training that was continued equals one that
+    was not, and two methods of one seed see the same batches. Beside nnU-Net's log it writes ``history.jsonl``.
+    """
+
+    def __init__(
+        self,
+        plans: dict[str, Any],
+        configuration: str,
+        fold: int,
+        dataset_json: dict[str, Any],
+        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net reads this signature
+    ) -> None:
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.preset = preset_of_plans(plans)
+        training = self.preset.training
+        self.num_epochs = training.epochs
+        self.num_iterations_per_epoch = training.iterations_per_epoch
+        self.num_val_iterations_per_epoch = training.validation_iterations
+        self.initial_lr = training.initial_learning_rate
+        self.oversample_foreground_percent = training.foreground_oversampling
+        self.save_every = training.checkpoint_every
+        self.seed = seed_from_environment()
+        self.history: list[dict[str, Any]] = []
+
+    def initialize(self) -> None:
+        """Build network, optimiser and loss, from the seed."""
+        self._reseed("weights")
+        super().initialize()
+
+    def get_dataloaders(self) -> Any:
+        """nnU-Net's loaders, with the preset's number of augmentation processes."""
+        with _environment("nnUNet_n_proc_DA", self.preset.training.augmentation_processes):
+            return super().get_dataloaders()
+
+    def on_train_epoch_start(self) -> None:
+        """Begin an epoch."""
+        self._reseed("epoch", self.current_epoch)
+        super().on_train_epoch_start()
+
+    def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """One optimiser step, as nnU-Net's but for :meth:`compute_losses` and bfloat16 on the CPU."""
+        data = batch["data"].to(self.device, non_blocking=True)
+        target = batch["target"]
+        several = isinstance(target, list)
+        target = [t.to(self.device, non_blocking=True) for t in (target if several else [target])]
+        self.optimizer.zero_grad(set_to_none=True)
+        with self._autocast():
+            losses = self.compute_losses(self.network(data), target if several else target[0], data)
+        self._step(losses["loss"])
+        return {name: loss.detach().float().cpu().numpy() for name, loss in losses.items()}
+
+    def compute_losses(self, output: Any, target: Any, data: Tensor) -> dict[str, Tensor]:
+        """The total as "loss", and its parts under names of their own."""
+        del data
+        loss = self.loss(_as_float(output), target)
+        return {"loss": loss, "segmentation_loss": loss}
+
+    def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """nnU-Net's, in the training's precision."""
+        with self._autocast():
+            result: dict[str, Any] = super().validation_step(batch)
+        return result
+
+    def on_train_epoch_end(self, train_outputs: list[dict[str, Any]]) -> None:
+        """Keep the means of the epoch."""
+        super().on_train_epoch_end(train_outputs)
+        self.epoch_losses = {k: float(np.mean([o[k] for o in train_outputs])) for k in train_outputs[0]}
+
+    def on_epoch_end(self) -> None:
+        """Log, write the history, and checkpoint."""
+        self.history.append(finite(self._epoch_record()))
+        if self.local_rank == 0 and not self.disable_checkpointing:
+            write_history(Path(self.output_folder), self.history)
+        super().on_epoch_end()
+
+    def _epoch_record(self) -> dict[str, Any]:
+        names = [n for n in self.dataset_json["labels"] if n not in ("background", "ignore")]
+        return {
+            "epoch": self.current_epoch,
+            "iteration": (self.current_epoch + 1) * self.num_iterations_per_epoch,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "seconds": time.time() - self.logger.get_value("epoch_start_timestamps", step=-1),
+            "train_loss": self.epoch_losses["loss"],
+            "segmentation_loss": self.epoch_losses["segmentation_loss"],
+            "contrastive_loss": self.epoch_losses.get("contrastive_loss"),
+            "validation_loss": float(self.logger.get_value("val_losses", step=-1)),
+            "pseudo_dice": dict(
+                zip(names, self.logger.get_value("dice_per_class_or_region", step=-1), strict=False)
+            ),
+            "ccdc": None,
+        }
+
+    def save_checkpoint(self, filename: str) -> None:
+        """Write a checkpoint that stock nnU-Net can predict with (atomically)."""
+        if self.local_rank != 0 or self.disable_checkpointing:
+            return
+        checkpoint = {
+            "network_weights": _inner(self.network).state_dict(),
+            "optimizer_state": self.optimizer.state_dict(),
+            "grad_scaler_state": self.grad_scaler.state_dict() if self.grad_scaler is not None else None,
+            "logging": self.logger.get_checkpoint(),
+            "_best_ema": self._best_ema,
+            "current_epoch": self.current_epoch + 1,
+            "init_args": self.my_init_kwargs,
+            "trainer_name": STOCK_TRAINER,
+            "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
+            OWN_KEY: {"trainer_name": type(self).__name__, **self._own_state()},
+        }
+        save_checkpoint(checkpoint, Path(filename))
+
+    def load_checkpoint(self, filename_or_checkpoint: Any) -> None:
+        """Continue from a checkpoint of the same trainer."""
+        super().load_checkpoint(filename_or_checkpoint)
+        own = torch.load(filename_or_checkpoint, map_location=self.device, weights_only=False).get(OWN_KEY)
+        if own is None or own["trainer_name"] != type(self).__name__:
+            written_by = own["trainer_name"] if own else STOCK_TRAINER
+            raise UserError(
+                f"{filename_or_checkpoint} was written by {written_by}, not {type(self).__name__}.",
+                "Continue with the trainer that wrote it, or start from it with -pretrained_weights.",
+            )
+        self._load_own_state(own)
+        self.history = read_history(Path(self.output_folder))[: self.current_epoch]
+
+    def _own_state(self) -> dict[str, Any]:
+        """State that only ccdcseg needs, to continue."""
+        return {}
+
+    def _load_own_state(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`_own_state` gave."""
+
+    def _step(self, loss: Tensor) -> None:
+        """Backward pass, clipping and optimiser step, with nnU-Net's gradient scaler where it has one."""
+        scaler = self.grad_scaler
+        (loss if scaler is None else scaler.scale(loss)).backward()
+        if scaler is not None:
+            scaler.unscale_(self.optimizer)
+        for module in self.trained_modules():
+            nn.utils.clip_grad_norm_(module.parameters(), GRADIENT_NORM)
+        if scaler is None:
+            self.optimizer.step()
+        else:
+            scaler.step(self.optimizer)
+            scaler.update()
+
+    def trained_modules(self) -> list[nn.Module]:
+        """Modules whose gradients are clipped, each by itself."""
+        return [self.network]
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """nnU-Net's float16 on CUDA; on the CPU what the preset says, where the CPU can."""
+        if self.device.type == "cuda":
+            return torch.autocast("cuda")
+        wanted = self.preset.training.cpu_autocast == "bfloat16" and self.device.type == "cpu"
+        return torch.autocast("cpu", torch.bfloat16, enabled=wanted and has_bfloat16())
+
+    def _reseed(self, *purpose: str | int) -> None:
+        if self.seed is not None:
+            seed_everything(derived_seed(self.seed, self.local_rank, *purpose))
+
+
+class nnUNetTrainerCCDC(nnUNetTrainerPreset):  # noqa: N801 - nnU-Net's naming
+    """nnU-Net with the CCDC term beside cross-entropy and Dice (Eq. 8), in 2-D and 3-D.
+
+    Cross-entropy and Dice keep their deep supervision; CCDC reads the features of the last decoder stage (the
+    preset's ``decoder_stage`` names a coarser one). The projection head belongs to the term, not to the
+    network: checkpoints predict on a stock nnU-Net.
+    """
+
+    contrastive: nn.Module
+
+    @staticmethod
+    def build_network_architecture(
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> nn.Module:
+        """nnU-Net's network, whose decoder also returns features while it trains."""
+        network = nnUNetTrainer.build_network_architecture(
+            plans_manager,
+            configuration_manager,
+            num_input_channels,
+            num_output_channels,
+            enable_deep_supervision,
+        )
+        return tap_decoder(network, preset_of_plans(plans_manager.plans).decoder_stage)
+
+    def initialize(self) -> None:
+        """Build network, head, optimiser and loss."""
+        if self.label_manager.has_regions:
+            raise UserError(
+                f"{self.plans_manager.dataset_name} has region labels, which may overlap.",
+                "CCDC needs one class a pixel: write plain labels into dataset.json.",
+            )
+        super().initialize()
+        self.steps: list[Diagnostics] = []
+        if self.is_ddp:
+            self.contrastive = DistributedDataParallel(self.contrastive, device_ids=[self.local_rank])
+
+    def configure_optimizers(self) -> tuple[Any, Any]:
+        """nnU-Net's, over the network and the projection head."""
+        self.contrastive = self._build_contrastive().to(self.device)
+        optimizer, scheduler = super().configure_optimizers()
+        optimizer.add_param_group({"params": list(self.contrastive.parameters())})
+        return optimizer, scheduler
+
+    def _build_contrastive(self) -> CCDCLoss:
+        generator = torch.Generator()
+        generator.seed()
+        return CCDCLoss(
+            tapped_channels(_inner(self.network)),
+            self.label_manager.num_segmentation_heads,
+            self.preset.ccdc,
+            ignore_label=self.label_manager.ignore_label,
+            generator=generator,
+        )
+
+    def trained_modules(self) -> list[nn.Module]:
+        """Network and projection head."""
+        return [self.network, self.contrastive]
+
+    def on_train_epoch_start(self) -> None:
+        """Begin an epoch; the draws have a seed of their own."""
+        super().on_train_epoch_start()
+        self.contrastive.train()
+        self.steps = []
+        if self.seed is not None:
+            self._criterion.generator.manual_seed(
+                derived_seed(self.seed, self.local_rank, "draws", self.current_epoch)
+            )
+
+    def compute_losses(self, output: Any, target: Any, data: Tensor) -> dict[str, Tensor]:
+        """Cross-entropy and Dice with deep supervision, plus CCDC at the tapped stage's resolution."""
+        outputs, features = output
+        losses = super().compute_losses(outputs, target, data)
+        logits, labels = (outputs[0], target[0]) if self.enable_deep_supervision else (outputs, target)
+        if features.shape[2:] != logits.shape[2:]:
+            logits, labels = nearest_to(features, logits, labels)
+        contrastive = self.contrastive(features, logits, labels)
+        if self._criterion.diagnostics is not None:
+            self.steps.append(self._criterion.diagnostics)
+        self.last_batch = data, labels
+        total = losses["segmentation_loss"] + contrastive
+        return {**losses, "loss": total, "contrastive_loss": contrastive}
+
+    def on_epoch_end(self) -> None:
+        """As the preset trainer, and keep a picture of what was drawn, six times over the training."""
+        sixth = 6 * (self.current_epoch + 1) // self.num_epochs > 6 * self.current_epoch // self.num_epochs
+        if sixth and self.local_rank == 0 and self._criterion.selection:
+            data, labels = self.last_batch
+            roles = selection_map(self._criterion.selection)
+            path = Path(self.output_folder) / "selection" / f"epoch_{self.current_epoch:04d}.npz"
+            save_selection(path, data, labels, roles)
+        super().on_epoch_end()
+
+    def _epoch_record(self) -> dict[str, Any]:
+        classes = [n for n in self.dataset_json["labels"] if n != "ignore"]
+        return {**super()._epoch_record(), "ccdc": mean_diagnostics(self.steps, classes)}
+
+    def _own_state(self) -> dict[str, Any]:
+        return {"contrastive": self._criterion.state_dict()}
+
+    def _load_own_state(self, state: dict[str, Any]) -> None:
+        self._criterion.load_state_dict(state["contrastive"])
+
+    @property
+    def _criterion(self) -> Any:
+        return _inner(self.contrastive)
+
+
+def has_bfloat16() -> bool:
+    """Whether this CPU multiplies in bfloat16 by itself; without, bfloat16 is slower than float32."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _as_float(output: Any) -> Any:
+    return [o.float() for o in output] if isinstance(output, list) else output.float()
+
+
+def _inner(module: nn.Module) -> Any:
+    """The module inside DistributedDataParallel and torch.compile."""
+    if isinstance(module, DistributedDataParallel):
+        module = module.module
+    return getattr(module, "_orig_mod", module)
+
+
+@contextlib.contextmanager
+def _environment(name: str, value: int | None) -> Iterator[None]:
+    """Set an environment variable for a while; None leaves it as it is."""
+    before = os.environ.get(name)
+    if value is not None:
+        os.environ[name] = str(value)
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ[name] = before
+        elif value is not None:
+            del os.environ[name]

@@ -1,0 +1,66 @@
+"""Progress on the terminal, with the time left."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+QUIET_SECONDS = 15.0
+"""Time between two lines where the output is no terminal."""
+
+
+@contextmanager
+def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """Yield ``report(stage, done, total)``: a bar a stage, or a line now and then in a log file."""
+    if sys.stderr.isatty():
+        yield from _bars()
+    else:
+        yield _lines()
+
+
+def _bars() -> Iterator[Callable[[str, int, int], None]]:
+    columns = (
+        TextColumn("{task.description:<12}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        tasks = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(stage, total=total)
+            progress.update(tasks[stage], completed=done, total=total)
+
+        yield report
+
+
+def _lines() -> Callable[[str, int, int], None]:
+    stream = sys.stderr
+    first: dict[str, tuple[float, int]] = {}
+    last: dict[str, float] = {}
+
+    def report(stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        start, offset = first.setdefault(stage, (now, done))
+        if done < total and now - last.get(stage, -QUIET_SECONDS) < QUIET_SECONDS:
+            return
+        last[stage] = now
+        left = (now - start) / (done - offset) * (total - done) if done > offset else None
+        tail = f", {left:.0f} s left" if left is not None else ""
+        print(f"{stage}: {done} of {total}{tail}", file=stream, flush=True)
+
+    return report
