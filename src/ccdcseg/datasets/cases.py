@@ -1,0 +1,205 @@
+"""The nnU-Net raw folder of a data set: finding it, its labels, and the table of whose scan is whose."""
+
+import csv
+import io
+import re
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ccdcseg.errors import UserError
+from ccdcseg.files import read_json, write_text
+
+CASES_FILE = "cases.csv"
+_FOLDER_NAME = re.compile(r"Dataset(\d{3})_\w[\w.-]*")
+
+
+@dataclass(frozen=True, order=True)
+class Case:
+    """One scan.
+
+    Args:
+        case: nnU-Net's identifier, the name of its files.
+        patient: whose scan it is; all scans of a patient go to the same side of a split.
+        group: what splits are stratified by, such as the pathology; may be empty.
+        phase: which of the patient's scans it is, such as ED or ES; may be empty.
+    """
+
+    case: str
+    patient: str
+    group: str
+    phase: str
+
+
+_COLUMNS = [field.name for field in fields(Case)]
+
+
+def write_cases(raw_folder: Path, cases: Iterable[Case]) -> None:
+    """Write ``cases.csv`` into the raw folder, atomically."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerows([_COLUMNS, *(astuple(case) for case in cases)])
+    write_text(raw_folder / CASES_FILE, table.getvalue())
+
+
+def read_cases(raw_folder: Path) -> list[Case]:
+    """Read ``cases.csv`` (columns case, patient, group, phase) of an nnU-Net raw folder.
+
+    Raises:
+        UserError: the table is missing, has other columns, no row, a row without case or patient, a case that
+            is no file name or comes twice, or a patient in two groups.
+    """
+    path = raw_folder / CASES_FILE
+    cases = [_case(path, number, row) for number, row in enumerate(_rows(path), start=2)]
+    if not cases:
+        raise UserError(f"{path} lists no case.", "Write one row a scan.")
+    groups: dict[str, str] = {}
+    seen: set[str] = set()
+    for case in cases:
+        if case.case in seen:
+            raise UserError(f"{path} lists {case.case} twice.", "Keep one row a scan.")
+        seen.add(case.case)
+        if groups.setdefault(case.patient, case.group) != case.group:
+            raise UserError(
+                f"{path} puts {case.patient} into the groups {groups[case.patient]} and {case.group}.",
+                "Give all scans of a patient the same group.",
+            )
+    return cases
+
+
+def dataset_folder(raw_root: Path, dataset: str) -> Path:
+    """Find a data set by what nnU-Net's users call it.
+
+    Args:
+        raw_root: nnU-Net's ``nnUNet_raw``.
+        dataset: an id ("27", "027") or a full name ("Dataset027_ACDC").
+
+    Raises:
+        UserError: there is no such data set, or more than one has the id.
+    """
+    present = dataset_names(raw_root)
+    listed = f"{raw_root} holds {', '.join(present) or 'no data set'}."
+    if not dataset.isdecimal():
+        if dataset not in present:
+            raise UserError(f"There is no data set {dataset}: {listed}", "Give one of their names or ids.")
+        return raw_root / dataset
+    found = [name for name in present if id_in_name(name) == int(dataset)]
+    if not found:
+        raise UserError(f"There is no data set with the id {dataset}: {listed}", "Give one of their ids.")
+    if len(found) > 1:
+        raise UserError(f"The id {dataset} is ambiguous: {', '.join(found)}.", "Rename all but one of them.")
+    return raw_root / found[0]
+
+
+def dataset_names(raw_root: Path) -> list[str]:
+    """Names of the data sets in nnU-Net's ``nnUNet_raw``, sorted.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if not raw_root.is_dir():
+        raise UserError(
+            f"The folder of raw data sets {raw_root} does not exist.",
+            "Make it, or set nnUNet_raw to another.",
+        )
+    return sorted(
+        entry.name for entry in raw_root.iterdir() if _FOLDER_NAME.fullmatch(entry.name) and entry.is_dir()
+    )
+
+
+def id_in_name(name: str) -> int:
+    """The id in a data set's name: 27 of "Dataset027_ACDC".
+
+    Raises:
+        UserError: the name is not of nnU-Net's form.
+    """
+    match = _FOLDER_NAME.fullmatch(name)
+    if match is None:
+        raise UserError(f"{name} is no nnU-Net data set name.", 'Name it like "Dataset027_ACDC".')
+    return int(match[1])
+
+
+def read_labels(raw_folder: Path) -> dict[str, int]:
+    """Value of each foreground class by name, from ``dataset.json``; the ignore label is left out.
+
+    Raises:
+        UserError: ``dataset.json`` is missing or damaged, its labels are regions (lists of values), or not
+            distinct integers from 1 on.
+    """
+    path = raw_folder / "dataset.json"
+    labels = {
+        name: value for name, value in _all_labels(path).items() if name not in ("background", "ignore")
+    }
+    values = list(labels.values())
+    if not values or min(values) < 1 or len(set(values)) < len(values):
+        raise UserError(
+            f"{path} has the labels {labels}.",
+            "Give each class an integer of its own from 1 on, background 0.",
+        )
+    return labels
+
+
+def read_ignore_label(raw_folder: Path) -> int | None:
+    """Value of the voxels that nobody has labelled, from ``dataset.json``, where it names one.
+
+    Raises:
+        UserError: as `read_labels`.
+    """
+    return _all_labels(raw_folder / "dataset.json").get("ignore")
+
+
+def read_file_ending(raw_folder: Path) -> str:
+    """Ending of the scans' names, such as ``.nii.gz``, from ``dataset.json``.
+
+    Raises:
+        UserError: ``dataset.json`` is missing, damaged or names none.
+    """
+    path = raw_folder / "dataset.json"
+    ending = _entry(path, "file_ending")
+    if not isinstance(ending, str):
+        raise UserError(f'{path} has the "file_ending" {ending}.', "Name the scans' ending, such as .nii.gz.")
+    return ending
+
+
+def _all_labels(path: Path) -> dict[str, int]:
+    labels = _entry(path, "labels")
+    if not isinstance(labels, dict):
+        raise UserError(f"{path} has no table of labels.", 'Write "labels" as {"background": 0, "name": 1}.')
+    for name, value in labels.items():
+        if isinstance(value, list):
+            raise UserError(
+                f"{path} declares the region {name} {value}; overlapping regions are not supported.",
+                "Give each class one integer label.",
+            )
+        if type(value) is not int:
+            raise UserError(f"{path} gives {name} the label {value!r}.", "Give each class an integer.")
+    return labels
+
+
+def _entry(path: Path, key: str) -> Any:
+    content = read_json(path)
+    if not isinstance(content, dict) or key not in content:
+        raise UserError(f'{path} has no "{key}".', "Write it as nnU-Net's documentation asks.")
+    return content[key]
+
+
+def _rows(path: Path) -> list[list[str]]:
+    remedy = f"Make the data set with `ccdcseg prepare`, or write the table: {','.join(_COLUMNS)}."
+    try:
+        header, *rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines(), strict=True)) or [
+            []
+        ]
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist.", remedy) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is no CSV table ({error}).", remedy) from error
+    if header != _COLUMNS:
+        raise UserError(f"{path} has the columns {','.join(header)}.", remedy)
+    return rows
+
+
+def _case(path: Path, number: int, row: list[str]) -> Case:
+    if len(row) != len(_COLUMNS) or not (row[0] and row[1]) or Path(row[0]).name != row[0]:
+        raise UserError(f"{path}, line {number}: {','.join(row)!r}.", f"Write {','.join(_COLUMNS)}.")
+    return Case(*row)

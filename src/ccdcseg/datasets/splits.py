@@ -1,0 +1,304 @@
+"""Few-label splits: patient-wise, stratified by group, nested over the fractions, seeded, hashed.
+
+They are stored where nnU-Net looks for them, as entries of ``splits_final.json``: a fold number of nnU-Net is
+the index of an entry, so the file only ever grows at its end.
+"""
+
+import hashlib
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ccdcseg.datasets.cases import Case, read_cases, read_file_ending, read_ignore_label, read_labels
+from ccdcseg.datasets.volumes import read_mask
+from ccdcseg.errors import UserError
+from ccdcseg.files import read_json, write_json
+
+SPLITS_FILE = "splits_final.json"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which patients are trained on, validated on and tested on.
+
+    Args:
+        fraction: of all patients whose labels training may use.
+        seed: what the order of the patients was drawn with.
+        train: patients, sorted, as are the others.
+        validation: patients, may be none.
+        test: everybody else.
+    """
+
+    fraction: float
+    seed: int
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+
+    @property
+    def patients(self) -> dict[str, list[str]]:
+        """The three parts by name."""
+        return {"train": [*self.train], "validation": [*self.validation], "test": [*self.test]}
+
+    @property
+    def hash(self) -> str:
+        """SHA-256, in hex, of fraction, seed and patients."""
+        return _hash(self.fraction, self.seed, self.patients)
+
+
+def draw_splits(
+    cases: Iterable[Case], fractions: Iterable[float], seed: int, validation_patients: int = 0
+) -> list[Split]:
+    """Draw one split a fraction; a smaller fraction's training patients are among a larger one's.
+
+    The patients are put into one order a seed, whose beginning and end hold each group in its share of the
+    whole (see `_order`). Training takes max(1, round(fraction x patients)) from its beginning; validation
+    takes from its end, hence the same for all fractions.
+
+    Args:
+        cases: all cases of the data set.
+        fractions: of all patients, each between 0 and 1.
+        seed: not negative.
+        validation_patients: how many patients are kept for validation.
+
+    Raises:
+        UserError: a fraction is not between 0 and 1, seed or ``validation_patients`` is negative, or training
+            and validation leave no patient to test on.
+    """
+    if seed < 0 or validation_patients < 0:
+        raise UserError(
+            f"The seed ({seed}) or the number of validation patients ({validation_patients}) is negative.",
+            "Give a number from 0 on.",
+        )
+    groups = {case.patient: case.group for case in cases}
+    order = _order(groups, seed)
+    held_back = order[len(order) - validation_patients :]
+    splits = []
+    for fraction in fractions:
+        count = _training_count(fraction, len(order), validation_patients)
+        parts = (order[:count], held_back, order[count : len(order) - validation_patients])
+        splits.append(Split(fraction, seed, *(tuple(sorted(part)) for part in parts)))
+    return splits
+
+
+def check_classes(
+    split: Split, cases: Iterable[Case], classes_of: Mapping[str, frozenset[int]], labels: Mapping[str, int]
+) -> None:
+    """Refuse a split whose training, validation or test part lacks a class altogether.
+
+    Args:
+        split: what to check; no validation patients are fine.
+        cases: all cases of the data set.
+        classes_of: the values in each case's mask.
+        labels: value of each foreground class by name.
+
+    Raises:
+        UserError: a class never occurs in a part.
+    """
+    cases = list(cases)
+    for part, patients in split.patients.items():
+        found = frozenset[int]().union(*(classes_of[case.case] for case in cases if case.patient in patients))
+        missing = [name for name, value in labels.items() if value not in found]
+        if patients and missing:
+            raise UserError(
+                f"The fraction {split.fraction:g} with seed {split.seed} leaves the {part} patients without "
+                f"the class {missing[0]}.",
+                "Choose another fraction (a larger one for training) or another seed.",
+            )
+
+
+def add_splits(
+    raw_folder: Path, splits: Iterable[Split], cases: Sequence[Case], slices_of: Mapping[str, int]
+) -> list[dict[str, Any]]:
+    """Append splits to ``splits_final.json`` of an nnU-Net raw folder, atomically; the others stay.
+
+    An entry is nnU-Net's ``train`` and ``val`` (cases) with ``fraction``, ``seed``, ``test`` (cases),
+    ``patients``, ``counts`` (patients, cases and slices of each part) and ``hash``. nnU-Net demands a
+    ``val``: without validation patients it holds the training cases, and what nnU-Net measures there is the
+    fit alone.
+
+    Args:
+        raw_folder: the data set's folder in ``nnUNet_raw``.
+        splits: what to store.
+        cases: all cases of the data set.
+        slices_of: number of slices of each case.
+
+    Returns:
+        The stored entry of each of ``splits``.
+
+    Raises:
+        UserError: the file was not made here, or has other patients for a fraction and seed of ``splits``.
+    """
+    path = raw_folder / SPLITS_FILE
+    entries = _read_entries(path) if path.exists() else []
+    wanted = [_entry(split, cases, slices_of) for split in splits]
+    for entry in wanted:
+        fold = _index(entries, entry["fraction"], entry["seed"])
+        if fold is None:
+            entries.append(entry)
+        elif entries[fold]["hash"] != entry["hash"]:
+            raise UserError(
+                f"{path} has other patients for the fraction {entry['fraction']:g} and seed {entry['seed']}: "
+                f"its fold {fold} was drawn with another number of validation patients or from other cases.",
+                "Choose another seed.",
+            )
+    write_json(path, entries)
+    return wanted
+
+
+def find_fold(place: Path, fraction: float, seed: int) -> tuple[int, dict[str, Any]]:
+    """Find a stored split.
+
+    Args:
+        place: a ``splits_final.json``, or the folder it lies in.
+        fraction: of the split.
+        seed: of the split.
+
+    Returns:
+        nnU-Net's number of the fold and the entry (see `add_splits`).
+
+    Raises:
+        UserError: there is no such split or no file, or the file was not made here.
+    """
+    path = place / SPLITS_FILE if place.is_dir() else place
+    remedy = f"Draw it: ccdcseg split DATASET --fraction {fraction:g} --seed {seed}"
+    if not path.exists():
+        raise UserError(f"{path} does not exist: no split has been drawn.", remedy)
+    entries = _read_entries(path)
+    fold = _index(entries, fraction, seed)
+    if fold is None:
+        there = ", ".join(f"{entry['fraction']:g} (seed {entry['seed']})" for entry in entries)
+        raise UserError(
+            f"{path} has no split of fraction {fraction:g} with seed {seed}, only {there or 'nothing'}.",
+            remedy,
+        )
+    return fold, entries[fold]
+
+
+def split_dataset(
+    raw_folder: Path, fractions: Iterable[float], seed: int, validation_patients: int = 0
+) -> list[dict[str, Any]]:
+    """Draw few-label splits of a data set, check that no part lacks a class, and store them.
+
+    Args:
+        raw_folder: the data set's folder in ``nnUNet_raw``, with cases.csv, dataset.json and labelsTr.
+        fractions: see `draw_splits`.
+        seed: see `draw_splits`.
+        validation_patients: see `draw_splits`.
+
+    Returns:
+        The stored entry of each fraction, see `add_splits`.
+
+    Raises:
+        UserError: as `draw_splits`, `check_classes`, `add_splits`, or an unusable table, label list or mask.
+    """
+    cases, labels = read_cases(raw_folder), read_labels(raw_folder)
+    splits = draw_splits(cases, fractions, seed, validation_patients)
+    ending, ignore = read_file_ending(raw_folder), read_ignore_label(raw_folder)
+    classes_of: dict[str, frozenset[int]] = {}
+    slices_of: dict[str, int] = {}
+    for case in cases:
+        mask = read_mask(raw_folder / "labelsTr" / f"{case.case}{ending}", labels, ignore).array
+        classes_of[case.case] = frozenset(np.unique(mask).tolist())
+        slices_of[case.case] = len(mask)
+    for split in splits:
+        check_classes(split, cases, classes_of, labels)
+    return add_splits(raw_folder, splits, cases, slices_of)
+
+
+def _order(groups: Mapping[str, str], seed: int) -> list[str]:
+    """Shuffle each group's patients and interleave the groups in proportion to their sizes.
+
+    The i-th of a group's n patients is placed at (i + 1/2) / n, ties at random: to a beginning that reaches
+    up to p, each group gives p n patients, rounded.
+    """
+    generator = np.random.default_rng(seed)
+    members: dict[str, list[str]] = defaultdict(list)
+    for patient in sorted(groups):
+        members[groups[patient]].append(patient)
+    places = [
+        ((index + 0.5) / len(patients), generator.random(), patients[chosen])
+        for _, patients in sorted(members.items())
+        for index, chosen in enumerate(generator.permutation(len(patients)))
+    ]
+    return [patient for _, _, patient in sorted(places)]
+
+
+def _training_count(fraction: float, patients: int, validation_patients: int) -> int:
+    if not 0 < fraction < 1:
+        raise UserError(
+            f"The fraction {fraction:g} is not between 0 and 1.", "Give one such as 0.1 for 10 %."
+        )
+    count = max(1, round(fraction * patients))
+    if count + validation_patients >= patients:
+        raise UserError(
+            f"The fraction {fraction:g} of {patients} patients: {count} train, {validation_patients} validate"
+            ", nobody is left to test on.",
+            "Choose a smaller fraction or fewer validation patients.",
+        )
+    return count
+
+
+def _entry(split: Split, cases: Iterable[Case], slices_of: Mapping[str, int]) -> dict[str, Any]:
+    cases = sorted(cases)
+    names = {
+        part: [case.case for case in cases if case.patient in patients]
+        for part, patients in split.patients.items()
+    }
+    counts = {
+        part: {
+            "patients": len(patients),
+            "cases": len(names[part]),
+            "slices": sum(slices_of[name] for name in names[part]),
+        }
+        for part, patients in split.patients.items()
+    }
+    return {
+        "train": names["train"],
+        "val": names["validation"] or names["train"],
+        "fraction": split.fraction,
+        "seed": split.seed,
+        "test": names["test"],
+        "patients": split.patients,
+        "counts": counts,
+        "hash": split.hash,
+    }
+
+
+def _read_entries(path: Path) -> list[dict[str, Any]]:
+    entries = read_json(path)
+    if not isinstance(entries, list) or not all(_is_ours(entry) for entry in entries):
+        raise UserError(
+            f"{path} was not made by ccdcseg, or was changed since.",
+            "Move it away, then draw the splits with `ccdcseg split`.",
+        )
+    return entries
+
+
+def _is_ours(entry: Any) -> bool:
+    keys = {"train", "val", "test", "fraction", "seed", "patients", "counts", "hash"}
+    return (
+        isinstance(entry, dict)
+        and keys <= entry.keys()
+        and entry["hash"] == _hash(entry["fraction"], entry["seed"], entry["patients"])
+    )
+
+
+def _index(entries: Iterable[Mapping[str, Any]], fraction: float, seed: int) -> int | None:
+    matches = (
+        index
+        for index, entry in enumerate(entries)
+        if math.isclose(entry["fraction"], fraction) and entry["seed"] == seed
+    )
+    return next(matches, None)
+
+
+def _hash(fraction: float, seed: int, patients: Mapping[str, Sequence[str]]) -> str:
+    content = {"fraction": fraction, "seed": seed, "patients": patients}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

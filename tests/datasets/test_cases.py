@@ -1,0 +1,168 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ccdcseg.datasets.cases import (
+    Case,
+    dataset_folder,
+    id_in_name,
+    read_cases,
+    read_file_ending,
+    read_ignore_label,
+    read_labels,
+    write_cases,
+)
+from ccdcseg.errors import UserError
+
+CASES = [Case("a_1", "a", "DCM", "ED"), Case("a_2", "a", "DCM", "ES"), Case("b_1", "b", "", "")]
+
+texts = st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters="/"), min_size=1, max_size=8)
+
+
+def describe(folder: Path, **content: Any) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "dataset.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_the_table_is_read_as_it_was_written(tmp_path: Path) -> None:
+    write_cases(tmp_path, CASES)
+    assert read_cases(tmp_path) == CASES
+    assert (tmp_path / "cases.csv").read_text().splitlines()[:2] == [
+        "case,patient,group,phase",
+        "a_1,a,DCM,ED",
+    ]
+
+
+@given(st.lists(st.tuples(texts, texts), min_size=1, max_size=5, unique_by=lambda names: names[0]))
+@settings(deadline=None, max_examples=50)
+def test_any_names_survive_the_table(tmp_path_factory: Any, names: list[tuple[str, str]]) -> None:
+    folder = tmp_path_factory.mktemp("table")
+    cases = [Case(case, patient, 'a "group", of sorts', "") for case, patient in names if case not in "..."]
+    if cases:
+        write_cases(folder, cases)
+        assert read_cases(folder) == cases
+
+
+def test_a_table_from_a_spreadsheet_is_read(tmp_path: Path) -> None:
+    (tmp_path / "cases.csv").write_bytes(b"\xef\xbb\xbfcase,patient,group,phase\r\na_1,a,DCM,ED\r\n")
+    assert read_cases(tmp_path) == CASES[:1]
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("", r"cases\.csv has the columns .*case,patient,group,phase"),
+        ("case,patient\na_1,a\n", r"cases\.csv has the columns case,patient\..*case,patient,group,phase"),
+        ("case,patient,group,phase\n", r"cases\.csv lists no case"),
+        ("case,patient,group,phase\na_1,a,DCM\n", r"cases\.csv, line 2: 'a_1,a,DCM'"),
+        ("case,patient,group,phase\na_1,a,DCM,ED\n,b,DCM,ED\n", r"cases\.csv, line 3: ',b,DCM,ED'"),
+        ("case,patient,group,phase\na_1,,DCM,ED\n", r"cases\.csv, line 2: 'a_1,,DCM,ED'"),
+        ("case,patient,group,phase\n../../a,a,DCM,ED\n", r"cases\.csv, line 2: '\.\./\.\./a,a"),
+        ("case,patient,group,phase\na_1,a,,\na_1,a,,\n", r"cases\.csv lists a_1 twice"),
+        ("case,patient,group,phase\na_1,a,X,\na_2,a,Y,\n", r"cases\.csv puts a into the groups X and Y"),
+        ('case,patient,group,phase\n"a_1,a,X,\n', r"cases\.csv is no CSV table"),
+    ],
+)
+def test_a_damaged_table(tmp_path: Path, table: str, message: str) -> None:
+    (tmp_path / "cases.csv").write_text(table)
+    with pytest.raises(UserError, match=message):
+        read_cases(tmp_path)
+
+
+def test_a_table_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "cases.csv").write_bytes(b"\xff\xfe\x00\xd8")
+    with pytest.raises(UserError, match=r"cases\.csv is no CSV table"):
+        read_cases(tmp_path)
+
+
+def test_a_missing_table(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"cases\.csv does not exist.*ccdcseg prepare.*case,patient,group,phase"
+    ):
+        read_cases(tmp_path)
+
+
+@pytest.fixture
+def raw_root(tmp_path: Path) -> Path:
+    for name in ("Dataset027_ACDC", "Dataset005_One", "Dataset005_Other", "Dataset270_Far", "notes"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "Dataset028_File").write_text("")
+    return tmp_path
+
+
+@pytest.mark.parametrize("dataset", ["27", "027", "Dataset027_ACDC"])
+def test_a_data_set_is_found_as_nnunets_users_name_it(raw_root: Path, dataset: str) -> None:
+    assert dataset_folder(raw_root, dataset) == raw_root / "Dataset027_ACDC"
+
+
+@pytest.mark.parametrize("dataset", ["28", "2", "ACDC", "Dataset027", "../x", "", "-27", "Dataset028_File"])
+def test_an_unknown_data_set(raw_root: Path, dataset: str) -> None:
+    with pytest.raises(
+        UserError, match=r"no data set .*holds Dataset005_One, .*Dataset027_ACDC, Dataset270_Far"
+    ):
+        dataset_folder(raw_root, dataset)
+
+
+def test_an_ambiguous_id(raw_root: Path) -> None:
+    with pytest.raises(UserError, match=r"id 5 is ambiguous: Dataset005_One, Dataset005_Other.*Rename"):
+        dataset_folder(raw_root, "5")
+    assert dataset_folder(raw_root, "Dataset005_Other").name == "Dataset005_Other"
+
+
+def test_no_data_sets(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"holds no data set"):
+        dataset_folder(tmp_path, "27")
+    with pytest.raises(UserError, match=r"nowhere does not exist.*nnUNet_raw"):
+        dataset_folder(tmp_path / "nowhere", "27")
+
+
+def test_the_id_in_a_name() -> None:
+    assert id_in_name("Dataset027_ACDC") == 27
+    with pytest.raises(UserError, match="ACDC27 is no nnU-Net data set name"):
+        id_in_name("ACDC27")
+
+
+def test_labels(tmp_path: Path) -> None:
+    folder = describe(
+        tmp_path / "raw", labels={"background": 0, "RV": 1, "LV": 3, "ignore": 4}, file_ending=".nii.gz"
+    )
+    assert read_labels(folder) == {"RV": 1, "LV": 3}
+    assert read_ignore_label(folder) == 4
+    assert read_file_ending(folder) == ".nii.gz"
+
+
+def test_no_ignore_label(tmp_path: Path) -> None:
+    assert read_ignore_label(describe(tmp_path / "raw", labels={"background": 0, "RV": 1})) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"labels": {"background": 0, "tumour": [1, 2]}}, r"region tumour \[1, 2\].*one integer label"),
+        ({"labels": {"0": "background", "1": "RV"}}, r"gives 0 the label 'background'"),
+        ({"labels": {"background": 0, "RV": True}}, r"gives RV the label True"),
+        ({"labels": {"background": 0, "RV": 1, "LV": 1}}, r"has the labels .*of its own from 1 on"),
+        ({"labels": {"background": 0, "RV": 0}}, r"has the labels .*of its own from 1 on"),
+        ({"labels": {"background": 0}}, r"has the labels \{\}"),
+        ({"labels": ["RV"]}, r"has no table of labels"),
+        ({}, r'has no "labels"'),
+    ],
+)
+def test_unusable_labels(tmp_path: Path, content: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=rf"dataset\.json {message}|dataset\.json declares the {message}"):
+        read_labels(describe(tmp_path / "raw", **content))
+
+
+def test_a_missing_or_damaged_description(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"dataset\.json does not exist"):
+        read_labels(tmp_path)
+    (tmp_path / "dataset.json").write_text("{")
+    with pytest.raises(UserError, match=r"dataset\.json is not valid JSON"):
+        read_labels(tmp_path)
+    with pytest.raises(UserError, match=r'dataset\.json has the "file_ending" 3'):
+        read_file_ending(describe(tmp_path, file_ending=3))

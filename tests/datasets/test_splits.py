@@ -1,0 +1,269 @@
+import json
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ccdcseg.datasets.acdc import prepare_acdc
+from ccdcseg.datasets.cases import Case, read_cases, write_cases
+from ccdcseg.datasets.splits import Split, add_splits, check_classes, draw_splits, find_fold, split_dataset
+from ccdcseg.errors import UserError
+
+GROUPS = ["DCM", "HCM", "MINF", "NOR", "RV"]
+ACDC = [
+    Case(f"patient{number:03d}_frame{frame:02d}", f"patient{number:03d}", GROUPS[(number - 1) // 20], phase)
+    for number in range(1, 101)
+    for frame, phase in ((1, "ED"), (12, "ES"))
+]
+SLICES = {case.case: 10 for case in ACDC}
+GROUP_OF = {case.patient: case.group for case in ACDC}
+
+group_sizes = st.lists(st.integers(1, 12), min_size=1, max_size=5).filter(lambda sizes: sum(sizes) >= 4)
+fraction_lists = st.lists(st.floats(0.01, 0.6), min_size=1, max_size=4)
+
+
+def made_up(sizes: list[int]) -> list[Case]:
+    return [
+        Case(f"{group}-{number}-{scan}", f"{group}-{number}", f"group {group}", "")
+        for group, size in enumerate(sizes)
+        for number in range(size)
+        for scan in range(1 + number % 3)
+    ]
+
+
+@given(group_sizes, fraction_lists, st.integers(0, 2**32), st.integers(0, 1))
+@settings(deadline=None)
+def test_splits_are_whole_disjoint_nested_and_repeatable(
+    sizes: list[int], fractions: list[float], seed: int, validation: int
+) -> None:
+    cases = made_up(sizes)
+    everybody = {case.patient for case in cases}
+    splits = draw_splits(cases, sorted(fractions), seed, validation)
+    for split, fraction in zip(splits, sorted(fractions), strict=True):
+        parts = [*split.train, *split.validation, *split.test]
+        assert len(parts) == len(everybody)
+        assert set(parts) == everybody
+        assert len(split.train) == max(1, round(fraction * len(everybody)))
+        assert len(split.validation) == validation
+        assert split.validation == splits[0].validation
+        assert split.test
+    for smaller, larger in pairwise(splits):
+        assert set(smaller.train) <= set(larger.train)
+    assert draw_splits(reversed(cases), sorted(fractions), seed, validation) == splits
+
+
+@given(group_sizes, st.floats(0.05, 0.6), st.integers(0, 2**32))
+@settings(deadline=None)
+def test_each_group_has_its_share(sizes: list[int], fraction: float, seed: int) -> None:
+    cases = made_up(sizes)
+    (split,) = draw_splits(cases, [fraction], seed)
+    patients = sum(sizes)
+    found = Counter(int(patient.split("-")[0]) for patient in split.train)
+    for group, size in enumerate(sizes):
+        share = len(split.train) * size / patients
+        assert abs(found[group] - share) <= 0.5 + len(sizes) / 2 * size / patients + 1e-9
+
+
+@given(st.integers(1, 95), st.integers(0, 2**32), st.sampled_from([0, 5, 7]))
+@settings(deadline=None)
+def test_groups_of_one_size_differ_by_one_patient_at_most(count: int, seed: int, validation: int) -> None:
+    if count + validation >= 100:
+        count -= validation
+    (split,) = draw_splits(ACDC, [count / 100], seed, validation)
+    for part in (split.train, split.validation):
+        found = [sum(GROUP_OF[patient] == group for patient in part) for group in GROUPS]
+        assert max(found) - min(found) <= 1
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_ten_of_acdcs_hundred_patients_are_two_a_pathology(seed: int) -> None:
+    (split,) = draw_splits(ACDC, [0.1], seed)
+    assert Counter(GROUP_OF[patient] for patient in split.train) == dict.fromkeys(GROUPS, 2)
+    assert (len(split.validation), len(split.test)) == (0, 90)
+
+
+def test_seeds_draw_different_patients() -> None:
+    drawn = {draw_splits(ACDC, [0.1], seed)[0].train for seed in range(20)}
+    assert len(drawn) == 20
+    assert len({patient for train in drawn for patient in train}) > 60
+
+
+def test_the_draw_of_a_seed_never_changes() -> None:
+    (split,) = draw_splits(ACDC, [0.05], 0)
+    assert split.train == ("patient005", "patient037", "patient050", "patient061", "patient096")
+    assert split.hash.startswith("ccdcae7dff25")
+
+
+def test_the_hash_names_fraction_seed_and_patients() -> None:
+    split = Split(0.1, 0, ("a",), (), ("b", "c"))
+    others = [
+        Split(0.2, 0, ("a",), (), ("b", "c")),
+        Split(0.1, 1, ("a",), (), ("b", "c")),
+        Split(0.1, 0, ("a",), ("b",), ("c",)),
+        Split(0.1, 0, ("b",), (), ("a", "c")),
+    ]
+    assert len({split.hash, *(other.hash for other in others)}) == 5
+    assert split.hash == Split(0.1, 0, ("a",), (), ("b", "c")).hash
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, 10.0, float("nan")])
+def test_a_fraction_out_of_range(fraction: float) -> None:
+    with pytest.raises(UserError, match=r"The fraction \S+ is not between 0 and 1.*0\.1 for 10 %"):
+        draw_splits(ACDC, [fraction], 0)
+
+
+@pytest.mark.parametrize(("fraction", "validation"), [(0.999, 0), (0.9, 10), (0.1, 90), (0.1, 500)])
+def test_nobody_left_to_test_on(fraction: float, validation: int) -> None:
+    with pytest.raises(UserError, match=rf"\d+ train, {validation} validate, nobody is left to test on"):
+        draw_splits(ACDC, [fraction], 0, validation)
+
+
+@pytest.mark.parametrize(("seed", "validation"), [(-1, 0), (0, -1)])
+def test_negative_numbers(seed: int, validation: int) -> None:
+    with pytest.raises(UserError, match="is negative"):
+        draw_splits(ACDC, [0.1], seed, validation)
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_a_part_without_a_class(part: str) -> None:
+    cases = [Case(name, name, "", "") for name in ("train", "validation", "test")]
+    classes_of = {case.case: frozenset({0, 1, 2}) for case in cases}
+    split = Split(0.25, 3, ("train",), ("validation",), ("test",))
+    check_classes(split, cases, classes_of, {"RV": 1, "LV": 2})
+    classes_of[part] = frozenset({0, 1})
+    with pytest.raises(
+        UserError, match=rf"fraction 0\.25 with seed 3 leaves the {part} patients without the class LV"
+    ):
+        check_classes(split, cases, classes_of, {"RV": 1, "LV": 2})
+
+
+def test_an_empty_validation_part_needs_no_class() -> None:
+    cases = [Case("a", "a", "", ""), Case("b", "b", "", "")]
+    check_classes(Split(0.5, 0, ("a",), (), ("b",)), cases, dict.fromkeys("ab", frozenset({1})), {"RV": 1})
+
+
+def test_an_entry_is_a_fold_for_nnunet_and_more(tmp_path: Path) -> None:
+    splits = draw_splits(ACDC, [0.1], 0, validation_patients=5)
+    (entry,) = add_splits(tmp_path, splits, ACDC, SLICES)
+    (stored,) = json.loads((tmp_path / "splits_final.json").read_text())
+    assert stored == entry
+    assert (stored["fraction"], stored["seed"], stored["hash"]) == (0.1, 0, splits[0].hash)
+    assert stored["patients"]["train"] == list(splits[0].train)
+    assert stored["train"] == [case.case for case in ACDC if case.patient in splits[0].train]
+    assert stored["val"] == [case.case for case in ACDC if case.patient in splits[0].validation]
+    assert stored["test"] == [case.case for case in ACDC if case.patient in splits[0].test]
+    assert stored["counts"] == {
+        "train": {"patients": 10, "cases": 20, "slices": 200},
+        "validation": {"patients": 5, "cases": 10, "slices": 100},
+        "test": {"patients": 85, "cases": 170, "slices": 1700},
+    }
+
+
+def test_without_validation_patients_nnunet_validates_on_the_training_cases(tmp_path: Path) -> None:
+    (entry,) = add_splits(tmp_path, draw_splits(ACDC, [0.1], 0), ACDC, SLICES)
+    assert entry["val"] == entry["train"] != []
+    assert entry["patients"]["validation"] == []
+    assert entry["counts"]["validation"] == {"patients": 0, "cases": 0, "slices": 0}
+
+
+def test_folds_keep_their_numbers(tmp_path: Path) -> None:
+    add_splits(tmp_path, draw_splits(ACDC, [0.1, 0.2], 0), ACDC, SLICES)
+    first = json.loads((tmp_path / "splits_final.json").read_text())
+    add_splits(tmp_path, draw_splits(ACDC, [0.05, 0.2, 0.1], 0), ACDC, SLICES)
+    add_splits(tmp_path, draw_splits(ACDC, [0.1], 1), ACDC, SLICES)
+    second = json.loads((tmp_path / "splits_final.json").read_text())
+    assert second[:2] == first
+    assert [(entry["fraction"], entry["seed"]) for entry in second[2:]] == [(0.05, 0), (0.1, 1)]
+    for fold, (fraction, seed) in enumerate([(0.1, 0), (0.2, 0), (0.05, 0), (0.1, 1)]):
+        for place in (tmp_path, tmp_path / "splits_final.json"):
+            assert find_fold(place, fraction, seed) == (fold, second[fold])
+
+
+def test_other_patients_for_a_known_fraction_and_seed(tmp_path: Path) -> None:
+    add_splits(tmp_path, draw_splits(ACDC, [0.1], 0), ACDC, SLICES)
+    before = (tmp_path / "splits_final.json").read_bytes()
+    with pytest.raises(UserError, match=r"other patients for the fraction 0\.1 and seed 0.*another seed"):
+        add_splits(tmp_path, draw_splits(ACDC, [0.2, 0.1], 0, validation_patients=5), ACDC, SLICES)
+    assert (tmp_path / "splits_final.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '[{"train": ["a"], "val": ["b"]}]',
+        '{"train": ["a"], "val": ["b"]}',
+        '["train"]',
+    ],
+)
+def test_a_file_of_somebody_else_is_kept(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "splits_final.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match=r"splits_final\.json was not made by ccdcseg.*Move it away"):
+        add_splits(tmp_path, draw_splits(ACDC, [0.1], 0), ACDC, SLICES)
+    with pytest.raises(UserError, match=r"splits_final\.json was not made by ccdcseg"):
+        find_fold(tmp_path, 0.1, 0)
+    assert path.read_text() == content
+
+
+def test_a_changed_entry_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "splits_final.json"
+    add_splits(tmp_path, draw_splits(ACDC, [0.1], 0), ACDC, SLICES)
+    content = json.loads(path.read_text())
+    content[0]["patients"]["train"].append(content[0]["patients"]["test"].pop())
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="or was changed since"):
+        find_fold(tmp_path, 0.1, 0)
+
+
+def test_a_split_that_was_never_drawn(tmp_path: Path) -> None:
+    command = r"ccdcseg split DATASET --fraction 0\.2 --seed 1"
+    with pytest.raises(UserError, match=rf"does not exist: no split has been drawn.*{command}"):
+        find_fold(tmp_path, 0.2, 1)
+    add_splits(tmp_path, draw_splits(ACDC, [0.1, 0.05], 0), ACDC, SLICES)
+    with pytest.raises(UserError, match=rf"only 0\.1 \(seed 0\), 0\.05 \(seed 0\)\. .*{command}"):
+        find_fold(tmp_path, 0.2, 1)
+
+
+@pytest.fixture
+def raw_folder(release: Path, tmp_path: Path) -> Path:
+    return prepare_acdc(release, tmp_path / "raw", 27)
+
+
+def test_a_data_set_is_split(raw_folder: Path) -> None:
+    entries = split_dataset(raw_folder, [0.5, 0.2], 0)
+    assert [find_fold(raw_folder, entry["fraction"], 0) for entry in entries] == list(enumerate(entries))
+    groups = {case.patient: case.group for case in read_cases(raw_folder)}
+    assert sorted(groups[patient] for patient in entries[0]["patients"]["train"]) == GROUPS
+    assert entries[0]["counts"]["train"] == {"patients": 5, "cases": 10, "slices": 30}
+
+
+def relabel(raw_folder: Path, **labels: int) -> None:
+    path = raw_folder / "dataset.json"
+    description: dict[str, Any] = json.loads(path.read_text())
+    description["labels"].update(labels)
+    path.write_text(json.dumps(description))
+
+
+def test_a_data_set_without_a_class(raw_folder: Path) -> None:
+    relabel(raw_folder, scar=4)
+    with pytest.raises(
+        UserError, match=r"fraction 0\.2 with seed 0 leaves the train .* without the class scar"
+    ):
+        split_dataset(raw_folder, [0.2], 0)
+    assert not (raw_folder / "splits_final.json").exists()
+
+
+def test_a_data_set_with_an_ignore_label(raw_folder: Path) -> None:
+    relabel(raw_folder, ignore=4)
+    assert len(split_dataset(raw_folder, [0.2], 0)) == 1
+
+
+def test_a_table_that_names_a_scan_that_is_not_there(raw_folder: Path) -> None:
+    write_cases(raw_folder, [*read_cases(raw_folder), Case("ghost", "ghost", "RV", "ED")])
+    with pytest.raises(UserError, match=r"ghost\.nii\.gz does not exist"):
+        split_dataset(raw_folder, [0.2], 0)
+    assert not (raw_folder / "splits_final.json").exists()

@@ -1,0 +1,322 @@
+import contextlib
+import gzip
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ccdcseg.datasets import volumes
+from ccdcseg.datasets.volumes import (
+    Volume,
+    check_not_empty,
+    check_pair,
+    read_image,
+    read_mask,
+    write_volume,
+)
+from ccdcseg.errors import UserError
+
+LABELS = {"RV": 1, "Myo": 2}
+
+
+def written(
+    path: Path, array: np.ndarray, spacing_mm: tuple[float, float, float] = (8.0, 1.5, 1.25)
+) -> Volume:
+    volume = Volume(path, array, spacing_mm)
+    write_volume(path, volume)
+    return volume
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> Path:
+    path = tmp_path / "scan.nii.gz"
+    written(path, np.random.default_rng(0).normal(size=(4, 5, 6)).astype(np.float32))
+    return path
+
+
+def patch_header(path: Path, **fields: Any) -> None:
+    content = gzip.decompress(path.read_bytes())
+    header = nibabel.Nifti1Header(content[:348], check=False)
+    for name, value in fields.items():
+        header[name] = value
+    path.write_bytes(gzip.compress(header.binaryblock + content[348:]))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, np.float64])
+def test_what_is_written_is_read_again(tmp_path: Path, dtype: type) -> None:
+    rotation = (0.8, -0.6, 0.0, 0.6, 0.8, 0.0, 0.0, 0.0, -1.0)
+    path = tmp_path / "folder" / "scan.nii.gz"
+    array = np.random.default_rng(1).integers(0, 200, (3, 4, 5)).astype(dtype)
+    volume = Volume(path, array, (7.0, 1.5, 1.25), (3.0, -20.0, 11.0), rotation)
+    write_volume(path, volume)
+    again = read_image(path)
+    assert again.array.dtype == dtype
+    np.testing.assert_array_equal(again.array, array)
+    np.testing.assert_allclose(again.spacing_mm, volume.spacing_mm, rtol=1e-6)
+    np.testing.assert_allclose(again.affine, volume.affine, atol=1e-5)
+    check_pair(again, volume)
+
+
+def test_other_readers_agree_with_what_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "scan.nii.gz"
+    array = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    write_volume(path, Volume(path, array, (7.0, 1.5, 1.25), (3.0, -20.0, 11.0)), "what it is")
+    itk, image = SimpleITK.ReadImage(str(path)), nibabel.load(path)
+    np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(itk), array)
+    np.testing.assert_array_equal(np.asarray(image.dataobj).T, array)
+    assert itk.GetSpacing() == (1.25, 1.5, 7.0)
+    assert itk.GetOrigin() == (3.0, -20.0, 11.0)
+    np.testing.assert_allclose(np.abs(np.diag(image.affine)), [1.25, 1.5, 7.0, 1.0])
+    assert image.header["descrip"].item() == b"what it is"
+
+
+def test_the_same_volume_gives_the_same_bytes(tmp_path: Path) -> None:
+    array = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    written(tmp_path / "a.nii.gz", array)
+    written(tmp_path / "b.nii.gz", array)
+    assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+
+
+def test_an_uncompressed_file_is_read(scan: Path, tmp_path: Path) -> None:
+    plain = tmp_path / "plain.nii"
+    plain.write_bytes(gzip.decompress(scan.read_bytes()))
+    np.testing.assert_array_equal(read_image(plain).array, read_image(scan).array)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nowhere\.nii\.gz does not exist.*Check the path"):
+        read_image(tmp_path / "nowhere.nii.gz")
+
+
+def test_a_folder_in_place_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "folder.nii.gz").mkdir()
+    with pytest.raises(UserError, match=r"folder\.nii\.gz cannot be read"):
+        read_image(tmp_path / "folder.nii.gz")
+
+
+@pytest.mark.parametrize("kept", [15, 60, 200, -9, -1])
+def test_a_truncated_gzip_file(scan: Path, kept: int) -> None:
+    scan.write_bytes(scan.read_bytes()[:kept])
+    with pytest.raises(UserError, match=r"scan\.nii\.gz is truncated or damaged.*download it again"):
+        read_image(scan)
+
+
+@given(st.integers(0, 10**6), st.integers(1, 255))
+@settings(deadline=None, max_examples=60)
+def test_a_damaged_byte_is_noticed_or_harmless(tmp_path_factory: Any, place: int, change: int) -> None:
+    path = tmp_path_factory.mktemp("damaged") / "scan.nii.gz"
+    array = np.random.default_rng(0).integers(0, 1000, (3, 8, 8)).astype(np.int16)
+    written(path, array)
+    content = bytearray(path.read_bytes())
+    content[place % len(content)] ^= change
+    path.write_bytes(bytes(content))
+    with contextlib.suppress(UserError):
+        np.testing.assert_array_equal(read_image(path).array, array)
+
+
+def test_a_damaged_uncompressed_file(scan: Path, tmp_path: Path) -> None:
+    plain = tmp_path / "plain.nii"
+    plain.write_bytes(gzip.decompress(scan.read_bytes())[:-7])
+    with pytest.raises(
+        UserError, match=r"plain\.nii is cut short or its header lies: 832 bytes declared, 825 there"
+    ):
+        read_image(plain)
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image" * 60])
+def test_a_file_of_another_kind(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "other.nii.gz"
+    path.write_bytes(gzip.compress(content))
+    with pytest.raises(UserError, match=r"other\.nii\.gz is no NIfTI-1 file.*Convert it"):
+        read_image(path)
+
+
+def test_a_file_that_is_not_gzipped(scan: Path) -> None:
+    scan.write_bytes(gzip.decompress(scan.read_bytes()))
+    with pytest.raises(UserError, match=r"scan\.nii\.gz is truncated or damaged \(Not a gzipped file"):
+        read_image(scan)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((30000, 30000, 10), "declares 33.5 GiB; 4 GiB is the limit"),
+        ((3000, 3000, 20), "cut short or its header lies: 720000352 bytes declared"),
+        ((6, 5, 5), "cut short or its header lies: 952 bytes declared, 832 there"),
+    ],
+)
+def test_a_lying_header_allocates_nothing(
+    scan: Path, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int, int], message: str
+) -> None:
+    patch_header(scan, dim=[3, *shape, 1, 1, 1, 1])
+    monkeypatch.setattr(SimpleITK, "ReadImage", lambda _: pytest.fail("it was read"))
+    with pytest.raises(UserError, match=rf"scan\.nii\.gz .*{message}"):
+        read_image(scan)
+
+
+def test_a_file_that_unzips_beyond_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "bomb.nii.gz"
+    written(path, np.zeros((2, 4, 4), np.int16))
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + bytes(5 * 2**20)))
+    monkeypatch.setattr(volumes, "MAX_BYTES", 2**20)
+    with pytest.raises(UserError, match=r"bomb\.nii\.gz holds more than"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("step", [0.0, -1.5, np.nan, np.inf])
+@pytest.mark.parametrize("axis", [1, 2, 3])
+def test_an_impossible_spacing(scan: Path, step: float, axis: int) -> None:
+    spacing = [1.0, 1.25, 1.5, 8.0, 1.0, 1.0, 1.0, 1.0]
+    spacing[axis] = step
+    patch_header(scan, pixdim=spacing)
+    with pytest.raises(UserError, match=r"scan\.nii\.gz has the spacing .*not finite and positive.*pixdim"):
+        read_image(scan)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"sform_code": 1, "srow_x": [0, 0, 0, 0]},
+        {"sform_code": 1, "srow_y": [1, 0, 0, 0], "srow_x": [2, 0, 0, 0]},
+        {"sform_code": 1, "srow_z": [0, 0, np.nan, 0]},
+        {"sform_code": 1, "srow_z": [0, 0, 8, np.inf]},
+        {"qform_code": 1, "quatern_b": np.nan},
+        {"qform_code": 1, "quatern_b": 1, "quatern_c": 1},
+        {"qform_code": 1, "qoffset_x": np.nan},
+    ],
+)
+def test_an_unusable_affine(scan: Path, fields: dict[str, Any]) -> None:
+    patch_header(scan, **fields)
+    with pytest.raises(UserError, match=r"scan\.nii\.gz has a singular or non-finite affine.*orientation"):
+        read_image(scan)
+
+
+def test_skewed_axes(scan: Path) -> None:
+    patch_header(scan, sform_code=1, srow_x=[1.25, 0.7, 0, 0])
+    with pytest.raises(UserError, match=r"scan\.nii\.gz cannot be read \(.*orthonormal.*Convert it"):
+        read_image(scan)
+
+
+def test_axes_of_length_one_whatever_the_spacing_are_acdcs(
+    scan: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    patch_header(
+        scan, sform_code=2, qform_code=0, srow_x=[-1, 0, 0, 0], srow_y=[0, -1, 0, 0], srow_z=[0, 0, 1, 0]
+    )
+    np.testing.assert_allclose(read_image(scan).spacing_mm, (8.0, 1.5, 1.25))
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "message"),
+    [
+        ([4, 6, 5, 2, 2, 1, 1, 1], "4 dimensions, 6 x 5 x 2 x 2"),
+        ([2, 6, 20, 1, 1, 1, 1, 1], "2 dimensions, 6 x 20"),
+        ([3, 6, 0, 4, 1, 1, 1, 1], "3 dimensions, 6 x 0 x 4"),
+    ],
+)
+def test_a_volume_that_is_not_3d(scan: Path, dimensions: list[int], message: str) -> None:
+    patch_header(scan, dim=dimensions)
+    with pytest.raises(UserError, match=rf"scan\.nii\.gz is not 3-D: .*{message}.*one 3-D volume a file"):
+        read_image(scan)
+
+
+@pytest.mark.parametrize("datatype", [32, 128, 9999])
+def test_voxels_that_are_no_plain_numbers(scan: Path, datatype: int) -> None:
+    patch_header(scan, datatype=datatype)
+    with pytest.raises(
+        UserError, match=rf"scan\.nii\.gz holds no plain numbers \(NIfTI data type {datatype}"
+    ):
+        read_image(scan)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_voxels_that_are_not_finite(tmp_path: Path, value: float) -> None:
+    array = np.zeros((2, 3, 4), np.float32)
+    array[0, 1, 1:3] = value
+    path = tmp_path / "scan.nii.gz"
+    written(path, array)
+    with pytest.raises(UserError, match=r"scan\.nii\.gz holds 2 voxels that are NaN or infinite"):
+        read_image(path)
+
+
+def test_a_mask_is_read_as_integers(tmp_path: Path) -> None:
+    path = tmp_path / "mask.nii.gz"
+    array = np.array([0, 1, 2, 1, 0, 2, 2, 1], np.float64).reshape(2, 2, 2)
+    written(path, array)
+    mask = read_mask(path, LABELS)
+    assert mask.array.dtype == np.int16
+    np.testing.assert_array_equal(mask.array, array)
+    check_not_empty(mask)
+
+
+@pytest.mark.parametrize(("value", "shown"), [(7, "7"), (1.5, "1.5"), (-1, "-1")])
+def test_a_mask_with_an_unknown_label(tmp_path: Path, value: float, shown: str) -> None:
+    path = tmp_path / "mask.nii.gz"
+    array = np.zeros((2, 3, 4), np.float32)
+    array[1, 1, 1] = value
+    written(path, array)
+    with pytest.raises(UserError, match=rf"mask\.nii\.gz holds {shown}, no known label.*1 \(RV\), 2 \(Myo\)"):
+        read_mask(path, LABELS)
+
+
+def test_an_image_in_place_of_a_mask_is_told_in_one_line(scan: Path) -> None:
+    with pytest.raises(UserError, match=r"\(120 such values\), no known label") as caught:
+        read_mask(scan, LABELS)
+    assert len(str(caught.value)) < 400
+
+
+def test_the_ignore_label_is_allowed_where_it_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "mask.nii.gz"
+    written(path, np.full((2, 3, 4), 3, np.uint8))
+    assert (read_mask(path, LABELS, ignore=3).array == 3).all()
+    with pytest.raises(UserError, match="holds 3, no known label"):
+        read_mask(path, LABELS)
+
+
+def test_an_empty_mask(tmp_path: Path) -> None:
+    path = tmp_path / "mask.nii.gz"
+    written(path, np.zeros((2, 3, 4), np.uint8))
+    mask = read_mask(path, LABELS)
+    with pytest.raises(UserError, match=r"mask\.nii\.gz is empty.*Annotate the scan or leave it out"):
+        check_not_empty(mask)
+
+
+def placed(name: str, shape: tuple[int, int, int] = (4, 20, 30), **geometry: Any) -> Volume:
+    return Volume(Path(name), np.zeros(shape), **{"spacing_mm": (8.0, 1.5, 1.25), **geometry})
+
+
+def test_a_pair_of_different_shapes() -> None:
+    with pytest.raises(UserError, match=r"mask has another shape.*scan: \(4, 20, 29\) against \(4, 20, 30\)"):
+        check_pair(placed("scan"), placed("mask", (4, 20, 29)))
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        {"spacing_mm": (8.0, 1.5, 1.3)},
+        {"spacing_mm": (9.0, 1.5, 1.25)},
+        {"origin_mm": (0.0, 0.0, 0.3)},
+        {"direction": (-1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)},
+    ],
+)
+def test_a_pair_of_different_geometry(geometry: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"mask has another geometry than scan.*mm apart.*Resample"):
+        check_pair(placed("scan"), placed("mask", **geometry))
+
+
+def test_a_pair_may_differ_by_rounding() -> None:
+    check_pair(placed("scan"), placed("mask", spacing_mm=(8.0001, 1.50001, 1.25), origin_mm=(0.01, 0.0, 0.0)))
+
+
+def test_every_real_scan_is_accepted(real_data: Path) -> None:
+    for number in (1, 38, 85):
+        for path in sorted((real_data / "acdc" / "training" / f"patient{number:03d}").glob("*_gt.nii.gz")):
+            mask = read_mask(path, {"RV": 1, "Myo": 2, "LV": 3})
+            check_pair(read_image(path.with_name(path.name.replace("_gt", ""))), mask)
+            check_not_empty(mask)
