@@ -164,7 +164,7 @@ def predict(
     device: DeviceOption = Device.CPU,
 ) -> None:
     """Predict the test cases of runs, or any folder of images with one run."""
-    from ccdcseg.nnunet.predict import folder_images, test_images
+    from ccdcseg.nnunet.predict import folder_images, run_images
     from ccdcseg.nnunet.predict import predict as predict_run
     from ccdcseg.nnunet.runs import find_runs
 
@@ -174,7 +174,7 @@ def predict(
     if images is not None and len(runs) != 1:
         raise UserError(f"--input needs one run, {len(runs)} were given.", "Name one run's folder.")
     for run in runs:
-        wanted = test_images(run) if images is None else folder_images(images, run.parent)
+        wanted = run_images(run) if images is None else folder_images(images, run.parent)
         place = run / "predictions" if output is None else output
         with progress_bars() as report:
             predict_run(run, wanted, place, device, lambda done, total: report("predict", done, total))

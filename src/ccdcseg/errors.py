@@ -15,3 +15,7 @@ class UserError(Exception):
         self.problem = " ".join(problem.split())
         self.remedy = " ".join(remedy.split())
         super().__init__(f"{self.problem} {self.remedy}")
+
+    def __reduce__(self) -> tuple[type["UserError"], tuple[str, str]]:
+        """Survive the way out of a worker process."""
+        return UserError, (self.problem, self.remedy)

@@ -30,7 +30,7 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
 
 def _bars() -> Iterator[Callable[[str, int, int], None]]:
     columns = (
-        TextColumn("{task.description:<12}"),
+        TextColumn("{task.description:<16}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -272,7 +272,7 @@ def _diagnose(
     counts, matrix = statistics.counts.cpu(), statistics.matrix.cpu()
     confusion = matrix.masked_fill((counts == 0)[:, None], math.nan)
     confidence = confusion.diagonal()
-    threshold = [easy_threshold(d, settings) if d == d else math.nan for d in confidence.tolist()]
+    threshold = [math.nan if math.isnan(d) else easy_threshold(d, settings) for d in confidence.tolist()]
 
     def by_class(values: Mapping[int, float | Tensor]) -> Tensor:
         return torch.tensor([float(values.get(c, math.nan)) for c in range(len(counts))])

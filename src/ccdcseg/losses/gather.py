@@ -10,14 +10,14 @@ class _Gather(torch.autograd.Function):
     """Feature vectors at pixels; the gradient of the map is sparse."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, image: Tensor, pixel: Tensor) -> Tensor:  # noqa: D102
+    def forward(ctx: Any, features: Tensor, image: Tensor, pixel: Tensor) -> Tensor:
         ctx.save_for_backward(image, pixel)
         ctx.shape = features.shape
         return features.flatten(2)[image, :, pixel]
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # noqa: D102
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         image, pixel = ctx.saved_tensors
         channels, size = ctx.shape[1], ctx.shape[2:].numel()
         channel = torch.arange(channels, device=pixel.device)
@@ -47,6 +47,6 @@ def gather_pixels(features: Tensor, pixels: Tensor) -> Tensor:
     """
     size = features.shape[2:].numel()
     if torch.is_grad_enabled() and features.requires_grad:
-        features.register_hook(_densify)
+        features.register_hook(_densify)  # type: ignore[no-untyped-call]
     result: Tensor = _Gather.apply(features, pixels // size, pixels % size)
     return result

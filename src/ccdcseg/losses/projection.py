@@ -47,7 +47,9 @@ class ProjectionHead(nn.Module):
             (n, embedding) unit vectors, or (n, R * embedding) with "concatenate"; in the head's own precision.
         """
         sampled = gather_pixels(features, pixels.flatten()).to(self.hidden.weight.dtype)
-        hidden = F.relu(self.normalisation(self.hidden(sampled))).view(*pixels.shape, -1)
+        hidden = F.relu(self.normalisation(self.hidden(sampled))).view(
+            *pixels.shape, self.hidden.out_features
+        )
         if combination is RegionCombination.MEAN:
             return F.normalize(self.output(hidden.mean(1)), dim=1)
         return F.normalize(self.output(hidden).flatten(1), dim=1)

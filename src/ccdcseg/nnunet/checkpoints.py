@@ -20,7 +20,8 @@ def save_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
     """Write a checkpoint atomically."""
     temporary = path.with_name(f".{path.name}.partial")
     try:
-        torch.save(checkpoint, temporary)
+        with temporary.open("wb") as handle:  # a full disk is an OSError this way, which names itself
+            torch.save(checkpoint, handle)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -33,10 +34,10 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     Raises:
         UserError: the file is missing, damaged, or holds anything that could run code.
     """
-    # numpy scalars as nnU-Net's log holds them
-    allowed = [
-        np._core.multiarray.scalar,
-        np._core.multiarray._reconstruct,
+    multiarray: Any = np._core.multiarray  # type: ignore[attr-defined]
+    allowed = [  # numpy scalars, as nnU-Net's log holds them
+        multiarray.scalar,
+        multiarray._reconstruct,
         np.ndarray,
         np.dtype,
         np.dtypes.Float64DType,

@@ -41,7 +41,7 @@ def tap_decoder(network: nn.Module, stage: int) -> nn.Module:
     Raises:
         UserError: the network has no such decoder, or no such stage.
     """
-    decoder = getattr(network, "decoder", None)
+    decoder: Any = getattr(network, "decoder", None)
     if type(decoder) is not UNetDecoder:
         raise UserError(
             f"CCDC cannot read features from {type(network).__name__}.",

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ccdcseg.datasets.volumes import read_mask
 from ccdcseg.errors import UserError
 from ccdcseg.files import read_json
 from ccdcseg.nnunet.checkpoints import load_checkpoint
@@ -60,7 +61,7 @@ def build_predictor(folder: Path, device: str) -> Any:
     return predictor
 
 
-def test_images(folder: Path) -> dict[str, list[Path]]:
+def run_images(folder: Path) -> dict[str, list[Path]]:
     """Images of the test cases of a run, by case.
 
     Raises:
@@ -115,7 +116,8 @@ def predict(
         device: "cpu", "cuda" or "mps".
         progress: called with cases done and cases in all.
     """
-    ending = read_json(folder.parent / "dataset.json")["file_ending"]
+    dataset = read_json(folder.parent / "dataset.json")
+    ending, labels = dataset["file_ending"], dataset["labels"]
     output.mkdir(parents=True, exist_ok=True)
     missing = [case for case in images if not (output / f"{case}{ending}").exists()]
     if not missing:
@@ -131,8 +133,24 @@ def predict(
                 predictor.predict_from_files_sequential(
                     [[str(f) for f in images[case]]], [str(scratch / case)]
                 )
+            _check_written(scratch / f"{case}{ending}", labels)
             (scratch / f"{case}{ending}").replace(output / f"{case}{ending}")
         progress(len(images), len(images))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return output
+
+
+def _check_written(path: Path, labels: Mapping[str, int]) -> None:
+    """Read a prediction back: on a full disk ITK cuts the file short and reports success.
+
+    Raises:
+        UserError: the file is not whole.
+    """
+    try:
+        read_mask(path, labels)
+    except UserError as error:
+        raise UserError(
+            f"The prediction {path.name} could not be written whole to {path.parent.parent}.",
+            "Free space on that disk and run the command again; finished cases are kept.",
+        ) from error

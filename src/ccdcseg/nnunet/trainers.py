@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ccdcseg.errors import UserError
 from ccdcseg.losses import CCDCLoss, Diagnostics, nearest_to, selection_map
-from ccdcseg.nnunet.checkpoints import OWN_KEY, STOCK_TRAINER, save_checkpoint
+from ccdcseg.nnunet.checkpoints import OWN_KEY, STOCK_TRAINER, load_checkpoint, save_checkpoint
 from ccdcseg.nnunet.features import tap_decoder, tapped_channels
 from ccdcseg.nnunet.history import finite, mean_diagnostics, read_history, write_history
 from ccdcseg.nnunet.preset import preset_of_plans
@@ -142,15 +142,19 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         save_checkpoint(checkpoint, Path(filename))
 
     def load_checkpoint(self, filename_or_checkpoint: Any) -> None:
-        """Continue from a checkpoint of the same trainer."""
-        super().load_checkpoint(filename_or_checkpoint)
-        own = torch.load(filename_or_checkpoint, map_location=self.device, weights_only=False).get(OWN_KEY)
-        if own is None or own["trainer_name"] != type(self).__name__:
-            written_by = own["trainer_name"] if own else STOCK_TRAINER
+        """Continue from a checkpoint of the same trainer.
+
+        Raises:
+            UserError: another trainer wrote it, or it cannot be read.
+        """
+        own = load_checkpoint(Path(filename_or_checkpoint)).get(OWN_KEY)
+        written_by = own["trainer_name"] if own else STOCK_TRAINER
+        if own is None or written_by != type(self).__name__:
             raise UserError(
                 f"{filename_or_checkpoint} was written by {written_by}, not {type(self).__name__}.",
                 "Continue with the trainer that wrote it, or start from it with -pretrained_weights.",
             )
+        super().load_checkpoint(filename_or_checkpoint)
         self._load_own_state(own)
         self.history = read_history(Path(self.output_folder))[: self.current_epoch]
 

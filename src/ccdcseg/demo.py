@@ -1,0 +1,96 @@
+"""The whole path on a small data set: raw release, splits, two methods, test patients, one page."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from ccdcseg.datasets.acdc import prepare_acdc
+from ccdcseg.datasets.phantom import write_phantom
+from ccdcseg.datasets.splits import split_dataset
+from ccdcseg.errors import UserError
+from ccdcseg.evaluation.runs import evaluate_run
+from ccdcseg.nnunet.predict import predict, run_images
+from ccdcseg.nnunet.runs import resolve_run
+from ccdcseg.nnunet.train import train
+from ccdcseg.report.page import build_report
+
+PRESET = "demo"
+PHANTOM_PATIENTS = 25
+DATASETS = {"phantom": (900, 0.2), "acdc": (27, 0.1)}
+"""Dataset id and share of the patients trained on: five phantoms, ten ACDC patients."""
+
+Progress = Callable[[str, int, int], None]
+
+
+def run_demo(folder: Path, data: str, report: Progress, seed: int = 0, processes: int = 2) -> Path:
+    """Train nnU-Net and CCDC from few labelled patients and report on the others.
+
+    Steps whose results lie in ``folder`` already are skipped, so that an interrupted demonstration goes on.
+
+    Args:
+        folder: everything is written here, nnU-Net's three folders among it.
+        data: "phantom" (synthetic, made on the spot) or "acdc" (real scans in ``$CCDCSEG_DATA``).
+        report: called with a stage's name, steps done and steps in all.
+        seed: of phantom, split and trainings.
+        processes: of everything that uses several.
+
+    Returns:
+        The page.
+
+    Raises:
+        UserError: "acdc" without ``CCDCSEG_DATA``.
+    """
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        os.environ[name] = str(folder / name)
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    number, fraction = DATASETS[data]
+    if not any((folder / "nnUNet_raw").glob(f"Dataset{number:03d}_*")):
+        source = _source(folder, data, seed, report)
+        prepare_acdc(
+            source, folder / "nnUNet_raw", number, lambda done, of: report("convert", done, of), processes
+        )
+    raw = next((folder / "nnUNet_raw").glob(f"Dataset{number:03d}_*"))
+    split_dataset(raw, [fraction], seed)
+    runs = [
+        _measured_run(raw.name, method, fraction, seed, processes, report) for method in ("nnunet", "ccdc")
+    ]
+    return build_report(runs, folder / "report.html", f"Demonstration: {raw.name}")
+
+
+def _source(folder: Path, data: str, seed: int, report: Progress) -> Path:
+    """The raw release."""
+    if data == "acdc":
+        place = os.environ.get("CCDCSEG_DATA")
+        if not place:
+            raise UserError(
+                "The environment variable CCDCSEG_DATA is not set.",
+                "Set it to the folder that holds acdc/training, or run the demo on the phantom.",
+            )
+        return Path(place) / "acdc"
+    target = folder / "phantom"
+    if not target.exists():
+        write_phantom(target, PHANTOM_PATIENTS, seed, progress=lambda done, of: report("phantom", done, of))
+    return target
+
+
+def _measured_run(
+    dataset: str, method: str, fraction: float, seed: int, processes: int, report: Progress
+) -> Path:
+    """Train, predict and evaluate one method."""
+    run = resolve_run(dataset, method, fraction, seed, PRESET)
+    folder = train(
+        run,
+        resume=True,
+        device="cpu",
+        processes=processes,
+        progress=lambda stage, done, of: report(f"{method}: {stage}", done, of),
+    )
+    predict(
+        folder,
+        run_images(folder),
+        folder / "predictions",
+        "cpu",
+        lambda done, of: report(f"{method}: predict", done, of),
+    )
+    evaluate_run(folder, processes, lambda done, of: report(f"{method}: evaluate", done, of))
+    return folder

@@ -1,0 +1,58 @@
+"""Small trainings, in this process."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ccdcseg.nnunet.runs import Run, resolve_run
+from ccdcseg.nnunet.train import prepare, train
+
+
+@pytest.fixture
+def tiny_run(workspace: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
+    """A run of the tiny preset, with results of its own."""
+
+    def make(method: str = "ccdc", changes: tuple[str, ...] = (), results: str = "results") -> Run:
+        monkeypatch.setenv("nnUNet_results", str(tmp_path / results))
+        return resolve_run("901", method, 0.4, 0, str(workspace.preset), changes)
+
+    return make
+
+
+@pytest.fixture
+def train_run() -> Callable[..., Path]:
+    """Train a run to its end."""
+
+    def go(run: Run, **options: Any) -> Path:
+        settings = {"resume": False, "device": "cpu", "processes": 2, "progress": lambda *_: None}
+        return train(run, **(settings | options))
+
+    return go
+
+
+@pytest.fixture
+def make_trainer(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """An initialised trainer of a run, not trained."""
+
+    def make(run: Run, name: str, dataset: dict[str, Any] | None = None) -> Any:
+        import torch
+
+        from ccdcseg.nnunet import trainers
+
+        monkeypatch.setenv("CCDCSEG_SEED", "0")
+        plans = prepare(run, 2, lambda *_: None)
+        description = dataset or json.loads((run.preprocessed / "dataset.json").read_text())
+        trainer = getattr(trainers, name)(
+            {**plans, "continue_training": False},
+            run.preset.network.configuration,
+            run.fold,
+            description,
+            torch.device("cpu"),
+        )
+        trainer.initialize()
+        return trainer
+
+    return make

@@ -1,0 +1,69 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ccdcseg.errors import UserError
+from ccdcseg.nnunet.checkpoints import load_checkpoint, save_checkpoint
+
+CONTENT = {
+    "network_weights": {"w": torch.arange(3.0)},
+    "logging": {"dice": [np.float64(0.5), np.float32(0.25)], "lrs": [0.1], "tp": np.arange(3)},
+    "init_args": {"device": torch.device("cpu"), "fold": 0},
+    "grad_scaler_state": None,
+}
+
+
+class Evil:
+    """Runs code when it is unpickled."""
+
+    def __reduce__(self):
+        return os.mkdir, ("pwned",)
+
+
+def test_round_trip(tmp_path: Path):
+    save_checkpoint(CONTENT, tmp_path / "checkpoint.pth")
+    loaded = load_checkpoint(tmp_path / "checkpoint.pth")
+    assert torch.equal(loaded["network_weights"]["w"], torch.arange(3.0))
+    assert loaded["logging"]["dice"] == [0.5, 0.25]
+    assert loaded["init_args"] == CONTENT["init_args"]
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pth"]
+
+
+def test_code_in_a_checkpoint_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({**CONTENT, "extra": Evil()}, "checkpoint.pth")
+    with pytest.raises(UserError, match=r"checkpoint\.pth.*could run code"):
+        load_checkpoint(tmp_path / "checkpoint.pth")
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_cut_short(tmp_path: Path):
+    path = tmp_path / "checkpoint.pth"
+    save_checkpoint(CONTENT, path)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(UserError, match=r"checkpoint\.pth.*damaged"):
+        load_checkpoint(path)
+
+
+def test_missing(tmp_path: Path):
+    with pytest.raises(UserError, match="does not exist"):
+        load_checkpoint(tmp_path / "checkpoint.pth")
+
+
+def test_no_checkpoint_of_nnunet(tmp_path: Path):
+    torch.save({"weights": 1}, tmp_path / "other.pth")
+    with pytest.raises(UserError, match="not a checkpoint"):
+        load_checkpoint(tmp_path / "other.pth")
+
+
+def test_a_failed_write_keeps_the_old_one(tmp_path: Path):
+    path = tmp_path / "checkpoint.pth"
+    save_checkpoint(CONTENT, path)
+    before = path.read_bytes()
+    with pytest.raises(AttributeError):
+        save_checkpoint({**CONTENT, "bad": lambda: 0}, path)
+    assert path.read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 1

@@ -1,0 +1,95 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ccdcseg.errors import UserError
+from ccdcseg.losses import CCDCSettings
+from ccdcseg.nnunet.preset import Preset, load_preset, preset_names, preset_of_plans
+
+
+def test_shipped_presets_are_valid_and_described():
+    assert preset_names() == ["cpu", "demo", "paper", "smoke"]
+    for name in preset_names():
+        label, preset = load_preset(name)
+        assert label == name
+        assert preset.description
+
+
+def test_paper_preset_is_the_papers_set_up():
+    _, preset = load_preset("paper")
+    assert (preset.network.batch_size, preset.network.patch_size) == (56, (256, 224))
+    assert preset.ccdc == CCDCSettings(
+        weight=1, queries=256, negatives=256, temperature=0.5, core_threshold=0.97
+    )
+    assert preset.training.epochs * preset.training.iterations_per_epoch == 250_000
+
+
+def test_no_preset_trains_as_nnunet_does():
+    preset = preset_of_plans({})
+    assert preset == Preset()
+    training = preset.training
+    assert (training.epochs, training.iterations_per_epoch, training.validation_iterations) == (1000, 250, 50)
+    assert (training.initial_learning_rate, training.foreground_oversampling) == (0.01, 0.33)
+
+
+def test_changes_are_applied_and_named():
+    plain, _ = load_preset("cpu")
+    label, preset = load_preset("cpu", ["ccdc.weight=0.1", "training.epochs=3", "ccdc.core_pixels=null"])
+    assert (preset.ccdc.weight, preset.training.epochs, preset.ccdc.core_pixels) == (0.1, 3, None)
+    assert label.startswith("cpu_")
+    assert label != plain
+    assert label == load_preset("cpu", ["training.epochs=3", "ccdc.core_pixels=null", "ccdc.weight=0.1"])[0]
+    assert label != load_preset("cpu", ["training.epochs=4"])[0]
+
+
+def test_a_change_to_the_presets_own_value_is_no_change():
+    assert load_preset("cpu", ["training.initial_learning_rate=0.01"])[0] == "cpu"
+
+
+def test_own_file_gets_a_name_by_its_settings(tmp_path: Path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("network: {batch_size: 3}\n")
+    label, preset = load_preset(str(file))
+    assert label.startswith("mine_")
+    assert preset.network.batch_size == 3
+
+
+def test_plans_carry_the_preset():
+    _, preset = load_preset("cpu", ["ccdc.negative_strategy=uniform"])
+    stored = yaml.safe_load(yaml.safe_dump(preset.model_dump(mode="json")))
+    assert preset_of_plans({"ccdcseg": stored}) == preset
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [
+        ("gpu", [], ["no preset gpu", "cpu, demo, paper, smoke"]),
+        ("missing.yaml", [], ["missing.yaml"]),
+        ("cpu", ["ccdc.wieght=0.1"], ["no setting ccdc.wieght", "weight"]),
+        ("cpu", ["trainnig.epochs=1"], ["no setting trainnig", "training"]),
+        ("cpu", ["training.epoch=1"], ["no setting training.epoch", "epochs"]),
+        ("cpu", ["training.epochs=0"], ["training.epochs"]),
+        ("cpu", ["training.epochs=many"], ["training.epochs"]),
+        ("cpu", ["ccdc.temperature=0"], ["ccdc", "temperature"]),
+        ("cpu", ["ccdc.region=hexagon"], ["ccdc", "region", "block"]),
+        ("cpu", ["ccdc.query_strategy=easy_to_hard"], ["total_iterations"]),
+        ("cpu", ["ccdc.weight"], ["--set ccdc.weight", "key=value"]),
+        ("cpu", ["ccdc.weight=[1"], ["--set ccdc.weight", "read"]),
+        ("cpu", ["training.epochs.more=1"], ["training.epochs.more", "not a section"]),
+    ],
+)
+def test_mistakes_name_the_setting_and_what_there_is(name: str, changes: list[str], words: list[str]):
+    with pytest.raises(UserError) as error:
+        load_preset(name, changes)
+    for word in words:
+        assert word in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["[1, 2", "- a\n- b\n", ""])
+def test_damaged_file(tmp_path: Path, content: str):
+    file = tmp_path / "damaged.yaml"
+    file.write_text(content)
+    with pytest.raises(UserError, match=r"damaged\.yaml"):
+        load_preset(str(file))

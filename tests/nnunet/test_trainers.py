@@ -1,0 +1,264 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ccdcseg.errors import UserError
+from ccdcseg.losses import CCDCLoss, Role
+from ccdcseg.nnunet.checkpoints import OWN_KEY, load_checkpoint
+from ccdcseg.nnunet.history import read_history
+from ccdcseg.nnunet.train import LATEST
+
+# What nnU-Net and its libraries warn of is theirs.
+pytestmark = pytest.mark.filterwarnings("default")
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    checkpoint = load_checkpoint(folder / "checkpoint_final.pth")
+    head = checkpoint[OWN_KEY].get("contrastive", {})
+    tensors = {f"head.{k}": v for k, v in head.items() if isinstance(v, torch.Tensor)}
+    return checkpoint["network_weights"] | tensors
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+def test_seeded_trainings_are_equal_bit_for_bit(tiny_run, train_run):
+    first = weights(train_run(tiny_run(results="first")))
+    again = weights(train_run(tiny_run(results="again")))
+    assert any(k.startswith("head.") for k in first)
+    assert same(first, again)
+
+
+def test_another_seed_trains_another_network(tiny_run, train_run, workspace):
+    from ccdcseg.datasets.splits import split_dataset
+    from ccdcseg.nnunet.runs import resolve_run
+
+    first = weights(train_run(tiny_run()))
+    split_dataset(workspace.raw, [0.4], 1)
+    other = weights(train_run(resolve_run("901", "ccdc", 0.4, 1, str(workspace.preset))))
+    assert not same(first, other)
+
+
+def test_methods_of_a_seed_start_alike_and_see_the_same_batches(tiny_run, make_trainer):
+    trainers = [
+        make_trainer(tiny_run(method), name)
+        for method, name in (("nnunet", "nnUNetTrainerPreset"), ("ccdc", "nnUNetTrainerCCDC"))
+    ]
+    plain, ccdc = (t.network.state_dict() for t in trainers)
+    assert same(plain, ccdc)
+    batches = []
+    for trainer in trainers:
+        trainer.on_train_start()
+        trainer.on_epoch_start()
+        trainer.on_train_epoch_start()
+        trainer.train_step(next(trainer.dataloader_train))
+        batches.append(next(trainer.dataloader_train)["data"])
+    assert torch.equal(*batches)
+
+
+def test_continued_training_equals_an_uninterrupted_one(tiny_run, train_run):
+    whole = train_run(tiny_run(results="whole"))
+    run = tiny_run(results="broken")
+    steps = []
+
+    def interrupt(_stage: str, done: int, _total: int) -> None:
+        if _stage == "train":
+            steps.append(done)
+            if done == 5:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_run(run, progress=interrupt)
+    assert (run.folder / LATEST).exists()
+    assert not run.finished
+    with pytest.raises(UserError, match="--resume"):
+        train_run(run)
+    steps.clear()
+    train_run(
+        run, resume=True, progress=lambda stage, done, _: steps.append(done) if stage == "train" else None
+    )
+    assert steps == [4, 5, 6]
+    assert same(weights(whole), weights(run.folder))
+    strip = [{k: v for k, v in e.items() if k != "seconds"} for e in read_history(run.folder)]
+    assert strip == [{k: v for k, v in e.items() if k != "seconds"} for e in read_history(whole)]
+
+
+def test_a_finished_run_is_left_alone(tiny_run, train_run):
+    folder = train_run(tiny_run())
+    before = (folder / "checkpoint_final.pth").stat().st_mtime_ns
+    assert train_run(tiny_run()) == folder
+    assert (folder / "checkpoint_final.pth").stat().st_mtime_ns == before
+
+
+def test_other_settings_under_the_same_name_are_refused(tiny_run, train_run):
+    run = tiny_run()
+    folder = train_run(run)
+    plans = json.loads((run.model / "plans.json").read_text())
+    plans["ccdcseg"]["training"]["epochs"] = 77
+    (run.model / "plans.json").write_text(json.dumps(plans))
+    (folder / "run.json").unlink()
+    with pytest.raises(UserError, match="other settings"):
+        train_run(run)
+
+
+def test_what_a_run_leaves(tiny_run, train_run):
+    folder = train_run(tiny_run())
+    record = json.loads((folder / "run.json").read_text())
+    assert (record["method"], record["fraction"], record["seed"], record["iterations"]) == ("ccdc", 0.4, 0, 6)
+    assert record["synthetic"] is True
+    assert len(record["patients"]["train"]) == 2
+    assert record["versions"]["nnunetv2"].startswith("2.8")
+    assert len(record["data_hash"]) == 64
+    history = read_history(folder)
+    assert [epoch["epoch"] for epoch in history] == [0, 1]
+    for epoch in history:
+        total = epoch["segmentation_loss"] + epoch["contrastive_loss"]
+        assert epoch["train_loss"] == pytest.approx(total, abs=1e-5)
+        ccdc = epoch["ccdc"]
+        assert ccdc["classes"] == ["background", "RV", "Myo", "LV"]
+        present = [a for a, d in enumerate(ccdc["confidence"]) if d is not None]
+        assert all(sum(ccdc["confusion"][a]) == pytest.approx(1, abs=1e-4) for a in present)
+    pictures = sorted((folder / "selection").iterdir())
+    assert len(pictures) == 2
+    with np.load(pictures[-1]) as picture:
+        assert picture["image"].shape == picture["label"].shape == picture["role"].shape == (64, 64)
+        assert set(np.unique(picture["role"])) <= set(Role)
+        assert picture["role"].any()
+
+
+def test_plain_nnunet_has_no_contrastive_part(tiny_run, train_run):
+    folder = train_run(tiny_run("nnunet"))
+    epoch = read_history(folder)[-1]
+    assert epoch["contrastive_loss"] is None
+    assert epoch["ccdc"] is None
+    assert epoch["train_loss"] == epoch["segmentation_loss"]
+    assert not (folder / "selection").exists()
+
+
+def test_preset_trainer_steps_as_stock_nnunet_does(tiny_run, make_trainer):
+    """The preset trainer's own training step, against the one it replaces, from equal weights and batch."""
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+    results = []
+    for stock in (False, True):
+        trainer = make_trainer(tiny_run("nnunet"), "nnUNetTrainerPreset")
+        trainer.on_train_start()
+        trainer.on_epoch_start()
+        trainer.on_train_epoch_start()
+        batch = next(trainer.dataloader_train)
+        losses = nnUNetTrainer.train_step(trainer, batch) if stock else trainer.train_step(batch)
+        results.append((losses["loss"], {k: v.clone() for k, v in trainer.network.state_dict().items()}))
+    assert results[0][0] == results[1][0]
+    assert same(results[0][1], results[1][1])
+
+
+def test_head_is_restored_and_stays_out_of_the_network(tiny_run, train_run, make_trainer):
+    run = tiny_run()
+    folder = train_run(run)
+    checkpoint = load_checkpoint(folder / "checkpoint_final.pth")
+    assert checkpoint["trainer_name"] == "nnUNetTrainer"
+    assert checkpoint[OWN_KEY]["trainer_name"] == "nnUNetTrainerCCDC"
+    assert not any("contrastive" in k or "head" in k for k in checkpoint["network_weights"])
+    fresh = make_trainer(run, "nnUNetTrainerCCDC")
+    before = fresh.contrastive.head.hidden.weight.clone()
+    fresh.load_checkpoint(str(folder / "checkpoint_final.pth"))
+    saved = checkpoint[OWN_KEY]["contrastive"]
+    assert torch.equal(fresh.contrastive.head.hidden.weight, saved["head.hidden.weight"])
+    assert not torch.equal(fresh.contrastive.head.hidden.weight, before)
+    assert int(fresh.contrastive.iteration) == 6
+
+
+def test_only_the_same_trainer_continues(tiny_run, train_run, make_trainer):
+    run = tiny_run("nnunet")
+    folder = train_run(run)
+    trainer = make_trainer(tiny_run("ccdc"), "nnUNetTrainerCCDC")
+    with pytest.raises(UserError, match="written by nnUNetTrainerPreset"):
+        trainer.load_checkpoint(str(folder / "checkpoint_final.pth"))
+
+
+def test_pretrained_weights(tiny_run, train_run, make_trainer):
+    from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
+
+    run = tiny_run()
+    folder = train_run(run)
+    trainer = make_trainer(run, "nnUNetTrainerCCDC")
+    load_pretrained_weights(trainer.network, str(folder / "checkpoint_final.pth"))
+    saved = load_checkpoint(folder / "checkpoint_final.pth")["network_weights"]
+    loaded = trainer.network.state_dict()
+    body = [k for k in saved if ".seg_layers." not in k]
+    assert all(torch.equal(saved[k], loaded[k]) for k in body)
+
+
+def test_coarser_stage_feeds_the_head(tiny_run, train_run):
+    folder = train_run(tiny_run(changes=("decoder_stage=1",)))
+    with np.load(sorted((folder / "selection").iterdir())[-1]) as picture:
+        assert picture["role"].shape == (32, 32)
+    head = load_checkpoint(folder / "checkpoint_final.pth")[OWN_KEY]["contrastive"]
+    assert head["head.hidden.weight"].shape[1] == 8
+
+
+def test_three_dimensions(tiny_run, train_run):
+    """Volumes of a few thick slices, with nnU-Net's own topology for the patch."""
+    changes = (
+        "network.configuration=3d_fullres",
+        "network.patch_size=[8,64,64]",
+        "network.spacing_mm=[10,3,3]",
+        "network.features_per_stage=[4,8,8]",
+    )
+    folder = train_run(tiny_run(changes=changes))
+    assert folder.parent.name.endswith("__3d_fullres")
+    assert read_history(folder)[-1]["contrastive_loss"] > 0
+    with np.load(sorted((folder / "selection").iterdir())[-1]) as picture:
+        assert picture["role"].shape == picture["image"].shape == (64, 64)
+
+
+def test_regions_are_refused(tiny_run, make_trainer):
+    run = tiny_run()
+    regions = {
+        "channel_names": {"0": "MRI"},
+        "labels": {"background": 0, "heart": [1, 2, 3], "LV": 3},
+        "regions_class_order": [1, 3],
+        "file_ending": ".nii.gz",
+    }
+    with pytest.raises(UserError, match="region labels"):
+        make_trainer(run, "nnUNetTrainerCCDC", regions)
+
+
+def test_ignore_label_reaches_the_loss(tiny_run, make_trainer):
+    run = tiny_run()
+    ignoring = {
+        "channel_names": {"0": "MRI"},
+        "labels": {"background": 0, "RV": 1, "Myo": 2, "ignore": 3},
+        "file_ending": ".nii.gz",
+    }
+    trainer = make_trainer(run, "nnUNetTrainerCCDC", ignoring)
+    criterion = trainer.contrastive
+    assert isinstance(criterion, CCDCLoss)
+    assert (criterion.num_classes, criterion.ignore_label) == (3, 3)
+
+
+def test_bfloat16_on_the_cpu(tiny_run, train_run):
+    folder = train_run(tiny_run(changes=("training.cpu_autocast=bfloat16",)))
+    assert all(np.isfinite(epoch["train_loss"]) for epoch in read_history(folder))
+
+
+def test_stock_nnunet_finds_the_trainers(ccdcseg):
+    folder = ccdcseg("trainers").out.strip()
+    assert Path(folder).is_dir()
+    program = (
+        "from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as find\n"
+        "print([find(n).__name__ for n in ('nnUNetTrainerCCDC', 'nnUNetTrainerPreset')])"
+    )
+    import os
+
+    environment = {**os.environ, "nnUNet_extTrainer": folder}
+    result = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip().endswith("['nnUNetTrainerCCDC', 'nnUNetTrainerPreset']")

@@ -1,0 +1,293 @@
+"""The command line: what a user meets, mistakes above all. Each is one line, exit code 2, nothing half-made."""
+
+import errno
+import gzip
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from ccdcseg import __version__
+from ccdcseg.datasets.phantom import write_phantom
+
+pytestmark = pytest.mark.filterwarnings("default")
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_phantom(tmp_path_factory.mktemp("release") / "release", 3, 1)
+
+
+@pytest.fixture
+def release(pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A raw release that may be damaged, and empty nnU-Net folders."""
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(name, str(tmp_path / name))
+    shutil.copytree(pristine, tmp_path / "release")
+    return tmp_path / "release"
+
+
+def one_line(err: str) -> str:
+    """The message, without the progress lines before it."""
+    lines = [line for line in err.splitlines() if line.startswith("ccdcseg: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in err
+    return lines[0]
+
+
+def image(release: Path, suffix: str = "") -> Path:
+    return next((release / "training" / "patient002").glob(f"*frame01{suffix}.nii.gz"))
+
+
+def rewrite(path: Path, change) -> None:
+    volume = nibabel.load(path)
+    array, header = np.asarray(volume.dataobj), volume.header.copy()
+    affine = volume.affine
+    array, affine = change(array, header, affine)
+    nibabel.Nifti1Image(array, affine, header).to_filename(path)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def another_shape(path: Path) -> None:
+    rewrite(path, lambda array, header, affine: (array[:, :-1], affine))
+
+
+def unknown_label(path: Path) -> None:
+    def change(array, header, affine):
+        array = array.copy()
+        array.flat[0] = 9
+        return array, affine
+
+    rewrite(path, change)
+
+
+def set_spacing(value: float):
+    """Patch pixdim[1] in the bytes, where libraries would mend it."""
+
+    def damage(path: Path) -> None:
+        content = bytearray(gzip.decompress(path.read_bytes()))
+        content[80:84] = np.float32(value).tobytes()
+        path.write_bytes(gzip.compress(bytes(content)))
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ("suffix", "damage", "words"),
+    [
+        ("", Path.unlink, ["patient002", "frame01"]),
+        ("_gt", Path.unlink, ["patient002", "frame01_gt"]),
+        ("", truncate, ["patient002_frame01.nii.gz"]),
+        ("_gt", another_shape, ["patient002_frame01_gt.nii.gz", "shape"]),
+        ("_gt", unknown_label, ["patient002_frame01_gt.nii.gz", "9"]),
+        ("", set_spacing(0.0), ["patient002_frame01.nii.gz", "spacing"]),
+        ("", set_spacing(float("nan")), ["patient002_frame01.nii.gz", "spacing"]),
+    ],
+)
+def test_damaged_release(release: Path, ccdcseg, suffix, damage, words):
+    damage(image(release, suffix))
+    result = ccdcseg("prepare", "acdc", release, "--dataset", 902)
+    assert result.code == 2
+    for word in words:
+        assert word in one_line(result.err)
+    assert list((release.parent / "nnUNet_raw").iterdir()) == []
+
+
+def test_patient_without_info(release: Path, ccdcseg):
+    (release / "training" / "patient003" / "Info.cfg").unlink()
+    result = ccdcseg("prepare", "acdc", release, "--dataset", 902)
+    assert result.code == 2
+    assert "patient003" in one_line(result.err)
+
+
+def test_no_release_at_all(release: Path, ccdcseg):
+    result = ccdcseg("prepare", "acdc", release.parent / "nnUNet_raw", "--dataset", 902)
+    assert result.code == 2
+    assert "patient" in one_line(result.err)
+
+
+def test_full_disk_while_preparing(release: Path, ccdcseg, monkeypatch: pytest.MonkeyPatch):
+    def full(*_arguments, **_options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("ccdcseg.datasets.acdc.write_json", full)
+    result = ccdcseg("prepare", "acdc", release, "--dataset", 902)
+    assert result.code == 2
+    assert "disk" in one_line(result.err)
+    assert list((release.parent / "nnUNet_raw").iterdir()) == []
+
+
+def test_unset_folders_are_named(release: Path, ccdcseg, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("nnUNet_raw")
+    result = ccdcseg("prepare", "acdc", release, "--dataset", 902)
+    assert result.code == 2
+    assert "nnUNet_raw" in one_line(result.err)
+
+
+def test_prepare_and_split(release: Path, ccdcseg):
+    assert ccdcseg("prepare", "acdc", release, "--dataset", 902).code == 0
+    again = ccdcseg("prepare", "acdc", release, "--dataset", 902)
+    assert again.code == 2
+    assert "902" in one_line(again.err)
+    result = ccdcseg("split", 902, "--fraction", 0.34, "--seed", 0)
+    assert result.code == 0
+    assert "train 1 patients, 2 scans" in result.out
+    late = ccdcseg("split", 902, "--fraction", 0.99)
+    assert late.code == 2
+    assert "0.99" in one_line(late.err)
+    unknown = ccdcseg("train", 902, "--fraction", 0.5)
+    assert unknown.code == 2
+    assert "ccdcseg split" in one_line(unknown.err)
+
+
+def test_fraction_that_leaves_a_split_without_a_class(release: Path, ccdcseg):
+    for patient in ("patient001", "patient002", "patient003"):
+        if patient != "patient001":
+            for mask in (release / "training" / patient).glob("*_gt.nii.gz"):
+                rewrite(mask, lambda array, header, affine: (np.where(array == 1, 0, array), affine))
+    ccdcseg("prepare", "acdc", release, "--dataset", 902)
+    result = ccdcseg("split", 902, "--fraction", 0.34)
+    assert result.code == 2
+    assert "RV" in one_line(result.err)
+    assert not (release.parent / "nnUNet_raw" / "Dataset902_Phantom" / "splits_final.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--set", "ccdc.wieght=1"], "ccdc.wieght"),
+        (["--set", "ccdc.temperature=-1"], "temperature"),
+        (["--preset", "gpu"], "no preset gpu"),
+        (["--seed", "7"], "seed 7"),
+        (["--fraction", "0.7"], "0.7"),
+    ],
+)
+def test_mistakes_before_training(workspace, ccdcseg, arguments, words):
+    before = sorted(workspace.root.rglob("*"))
+    result = ccdcseg("train", 901, "--fraction", 0.4, "--preset", "smoke", *arguments)
+    assert result.code == 2
+    assert words in one_line(result.err)
+    assert sorted(workspace.root.rglob("*")) == before
+
+
+def test_unknown_dataset(workspace, ccdcseg):
+    result = ccdcseg("train", 555)
+    assert result.code == 2
+    assert "555" in one_line(result.err)
+    assert "Dataset901_Phantom" in result.err
+
+
+def test_unknown_method_and_option_are_usage_errors(workspace, ccdcseg):
+    for arguments in (["train", "901", "--method", "magic"], ["train", "901", "--sede", "1"], ["trian"]):
+        result = ccdcseg(*arguments)
+        assert result.code == 2
+        assert "Traceback" not in result.err
+
+
+def test_full_disk_while_training(workspace, ccdcseg, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(_checkpoint, handle):
+        handle.write(b"half a checkpoint")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setenv("nnUNet_results", str(tmp_path))
+    monkeypatch.setattr("torch.save", full)
+    result = ccdcseg("train", 901, "--fraction", 0.4, "--preset", workspace.preset)
+    assert result.code == 2
+    assert "disk is full" in one_line(result.err)
+    assert not list(tmp_path.rglob("*.pth"))
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_nothing_trained_yet(workspace, ccdcseg, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("nnUNet_results", str(tmp_path))
+    for command in ("predict", "evaluate", "report"):
+        result = ccdcseg(command, 901)
+        assert result.code == 2
+        assert "Train first" in one_line(result.err)
+
+
+def test_input_and_output_belong_together(workspace, ccdcseg, tmp_path: Path):
+    result = ccdcseg("predict", 901, "--input", tmp_path)
+    assert result.code == 2
+    assert "--output" in one_line(result.err)
+
+
+def test_version_and_help(ccdcseg):
+    assert ccdcseg("--version").out.strip() == f"ccdcseg {__version__}"
+    result = ccdcseg("--help")
+    assert result.code == 0
+    for command in ("prepare", "split", "train", "predict", "evaluate", "report", "trainers", "demo"):
+        assert command in result.out
+
+
+def test_help_imports_nothing_slow():
+    program = (
+        "import sys, ccdcseg.cli\n"
+        "slow = {'torch', 'nnunetv2', 'numpy', 'SimpleITK', 'matplotlib', 'pydantic'} & set(sys.modules)\n"
+        "sys.exit(', '.join(sorted(slow)) or 0)"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.slow
+def test_the_whole_path_by_commands(pristine: Path, tmp_path: Path):
+    """Raw release to page, as a user would, with one training stopped by Ctrl-C and continued."""
+    script = Path(sys.executable).parent / "ccdcseg"
+    environment = dict(os.environ)
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        environment[name] = str(tmp_path / name)
+
+    def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+        result = subprocess.run(
+            [script, *map(str, arguments)], env=environment, capture_output=True, text=True, check=False
+        )
+        assert result.returncode == code, result.stderr
+        assert "Traceback" not in result.stderr
+        return result
+
+    smoke = ("--preset", "smoke", "--fraction", 0.34, "--set", "training.epochs=6")
+    run("prepare", "acdc", pristine, "--dataset", 902)
+    run("split", 902, "--fraction", 0.34, "--seed", 0)
+    run("train", 902, "--method", "nnunet", *smoke)
+
+    command = [script, "train", "902", "--method", "ccdc", *map(str, smoke)]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        wait_for(lambda: list(tmp_path.rglob("nnUNetTrainerCCDC__*/fold_0/checkpoint_latest.pth")))
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        messages = process.stderr.read()
+    assert process.returncode == 2
+    assert one_line(messages) == (
+        "ccdcseg: Interrupted. The same command with --resume continues from the last checkpoint."
+    )
+    refused = run("train", 902, "--method", "ccdc", *smoke, code=2)
+    assert "--resume" in one_line(refused.stderr)
+    run("train", 902, "--method", "ccdc", *smoke, "--resume")
+
+    run("predict", 902)
+    table = run("evaluate", 902).stdout
+    assert "nnunet" in table
+    assert "ccdc" in table
+    page = tmp_path / "report.html"
+    run("report", 902, "--output", page)
+    assert "Dataset902_Phantom" in page.read_text()
+    assert list(tmp_path.rglob("*.partial")) == []
+
+
+def wait_for(condition, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)

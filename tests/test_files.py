@@ -1,0 +1,76 @@
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+
+from ccdcseg.errors import UserError
+from ccdcseg.files import content_hash, new_folder, read_json, write_json, write_text
+
+
+def test_write_replaces_and_leaves_nothing_beside(tmp_path: Path):
+    path = tmp_path / "sub" / "file.txt"
+    write_text(path, "one")
+    write_text(path, "two")
+    assert path.read_text() == "two"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_json_refuses_nan_and_keeps_the_old_file(tmp_path: Path):
+    path = tmp_path / "file.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(path, {"a": float("nan")})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_read_json_names_the_file(tmp_path: Path):
+    with pytest.raises(UserError, match=r"absent\.json does not exist"):
+        read_json(tmp_path / "absent.json")
+    (tmp_path / "bad.json").write_text("{")
+    with pytest.raises(UserError, match=r"bad\.json is not valid JSON"):
+        read_json(tmp_path / "bad.json")
+
+
+def test_new_folder_appears_whole(tmp_path: Path):
+    with new_folder(tmp_path / "new") as folder:
+        (folder / "a").write_text("a")
+        assert not (tmp_path / "new").exists()
+    assert (tmp_path / "new" / "a").read_text() == "a"
+    assert [p.name for p in tmp_path.iterdir()] == ["new"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_new_folder_leaves_nothing_on_failure(tmp_path: Path, error: type[BaseException]):
+    def fail() -> None:
+        with new_folder(tmp_path / "new") as folder:
+            (folder / "a").write_text("a")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_new_folder_refuses_an_existing_one(tmp_path: Path):
+    (tmp_path / "new").mkdir()
+    with pytest.raises(UserError, match="exists already"), new_folder(tmp_path / "new"):
+        pass
+
+
+def test_content_hash_depends_on_names_and_contents(tmp_path: Path):
+    for name, text in (("a", "x"), ("b", "y")):
+        (tmp_path / name).write_text(text)
+    files = [tmp_path / "a", tmp_path / "b"]
+    first = content_hash(files)
+    assert content_hash(reversed(files)) == first
+    (tmp_path / "b").write_text("z")
+    assert content_hash(files) != first
+    assert content_hash(files[:1]) != first
+
+
+def test_user_error_survives_a_worker():
+    error = pickle.loads(pickle.dumps(UserError("It is\n  wrong.", "Mend it.")))
+    assert str(error) == "It is wrong. Mend it."
+    assert error.remedy == "Mend it."
