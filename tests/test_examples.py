@@ -15,4 +15,6 @@ def test_plain_pytorch(capsys: pytest.CaptureFixture[str]):
     losses = [float(value) for value in re.findall(r"step \d+: ([\d.]+)", capsys.readouterr().out)]
     assert len(losses) == 20
     assert all(parameter.grad is not None for parameter in names["criterion"].parameters())
-    assert losses[-1] < losses[0]
+    features = names["body"](names["label"].float())
+    segmentation = names["criterion"].segmentation(names["layer"](features), names["label"])
+    assert segmentation < losses[0]

@@ -1,5 +1,4 @@
 import json
-import pickle
 from pathlib import Path
 
 import pytest
@@ -68,9 +67,3 @@ def test_content_hash_depends_on_names_and_contents(tmp_path: Path):
     (tmp_path / "b").write_text("z")
     assert content_hash(files) != first
     assert content_hash(files[:1]) != first
-
-
-def test_user_error_survives_a_worker():
-    error = pickle.loads(pickle.dumps(UserError("It is\n  wrong.", "Mend it.")))
-    assert str(error) == "It is wrong. Mend it."
-    assert error.remedy == "Mend it."

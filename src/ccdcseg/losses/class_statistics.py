@@ -52,9 +52,9 @@ def class_statistics(
         The statistics; rows of classes without pixels are zero.
     """
     classes = torch.arange(probabilities.shape[1], device=labels.device)
-    members = labels[:, None] == classes[:, None]
-    sums = torch.bmm(members.to(probabilities.dtype), probabilities.transpose(1, 2)).sum(0)
-    counts = members.sum((0, 2))
+    members = (labels[:, None] == classes[:, None]).to(probabilities.dtype)
+    sums = torch.bmm(members, probabilities.transpose(1, 2)).sum(0)
+    counts = members.sum(2).long().sum(0)
     if scope is StatisticsScope.GLOBAL:
         sum_over_ranks(sums, counts)
     return ClassStatistics(sums / counts.clamp(min=1)[:, None], counts)

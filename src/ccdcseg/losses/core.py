@@ -1,4 +1,4 @@
-"""The confidence class-specific core (Eq. 2)."""
+"""The confidence class-specific core: the pixels of A with ``p_i^A > t_h`` (Eq. 2)."""
 
 from collections.abc import Sequence
 
@@ -9,24 +9,14 @@ from torch import Tensor
 from ccdcseg.losses.class_statistics import sum_over_ranks
 from ccdcseg.losses.draw import without_replacement
 from ccdcseg.losses.settings import StatisticsScope
+from ccdcseg.losses.subset import PixelSubset
 
 
-def core_pixels(pixels: Tensor, probability: Tensor, threshold: float) -> Tensor:
-    """The core pixels of a class: ``p_i^A > t_h``.
-
-    Args:
-        pixels: (n,) indices of the pixels labelled A.
-        probability: (n,) their probability of A.
-        threshold: t_h.
-    """
-    return pixels[probability > threshold]
-
-
-def draw_core(core: Tensor, limit: int | None, generator: torch.Generator | None) -> Tensor:
-    """At most ``limit`` of the core pixels, uniformly at random; their mean estimates the whole core's."""
+def draw_core(core: PixelSubset, limit: int | None, generator: torch.Generator | None) -> Tensor:
+    """At most ``limit`` of the core pixels of a class, uniformly at random; their mean estimates the whole core's."""
     if limit is None or len(core) <= limit:
-        return core
-    return core[without_replacement(len(core), limit, generator, core.device)]
+        return core.members()
+    return core.at(without_replacement(len(core), limit, generator, core.mask.device))
 
 
 def core_representations(

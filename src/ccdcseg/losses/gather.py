@@ -10,21 +10,22 @@ class _Gather(torch.autograd.Function):
     """Feature vectors at pixels; the gradient of the map is sparse."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, image: Tensor, pixel: Tensor) -> Tensor:
-        ctx.save_for_backward(image, pixel)
+    def forward(ctx: Any, features: Tensor, pixels: Tensor) -> Tensor:
+        channels, size = features.shape[1], features.shape[2:].numel()
+        channel = torch.arange(channels, device=pixels.device)[:, None]
+        places = (pixels // size * channels + channel) * size + pixels % size
+        ctx.save_for_backward(places)
         ctx.shape = features.shape
-        return features.flatten(2)[image, :, pixel]
+        vectors = features.reshape(-1).index_select(0, places.flatten()).view(channels, -1)
+        return vectors.T.contiguous()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        image, pixel = ctx.saved_tensors
-        channels, size = ctx.shape[1], ctx.shape[2:].numel()
-        channel = torch.arange(channels, device=pixel.device)
-        places = ((image[:, None] * channels + channel) * size + pixel[:, None]).flatten()
-        coordinates = torch.stack(torch.unravel_index(places, ctx.shape))
-        sparse = torch.sparse_coo_tensor(coordinates, gradient.flatten(), ctx.shape, check_invariants=False)
-        return sparse, None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (places,) = ctx.saved_tensors
+        coordinates = torch.stack(torch.unravel_index(places.flatten(), ctx.shape))
+        values = gradient.T.flatten()
+        return torch.sparse_coo_tensor(coordinates, values, ctx.shape, check_invariants=False), None
 
 
 def _densify(gradient: Tensor) -> Tensor:
@@ -45,8 +46,7 @@ def gather_pixels(features: Tensor, pixels: Tensor) -> Tensor:
     Returns:
         (n, C) vectors, in the type of ``features``.
     """
-    size = features.shape[2:].numel()
     if torch.is_grad_enabled() and features.requires_grad:
         features.register_hook(_densify)  # type: ignore[no-untyped-call]
-    result: Tensor = _Gather.apply(features, pixels // size, pixels % size)
+    result: Tensor = _Gather.apply(features, pixels)
     return result

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ccdcseg.losses.draw import with_replacement
 from ccdcseg.losses.settings import NegativeSharing, NegativeStrategy
+from ccdcseg.losses.subset import PixelSubset
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def largest_remainder(weights: Sequence[float], total: int) -> list[int]:
 
 
 def draw_negatives(
-    members: Sequence[Tensor],
+    members: Sequence[PixelSubset],
     counts: Sequence[int],
     queries: int,
     sharing: NegativeSharing,
@@ -73,20 +74,20 @@ def draw_negatives(
     """Draw the negatives of a query class, within each class uniformly and with replacement.
 
     Args:
-        members: C tensors of pixel indices, those of each class.
+        members: C sets, the pixels of each class.
         counts: (C,) negatives wanted of each class; 0 where it has no pixel.
         queries: Q.
         sharing: one set for all queries or one for each.
         generator: source of randomness.
     """
-    device = members[0].device
+    device = members[0].mask.device
     rows = queries if sharing is NegativeSharing.PER_QUERY else 1
     drawn = [
-        pixels[with_replacement(len(pixels), rows * count, generator, device)].view(rows, count)
+        pixels.at(with_replacement(len(pixels), rows * count, generator, device)).view(rows, count)
         for pixels, count in zip(members, counts, strict=True)
         if count
     ]
-    table = torch.cat(drawn, 1) if drawn else members[0].new_empty(rows, 0)
+    table = torch.cat(drawn, 1) if drawn else torch.empty(rows, 0, dtype=torch.int64, device=device)
     classes = torch.repeat_interleave(torch.tensor(counts)).to(device)
     if sharing is NegativeSharing.PER_CLASS:
         return ClassNegatives(table[0], torch.arange(table.shape[1], device=device), classes)

@@ -47,7 +47,7 @@ class ProjectionHead(nn.Module):
             (n, embedding) unit vectors, or (n, R * embedding) with "concatenate"; in the head's own precision.
         """
         sampled = gather_pixels(features, pixels.flatten()).to(self.hidden.weight.dtype)
-        hidden = F.relu(self.normalisation(self.hidden(sampled))).view(
+        hidden = F.relu(self.normalisation(self.hidden(sampled)), inplace=True).view(
             *pixels.shape, self.hidden.out_features
         )
         if combination is RegionCombination.MEAN:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ccdcseg.losses.draw import with_replacement, without_replacement
 from ccdcseg.losses.settings import CCDCSettings, QueryStrategy, Shortage, ThresholdRule
+from ccdcseg.losses.subset import PixelSubset
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def query_counts(share: float, easy: int, hard: int, settings: CCDCSettings) -> 
 
 
 def draw_queries(
-    pixels: Tensor,
+    members: Tensor,
     probability: Tensor,
     confidence: float,
     progress: float,
@@ -97,24 +98,25 @@ def draw_queries(
     """Divide the pixels of a class into easy (``p_i^A > T_A``) and hard ones and draw queries from both.
 
     Args:
-        pixels: (n,) indices of the pixels labelled A.
-        probability: (n,) their probability of A.
+        members: (N,) bool, the pixels labelled A.
+        probability: (N,) probability that each pixel has of its own class.
         confidence: D_A.
         progress: of the training, 0 to 1.
         settings: of the loss.
         generator: source of randomness.
     """
     if not settings.core_as_queries:
-        outside = probability <= settings.core_threshold
-        pixels, probability = pixels[outside], probability[outside]
+        members = members & (probability <= settings.core_threshold)
     is_easy = probability > easy_threshold(confidence, settings)
-    easy, hard = pixels[is_easy], pixels[~is_easy]
+    easy, hard = PixelSubset(members & is_easy), PixelSubset(members & ~is_easy)
     share = hard_share(confidence, progress, settings)
     n_easy, n_hard = query_counts(share, len(easy), len(hard), settings)
     draw = with_replacement if settings.shortage is Shortage.REPLACE else without_replacement
+    device = members.device
+    none = torch.empty(0, dtype=torch.int64, device=device)
     return ClassQueries(
-        easy=easy[draw(len(easy), n_easy, generator, easy.device)] if n_easy else easy[:0],
-        hard=hard[draw(len(hard), n_hard, generator, hard.device)] if n_hard else hard[:0],
+        easy=easy.at(draw(len(easy), n_easy, generator, device)) if n_easy else none,
+        hard=hard.at(draw(len(hard), n_hard, generator, device)) if n_hard else none,
         easy_available=len(easy),
         hard_available=len(hard),
     )

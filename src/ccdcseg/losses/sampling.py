@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from ccdcseg.losses.class_statistics import ClassStatistics, sum_over_ranks
-from ccdcseg.losses.core import core_pixels, draw_core
+from ccdcseg.losses.core import draw_core
 from ccdcseg.losses.negatives import draw_negatives, largest_remainder, negative_weights
 from ccdcseg.losses.queries import draw_queries
 from ccdcseg.losses.selection import Selection
 from ccdcseg.losses.settings import CCDCSettings, StatisticsScope
+from ccdcseg.losses.subset import PixelSubset
 
 
 @torch.no_grad()
@@ -41,14 +42,15 @@ def select_pixels(
     batch, classes, _ = probabilities.shape
     own = probabilities.gather(1, labels.clamp(min=0)[:, None]).flatten()
     flat = labels.flatten()
-    members = [(flat == c).nonzero()[:, 0] for c in range(classes)]
-    confident = [core_pixels(pixels, own[pixels], settings.core_threshold) for pixels in members]
+    members = [PixelSubset(flat == c) for c in range(classes)]
+    sure = own > settings.core_threshold
+    confident = [PixelSubset(pixels.mask & sure) for pixels in members]
     core = {c: draw_core(p, settings.core_pixels, generator) for c, p in enumerate(confident) if len(p)}
 
     sizes, matrix = [len(pixels) for pixels in members], statistics.matrix.tolist()
     queries, negatives = {}, {}
     for c in _classes_with_core(confident, settings.statistics_scope):
-        drawn = draw_queries(members[c], own[members[c]], matrix[c][c], progress, settings, generator)
+        drawn = draw_queries(members[c].mask, own, matrix[c][c], progress, settings, generator)
         if len(drawn.pixels):
             weights = negative_weights(settings.negative_strategy, matrix[c], sizes, c)
             counts = largest_remainder(weights, settings.negatives)
@@ -60,9 +62,9 @@ def select_pixels(
     return Selection((batch, *spatial), core, available, queries, negatives)
 
 
-def _classes_with_core(confident: Sequence[Tensor], scope: StatisticsScope) -> list[int]:
+def _classes_with_core(confident: Sequence[PixelSubset], scope: StatisticsScope) -> list[int]:
     """Classes with core pixels, here or (scope "global") on any rank."""
-    sizes = torch.tensor([len(pixels) for pixels in confident], device=confident[0].device)
+    sizes = torch.tensor([len(pixels) for pixels in confident], device=confident[0].mask.device)
     if scope is StatisticsScope.GLOBAL:
         sum_over_ranks(sizes)
     return [c for c, size in enumerate(sizes.tolist()) if size]

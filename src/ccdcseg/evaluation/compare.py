@@ -1,0 +1,160 @@
+"""Compare two methods on the same patients.
+
+The unit is the patient: a patient's scans are averaged, then the seeds. One seed compares two trained
+networks; it takes several to compare two methods.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata, wilcoxon
+
+from ccdcseg.errors import UserError
+from ccdcseg.evaluation.patients import (
+    MEAN,
+    RESAMPLES,
+    average,
+    bootstrap_interval,
+    patient_values,
+    percentile_interval,
+)
+
+Evaluation = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Paired differences (first minus second) of two methods.
+
+    Attributes:
+        differences: difference of each patient tested with both methods, averaged over the seeds.
+        interval: 95 % bootstrap interval of the mean difference over patients; ``None`` below two patients.
+        interval_seeds: the same over seeds and patients; ``None`` below two seeds.
+        p_value: two-sided Wilcoxon signed-rank test over patients; 1 if no patient differs.
+        rank_biserial: matched-pairs rank-biserial correlation in [-1, 1]; positive: the first is larger.
+        per_seed: mean difference of each seed that both methods have.
+        seed_sd: standard deviation of ``per_seed``; ``None`` below two seeds.
+    """
+
+    metric: str
+    class_name: str
+    differences: dict[str, float]
+    mean_difference: float
+    interval: list[float] | None
+    interval_seeds: list[float] | None
+    p_value: float
+    rank_biserial: float
+    per_seed: dict[int, float]
+    seed_sd: float | None
+
+    @property
+    def n(self) -> int:
+        """Number of patients."""
+        return len(self.differences)
+
+
+def compare(
+    first: Mapping[int, Evaluation], second: Mapping[int, Evaluation], metric: str, class_name: str = MEAN
+) -> Comparison:
+    """Compare two methods by patient.
+
+    Args:
+        first: seed to evaluation of the one method.
+        second: seed to evaluation of the other.
+        metric: one of :data:`ccdcseg.evaluation.patients.SUMMARY_METRICS`.
+        class_name: a class, or "mean" over the classes.
+
+    Raises:
+        UserError: no patient has a value with both methods.
+    """
+    ours, theirs = _by_seed(first, metric, class_name), _by_seed(second, metric, class_name)
+    differences = _differences(average(list(ours.values())), average(list(theirs.values())))
+    if not differences:
+        raise UserError(f"No patient has {metric} with both methods.", "Test both on the same patients.")
+    by_seed = {seed: _differences(ours[seed], theirs[seed]) for seed in sorted(ours.keys() & theirs.keys())}
+    per_seed = {seed: _mean(values) for seed, values in by_seed.items() if values}
+    return Comparison(
+        metric,
+        class_name,
+        differences,
+        mean_difference=_mean(differences),
+        interval=bootstrap_interval(list(differences.values())),
+        interval_seeds=hierarchical_interval([values for values in by_seed.values() if values]),
+        p_value=wilcoxon_p(list(differences.values())),
+        rank_biserial=rank_biserial(list(differences.values())),
+        per_seed=per_seed,
+        seed_sd=float(np.std(list(per_seed.values()), ddof=1)) if len(per_seed) > 1 else None,
+    )
+
+
+def wilcoxon_p(differences: Sequence[float]) -> float:
+    """Two-sided p of the Wilcoxon signed-rank test, zero differences left out; 1 where all are zero."""
+    changed = [value for value in differences if value != 0]
+    return float(wilcoxon(changed).pvalue) if changed else 1.0
+
+
+def rank_biserial(differences: Sequence[float]) -> float:
+    """Matched-pairs rank-biserial correlation: (ranks above zero - ranks below) / all ranks (Kerby 2014)."""
+    changed = np.array([value for value in differences if value != 0])
+    if not changed.size:
+        return 0.0
+    ranks = rankdata(np.abs(changed))
+    return float(np.sum(np.sign(changed) * ranks) / np.sum(ranks))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment of a family of p values, in the order given."""
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(stepped, 1)
+    return [float(value) for value in adjusted]
+
+
+def hierarchical_interval(by_seed: Sequence[Mapping[str, float]], seed: int = 0) -> list[float] | None:
+    """95 % bootstrap interval of the mean difference, seeds and patients both drawn with replacement.
+
+    A patient tested with several seeds stays one patient: seeds and patients are drawn crosswise.
+
+    Args:
+        by_seed: for each seed, patient to difference.
+        seed: of the random draws.
+    """
+    if len(by_seed) < 2:
+        return None
+    patients = sorted({patient for values in by_seed for patient in values})
+    table = np.array([[values.get(patient, np.nan) for patient in patients] for values in by_seed])
+    generator = np.random.default_rng(seed)
+    means = [_resampled_mean(table, generator) for _ in range(RESAMPLES)]
+    return percentile_interval([mean for mean in means if mean is not None])
+
+
+def _resampled_mean(table: NDArray[np.float64], generator: np.random.Generator) -> float | None:
+    """Mean over drawn patients of the mean over drawn seeds; table (seeds, patients), NaN: not tested."""
+    seeds, patients = (generator.integers(size, size=size) for size in table.shape)
+    drawn = table[np.ix_(seeds, patients)]
+    tested = ~np.isnan(drawn)
+    counts = tested.sum(axis=0)
+    sums = np.where(tested, drawn, 0).sum(axis=0)
+    return float(np.mean(sums[counts > 0] / counts[counts > 0])) if counts.any() else None
+
+
+def _by_seed(
+    evaluations: Mapping[int, Evaluation], metric: str, class_name: str
+) -> dict[int, dict[str, float]]:
+    return {
+        seed: patient_values(evaluation["cases"], evaluation["classes"], metric, class_name)
+        for seed, evaluation in evaluations.items()
+    }
+
+
+def _differences(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:
+    return {patient: first[patient] - second[patient] for patient in sorted(first.keys() & second.keys())}
+
+
+def _mean(values: Mapping[str, float]) -> float:
+    return float(np.mean(list(values.values())))

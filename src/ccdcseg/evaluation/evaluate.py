@@ -1,0 +1,199 @@
+"""Score a folder of predictions against a folder of references, and sum up by patient."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from ccdcseg.datasets.volumes import check_pair, read_mask
+from ccdcseg.errors import UserError
+from ccdcseg.evaluation.metrics import METRICS, measure
+from ccdcseg.evaluation.patients import MEAN, SUMMARY_METRICS, describe, patient_values
+from ccdcseg.files import read_json, write_json, write_text
+
+FORMAT = "ccdcseg-evaluation/1"
+SUFFIX = ".nii.gz"
+COLUMNS = ("case", "patient", "class", "status", *METRICS, "diagonal_mm")
+
+
+def evaluate_folder(
+    reference: Path,
+    prediction: Path,
+    labels: Mapping[str, int],
+    patients: Mapping[str, str],
+    cases: Sequence[str] | None = None,
+    workers: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Score ``prediction/CASE.nii.gz`` against ``reference/CASE.nii.gz``.
+
+    Args:
+        reference: folder of reference label maps.
+        prediction: folder of predicted label maps.
+        labels: class name to label value; value 0, the background, is not scored.
+        patients: case to patient.
+        cases: the cases to score; default: all of ``reference``.
+        workers: threads.
+        progress: called with the number of cases done and of all cases, after each.
+
+    Returns:
+        A JSON-able evaluation: ``format``, ``classes``, ``cases`` (a row for each case and class) and
+        ``summary`` (for each class and for "mean": each metric's ``value``, ``n_patients`` and 95 %
+        ``interval``, and the numbers of missed, spurious and absent structures).
+
+    Raises:
+        UserError: nothing to score; a file is missing, unreadable, or has unknown labels; a prediction has
+            another shape or geometry than its reference; a case has no patient.
+    """
+    classes = _foreground(labels)
+    names = sorted(_cases_in(reference) if cases is None else set(cases))
+    _check_cases(names, reference, prediction, patients)
+    score_case = partial(_score_case, reference=reference, prediction=prediction, classes=classes)
+    rows = _score_cases(names, score_case, workers, progress)
+    cases_scored = [{"case": name, "patient": patients[name], **row} for name in names for row in rows[name]]
+    return {
+        "format": FORMAT,
+        "classes": list(classes),
+        "cases": cases_scored,
+        "summary": summarise(cases_scored, list(classes)),
+    }
+
+
+def summarise(rows: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """For each class and for "mean": metrics by patient, counts of missed, spurious and absent structures."""
+    return {name: _summary(rows, classes, name) for name in (*classes, MEAN)}
+
+
+def write_evaluation(result: Mapping[str, Any], folder: Path) -> None:
+    """Write ``evaluation.json`` and ``evaluation.csv`` (a row for each case and class) into ``folder``."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(result["cases"])
+    write_text(folder / "evaluation.csv", text.getvalue())
+    write_json(folder / "evaluation.json", result)
+
+
+def read_evaluation(path: Path) -> dict[str, Any]:
+    """Read an ``evaluation.json``.
+
+    Raises:
+        UserError: it is missing or was not written by :func:`write_evaluation`.
+    """
+    result = read_json(path)
+    if not isinstance(result, dict) or result.get("format") != FORMAT:
+        raise UserError(f"{path} is no {FORMAT} file.", "Run `ccdcseg evaluate` again.")
+    return result
+
+
+def summary_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
+    """A table for the screen: a row for each class and the mean, the runs side by side."""
+    table = Table(caption="Mean over patients. Missed: structures not predicted at all, left out of HD95.")
+    table.add_column("class")
+    for name in results:
+        table.add_column(f"{name}\nDice %", justify="right")
+        table.add_column("hd95_pooled_mm", justify="right")
+        table.add_column("missed", justify="right")
+    for row in dict.fromkeys(name for result in results.values() for name in result["summary"]):
+        cells = (cell for result in results.values() for cell in _cells(result["summary"].get(row)))
+        table.add_row(row, *cells, style="bold" if row == MEAN else None)
+    return table
+
+
+def _cells(summary: Mapping[str, Any] | None) -> tuple[str, str, str]:
+    if summary is None:
+        return "", "", ""
+    dice, distance = summary["dice"]["value"], summary["hd95_pooled_mm"]["value"]
+    return (
+        "–" if dice is None else f"{100 * dice:.2f}",
+        "–" if distance is None else f"{distance:.2f}",
+        str(summary["n_missing"]),
+    )
+
+
+def _summary(rows: Sequence[Mapping[str, Any]], classes: Sequence[str], name: str) -> dict[str, Any]:
+    counts = Counter(row["status"] for row in rows if name in (row["class"], MEAN))
+    metrics = {metric: describe(patient_values(rows, classes, metric, name)) for metric in SUMMARY_METRICS}
+    return {
+        **metrics,
+        "n_scans": counts.total(),
+        "n_missing": counts["missed"],
+        "n_spurious": counts["spurious"],
+        "n_absent": counts["absent"],
+    }
+
+
+def _foreground(labels: Mapping[str, int]) -> dict[str, int]:
+    classes = {name: value for name, value in labels.items() if value != 0}
+    if not classes or MEAN in classes:
+        raise UserError(
+            f"The labels {dict(labels)} name no foreground class, or one called '{MEAN}'.",
+            "Name each foreground class and its value in dataset.json.",
+        )
+    return classes
+
+
+def _cases_in(folder: Path) -> set[str]:
+    return {path.name.removesuffix(SUFFIX) for path in folder.glob(f"*{SUFFIX}")}
+
+
+def _check_cases(
+    names: Sequence[str], reference: Path, prediction: Path, patients: Mapping[str, str]
+) -> None:
+    if not names:
+        raise UserError(f"There are no cases to score in {reference}.", f"Label maps are named CASE{SUFFIX}.")
+    for folder, remedy in ((reference, "Check the path."), (prediction, "Predict every case first.")):
+        missing = [name for name in names if not (folder / f"{name}{SUFFIX}").is_file()]
+        if missing:
+            raise UserError(f"{folder} lacks {_first(missing)}.", remedy)
+    unknown = [name for name in names if name not in patients]
+    if unknown:
+        raise UserError(
+            f"No patient is known for {_first(unknown)}.", "Add the case to the table of patients."
+        )
+
+
+def _first(names: Sequence[str]) -> str:
+    return f"{names[0]}{SUFFIX}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+
+
+def _score_cases(
+    names: Sequence[str],
+    score_case: Callable[[str], list[dict[str, Any]]],
+    workers: int,
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, list[dict[str, Any]]]:
+    rows: dict[str, list[dict[str, Any]]] = {}
+    with ThreadPoolExecutor(workers) as pool:
+        futures = {pool.submit(score_case, name): name for name in names}
+        try:
+            for future in as_completed(futures):
+                rows[futures[future]] = future.result()
+                if progress:
+                    progress(len(rows), len(names))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return rows
+
+
+def _score_case(
+    name: str, reference: Path, prediction: Path, classes: Mapping[str, int]
+) -> list[dict[str, Any]]:
+    """The rows of one case, a row for each class."""
+    expected, found = (read_mask(folder / f"{name}{SUFFIX}", classes) for folder in (reference, prediction))
+    check_pair(expected, found)
+    return [
+        {
+            "class": label,
+            **asdict(measure(expected.array == value, found.array == value, expected.spacing_mm)),
+        }
+        for label, value in classes.items()
+    ]

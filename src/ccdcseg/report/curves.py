@@ -1,0 +1,215 @@
+"""Curves over training: losses of every arm, and what the contrastive loss saw and sampled."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from ccdcseg.report.figures import ROLES, Line, Look, arm_look, class_look, line_panel, role_look
+from ccdcseg.report.runs import Arm, Run
+
+LOSSES = {
+    "segmentation_loss": "Training loss, CE + Dice",
+    "contrastive_loss": "Contrastive loss",
+    "validation_loss": "Validation loss",
+}
+
+
+@dataclass(frozen=True)
+class Key:
+    """An entry of a legend."""
+
+    label: str
+    look: Look
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A small figure with its title."""
+
+    title: str
+    figure: Markup
+
+
+@dataclass(frozen=True)
+class PanelGroup:
+    """Small figures that share a legend, and what they show."""
+
+    title: str
+    text: str
+    keys: tuple[Key, ...]
+    panels: tuple[Panel, ...]
+
+
+def learning_curves(arms: Sequence[Arm]) -> PanelGroup | None:
+    """Losses and pseudo Dice of every run, a line for each seed; ``None`` where no run has a history."""
+    quantities = {name: _reader(name) for name in LOSSES} | {"pseudo_dice": _mean_pseudo_dice}
+    titles = LOSSES | {"pseudo_dice": "Pseudo Dice"}
+    panels = []
+    for name, read in quantities.items():
+        lines = [
+            line
+            for index, arm in enumerate(arms)
+            for run in arm.runs
+            for line in _lines(run.history, read, arm_look(index))
+        ]
+        if lines:
+            alt = f"{titles[name]} over the training iterations, a line for each seed of {_names(arms)}."
+            label = "Dice" if name == "pseudo_dice" else "loss"
+            panels.append(
+                Panel(titles[name], line_panel(f"curve-{name.replace('_', '-')}", lines, alt, label))
+            )
+    if not panels:
+        return None
+    keys = tuple(Key(arm.label, arm_look(index)) for index, arm in enumerate(arms))
+    return PanelGroup(
+        "",
+        "A line for each seed. Pseudo Dice: over validation patches, mean of the classes." + _caveat(arms),
+        keys,
+        tuple(panels),
+    )
+
+
+def diagnostics(run: Run, name: str) -> list[PanelGroup]:
+    """What the contrastive loss measured and sampled during a run; empty where nothing was stored.
+
+    Args:
+        run: a run of CCDC.
+        name: unique on the page, in letters, digits and hyphens.
+    """
+    history = [entry for entry in run.history if entry.get("ccdc")]
+    if not history:
+        return []
+    classes: list[str] = history[0]["ccdc"]["classes"]
+    keys = tuple(Key(label, class_look(index)) for index, label in enumerate(classes))
+    confidence = PanelGroup(
+        "Class confidence and sampling",
+        "Confidence: mean probability of the true class over its pixels (Eq. 1). Hard share: hard queries among "
+        "all that were sampled. Similarity: of queries to their own core and to their negatives.",
+        keys,
+        (
+            Panel(
+                "Class confidence", _class_panel(f"{name}-confidence", history, classes, "confidence", (0, 1))
+            ),
+            Panel("Hard share of the queries", _hard_share(f"{name}-hard", history, classes)),
+            Panel(
+                "Similarity to the core", _class_panel(f"{name}-pos", history, classes, "positive_similarity")
+            ),
+            Panel(
+                "Similarity to negatives",
+                _class_panel(f"{name}-neg", history, classes, "negative_similarity"),
+            ),
+        ),
+    )
+    return [confidence, _confusion(name, history, classes, keys), _counts(name, history, classes)]
+
+
+def _class_panel(
+    name: str,
+    history: Sequence[Mapping[str, Any]],
+    classes: Sequence[str],
+    quantity: str,
+    limits: tuple[float, float | None] | None = None,
+) -> Markup:
+    lines = [
+        line
+        for index in range(len(classes))
+        for line in _lines(history, _of_class(quantity, index), class_look(index))
+    ]
+    label = quantity.replace("_", " ")
+    return line_panel(name, lines, f"{label} of each class over the training iterations.", label, limits)
+
+
+def _hard_share(name: str, history: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> Markup:
+    def read(index: int) -> Callable[[Mapping[str, Any]], float]:
+        easy, hard = _of_class("queries_easy", index), _of_class("queries_hard", index)
+        return lambda entry: hard(entry) / ((easy(entry) + hard(entry)) or math.nan)
+
+    lines = [
+        line for index in range(len(classes)) for line in _lines(history, read(index), class_look(index))
+    ]
+    alt = "Share of hard queries of each class over the training iterations."
+    return line_panel(name, lines, alt, "hard / all queries", (0, 1))
+
+
+def _confusion(
+    name: str, history: Sequence[Mapping[str, Any]], classes: Sequence[str], keys: tuple[Key, ...]
+) -> PanelGroup:
+    def read(row: int, column: int) -> Callable[[Mapping[str, Any]], float]:
+        return lambda entry: _number(_item(_item(entry["ccdc"].get("confusion"), row), column))
+
+    panels = []
+    for row, label in enumerate(classes):
+        others = [column for column in range(len(classes)) if column != row]
+        lines = [line for column in others for line in _lines(history, read(row, column), class_look(column))]
+        alt = f"Confusion of {label} with each other class over the training iterations."
+        panels.append(
+            Panel(
+                f"{label} taken for",
+                line_panel(f"{name}-confusion-{row}", lines, alt, "confusion", (0, None)),
+            )
+        )
+    text = "Mean probability of each other class over a class's pixels (Eq. 4): the source of its negatives."
+    return PanelGroup("Class confusion", text, keys, tuple(panels))
+
+
+def _counts(name: str, history: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> PanelGroup:
+    roles = ROLES[:3]
+    panels = []
+    for index, label in enumerate(classes):
+        lines = [line for role in roles for line in _lines(history, _of_class(role, index), role_look(role))]
+        alt = f"Core, easy and hard pixels of {label} in a batch over the training iterations."
+        figure = line_panel(f"{name}-counts-{index}", lines, alt, "pixels a batch", counts=True)
+        panels.append(Panel(label, figure))
+    text = "Pixels of each class in a batch, logarithmic. Without core pixels a class is no query class."
+    return PanelGroup(
+        "Core, easy and hard pixels", text, tuple(Key(role, role_look(role)) for role in roles), tuple(panels)
+    )
+
+
+def _lines(
+    history: Sequence[Mapping[str, Any]], read: Callable[[Mapping[str, Any]], float], look: Look
+) -> list[Line]:
+    """One line, or none where there is no finite value."""
+    values = [read(entry) for entry in history]
+    if not any(math.isfinite(value) for value in values):
+        return []
+    return [Line([entry["iteration"] for entry in history], values, look)]
+
+
+def _reader(name: str) -> Callable[[Mapping[str, Any]], float]:
+    return lambda entry: _number(entry.get(name))
+
+
+def _of_class(quantity: str, index: int) -> Callable[[Mapping[str, Any]], float]:
+    return lambda entry: _number(_item(entry["ccdc"].get(quantity), index))
+
+
+def _mean_pseudo_dice(entry: Mapping[str, Any]) -> float:
+    scores = [score for score in (entry.get("pseudo_dice") or {}).values() if score is not None]
+    return sum(scores) / len(scores) if scores else math.nan
+
+
+def _item(values: Sequence[Any] | None, index: int) -> Any:
+    """An entry that may be null as a whole or in part."""
+    return None if values is None else values[index]
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _caveat(arms: Sequence[Arm]) -> str:
+    """Without patients of its own, nnU-Net's validation measures on the training patients."""
+    if all(run.record.patients.get("validation") for arm in arms for run in arm.runs):
+        return ""
+    return (
+        " Not every run held patients back for validation: its validation values are then of its training"
+        " patients and say nothing about new ones."
+    )
+
+
+def _names(arms: Sequence[Arm]) -> str:
+    return " and ".join(arm.label for arm in arms)

@@ -1,0 +1,286 @@
+"""Slices with outlines and selection maps, as PNG in data URIs; and the rule by which cases are shown."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.image import imsave
+from numpy.typing import NDArray
+
+from ccdcseg.datasets.volumes import Volume, check_pair, read_image, read_mask
+from ccdcseg.errors import UserError
+from ccdcseg.evaluation.patients import average
+from ccdcseg.report.figures import ROLES
+from ccdcseg.report.runs import Arm, Run
+
+Grey = NDArray[np.floating[Any]]
+Labels = NDArray[np.integer[Any]]
+Box = tuple[slice, slice]
+
+# Okabe and Ito's colours, distinguishable with any colour vision; the page's CSS holds the same for its legends.
+CLASS_COLOURS = ("#56b4e9", "#e69f00", "#00c08b", "#cc79a7", "#f0e442", "#ff7f3f", "#9aa8ff")
+ROLE_COLOURS = {"core": "#009e73", "easy": "#56b4e9", "hard": "#ff6a1a", "negative": "#f0e442"}
+
+_WIDTH_INCHES = 4.0
+_DPI = 115
+_MARGIN = 0.3  # of the structures' extent, on each side
+_SMALLEST_CROP_MM = 60
+_SELECTION_WIDTH = 512
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A scan that is shown, and why."""
+
+    case: str
+    patient: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image for the page: where it comes from and what it shows."""
+
+    uri: str
+    alt: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class CasePictures:
+    """One slice of a scan: the reference, then each method's prediction on it; or why there is none."""
+
+    choice: Choice
+    slice_number: int
+    number_of_slices: int
+    pictures: tuple[Picture, ...]
+    problem: str = ""
+
+
+def choose_cases(arms: Sequence[Arm]) -> list[Choice]:
+    """The first arm's worst, median and best patient by mean Dice, and the largest difference to the second arm.
+
+    Of a patient with several scans, the one with the lowest Dice. A patient chosen twice is shown once.
+    """
+    dice = arms[0].values("dice")
+    ranked = sorted(dice, key=lambda patient: (dice[patient], patient))
+    if not ranked:
+        return []
+    label = arms[0].label
+    reasons: dict[str, list[str]] = {}
+    for patient, reason in (
+        (ranked[0], "lowest"),
+        (ranked[len(ranked) // 2], "median"),
+        (ranked[-1], "highest"),
+    ):
+        reasons.setdefault(patient, []).append(f"{reason} Dice with {label}")
+    farthest = _largest_difference(arms)
+    if farthest:
+        reasons.setdefault(farthest, []).append(f"largest difference between {label} and {arms[1].label}")
+    return [Choice(_lowest_scan(arms[0], patient), patient, tuple(why)) for patient, why in reasons.items()]
+
+
+def case_pictures(choice: Choice, arms: Sequence[Arm]) -> CasePictures:
+    """Outline reference and predictions of a scan, on the slice with most foreground in the reference."""
+    try:
+        image, reference = _scan(_run_with(arms[0], choice.case), choice.case)
+        predictions = [_prediction(arm, choice.case, reference) for arm in arms]
+    except UserError as error:
+        return CasePictures(choice, 0, 0, (), problem=str(error))
+    index = largest_slice(reference.array)
+    masks = [volume.array[index] for volume in (reference, *(found for _, found in predictions))]
+    box = crop_box(masks, reference.spacing_mm[1:])
+    grey, expected, *found = (array[box] for array in (image.array[index], *masks))
+    aspect = reference.spacing_mm[1] / reference.spacing_mm[2]
+    where = f"{choice.case}, slice {index + 1}"
+    pictures = [Picture(outlined(grey, expected, aspect), f"Reference outlined on {where}.", "Reference")]
+    for arm, (run, _), labels in zip(arms, predictions, found, strict=True):
+        alt = f"Prediction of {arm.label} and reference outlined on {where}."
+        pictures.append(
+            Picture(outlined(grey, labels, aspect, expected), alt, _caption(arm, run, choice.case))
+        )
+    return CasePictures(choice, index + 1, len(reference.array), tuple(pictures))
+
+
+def largest_slice(labels: Labels) -> int:
+    """The slice with most foreground; the middle one where there is none."""
+    areas = np.count_nonzero(labels, axis=(1, 2))
+    return int(areas.argmax()) if areas.any() else len(labels) // 2
+
+
+def crop_box(slices: Sequence[Labels], spacing_mm: Sequence[float]) -> Box:
+    """A box around the foreground of all ``slices`` with a margin; the whole slice where there is none.
+
+    Args:
+        slices: label maps, shape (rows, columns).
+        spacing_mm: of rows and columns.
+    """
+    foreground = np.any([labels > 0 for labels in slices], axis=0)
+    if not foreground.any():
+        return slice(None), slice(None)
+    rows, columns = np.flatnonzero(foreground.any(axis=1)), np.flatnonzero(foreground.any(axis=0))
+    return (
+        _padded(rows, foreground.shape[0], spacing_mm[0]),
+        _padded(columns, foreground.shape[1], spacing_mm[1]),
+    )
+
+
+def outlined(image: Grey, labels: Labels, pixel_aspect: float, over: Labels | None = None) -> str:
+    """A grey slice with the outline of every class, and of ``over`` dotted in white, as a data URI."""
+    low, high = np.percentile(image, (0.5, 99.5))
+    height, width = image.shape
+    figure = Figure(figsize=(_WIDTH_INCHES, _WIDTH_INCHES * height * pixel_aspect / width), dpi=_DPI)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.imshow(
+        image, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect="auto", interpolation="bilinear"
+    )
+    for value in _values(labels):
+        colour = CLASS_COLOURS[(value - 1) % len(CLASS_COLOURS)]
+        axes.contour(labels == value, levels=[0.5], colors=[colour], linewidths=1.8)
+    for value in _values(over) if over is not None else []:
+        axes.contour(over == value, levels=[0.5], colors=["white"], linewidths=0.9, linestyles="dotted")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return _uri(buffer)
+
+
+def selection_pictures(run: Run, most: int = 4) -> list[Picture]:
+    """Which pixels of an image were core, easy, hard or negative, at up to ``most`` epochs evenly spread.
+
+    Raises:
+        UserError: a file is damaged.
+    """
+    files = run.selections
+    places = np.unique(np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int))
+    return [_selection_picture(files[place]) for place in places]
+
+
+def selection_map(image: Grey, label: Labels, role: Labels) -> NDArray[np.float64]:
+    """The core as a tint, queries and negatives as solid pixels, class borders in white.
+
+    Args:
+        image: shape (H, W).
+        label: class of each pixel; may be coarser than the image.
+        role: 0 or 1 + index into :data:`ROLES`; as coarse as ``label``.
+
+    Returns:
+        RGB in [0, 1], enlarged by a whole number.
+    """
+    label, role = (_as_fine_as(image, coarse) for coarse in (label, role))
+    low, high = np.percentile(image, (0.5, 99.5))
+    grey = np.clip((image - low) / max(high - low, 1e-6), 0, 1)
+    rgb = np.repeat(grey[..., None], 3, axis=2).astype(float)
+    for code, name in enumerate(ROLES, start=1):
+        opacity = 0.25 if name == "core" else 1.0
+        chosen = role == code
+        rgb[chosen] = (1 - opacity) * rgb[chosen] + opacity * np.array(mpl.colors.to_rgb(ROLE_COLOURS[name]))
+    scale = max(1, round(_SELECTION_WIDTH / image.shape[1]))
+    rgb = rgb.repeat(scale, axis=0).repeat(scale, axis=1)
+    label = label.repeat(scale, axis=0).repeat(scale, axis=1)
+    rgb[:, 1:][label[:, 1:] != label[:, :-1]] = 1
+    rgb[1:][label[1:] != label[:-1]] = 1
+    return rgb
+
+
+def _as_fine_as(image: Grey, coarse: Labels) -> Labels:
+    """Nearest neighbour, from the middle of each pixel."""
+    rows, columns = (
+        (2 * np.arange(fine) + 1) * size // (2 * fine)
+        for fine, size in zip(image.shape, coarse.shape, strict=True)
+    )
+    return coarse[np.ix_(rows, columns)]
+
+
+def _selection_picture(path: Path) -> Picture:
+    try:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as arrays:
+            rgb = selection_map(arrays["image"].astype(float), arrays["label"].astype(int), arrays["role"])
+            counts = [int(np.count_nonzero(arrays["role"] == code)) for code in range(1, len(ROLES) + 1)]
+    except (OSError, EOFError, KeyError, ValueError, BadZipFile) as error:
+        raise UserError(f"{path} is no selection map ({error}).", "Remove it.") from error
+    buffer = io.BytesIO()
+    imsave(buffer, rgb, format="png")
+    epoch = int(path.stem.removeprefix("epoch_"))
+    listed = ", ".join(f"{count:,} {name}" for count, name in zip(counts, ROLES, strict=True))
+    return Picture(
+        _uri(buffer), f"Selection map of epoch {epoch}: {listed} pixels.", f"Epoch {epoch}: {listed}"
+    )
+
+
+def _uri(buffer: io.BytesIO) -> str:
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _values(labels: Labels) -> list[int]:
+    return [int(value) for value in np.unique(labels) if value != 0]
+
+
+def _padded(indices: NDArray[np.integer[Any]], size: int, spacing_mm: float) -> slice:
+    low, high = int(indices[0]), int(indices[-1]) + 1
+    margin = round(max(_MARGIN * (high - low), (_SMALLEST_CROP_MM / spacing_mm - (high - low)) / 2))
+    return slice(max(0, low - margin), min(size, high + margin))
+
+
+def _largest_difference(arms: Sequence[Arm]) -> str | None:
+    if len(arms) < 2:
+        return None
+    first, second = (arm.values("dice") for arm in arms[:2])
+    common = sorted(first.keys() & second.keys())
+    return max(common, key=lambda patient: abs(first[patient] - second[patient]), default=None)
+
+
+def _lowest_scan(arm: Arm, patient: str) -> str:
+    scans = average([_scan_dice(evaluation, patient) for evaluation in arm.evaluations.values()])
+    return min(sorted(scans), key=lambda case: scans[case])
+
+
+def _scan_dice(evaluation: Mapping[str, Any], patient: str) -> dict[str, float]:
+    """Scan to Dice, the mean over the classes."""
+    rows = [row for row in evaluation["cases"] if row["patient"] == patient and row["dice"] is not None]
+    return average([{row["case"]: row["dice"]} for row in rows])
+
+
+def _run_with(arm: Arm, case: str) -> Run:
+    """The run with the lowest seed that predicted the case."""
+    for run in arm.runs:
+        if (run.predictions / f"{case}.nii.gz").is_file():
+            return run
+    raise UserError(
+        f"{arm.label} has no prediction of {case}.", "Keep the predictions beside the run to see it."
+    )
+
+
+def _scan(run: Run, case: str) -> tuple[Volume, Volume]:
+    if run.record.images is None or run.record.reference is None:
+        raise UserError(
+            f"{run.folder / 'run.json'} names no images.", "Train the run again to see its slices."
+        )
+    image = read_image(run.record.images / f"{case}_0000.nii.gz")
+    reference = read_mask(run.record.reference / f"{case}.nii.gz", run.foreground)
+    check_pair(image, reference)
+    return image, reference
+
+
+def _prediction(arm: Arm, case: str, reference: Volume) -> tuple[Run, Volume]:
+    run = _run_with(arm, case)
+    prediction = read_mask(run.predictions / f"{case}.nii.gz", run.foreground)
+    check_pair(reference, prediction)
+    return run, prediction
+
+
+def _caption(arm: Arm, run: Run, case: str) -> str:
+    """The arm, its seed and its Dice in the whole scan."""
+    rows = [row for row in (run.evaluation or {"cases": []})["cases"] if row["case"] == case]
+    scores = ", ".join(
+        f"{row['class']} " + ("undefined" if row["dice"] is None else f"{100 * row['dice']:.1f}")
+        for row in rows
+    )
+    return f"{arm.label}, seed {run.record.seed}" + (f": {scores}" if scores else "")

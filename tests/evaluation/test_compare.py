@@ -1,0 +1,124 @@
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ccdcseg.errors import UserError
+from ccdcseg.evaluation.compare import compare, hierarchical_interval, holm, rank_biserial, wilcoxon_p
+
+
+def evaluation(values):
+    """An evaluation with one class and two scans a patient, 0.02 apart."""
+    rows = [
+        {"patient": patient, "class": "LV", "status": "ok", "dice": value + step}
+        for patient, value in values.items()
+        for step in (-0.01, 0.01)
+    ]
+    return {"classes": ["LV"], "cases": rows}
+
+
+OURS = evaluation({"A": 0.9, "B": 0.8, "C": 0.7, "D": 0.95})
+THEIRS = evaluation({"A": 0.8, "B": 0.6, "C": 0.8, "E": 0.1})
+
+
+def test_differences_are_of_patients_tested_with_both():
+    result = compare({0: OURS}, {0: THEIRS}, "dice")
+    assert result.differences == pytest.approx({"A": 0.1, "B": 0.2, "C": -0.1})
+    assert result.n == 3
+    assert result.mean_difference == pytest.approx(0.2 / 3)
+    assert result.interval[0] <= result.mean_difference <= result.interval[1]
+
+
+def test_one_seed_has_no_spread():
+    result = compare({0: OURS}, {0: THEIRS}, "dice")
+    assert result.per_seed == pytest.approx({0: 0.2 / 3})
+    assert (result.seed_sd, result.interval_seeds) == (None, None)
+
+
+def test_seeds_are_averaged_within_a_patient():
+    ours = {0: evaluation({"A": 0.9, "B": 0.8}), 1: evaluation({"A": 0.7, "B": 0.8})}
+    theirs = {0: evaluation({"A": 0.5, "B": 0.5}), 1: evaluation({"A": 0.5, "B": 0.5})}
+    result = compare(ours, theirs, "dice", "LV")
+    assert result.differences == pytest.approx({"A": 0.3, "B": 0.3})
+    assert result.per_seed == pytest.approx({0: 0.35, 1: 0.25})
+    assert result.seed_sd == pytest.approx(0.1 / 2**0.5)
+    low, high = result.interval_seeds
+    assert low < 0.3 < high
+
+
+def test_seeds_that_only_one_method_has_count_in_the_average_alone():
+    result = compare({0: OURS, 7: OURS}, {0: THEIRS}, "dice")
+    assert list(result.per_seed) == [0]
+    assert result.n == 3
+
+
+def test_seeds_with_other_test_patients_count_where_tested():
+    ours = {0: evaluation({"A": 0.9}), 1: evaluation({"B": 0.8})}
+    theirs = {0: evaluation({"A": 0.8}), 1: evaluation({"B": 0.6})}
+    result = compare(ours, theirs, "dice")
+    assert result.differences == pytest.approx({"A": 0.1, "B": 0.2})
+
+
+def test_no_common_patient_is_refused():
+    with pytest.raises(UserError, match="No patient has dice with both"):
+        compare({0: evaluation({"A": 0.9})}, {0: evaluation({"B": 0.9})}, "dice")
+
+
+def test_a_method_against_itself_shows_nothing():
+    result = compare({0: OURS}, {0: OURS}, "dice")
+    assert (result.mean_difference, result.p_value, result.rank_biserial) == (0, 1, 0)
+
+
+def exact_p(differences):
+    """Two-sided signed-rank p by listing all signs; for distinct absolute values."""
+    ranks = np.argsort(np.argsort(np.abs(differences))) + 1
+    observed = abs(np.sum(np.sign(differences) * ranks))
+    sums = [abs(np.dot(signs, ranks)) for signs in itertools.product((-1, 1), repeat=len(ranks))]
+    return np.mean([total >= observed for total in sums])
+
+
+@given(
+    st.lists(st.integers(1, 10**6), min_size=1, max_size=9, unique=True), st.randoms(use_true_random=False)
+)
+@settings(deadline=None, max_examples=40)
+def test_wilcoxon_is_exact_for_few_patients(sizes, random):
+    differences = [size * random.choice((-1.0, 1.0)) for size in sizes]
+    assert wilcoxon_p(differences) == pytest.approx(exact_p(differences))
+
+
+@pytest.mark.parametrize("differences", [[0.0] * 5, [0.1, 0.1, -0.1, 0.0], [0.2], [0.1] * 60, [0.5, -0.5]])
+def test_wilcoxon_takes_ties_and_zeros_without_a_warning(differences):
+    assert 0 < wilcoxon_p(differences) <= 1
+
+
+@pytest.mark.parametrize(
+    ("differences", "expected"),
+    [([1, 2, 3], 1), ([-1, -2, -3], -1), ([1, -2, 3], (1 + 3 - 2) / 6), ([0, 5], 1), ([0, 0], 0)],
+)
+def test_rank_biserial_by_hand(differences, expected):
+    assert rank_biserial(differences) == pytest.approx(expected)
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.9, 0.8]) == [1, 1]
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
+def test_holm_keeps_the_order_and_lies_between_raw_and_bonferroni(p_values):
+    adjusted = holm(p_values)
+    for raw, value in zip(p_values, adjusted, strict=True):
+        assert raw <= value <= min(1, raw * len(p_values)) + 1e-12
+    order = np.argsort(p_values, kind="stable")
+    assert np.all(np.diff(np.array(adjusted)[order]) >= 0)
+
+
+def test_the_interval_over_seeds_is_wider_where_seeds_disagree():
+    agree = [dict.fromkeys("ABCD", 0.1), dict.fromkeys("ABCD", 0.1)]
+    disagree = [dict.fromkeys("ABCD", 0.3), dict.fromkeys("ABCD", -0.1)]
+    assert hierarchical_interval(agree) == pytest.approx([0.1, 0.1])
+    assert hierarchical_interval(disagree) == pytest.approx([-0.1, 0.3])
+    assert hierarchical_interval(agree[:1]) is None

@@ -1,0 +1,41 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ccdcseg.errors import UserError
+from ccdcseg.evaluation.runs import evaluate_run
+
+
+@pytest.fixture
+def run(workspace, tmp_path: Path) -> Path:
+    """A run whose predictions are the references themselves."""
+    raw = workspace.raw
+    split = json.loads((raw / "splits_final.json").read_text())[0]
+    record = {
+        "fold": 0,
+        "labels": {"RV": 1, "Myo": 2, "LV": 3},
+        "reference": str(raw / "labelsTr"),
+    }
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    (tmp_path / "predictions").mkdir()
+    for case in split["test"]:
+        shutil.copy(raw / "labelsTr" / f"{case}.nii.gz", tmp_path / "predictions")
+    return tmp_path
+
+
+def test_perfect_predictions_of_the_test_cases_alone(run: Path, workspace):
+    result = evaluate_run(run, 1, lambda *_: None)
+    split = json.loads((workspace.raw / "splits_final.json").read_text())[0]
+    assert {row["case"] for row in result["cases"]} == set(split["test"])
+    assert result["summary"]["mean"]["dice"]["value"] == 1
+    assert json.loads((run / "evaluation.json").read_text()) == result
+    assert (run / "evaluation.csv").exists()
+
+
+def test_a_missing_prediction_is_an_error(run: Path):
+    next((run / "predictions").iterdir()).unlink()
+    with pytest.raises(UserError, match="predict"):
+        evaluate_run(run, 1, lambda *_: None)
+    assert not (run / "evaluation.json").exists()

@@ -1,0 +1,86 @@
+import json
+import math
+import shutil
+
+import pytest
+
+from ccdcseg.report import curves
+from ccdcseg.report.curves import diagnostics, learning_curves
+from ccdcseg.report.runs import load_arms, load_run
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Lines of every panel, by the panel's name, in place of pictures."""
+    panels = {}
+    monkeypatch.setattr(curves, "line_panel", lambda name, lines, *_, **__: panels.setdefault(name, lines))
+    return panels
+
+
+def test_each_run_has_its_line_in_the_colour_of_its_method(runs, drawn):
+    group = learning_curves(load_arms(runs))
+    assert [panel.title for panel in group.panels] == [
+        "Training loss, CE + Dice",
+        "Contrastive loss",
+        "Validation loss",
+        "Pseudo Dice",
+    ]
+    assert [line.look.colour for line in drawn["curve-segmentation-loss"]] == [
+        "arm-0",
+        "arm-0",
+        "arm-1",
+        "arm-1",
+    ]
+    assert [line.look.colour for line in drawn["curve-contrastive-loss"]] == ["arm-0", "arm-0"]
+    line = drawn["curve-pseudo-dice"][0]
+    assert list(line.x) == [50, 100, 150]
+    assert list(line.y) == pytest.approx([0.3, 0.4, 0.5])
+
+
+def test_validation_on_training_patients_is_said_to_be_that(runs, drawn):
+    arms = load_arms(runs)
+    assert "training patients" in learning_curves(arms).text
+    for arm in arms:
+        for run in arm.runs:
+            run.record.patients["validation"].append("v1")
+    assert "training patients" not in learning_curves(arms).text
+
+
+def test_diagnostics_are_read_by_class(runs, drawn):
+    groups = diagnostics(load_run(runs[0]), "r")
+    assert [group.title for group in groups] == [
+        "Class confidence and sampling",
+        "Class confusion",
+        "Core, easy and hard pixels",
+    ]
+    assert list(drawn["r-confidence"][1].y) == pytest.approx([0.2, 0.3, 0.4])
+    assert [line.look.colour for line in drawn["r-confusion-1"]] == ["class-0", "class-2"]
+    assert list(drawn["r-confusion-1"][1].y) == pytest.approx([0.3, 0.2, 0.1])
+    assert list(drawn["r-counts-1"][0].y) == [0, 40, 40]
+    assert [line.look.colour for line in drawn["r-counts-2"]] == ["role-core", "role-easy"]
+    assert list(drawn["r-hard"][0].y) == pytest.approx([246 / 256] * 3)
+
+
+def test_null_leaves_a_gap_and_no_queries_no_share(runs, drawn):
+    diagnostics(load_run(runs[0]), "r")
+    first, *rest = drawn["r-pos"][1].y
+    assert math.isnan(first)
+    assert rest == [0.4, 0.4]
+    assert len(drawn["r-hard"]) == 2
+
+
+def test_a_whole_entry_may_be_null(runs, drawn, tmp_path):
+    folder = shutil.copytree(runs[0], tmp_path / "copy")
+    path = folder / "history.jsonl"
+    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    entries[0]["ccdc"] = None
+    entries[1]["ccdc"]["confusion"][1] = None
+    entries[1]["pseudo_dice"] = None
+    path.write_text("\n".join(json.dumps(entry) for entry in entries))
+    diagnostics(load_run(folder), "r")
+    assert list(drawn["r-confidence"][0].x) == [100, 150]
+    assert math.isnan(drawn["r-confusion-1"][0].y[0])
+
+
+def test_nnunet_has_no_diagnostics(runs):
+    assert diagnostics(load_run(runs[2]), "r") == []

@@ -1,0 +1,94 @@
+import math
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from ccdcseg.report.figures import Line, Look, arm_look, class_look, difference_panel, line_panel, role_look
+
+
+def lines(*values):
+    return [Line(range(len(y)), y, class_look(index)) for index, y in enumerate(values)]
+
+
+@pytest.fixture
+def panel():
+    return line_panel("a-name", lines([0.1, math.nan, 0.4], [0.2, 0.3, 0.1]), 'Dice & "loss" <b>', "loss")
+
+
+def test_a_figure_is_one_well_formed_svg_with_its_text(panel):
+    root = ElementTree.fromstring(str(panel))
+    assert root.tag == "svg"
+    assert root.attrib["role"] == "img"
+    assert root.attrib["aria-label"] == 'Dice & "loss" <b>'
+    assert "loss" in [element.text for element in root.iter("text")]
+
+
+def test_colours_are_the_pages_variables(panel):
+    assert "var(--class-0)" in panel
+    assert "var(--class-1)" in panel
+    assert "var(--ink)" in panel
+    assert set(re.findall(r"#[0-9a-f]{6}\b", panel)) <= {"#000000", "#ffffff"}
+
+
+def test_ids_carry_the_name_of_the_figure(panel):
+    ids = re.findall(r'\bid="([^"]+)"', panel)
+    assert ids
+    assert all(name.startswith("a-name-") for name in ids)
+    used = re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', panel)
+    assert {first or second for first, second in used} <= set(ids)
+
+
+def test_figures_are_repeatable_and_name_no_address(panel):
+    again = line_panel("a-name", lines([0.1, math.nan, 0.4], [0.2, 0.3, 0.1]), 'Dice & "loss" <b>', "loss")
+    assert panel == again
+    assert "http" not in panel
+
+
+def test_labels_are_texts_not_formulas_nor_markup():
+    panel = line_panel("x", lines([1.0, 2.0]), "alt", "$\\frac$ <script>")
+    texts = [element.text for element in ElementTree.fromstring(str(panel)).iter("text")]
+    assert "$\\frac$ <script>" in texts
+
+
+def test_counts_are_written_out():
+    panel = line_panel("x", lines([0.0, 5.0, 12000.0]), "alt", "pixels", counts=True)
+    texts = [element.text for element in ElementTree.fromstring(str(panel)).iter("text")]
+    assert {"0", "10", "10,000"} <= set(texts)
+
+
+@pytest.mark.parametrize("better_up", [True, False])
+def test_better_and_worse_patients_have_other_colours_and_marks(better_up):
+    panel = difference_panel("d", [2.0, -1.0, 0.0], [-1.0, 1.5], "alt", "points", better_up)
+    ElementTree.fromstring(str(panel))
+    stems = [panel.count(f"stroke: var(--{name}); stroke-opacity: 0.6") for name in ("good", "bad")]
+    assert stems == [1, 2]
+
+
+def test_better_is_to_the_right_whatever_the_sign():
+    def heights(better_up):
+        panel = difference_panel("d", [3.0, -1.0, -2.0], None, "alt", "mm", better_up)
+        found = re.findall(
+            r"<use href=\"#d-[^\"]+\" x=\"([\d.]+)\" y=\"([\d.]+)\" style=\"fill: var\(--(\w+)\)", panel
+        )
+        return [
+            name
+            for _, _, name in sorted(
+                (float(x), float(y), name) for x, y, name in found if name in ("good", "bad")
+            )
+        ]
+
+    assert heights(better_up=True) == ["bad", "bad", "good"]
+    assert heights(better_up=False) == ["bad", "good", "good"]
+
+
+def test_one_patient_can_be_drawn():
+    assert "<svg" in difference_panel("d", [1.0], None, "alt", "mm", better_up=True)
+
+
+def test_looks_repeat_rather_than_run_out():
+    assert arm_look(0) == Look("arm-0")
+    assert arm_look(6).colour == "arm-0"
+    assert class_look(8).colour == "class-0"
+    assert role_look("hard").colour == "role-hard"
+    assert len({class_look(index) for index in range(8)}) == 8

@@ -1,0 +1,298 @@
+import base64
+import hashlib
+import json
+import re
+import shutil
+
+import pytest
+
+from ccdcseg.errors import UserError
+from ccdcseg.evaluation.compare import compare
+from ccdcseg.evaluation.evaluate import read_evaluation
+from ccdcseg.evaluation.patients import average, patient_values
+from ccdcseg.report.page import build_report, doubts, headline, verdict
+from ccdcseg.report.pictures import choose_cases
+from ccdcseg.report.runs import load_arms
+from ccdcseg.report.tables import contests
+
+EVIL = "</script><script>alert(1)</script>"
+
+
+def change(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def evaluations(runs):
+    """Seed to evaluation, of CCDC and of nnU-Net."""
+    results = [read_evaluation(run / "evaluation.json") for run in runs]
+    return dict(enumerate(results[:2])), dict(enumerate(results[2:]))
+
+
+def test_seed_rows_equal_the_evaluations(runs, whole):
+    rows = whole.table("Dice, %")
+    assert rows[0] == ["method", "mean", "RV", "LV", "missed"]
+    for row, run in zip([rows[2], rows[3], rows[5], rows[6]], runs, strict=True):
+        summary = read_evaluation(run / "evaluation.json")["summary"]
+        mean = summary["mean"]["dice"]
+        low, high = mean["interval"]
+        assert row[1] == f"{100 * mean['value']:.2f} {100 * low:.2f} to {100 * high:.2f}, n = 5"
+        assert row[2:4] == [f"{100 * summary[name]['dice']['value']:.2f}" for name in ("RV", "LV")]
+        assert row[4] == "0 of 20"
+
+
+def test_method_rows_average_the_seeds_within_patients(runs, whole):
+    rows = whole.table("hd95_pooled_mm, mm")
+    assert [row[0] for row in rows[1:]] == [
+        "CCDC, mean of 2 seeds",
+        "seed 0",
+        "seed 1",
+        "nnU-Net, mean of 2 seeds",
+        "seed 0",
+        "seed 1",
+    ]
+    ours, _ = evaluations(runs)
+    seeds = [patient_values(result["cases"], ["RV", "LV"], "hd95_pooled_mm") for result in ours.values()]
+    values = average(seeds).values()
+    assert rows[1][1].split()[0] == f"{sum(values) / len(values):.2f}"
+
+
+def test_the_comparison_equals_that_of_the_evaluations(runs, whole):
+    result = compare(*evaluations(runs), "dice")
+    row = whole.table("Mean over structures; difference")[1]
+    low, high = (f"{100 * end:+.2f}".replace("-", "−") for end in result.interval)
+    assert row[0] == "CCDC − nnU-Net, Dice"
+    assert row[1] == "5"
+    assert row[2] == f"{100 * result.mean_difference:+.2f} points {low} to {high}"
+    assert row[4].startswith(", ".join(f"{100 * value:+.2f}" for value in result.per_seed.values()))
+    assert row[4].endswith(f"SD {100 * result.seed_sd:.2f}")
+    assert row[5] == f"{result.p_value:.3f}"
+    assert float(row[6]) >= float(row[5])
+
+
+def test_every_patient_is_listed(runs, whole):
+    rows = whole.table("Mean over structures and scans")
+    assert [row[0] for row in rows[1:]] == [f"p{number}" for number in range(5)]
+    ours, _ = evaluations(runs)
+    values = average([patient_values(result["cases"], ["RV", "LV"], "dice") for result in ours.values()])
+    assert [row[1] for row in rows[1:]] == [f"{100 * value:.2f}" for value in values.values()]
+
+
+def test_missed_structures_are_counted_in_the_tables(make_run, build):
+    run = make_run("nnunet", [0] * 10)
+    result = read_evaluation(run / "evaluation.json")
+    for row in result["cases"][:3]:
+        row.update(
+            status="missed",
+            dice=0.0,
+            **{name: None for name in row if name.endswith(("_mm", "_vox")) and name != "diagonal_mm"},
+        )
+    change(run / "evaluation.json", cases=result["cases"])
+    rows = build([run]).table("hd95_pooled_mm, mm")
+    assert rows[1][-1] == "3 of 20"
+    assert "2 missed" in rows[1][2]
+    assert "1 missed" in rows[1][3]
+    assert float(rows[1][4].split()[0]) > float(rows[1][1].split()[0]) == 0
+
+
+def contest_of(make_run, ours, theirs):
+    runs = [make_run("ccdc", ours), make_run("nnunet", theirs)]
+    return contests(load_arms(runs))
+
+
+def test_a_winning_ccdc_is_called_better(make_run):
+    dice, distance = contest_of(make_run, [0] * 10, [2, 2, 3, 3, 2, 2, 3, 3, 4, 4])
+    assert verdict(dice).startswith(
+        "On 5 test patients, CCDC has a better Dice than nnU-Net: mean difference +"
+    )
+    assert "CCDC has a better hd95_pooled_mm" in verdict(distance)
+    assert "does not confirm" in verdict(dice)  # five patients cannot reach p < 0.05
+
+
+def test_a_losing_ccdc_is_called_worse(make_run):
+    dice, distance = contest_of(make_run, [2, 2, 3, 3, 2, 2, 3, 3, 4, 4], [0] * 10)
+    assert "CCDC has a worse Dice than nnU-Net: mean difference −" in verdict(dice)
+    assert "CCDC has a worse hd95_pooled_mm" in verdict(distance)
+
+
+def test_no_difference_is_called_no_difference(make_run):
+    dice, _ = contest_of(make_run, [0, 2, 2, 0, 1, 1, 2, 1, 0, 1], [2, 0, 0, 2, 1, 1, 1, 2, 1, 0])
+    assert "no difference in Dice between CCDC and nnU-Net is shown" in verdict(dice)
+
+
+def test_the_answer_names_its_interval_and_one_seed_its_limit(runs):
+    def answer(folders):
+        arms = load_arms(folders)
+        return " ".join(headline(arms, contests(arms)))
+
+    assert "over patients and seeds" in answer(runs)
+    assert "compares trained networks" not in answer(runs)
+    assert "over patients)" in answer([runs[0], runs[2]])
+    assert "compares trained networks, not methods" in answer([runs[0], runs[2]])
+
+
+def test_without_a_baseline_there_is_no_comparison(bare_runs, build):
+    found = build(bare_runs[:2])
+    assert "There is no comparison: no nnU-Net" in found.text
+    assert "Nothing to compare" in found.text
+    assert found.table("Dice, %")[1][0] == "CCDC, mean of 2 seeds"
+
+
+def test_synthetic_data_are_announced_loudly(make_run, build):
+    found = build([make_run("ccdc", [0] * 10, synthetic=True)])
+    loud = [attributes for _, attributes in found.elements if "loud" in (attributes.get("class") or "")]
+    assert len(loud) == 2
+    assert "Synthetic images: CCDC" in found.text
+    assert found.text.startswith("[synthetic] A title")
+    assert "These numbers say nothing about patients." in found.text
+
+
+def test_real_data_are_not_called_synthetic(whole):
+    assert "ynthetic" not in whole.text
+
+
+def test_a_sound_comparison_raises_no_doubts(runs):
+    assert doubts(load_arms(runs)) == []
+
+
+def test_doubts_name_leaks_other_data_other_patients_and_other_seeds(bare_runs):
+    patients = {"train": ["p1"], "validation": [], "test": []}
+    change(bare_runs[0] / "run.json", data_hash="other", patients=patients)
+    result = read_evaluation(bare_runs[1] / "evaluation.json")
+    for path in bare_runs[:2]:
+        change(path / "evaluation.json", cases=[row for row in result["cases"] if row["patient"] != "p0"])
+    found = " ".join(doubts(load_arms(bare_runs[:3])))
+    assert "CCDC, seed 0 was tested on 1 of its training or validation patients (p1" in found
+    assert "seed 0 were not trained on the same data" in found
+    assert "4 are common to all" in found
+    assert "not trained with the same seeds" in found
+
+
+def test_the_page_needs_nothing_else(whole):
+    assert not re.search(r"https?:", whole.source)
+    assert "@import" not in whole.source
+    assert "url(" not in whole.source.replace("url(#", "")
+    loading = ("src", "href", "xlink:href", "srcset", "data", "action")
+    addresses = [
+        value for _, attributes in whole.elements for name, value in attributes.items() if name in loading
+    ]
+    assert len(addresses) > 10
+    assert all(value.startswith(("#", "data:image/png;base64,")) for value in addresses)
+    assert whole.all("link") == []
+
+
+def test_only_our_script_may_run(whole):
+    policy = next(meta["content"] for meta in whole.all("meta") if "http-equiv" in meta)
+    script = re.search(r"<script>(.*?)</script>", whole.source, re.DOTALL)[1]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy
+
+
+def test_ids_are_unique_and_links_lead_somewhere(whole):
+    ids = [attributes["id"] for _, attributes in whole.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert {attributes["href"][1:] for attributes in whole.all("a")} <= set(ids)
+
+
+def test_every_picture_has_a_text(runs, whole):
+    assert len(whole.all("img")) == 2 * 2 + 3 * len(choose_cases(load_arms(runs)))
+    assert all(attributes["alt"] for attributes in whole.all("img"))
+    for attributes in whole.all("svg"):
+        assert attributes.get("aria-hidden") == "true" or attributes["aria-label"]
+
+
+def test_curves_and_diagnostics_are_drawn(whole):
+    labels = [attributes["aria-label"] for attributes in whole.all("svg") if "aria-label" in attributes]
+    for words in (
+        "Contrastive loss over",
+        "confidence of each class",
+        "Confusion of RV",
+        "Core, easy and hard pixels of LV",
+    ):
+        assert any(words in label for label in labels), words
+    assert "Not every run held patients back for validation" in whole.text
+
+
+def test_names_and_settings_cannot_become_markup(make_run, build):
+    run = make_run("ccdc", [0] * 10, settings={EVIL: EVIL}, versions={EVIL: EVIL}, dataset=EVIL, preset=EVIL)
+    result = json.loads((run / "evaluation.json").read_text())
+    for row in result["cases"]:
+        row["patient"] += EVIL
+        row["case"] = f"<script>{row['case']}"
+    change(run / "evaluation.json", cases=result["cases"])
+    found = build([run], title=EVIL, note=EVIL)
+    assert len(found.all("script")) == found.source.count("<script") == 1
+    assert found.text.count("alert(1)") > 10
+    assert "<script>p" in found.text
+
+
+def test_class_names_cannot_become_markup(make_run, build, tmp_path):
+    name = f"{EVIL}$\\alpha$"
+    run = make_run("ccdc", [0] * 10, labels={"background": 0, name: 1, "LV": 2})
+    text = (run / "evaluation.json").read_text().replace('"RV"', json.dumps(name))
+    (run / "evaluation.json").write_text(text)
+    history = (run / "history.jsonl").read_text().replace('"RV"', json.dumps(name))
+    (run / "history.jsonl").write_text(history)
+    found = build([run])
+    assert len(found.all("script")) == found.source.count("<script") == 1
+    assert name in found.text
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ("evaluation.json", "Nothing has been evaluated yet"),
+        ("history.jsonl", "No history was stored"),
+        ("predictions", "No picture: CCDC has no prediction of p4_es"),
+        ("selection", "No selection maps were stored."),
+    ],
+)
+def test_a_missing_part_is_said_to_be_missing(make_run, build, part, words):
+    run = make_run("ccdc", [0] * 9 + [1])
+    target = run / part
+    shutil.rmtree(target) if target.is_dir() else target.unlink()
+    assert words in build([run]).text
+
+
+def test_a_run_json_alone_makes_a_page(make_run, build):
+    run = make_run("ccdc", [0] * 10)
+    for path in run.iterdir():
+        if path.name != "run.json":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    found = build([run])
+    assert found.all("img") == []
+    assert "None of these runs stored diagnostics" in found.text
+
+
+def test_one_run_of_two_without_evaluation_is_named(bare_runs, build):
+    (bare_runs[1] / "evaluation.json").unlink()
+    found = build(bare_runs)
+    assert "Without an evaluation, so not in these tables: CCDC, seed 1." in found.text
+    assert found.table("Dice, %")[1][0] == "CCDC, seed 0"
+
+
+def test_moved_images_are_said_to_be_missing(make_run, build):
+    found = build([make_run("ccdc", [0] * 10, images="elsewhere")])
+    assert re.search(r"No picture: elsewhere/p\d_ed_0000\.nii\.gz does not exist", found.text)
+
+
+def test_a_damaged_selection_map_is_named(make_run, build):
+    run = make_run("ccdc", [0] * 10)
+    (run / "selection" / "epoch_0010.npz").write_bytes(b"PK\x03\x04 no archive")
+    assert "epoch_0010.npz is no selection map" in build([run]).text
+
+
+def test_the_note_and_the_commands_are_shown(whole):
+    assert "Trained on a Tuesday." in whole.text
+    assert "ccdcseg train Dataset027_ACDC --method ccdc --fraction 0.1 --seed 1 --preset cpu" in whole.text
+
+
+def test_nothing_is_written_where_a_run_is_unusable(bare_runs, tmp_path):
+    (bare_runs[0] / "run.json").unlink()
+    with pytest.raises(UserError, match=r"has no run\.json"):
+        build_report(bare_runs, tmp_path / "out" / "report.html", "A title")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_headline_without_evaluation_says_what_to_do():
+    assert headline([], []) == ["Nothing has been evaluated yet: run `ccdcseg evaluate` on the runs first."]

@@ -1,0 +1,94 @@
+import json
+import shutil
+
+import pytest
+
+from ccdcseg.errors import UserError
+from ccdcseg.report.runs import flattened, load_arms, load_run
+
+
+def change(folder, **changes):
+    path = folder / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_runs_that_differ_by_seed_and_fold_are_one_arm(bare_runs):
+    arms = load_arms(bare_runs)
+    assert [arm.label for arm in arms] == ["CCDC", "nnU-Net"]
+    assert [list(arm.evaluations) for arm in arms] == [[0, 1], [0, 1]]
+    assert arms[0].name_of(arms[0].runs[1]) == "CCDC, seed 1"
+
+
+def test_the_order_given_is_the_order_of_the_arms_and_seeds_are_sorted(bare_runs):
+    arms = load_arms(bare_runs[::-1])
+    assert [arm.label for arm in arms] == ["nnU-Net", "CCDC"]
+    assert [run.record.seed for run in arms[0].runs] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "label"),
+    [
+        ({"settings": {"ccdc": {"weight": 0.1}, "network": {"features": [8, 16]}}}, "CCDC (ccdc.weight 0.1)"),
+        ({"fraction": 0.2}, "CCDC (fraction 0.2)"),
+        ({"settings": {"network": {"features": [8, 16]}}}, "CCDC (ccdc.weight unset)"),
+    ],
+)
+def test_other_conditions_make_another_arm_named_by_what_differs(bare_runs, changes, label):
+    change(bare_runs[1], **changes)
+    arms = load_arms(bare_runs)
+    assert len(arms) == 3
+    assert arms[1].label == label
+    assert arms[2].label == "nnU-Net"
+
+
+def test_an_unknown_method_keeps_its_name(bare_runs):
+    change(bare_runs[0], method="reco")
+    assert load_arms(bare_runs[:1])[0].label == "reco"
+
+
+def test_flattened_names_are_dotted():
+    assert flattened({"a": {"b": {"c": 1}, "d": [2]}, "e": {}}) == {"a.b.c": 1, "a.d": [2], "e": {}}
+
+
+def test_no_runs_are_refused():
+    with pytest.raises(UserError, match="no run to report"):
+        load_arms([])
+
+
+def test_a_run_given_twice_is_refused(bare_runs):
+    with pytest.raises(UserError, match="the same training with seed 0"):
+        load_arms([bare_runs[0], bare_runs[0]])
+
+
+@pytest.mark.parametrize("changes", [{"dataset": "Dataset028_Other"}, {"labels": {"RV": 1}}])
+def test_other_data_sets_or_classes_are_refused(bare_runs, changes):
+    (bare_runs[1] / "evaluation.json").unlink()
+    change(bare_runs[1], **changes)
+    with pytest.raises(UserError, match="Make one report for each data set"):
+        load_arms(bare_runs)
+
+
+def test_a_folder_without_run_json_is_no_run(tmp_path):
+    with pytest.raises(UserError, match=r"is no run folder: it has no run\.json"):
+        load_run(tmp_path)
+
+
+@pytest.mark.parametrize(("changes", "words"), [({"seed": "x"}, "seed: "), ({"labels": None}, "labels: ")])
+def test_a_wrong_entry_of_run_json_is_named(bare_runs, changes, words):
+    change(bare_runs[0], **changes)
+    with pytest.raises(UserError, match=rf"run\.json: {words}"):
+        load_run(bare_runs[0])
+
+
+def test_an_evaluation_of_other_classes_is_refused(bare_runs):
+    change(bare_runs[0], labels={"LV": 1, "RV": 2})
+    with pytest.raises(UserError, match=r"evaluation\.json has other classes"):
+        load_run(bare_runs[0])
+
+
+def test_an_unfinished_line_of_the_history_is_named(runs, tmp_path):
+    folder = shutil.copytree(runs[2], tmp_path / "copy")
+    with (folder / "history.jsonl").open("a") as handle:
+        handle.write('{"epoch": 3, "itera')
+    with pytest.raises(UserError, match=r"history\.jsonl is damaged"):
+        load_run(folder)

@@ -1,0 +1,32 @@
+import pytest
+
+from ccdcseg import progress
+
+
+def test_lines_where_there_is_no_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with progress.progress_bars() as report:
+        for done in range(1, 101):
+            report("train", done, 100)
+            now[0] += 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "train: 1 of 100"
+    assert lines[1] == "train: 16 of 100, 84 s left"
+    assert lines[-1] == "train: 100 of 100, 0 s left"
+    assert len(lines) == 8
+
+
+def test_a_bar_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with progress.progress_bars() as report:
+        report("train", 1, 4)
+        report("predict", 2, 2)
+        report("train", 3, 4)
+    shown = capsys.readouterr().err
+    assert "train" in shown
+    assert "3/4" in shown
+    assert "2/2" in shown
