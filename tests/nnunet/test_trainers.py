@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from ccdcseg.errors import UserError
 from ccdcseg.losses import CCDCLoss, Role
 from ccdcseg.nnunet.checkpoints import OWN_KEY, load_checkpoint
 from ccdcseg.nnunet.history import read_history
-from ccdcseg.nnunet.train import LATEST
+from ccdcseg.nnunet.train import LATEST, prepare
 
 # What nnU-Net and its libraries warn of is theirs.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -248,6 +249,25 @@ def test_bfloat16_on_the_cpu(tiny_run, train_run):
     assert all(np.isfinite(epoch["train_loss"]) for epoch in read_history(folder))
 
 
+@pytest.mark.slow
+def test_stock_command_trains_and_validates(tiny_run, ccdcseg):
+    """``nnUNetv2_train -tr nnUNetTrainerCCDC``, with worker processes and its final validation."""
+    run = tiny_run(changes=("training.augmentation_processes=1",))
+    prepare(run, 2, lambda *_: None)
+    environment = {
+        **os.environ,
+        "nnUNet_extTrainer": ccdcseg("trainers").out.strip(),
+        "CCDCSEG_SEED": "0",
+    }
+    command = [str(Path(sys.executable).parent / "nnUNetv2_train"), "901", "2d", "0"]
+    command += ["-tr", "nnUNetTrainerCCDC", "-p", run.plans_name, "-device", "cpu"]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert (run.folder / "validation" / "summary.json").exists()
+    assert len(read_history(run.folder)) == 2
+    assert load_checkpoint(run.folder / "checkpoint_final.pth")["trainer_name"] == "nnUNetTrainer"
+
+
 def test_stock_nnunet_finds_the_trainers(ccdcseg):
     folder = ccdcseg("trainers").out.strip()
     assert Path(folder).is_dir()
@@ -255,8 +275,6 @@ def test_stock_nnunet_finds_the_trainers(ccdcseg):
         "from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as find\n"
         "print([find(n).__name__ for n in ('nnUNetTrainerCCDC', 'nnUNetTrainerPreset')])"
     )
-    import os
-
     environment = {**os.environ, "nnUNet_extTrainer": folder}
     result = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True

@@ -26,6 +26,7 @@ class Run:
         results: its results folder.
         method: key of :data:`TRAINERS`.
         preset_name: as given.
+        changes: to the preset, ``key=value``.
         preset: resolved settings.
         plans_name: name of the plans that hold them; different settings, different name.
         fold: nnU-Net's number of the split.
@@ -37,6 +38,7 @@ class Run:
     results: Path
     method: str
     preset_name: str
+    changes: tuple[str, ...]
     preset: Preset
     plans_name: str
     fold: int
@@ -79,6 +81,7 @@ def resolve_run(
         results=nnunet_folder("nnUNet_results") / raw.name,
         method=method,
         preset_name=preset,
+        changes=tuple(changes),
         preset=settings,
         plans_name=f"ccdcseg_{label}",
         fold=fold,

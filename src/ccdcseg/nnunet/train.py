@@ -60,9 +60,11 @@ def train(run: Run, *, resume: bool, device: str, processes: int, progress: Prog
 
 def prepare(run: Run, processes: int, progress: Progress) -> dict[str, Any]:
     """Plans and preprocessed data of a run; what exists is kept."""
+    progress("plan", 0, 1)
     with _quiet():
         plans = preset_plans(base_plans(run.raw, run.preprocessed, processes), run.plans_name, run.preset)
         store_plans(plans, run.raw, run.preprocessed)
+    progress("plan", 1, 1)
     cases = sorted({*run.split["train"], *run.split["val"]})
     preprocess(
         cases,
@@ -136,6 +138,7 @@ def _record(run: Run, plans: dict[str, Any], started: datetime.datetime, device:
         "dataset": run.raw.name,
         "synthetic": bool(dataset.get("synthetic", False)),
         "preset": run.preset_name,
+        "changes": list(run.changes),
         "plans": plans["plans_name"],
         "fraction": run.split["fraction"],
         "seed": run.split["seed"],

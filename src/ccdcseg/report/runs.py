@@ -30,6 +30,7 @@ class RunRecord(BaseModel):
     preset: str
     fraction: float
     seed: int
+    changes: list[str] = []
     fold: int | str = 0
     settings: dict[str, Any] = {}
     versions: dict[str, str] = {}
@@ -48,10 +49,11 @@ class RunRecord(BaseModel):
 
     @property
     def command(self) -> str:
-        """The command that trains such a run; changed settings are in ``settings``."""
+        """The command that trains such a run."""
         options = {"method": self.method, "fraction": self.fraction, "seed": self.seed, "preset": self.preset}
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-        return shlex.join(["ccdcseg", "train", self.dataset, *words])
+        changes = [word for change in self.changes for word in ("--set", change)]
+        return shlex.join(["ccdcseg", "train", self.dataset, *words, *changes])
 
 
 @dataclass(frozen=True)
