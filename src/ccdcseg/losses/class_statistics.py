@@ -8,6 +8,9 @@ from torch import Tensor
 
 from ccdcseg.losses.settings import StatisticsScope
 
+_CHUNK = 2**16
+"""Pixels summed in one go; single precision would drift over the millions of a volume."""
+
 
 @dataclass(frozen=True)
 class ClassStatistics:
@@ -53,7 +56,8 @@ def class_statistics(
     """
     classes = torch.arange(probabilities.shape[1], device=labels.device)
     members = (labels[:, None] == classes[:, None]).to(probabilities.dtype)
-    sums = torch.bmm(members, probabilities.transpose(1, 2)).sum(0)
+    parts = zip(members.split(_CHUNK, 2), probabilities.split(_CHUNK, 2), strict=True)
+    sums = torch.stack([torch.bmm(m, p.transpose(1, 2)).sum(0) for m, p in parts]).sum(0)
     counts = members.sum(2).long().sum(0)
     if scope is StatisticsScope.GLOBAL:
         sum_over_ranks(sums, counts)

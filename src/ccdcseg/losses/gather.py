@@ -1,4 +1,4 @@
-"""Reading feature vectors at sampled pixels, with a backward pass that does not touch the whole map."""
+"""Reading feature vectors at sampled pixels, with a backward pass that need not touch the whole map."""
 
 from typing import Any
 
@@ -7,37 +7,68 @@ from torch import Tensor
 
 
 class _Gather(torch.autograd.Function):
-    """Feature vectors at pixels; the gradient of the map is sparse."""
+    """Feature vectors at pixels; the gradient of the map is sparse where its producer takes that, else dense."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, pixels: Tensor) -> Tensor:
+    def forward(ctx: Any, features: Tensor, pixels: Tensor, sparse: bool) -> Tensor:
         channels, size = features.shape[1], features.shape[2:].numel()
         channel = torch.arange(channels, device=pixels.device)[:, None]
-        places = (pixels // size * channels + channel) * size + pixels % size
+        places = ((pixels // size * channels + channel) * size + pixels % size).flatten()
         ctx.save_for_backward(places)
-        ctx.shape = features.shape
-        vectors = features.reshape(-1).index_select(0, places.flatten()).view(channels, -1)
-        return vectors.T.contiguous()
+        ctx.shape, ctx.sparse = features.shape, sparse
+        return features.reshape(-1).index_select(0, places).view(channels, -1).T.contiguous()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (places,) = ctx.saved_tensors
-        coordinates = torch.stack(torch.unravel_index(places.flatten(), ctx.shape))
         values = gradient.T.flatten()
-        return torch.sparse_coo_tensor(coordinates, values, ctx.shape, check_invariants=False), None
+        if not ctx.sparse:
+            dense = values.new_zeros(ctx.shape.numel())
+            return dense.index_add_(0, places, values).view(ctx.shape), None, None
+        coordinates = torch.stack(torch.unravel_index(places, ctx.shape))
+        result = torch.sparse_coo_tensor(coordinates, values, ctx.shape, check_invariants=False)
+        return result, None, None
 
 
-def _densify(gradient: Tensor) -> Tensor:
-    return gradient.to_dense() if gradient.is_sparse else gradient
+class _Tap(torch.autograd.Function):
+    """Features for the segmentation layer and for a contrastive loss, whose gradient may be sparse."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
+        return features.view_as(features), features.view_as(features)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, main: Tensor | None, tapped: Tensor | None) -> Tensor | None:
+        if tapped is None:
+            return main
+        if main is None:
+            return tapped.to_dense() if tapped.is_sparse else tapped
+        return main.add_(tapped)
+
+
+def tap_features(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Hand decoder features to the segmentation layer and to a contrastive loss.
+
+    Optional: every loss works without it. With it, the gradient of the few thousand pixels drawn is added in
+    place to that of the segmentation layer, rather than travelling as a map full of zeros. Not for networks
+    under ``torch.compile``.
+
+    Args:
+        features: (B, C, *spatial).
+
+    Returns:
+        ``(main, tapped)``, both equal to ``features``. ``main`` is for convolutions or linear layers, whose
+        gradient is a tensor of its own (that of an addition is not); ``tapped`` is for the loss.
+    """
+    main, tapped = _Tap.apply(features)
+    return main, tapped
 
 
 def gather_pixels(features: Tensor, pixels: Tensor) -> Tensor:
     """Feature vectors at ``pixels``.
-
-    A few thousand pixels are read of a map of hundreds of thousands. Their gradient travels as a sparse tensor,
-    which autograd adds in place to the dense one of the segmentation layer; a hook makes it dense where it is
-    the only one, so that the layers behind never meet a sparse gradient.
 
     Args:
         features: (B, C, *spatial).
@@ -46,7 +77,6 @@ def gather_pixels(features: Tensor, pixels: Tensor) -> Tensor:
     Returns:
         (n, C) vectors, in the type of ``features``.
     """
-    if torch.is_grad_enabled() and features.requires_grad:
-        features.register_hook(_densify)  # type: ignore[no-untyped-call]
-    result: Tensor = _Gather.apply(features, pixels)
-    return result
+    sparse = type(features.grad_fn).__name__ == "_TapBackward"
+    vectors: Tensor = _Gather.apply(features, pixels, sparse)
+    return vectors

@@ -1,0 +1,131 @@
+"""Two gloo processes against one process on the joined batch."""
+
+from typing import Any
+
+import pytest
+import ranks
+import torch
+from ranks import GLOBAL, WORLD, Batch
+from torch import Tensor, multiprocessing
+
+from ccdcseg.losses import StatisticsScope
+from ccdcseg.losses.core import core_representations
+
+Results = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> list[Results]:
+    """What the two ranks found."""
+    folder = tmp_path_factory.mktemp("ranks")
+    multiprocessing.spawn(ranks.work, (folder,), nprocs=WORLD)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(WORLD)]
+
+
+@pytest.fixture
+def joined() -> Batch:
+    return ranks.joined()
+
+
+def head_of(found: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value for name, value in found.items() if name.startswith("head.")}
+
+
+def differ(first: Tensor, second: Tensor) -> bool:
+    return not torch.allclose(first, second, rtol=1e-4)
+
+
+def test_global_statistics_are_those_of_the_joined_batch(results: list[Results], joined: Batch) -> None:
+    expected = ranks.statistics_of(joined, StatisticsScope.RANK)
+    for rank, found in enumerate(results):
+        torch.testing.assert_close(found["statistics"], expected)
+        alone = ranks.statistics_of(ranks.half(joined, rank), StatisticsScope.RANK)
+        torch.testing.assert_close(found["statistics of the rank"], alone)
+        assert differ(alone["matrix"], expected["matrix"])
+
+
+def test_the_global_core_is_that_of_the_joined_batch(results: list[Results]) -> None:
+    (first, sizes), (second, more) = ranks.core_parts(0), ranks.core_parts(1)
+    # Each core pixel that the second rank drew stands for three.
+    together = [torch.cat((a, b, b, b)) for a, b in zip(first, second, strict=True)]
+    counts = [a + b for a, b in zip(sizes, more, strict=True)]
+    assert counts == [len(part) for part in together]
+    expected = core_representations(together, counts, StatisticsScope.RANK)
+    alone = core_representations(first, sizes, StatisticsScope.RANK)
+    assert differ(alone[0], expected[0])
+    assert not expected[2].any()
+    for found in results:
+        torch.testing.assert_close(found["cores"], expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "batch"),
+    [("step", ranks.joined()), ("step with core on one rank", ranks.core_on_one_rank())],
+)
+def test_loss_and_gradients_are_those_of_the_joined_batch(
+    results: list[Results], name: str, batch: Batch
+) -> None:
+    expected = ranks.step(ranks.made_loss(GLOBAL), batch)
+    losses = [found[name]["loss"] for found in results]
+    torch.testing.assert_close(sum(losses) / WORLD, expected["loss"])
+    for found in results:
+        torch.testing.assert_close(head_of(found[name]), head_of(expected))
+    # Each rank's loss is the mean over its own half of the queries.
+    both = torch.cat([found[name]["features"] for found in results])
+    torch.testing.assert_close(both / WORLD, expected["features"])
+    assert differ(losses[0], losses[1])
+
+
+def test_with_the_statistics_of_each_rank_they_are_not(results: list[Results], joined: Batch) -> None:
+    expected = ranks.step(ranks.made_loss(GLOBAL), joined)
+    found = [result["step of the rank"] for result in results]
+    assert differ(sum(one["loss"] for one in found) / WORLD, expected["loss"])
+    for name, gradient in head_of(found[0]).items():
+        assert differ(gradient, expected[name])
+        torch.testing.assert_close(gradient, found[1][name])
+
+
+@pytest.mark.parametrize("name", ["step without query class", "step of the rank without query class"])
+def test_a_rank_without_query_class_keeps_up(results: list[Results], name: str) -> None:
+    """DistributedDataParallel halves the gradient of the one rank that has queries."""
+    batch = ranks.uneven()
+    expected = ranks.step(ranks.made_loss(GLOBAL), batch)
+    busy, idle = (found[name] for found in results)
+    assert busy["loss"].item() > 0
+    assert idle["loss"].item() == 0
+    assert len(idle["features"]) == 0
+    torch.testing.assert_close(head_of(idle), head_of(busy))
+    if name == "step without query class":
+        torch.testing.assert_close(busy["loss"], expected["loss"])
+        torch.testing.assert_close({n: 2 * g for n, g in head_of(busy).items()}, head_of(expected))
+
+
+def test_the_moving_average_is_the_same_on_both_ranks(results: list[Results]) -> None:
+    expected = ranks.averaged_calls(ranks.made_loss(ranks.AVERAGED), rank=None)
+    for found in results:
+        torch.testing.assert_close(found["average"], expected)
+    assert torch.equal(results[0]["average"]["matrix"], results[1]["average"]["matrix"])
+    assert expected["matrix"].any()
+    alone = ranks.averaged_calls(ranks.made_loss(ranks.AVERAGED), rank=0)
+    assert differ(alone["matrix"], expected["matrix"])
+
+
+def test_a_rank_without_core_has_no_queries_by_itself() -> None:
+    """What the batch with the core on one rank is there for."""
+    criterion = ranks.made_loss(GLOBAL)
+    criterion(*ranks.half(ranks.core_on_one_rank(), 1))
+    assert not criterion.selection.queries
+    assert criterion.diagnostics.confidence[0].item() > 0
+
+
+def test_broken_logits_on_one_rank_are_known_to_both(results: list[Results]) -> None:
+    assert all(found["broken"].isnan() for found in results)
+
+
+def test_on_these_batches_drawing_makes_no_difference(joined: Batch) -> None:
+    for batch in (joined, ranks.core_on_one_rank(), ranks.uneven()):
+        first, other = ranks.made_loss(GLOBAL), ranks.made_loss(GLOBAL)
+        other.generator.manual_seed(1)
+        torch.testing.assert_close(ranks.step(other, batch), ranks.step(first, batch))
+        assert first.selection.queries.keys() == {0}
+        assert not torch.equal(first.selection.negatives[0].pixels, other.selection.negatives[0].pixels)

@@ -1,0 +1,161 @@
+from typing import Any
+
+import oracle
+import pytest
+import torch
+from batches import repeatable, seeded
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from ccdcseg.losses.queries import (
+    ClassQueries,
+    draw_queries,
+    easy_threshold,
+    hard_share,
+    query_counts,
+)
+from ccdcseg.losses.settings import CCDCSettings, Shortage
+
+FILLS: dict[str, oracle.Fill] = {
+    "fill": "without_replacement_fill",
+    "replace": "with_replacement",
+    "short": "short",
+}
+shares = st.floats(0, 1)
+sizes = st.integers(0, 40)
+wanted = st.integers(1, 50)
+
+
+def drawn(probability: Tensor, confidence: float, **settings: Any) -> ClassQueries:
+    """Queries among pixels 100, 101, ...; those before are another class's."""
+    others = torch.linspace(0, 1, 100)
+    members = torch.cat((torch.zeros(100), torch.ones(len(probability)))).bool()
+    both = torch.cat((others, probability))
+    return draw_queries(members, both, confidence, 0.0, CCDCSettings(**settings), seeded())
+
+
+def test_the_threshold_of_the_papers_example() -> None:
+    assert easy_threshold(0.3, CCDCSettings()) == pytest.approx(0.7)
+    assert easy_threshold(0.3, CCDCSettings()) == oracle.threshold(0.3)
+
+
+def test_without_adaptive_threshold_every_class_has_the_same() -> None:
+    settings = CCDCSettings(threshold="fixed", fixed_threshold=0.4)
+    assert easy_threshold(0.1, settings) == easy_threshold(0.9, settings) == 0.4
+
+
+@pytest.mark.parametrize(
+    ("strategy", "share"),
+    [("dynamic", 0.3), ("fixed", 0.5), ("easy", 0.0), ("hard", 1.0), ("easy_to_hard", 0.8)],
+)
+def test_the_hard_share_of_every_strategy(strategy: oracle.QueryStrategy, share: float) -> None:
+    settings = CCDCSettings(query_strategy=strategy, total_iterations=10)
+    assert hard_share(0.3, 0.8, settings) == share == oracle.hard_share(strategy, 0.3, 0.8)
+
+
+def test_the_fixed_hard_share_is_a_setting() -> None:
+    settings = CCDCSettings(query_strategy="fixed", fixed_hard_share=0.25)
+    assert hard_share(0.9, 0.0, settings) == 0.25
+
+
+@pytest.mark.parametrize(
+    ("share", "counts"), [(0.3, (7, 3)), (0.0, (10, 0)), (1.0, (0, 10)), (0.25, (7, 3)), (0.45, (5, 5))]
+)
+def test_hard_queries_are_the_rounded_share(share: float, counts: tuple[int, int]) -> None:
+    for shortage in Shortage:
+        assert query_counts(share, 50, 50, CCDCSettings(queries=10, shortage=shortage)) == counts
+
+
+@pytest.mark.parametrize(
+    ("shortage", "easy", "hard", "counts"),
+    [
+        ("fill", 3, 50, (3, 7)),
+        ("fill", 50, 1, (9, 1)),
+        ("fill", 2, 3, (2, 3)),
+        ("short", 3, 50, (3, 4)),
+        ("short", 50, 1, (6, 1)),
+        ("replace", 3, 1, (6, 4)),
+        ("replace", 0, 1, (0, 10)),
+        ("replace", 1, 0, (10, 0)),
+        ("replace", 0, 0, (0, 0)),
+    ],
+)
+def test_a_shortage_of_either_kind(shortage: str, easy: int, hard: int, counts: tuple[int, int]) -> None:
+    assert query_counts(0.4, easy, hard, CCDCSettings(queries=10, shortage=shortage)) == counts
+
+
+@given(shares, wanted, sizes, sizes, st.sampled_from(Shortage))
+@repeatable
+def test_counts_are_the_oracles(share: float, queries: int, easy: int, hard: int, shortage: Shortage) -> None:
+    settings = CCDCSettings(queries=queries, shortage=shortage)
+    expected = oracle.query_counts(share, queries, easy, hard, FILLS[shortage])
+    assert query_counts(share, easy, hard, settings) == expected
+
+
+@given(shares, wanted, sizes, sizes)
+@repeatable
+def test_fill_draws_as_many_as_there_are(share: float, queries: int, easy: int, hard: int) -> None:
+    n_easy, n_hard = query_counts(share, easy, hard, CCDCSettings(queries=queries))
+    assert n_easy + n_hard == min(queries, easy + hard)
+    assert 0 <= n_easy <= easy
+    assert 0 <= n_hard <= hard
+
+
+@given(wanted, sizes, sizes, st.sampled_from(Shortage))
+@repeatable
+def test_the_strategies_of_one_kind_never_turn_to_the_other(
+    queries: int, easy: int, hard: int, shortage: Shortage
+) -> None:
+    limit = (lambda n: queries if n else 0) if shortage is Shortage.REPLACE else (lambda n: min(queries, n))
+    only_easy = CCDCSettings(queries=queries, query_strategy="easy", shortage=shortage)
+    only_hard = CCDCSettings(queries=queries, query_strategy="hard", shortage=shortage)
+    assert query_counts(0.0, easy, hard, only_easy) == (limit(easy), 0)
+    assert query_counts(1.0, easy, hard, only_hard) == (0, limit(hard))
+
+
+def test_a_pixel_on_the_threshold_is_hard() -> None:
+    queries = drawn(torch.tensor([0.25, 0.5, 0.75, 1.0]), 0.5)
+    assert sorted(queries.easy.tolist()) == [102, 103]
+    assert sorted(queries.hard.tolist()) == [100, 101]
+    assert (queries.easy_available, queries.hard_available) == (2, 2)
+
+
+@pytest.mark.parametrize("shortage", Shortage)
+def test_queries_come_from_their_own_subset(shortage: Shortage) -> None:
+    probability = torch.rand(200, generator=seeded(1))
+    queries = drawn(probability, 0.4, queries=50, shortage=shortage)
+    easy, hard = set((100 + (probability > 0.6).nonzero()[:, 0]).tolist()), set(range(100, 300))
+    hard -= easy
+    assert len(queries.easy) == 30
+    assert len(queries.hard) == 20
+    assert set(queries.easy.tolist()) <= easy
+    assert set(queries.hard.tolist()) <= hard
+    assert (queries.easy_available, queries.hard_available) == (len(easy), len(hard))
+    assert queries.pixels.tolist() == queries.easy.tolist() + queries.hard.tolist()
+
+
+@pytest.mark.parametrize(("shortage", "repeats"), [("fill", False), ("short", False), ("replace", True)])
+def test_only_replacement_repeats_a_pixel(shortage: str, repeats: bool) -> None:
+    queries = drawn(torch.linspace(0.1, 0.9, 9), 0.5, queries=40, shortage=shortage)
+    assert (len(queries.pixels) > len(set(queries.pixels.tolist()))) is repeats
+    assert len(queries.pixels) == (40 if repeats else 9)
+
+
+def test_core_pixels_can_be_kept_out() -> None:
+    probability = torch.tensor([0.5, 0.75, 0.98, 0.99])
+    without = drawn(probability, 0.9, core_as_queries=False, core_threshold=0.75)
+    assert sorted(without.pixels.tolist()) == [100, 101]
+    assert without.easy_available + without.hard_available == 2
+    assert sorted(drawn(probability, 0.9, core_threshold=0.75).pixels.tolist()) == [100, 101, 102, 103]
+
+
+@pytest.mark.parametrize("shortage", Shortage)
+def test_no_pixel_gives_no_query(shortage: Shortage) -> None:
+    queries = drawn(torch.empty(0), 0.0, shortage=shortage)
+    assert len(queries.pixels) == queries.easy_available == queries.hard_available == 0
+
+
+def test_a_seed_repeats_the_queries() -> None:
+    probability = torch.rand(200, generator=seeded(1))
+    assert torch.equal(drawn(probability, 0.4, queries=9).pixels, drawn(probability, 0.4, queries=9).pixels)

@@ -1,0 +1,70 @@
+from typing import Literal
+
+import oracle
+import pytest
+import torch
+from batches import repeatable
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccdcseg.losses.region import region_offsets, region_pixels
+from ccdcseg.losses.settings import Region
+
+PIXELS: dict[Region, Literal[1, 2, 4, 8]] = {
+    Region.PIXEL: 1,
+    Region.PAIR: 2,
+    Region.BLOCK: 4,
+    Region.CUBE: 8,
+}
+
+
+@pytest.mark.parametrize(
+    ("region", "dimensions", "offsets"),
+    [
+        (Region.PIXEL, 2, [(0, 0)]),
+        (Region.PAIR, 2, [(0, 0), (0, 2)]),
+        (Region.BLOCK, 2, [(0, 0), (0, 2), (2, 0), (2, 2)]),
+        (Region.PAIR, 3, [(0, 0, 0), (0, 0, 2)]),
+        (Region.BLOCK, 3, [(0, 0, 0), (0, 0, 2), (0, 2, 0), (0, 2, 2)]),
+    ],
+)
+def test_offsets(region: Region, dimensions: int, offsets: list[tuple[int, ...]]) -> None:
+    assert region_offsets(region, 2, dimensions) == offsets
+
+
+def test_the_cube_reaches_into_the_next_slice() -> None:
+    offsets = region_offsets(Region.CUBE, 1, 3)
+    assert offsets[:4] == region_offsets(Region.BLOCK, 1, 3)
+    assert offsets[4:] == [(1, *offset[1:]) for offset in offsets[:4]]
+
+
+def test_the_cube_needs_a_volume() -> None:
+    with pytest.raises(ValueError, match=r"region 'cube' needs 3 spatial axes, the features have 2"):
+        region_offsets(Region.CUBE, 1, 2)
+
+
+def test_beyond_the_border_stands_the_nearest_pixel_inside() -> None:
+    offsets = region_offsets(Region.BLOCK, 1, 2)
+    # Two images of 2 rows x 3 columns: 0 1 2 / 3 4 5 and 6 7 8 / 9 10 11.
+    got = region_pixels(torch.tensor([0, 2, 5, 6, 11]), (2, 3), offsets)
+    assert got.tolist() == [[0, 1, 3, 4], [2, 2, 5, 5], [5, 5, 5, 5], [6, 7, 9, 10], [11, 11, 11, 11]]
+
+
+@given(st.lists(st.integers(1, 5), min_size=2, max_size=3), st.integers(1, 4), st.sampled_from(Region))
+@repeatable
+def test_every_pixels_region_is_the_oracles(space: list[int], stride: int, region: Region) -> None:
+    if region is Region.CUBE:
+        space = (space * 2)[:3]
+    shape = (2, *space)
+    pixels = torch.arange(torch.Size(shape).numel())
+    got = region_pixels(pixels, space, region_offsets(region, stride, len(space)))
+    expected_offsets = oracle.region_offsets(PIXELS[region], stride, len(space))
+    positions = torch.stack(torch.unravel_index(got, shape), -1).tolist()
+    for pixel, row in zip(pixels, positions, strict=True):
+        position = tuple(int(index) for index in torch.unravel_index(pixel, shape))
+        assert [tuple(p) for p in row] == oracle.region(position, expected_offsets, shape)
+
+
+def test_no_pixels_have_no_regions() -> None:
+    offsets = region_offsets(Region.BLOCK, 1, 2)
+    assert region_pixels(torch.empty(0, dtype=torch.int64), (4, 4), offsets).shape == (0, 4)
