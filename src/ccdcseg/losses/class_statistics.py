@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ccdcseg.losses.settings import StatisticsScope
 
-_CHUNK = 2**16
+_CHUNK = 2**14
 """Pixels summed in one go; single precision would drift over the millions of a volume."""
 
 
@@ -56,7 +56,7 @@ def class_statistics(
     """
     classes = torch.arange(probabilities.shape[1], device=labels.device)
     members = (labels[:, None] == classes[:, None]).to(probabilities.dtype)
-    parts = zip(members.split(_CHUNK, 2), probabilities.split(_CHUNK, 2), strict=True)
+    parts = zip(torch.split(members, _CHUNK, 2), torch.split(probabilities, _CHUNK, 2), strict=True)
     sums = torch.stack([torch.bmm(m, p.transpose(1, 2)).sum(0) for m, p in parts]).sum(0)
     counts = members.sum(2).long().sum(0)
     if scope is StatisticsScope.GLOBAL:
