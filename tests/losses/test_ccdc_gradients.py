@@ -10,7 +10,7 @@ from batches import Batch, random_batch, seeded
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ccdcseg.losses import CCDCLoss, CCDCSettings
+from ccdcseg.losses import CCDCLoss, CCDCSettings, tap_features
 from ccdcseg.losses.region import region_offsets, region_pixels
 
 SMALL = CCDCSettings(
@@ -127,7 +127,9 @@ def test_logits_get_no_gradient() -> None:
     assert torch.autograd.grad(loss, logits, allow_unused=True) == (None,)
 
 
-def test_both_losses_add_up_in_a_network() -> None:
+@pytest.mark.parametrize("tapped", [False, True])
+@pytest.mark.parametrize("negatives", [False, True])
+def test_both_losses_add_up_in_a_network(tapped: bool, negatives: bool) -> None:
     """Features that a segmentation layer uses too, behind layers that keep their output."""
     torch.manual_seed(0)
     body = nn.Sequential(
@@ -136,9 +138,10 @@ def test_both_losses_add_up_in_a_network() -> None:
     segmentation = nn.Conv2d(3, 3, 1).double()
     image = torch.randn(1, 1, 8, 9, dtype=torch.float64, generator=seeded())
     target = double_batch((8, 9)).target
-    criterion = made_loss(replace(SMALL, core_threshold=0.3))
-    features = body(image)
-    logits = segmentation(features)
+    criterion = made_loss(replace(SMALL, core_threshold=0.3, negative_gradient=negatives))
+    raw = body(image)
+    main, features = tap_features(raw) if tapped else (raw, raw)
+    logits = segmentation(main)
     plain = F.cross_entropy(logits, target)
     contrast = criterion(features, logits, target)
     parameters = [*body.parameters(), *segmentation.parameters()]
@@ -147,7 +150,7 @@ def test_both_losses_add_up_in_a_network() -> None:
         found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
         return [torch.zeros_like(p) if g is None else g for g, p in zip(found, parameters, strict=True)]
 
-    rebuilt = reference(criterion, features, core=False, negatives=False)
+    rebuilt = reference(criterion, raw, core=False, negatives=negatives)
     assert contrast.item() > 0
     torch.testing.assert_close(of(plain + contrast), of(plain + rebuilt))
     torch.testing.assert_close(of(contrast), of(rebuilt))
