@@ -10,7 +10,8 @@ from batches import Batch, random_batch, seeded
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ccdcseg.losses import CCDCLoss, CCDCSettings, tap_features
+from ccdcseg.losses import CCDCLoss, CCDCSettings
+from ccdcseg.losses.gather import tap_features
 from ccdcseg.losses.region import region_offsets, region_pixels
 
 SMALL = CCDCSettings(

@@ -1,7 +1,6 @@
 """The CCDC loss for any PyTorch segmentation network, 2-D or 3-D."""
 
 from ccdcseg.losses.ccdc import CCDCLoss, CombinedLoss, nearest_to
-from ccdcseg.losses.gather import tap_features
 from ccdcseg.losses.selection import Diagnostics, Role, Selection, selection_map
 from ccdcseg.losses.settings import (
     CCDCSettings,
@@ -40,5 +39,4 @@ __all__ = [
     "ThresholdRule",
     "nearest_to",
     "selection_map",
-    "tap_features",
 ]

@@ -101,8 +101,8 @@ class CCDCLoss(nn.Module):
 
         Returns:
             () float32, connected to features and head whatever the batch holds: zero where no class has a
-            core, and before ``start_iteration``; NaN where logits are NaN or infinite, so that a gradient scaler
-            skips the step.
+            core, and before ``start_iteration``; NaN, with zero gradients, where the logits have no finite
+            softmax.
 
         Raises:
             ValueError: shapes that do not match, a target of several channels (one-hot or overlapping

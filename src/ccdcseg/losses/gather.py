@@ -60,8 +60,9 @@ def tap_features(features: Tensor) -> tuple[Tensor, Tensor]:
         features: (B, C, *spatial).
 
     Returns:
-        ``(main, tapped)``, both equal to ``features``. ``main`` is for convolutions or linear layers, whose
-        gradient is a tensor of its own (that of an addition is not); ``tapped`` is for the loss.
+        ``(main, tapped)``, both equal to ``features``. ``main`` must go into convolutions or linear layers
+        alone, whose gradient is a tensor of its own: that of an addition is shared and would be spoilt.
+        ``tapped`` is for the loss.
     """
     main, tapped = _Tap.apply(features)
     return main, tapped
@@ -77,6 +78,6 @@ def gather_pixels(features: Tensor, pixels: Tensor) -> Tensor:
     Returns:
         (n, C) vectors, in the type of ``features``.
     """
-    sparse = type(features.grad_fn).__name__ == "_TapBackward"
+    sparse = type(features.grad_fn).__name__ == "_TapBackward" and features.output_nr == 1
     vectors: Tensor = _Gather.apply(features, pixels, sparse)
     return vectors

@@ -44,7 +44,7 @@ class Selection:
 class Diagnostics:
     """What one call saw of each class. All tensors are (C,) float32 on the CPU but for ``confusion`` (C, C).
 
-    NaN stands where a class has no pixel, or was no query class.
+    NaN stands where a class has no pixel, or was no query class; ``core`` is then 0.
 
     Attributes:
         confidence: class confidence D_A.

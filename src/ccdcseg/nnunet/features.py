@@ -7,7 +7,7 @@ from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecod
 from torch import Tensor, nn
 
 from ccdcseg.errors import UserError
-from ccdcseg.losses import tap_features
+from ccdcseg.losses.gather import tap_features
 
 
 class TappedDecoder(UNetDecoder):  # type: ignore[misc]
