@@ -11,6 +11,7 @@ import csv
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -32,16 +33,18 @@ def main() -> None:
     arms = load_arms(arguments.runs)
     for arm in arms:
         for run in arm.runs:
-            publish(run, output / f"{arm.label.replace(' ', '_').lower()}_seed{run.record.seed}")
+            publish(run, output)
     write_text(output / "tables.md", tables(arms))
     draw_training(arms, output / "training.svg")
     draw_differences(arms, output / "differences.svg")
 
 
-def publish(run: Run, folder: Path) -> None:
+def publish(run: Run, output: Path) -> None:
     """The files of one run, without the paths of the machine it ran on."""
-    folder.mkdir(parents=True, exist_ok=True)
     record = read_json(run.folder / "run.json")
+    plans = record["plans"].removeprefix("ccdcseg_")
+    folder = output / f"{record['method']}_{plans}_seed{record['seed']}"
+    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "run.json", {k: v for k, v in record.items() if k not in ("images", "reference")})
     shutil.copyfile(run.folder / "history.jsonl", folder / "history.jsonl")
     rounded(run.folder / "evaluation.csv", folder / "evaluation.csv")
@@ -83,6 +86,12 @@ def tables(arms: Sequence[Arm]) -> str:
                     f"| {arm.label}, seed {seed} | {' | '.join(cells)} | {mean['n_missing']} "
                     f"| {mean['n_spurious']} |"
                 )
+    lines += ["", "## hd95_pooled_mm, median over all structures of all scans", "", "| run | median |"]
+    lines += ["| --- | --- |"]
+    for arm in arms:
+        for seed, evaluation in arm.evaluations.items():
+            distances = [row["hd95_pooled_mm"] for row in evaluation["cases"] if row["status"] == "ok"]
+            lines.append(f"| {arm.label}, seed {seed} | {median(distances):.2f} |")
     lines += [
         "",
         "## Differences to nnU-Net",
@@ -136,7 +145,7 @@ def draw_training(arms: Sequence[Arm], path: Path) -> None:
     loss.set(xlabel="iteration", title="CE + Dice, training")
     loss.legend(fontsize="x-small")
     contrast.set(xlabel="iteration", title="contrastive loss")
-    similarity.set(xlabel="iteration", title="similarity to core (thick), negatives (thin)")
+    similarity.set(xlabel="iteration", title="similarity: core thick, negatives thin")
     figure.savefig(path, metadata={"Date": None})
 
 
