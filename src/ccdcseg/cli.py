@@ -49,15 +49,11 @@ Dataset = Annotated[str, typer.Argument(help="Id or name of the dataset in $nnUN
 Targets = Annotated[
     list[str], typer.Argument(help="Run folders, or a dataset's id or name for all its finished runs.")
 ]
-Processes = Annotated[int, typer.Option(min=1, help="Worker processes.")]
+Processes = Annotated[int, typer.Option(min=1, envvar="nnUNet_def_n_proc", help="Worker processes.")]
 DeviceOption = Annotated[Device, typer.Option(help="Where to compute.")]
 
 
-def _default_processes() -> int:
-    return int(os.environ.get("nnUNet_def_n_proc", os.cpu_count() or 1))  # noqa: SIM112 - nnU-Net's spelling
-
-
-PROCESSES = _default_processes()
+PROCESSES = os.cpu_count() or 1
 
 
 def _print_version(wanted: bool) -> None:

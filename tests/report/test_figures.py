@@ -2,6 +2,7 @@ import math
 import re
 from xml.etree import ElementTree
 
+import matplotlib as mpl
 import pytest
 
 from ccdcseg.report.figures import Line, Look, arm_look, class_look, difference_panel, line_panel, role_look
@@ -22,6 +23,14 @@ def test_a_figure_is_one_well_formed_svg_with_its_text(panel):
     assert root.attrib["role"] == "img"
     assert root.attrib["aria-label"] == 'Dice & "loss" <b>'
     assert "loss" in [element.text for element in root.iter("text")]
+
+
+def test_a_figure_is_the_same_whatever_else_changed_matplotlibs_settings(panel):
+    with mpl.rc_context({"font.size": 40, "axes.labelsize": 60, "axes.facecolor": "red"}):
+        again = line_panel(
+            "a-name", lines([0.1, math.nan, 0.4], [0.2, 0.3, 0.1]), 'Dice & "loss" <b>', "loss"
+        )
+    assert again == panel
 
 
 def test_colours_are_the_pages_variables(panel):

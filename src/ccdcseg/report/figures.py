@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib as mpl
+import matplotlib.style
 import numpy as np
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
@@ -55,6 +55,9 @@ _STYLE = {
     "xtick.labelcolor": _STAND_IN["ink"],
     "ytick.labelcolor": _STAND_IN["ink"],
 }
+
+_STYLES = ["default", _STYLE]
+"""nnU-Net's progress plot sets font sizes for the whole process, so we begin from matplotlib's own."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ def line_panel(
         limits: of the y axis; an upper limit of ``None`` is chosen to fit.
         counts: draw the y axis logarithmic above 1, linear below.
     """
-    with mpl.rc_context(_STYLE):
+    with matplotlib.style.context(_STYLES):
         figure = Figure(figsize=_PANEL_INCHES, layout="constrained")
         axes = figure.subplots()
         for line in lines:
@@ -147,7 +150,7 @@ def difference_panel(
         better_up: whether a positive difference favours the first method.
     """
     values = np.sort(np.asarray(differences, dtype=float))
-    with mpl.rc_context(_STYLE):
+    with matplotlib.style.context(_STYLES):
         figure = Figure(figsize=_WIDE_INCHES, layout="constrained")
         axes = figure.subplots()
         _draw_differences(axes, values if better_up else values[::-1], better_up)
