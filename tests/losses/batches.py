@@ -7,6 +7,24 @@ import torch.nn.functional as F
 from hypothesis import settings
 from torch import Tensor
 
+from ccdcseg import losses
+
+ENUMS = {
+    "threshold": losses.ThresholdRule,
+    "query_strategy": losses.QueryStrategy,
+    "shortage": losses.Shortage,
+    "negative_strategy": losses.NegativeStrategy,
+    "negative_sharing": losses.NegativeSharing,
+    "region": losses.Region,
+    "region_combination": losses.RegionCombination,
+    "denominator": losses.Denominator,
+    "query_reduction": losses.QueryReduction,
+    "class_average": losses.ClassAverage,
+    "statistics_scope": losses.StatisticsScope,
+    "head_normalisation": losses.HeadNormalisation,
+}
+"""Every setting of CCDC that is a choice."""
+
 repeatable = settings(deadline=None, max_examples=30, derandomize=True)
 
 

@@ -9,12 +9,11 @@ from typing import Any
 import oracle
 import pytest
 import torch
-from batches import Batch, random_batch, repeatable, seeded
+from batches import ENUMS, Batch, random_batch, repeatable, seeded
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ccdcseg import losses
 from ccdcseg.losses import CCDCLoss, CCDCSettings, HeadNormalisation, NegativeSharing, QueryStrategy
 
 IGNORED = 9
@@ -29,20 +28,6 @@ SMALL = CCDCSettings(
     fixed_threshold=0.6,
     total_iterations=4,
 )
-ENUMS = {
-    "threshold": losses.ThresholdRule,
-    "query_strategy": losses.QueryStrategy,
-    "shortage": losses.Shortage,
-    "negative_strategy": losses.NegativeStrategy,
-    "negative_sharing": losses.NegativeSharing,
-    "region": losses.Region,
-    "region_combination": losses.RegionCombination,
-    "denominator": losses.Denominator,
-    "query_reduction": losses.QueryReduction,
-    "class_average": losses.ClassAverage,
-    "statistics_scope": losses.StatisticsScope,
-    "head_normalisation": losses.HeadNormalisation,
-}
 OTHERS = {
     "core_as_queries": [False],
     "core_pixels": [None, 1],

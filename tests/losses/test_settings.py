@@ -3,25 +3,11 @@ from enum import StrEnum
 from typing import Any
 
 import pytest
+from batches import ENUMS
 from pydantic import TypeAdapter, ValidationError
 
-from ccdcseg import losses
 from ccdcseg.losses import CCDCSettings
 
-ENUMS = {
-    "threshold": losses.ThresholdRule,
-    "query_strategy": losses.QueryStrategy,
-    "shortage": losses.Shortage,
-    "negative_strategy": losses.NegativeStrategy,
-    "negative_sharing": losses.NegativeSharing,
-    "region": losses.Region,
-    "region_combination": losses.RegionCombination,
-    "denominator": losses.Denominator,
-    "query_reduction": losses.QueryReduction,
-    "class_average": losses.ClassAverage,
-    "statistics_scope": losses.StatisticsScope,
-    "head_normalisation": losses.HeadNormalisation,
-}
 MEMBERS = [(name, member) for name, enum in ENUMS.items() for member in enum]
 
 WHOLE_FROM_ONE = [
