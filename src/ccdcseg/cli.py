@@ -1,6 +1,5 @@
 """The command ``ccdcseg``: parse, call, print. Everything slow is imported by the command that needs it."""
 
-import errno
 import os
 import sys
 from enum import StrEnum
@@ -11,6 +10,7 @@ import typer
 
 from ccdcseg import __version__
 from ccdcseg.errors import UserError
+from ccdcseg.files import DISK_FULL
 from ccdcseg.progress import progress_bars
 
 app = typer.Typer(
@@ -242,7 +242,7 @@ def main() -> None:
     except KeyboardInterrupt:
         _fail("Interrupted. Nothing half-made was left; run the same command again.")
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in DISK_FULL:
             raise
         _fail(
             f"The disk is full{f' at {error.filename}' if error.filename else ''}. Free some space, run again."

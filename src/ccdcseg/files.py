@@ -1,5 +1,6 @@
 """Writing files and folders so that nobody ever meets a half-written one."""
 
+import errno
 import hashlib
 import json
 import os
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ccdcseg.errors import UserError
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of the errors that mean a full disk, or a user's full share of it."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -1,6 +1,5 @@
 """The ACDC release (Bernard et al., IEEE TMI 37(11), 2018) as an nnU-Net raw folder."""
 
-import errno
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,7 @@ from pathlib import Path
 from ccdcseg.datasets.cases import Case, dataset_names, id_in_name, write_cases
 from ccdcseg.datasets.volumes import check_not_empty, check_pair, read_image, read_mask, write_volume
 from ccdcseg.errors import UserError
-from ccdcseg.files import new_folder, write_json
+from ccdcseg.files import DISK_FULL, new_folder, write_json
 
 LABELS = {"RV": 1, "Myo": 2, "LV": 3}
 """Value of each foreground class of an ACDC mask."""
@@ -106,7 +105,7 @@ def refusing_full_disk(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in DISK_FULL:
             raise
         raise UserError(
             f"The disk of {folder} is full.", "Free some space, or choose a folder on another disk."

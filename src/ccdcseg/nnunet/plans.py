@@ -84,8 +84,7 @@ def _replace_architecture(configuration: dict[str, Any], wanted: Network) -> Non
     )
 
     patch = list(wanted.patch_size or configuration["patch_size"])
-    _, strides, kernels, divisible, _ = get_pool_and_conv_props(configuration["spacing"], patch, 4, 999999)
-    del divisible
+    _, strides, kernels, *_ = get_pool_and_conv_props(configuration["spacing"], patch, 4, 999999)
     arguments = configuration["architecture"]["arch_kwargs"]
     stages = len(wanted.features_per_stage or strides)
     if stages > len(strides) or stages < 3:
