@@ -16,9 +16,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from ccdcseg.datasets.splits import part_folder
 from ccdcseg.evaluation.compare import compare
 from ccdcseg.files import read_json, write_json, write_text
-from ccdcseg.report.runs import BASELINE, Arm, Run, load_arms
+from ccdcseg.report.runs import BASELINE, Arm, load_arms
 
 POINTS = {"dice": 100.0, "hd95_pooled_mm": 1.0, "hd95_pooled_vox": 1.0}
 """Metrics of the tables, and the factor they are shown with."""
@@ -33,21 +34,25 @@ def main() -> None:
     arms = load_arms(arguments.runs)
     for arm in arms:
         for run in arm.runs:
-            publish(run, output)
+            publish(run.folder, output / name_of(run.folder), "test")
     write_text(output / "tables.md", tables(arms))
     draw_training(arms, output / "training.svg")
     draw_differences(arms, output / "differences.svg")
 
 
-def publish(run: Run, output: Path) -> None:
-    """The files of one run, without the paths of the machine it ran on."""
-    record = read_json(run.folder / "run.json")
-    plans = record["plans"].removeprefix("ccdcseg_")
-    folder = output / f"{record['method']}_{plans}_seed{record['seed']}"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "run.json", {k: v for k, v in record.items() if k not in ("images", "reference")})
-    shutil.copyfile(run.folder / "history.jsonl", folder / "history.jsonl")
-    rounded(run.folder / "evaluation.csv", folder / "evaluation.csv")
+def publish(run: Path, output: Path, part: str) -> None:
+    """The files of one run, measured on "test" or "validation" patients, without paths of the machine."""
+    output.mkdir(parents=True, exist_ok=True)
+    record = read_json(run / "run.json")
+    write_json(output / "run.json", {k: v for k, v in record.items() if k not in ("images", "reference")})
+    shutil.copyfile(run / "history.jsonl", output / "history.jsonl")
+    rounded(part_folder(run, part) / "evaluation.csv", output / "evaluation.csv")
+
+
+def name_of(run: Path) -> str:
+    """Method, settings and seed of a run, as a folder's name."""
+    record = read_json(run / "run.json")
+    return f"{record['method']}_{record['plans'].removeprefix('ccdcseg_')}_seed{record['seed']}"
 
 
 def rounded(source: Path, target: Path) -> None:

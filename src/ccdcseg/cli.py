@@ -38,6 +38,13 @@ class Device(StrEnum):
     MPS = "mps"
 
 
+class Part(StrEnum):
+    """Patients of a split that can be predicted and measured."""
+
+    TEST = "test"
+    VALIDATION = "validation"
+
+
 class DemoData(StrEnum):
     """On what the demonstration runs."""
 
@@ -50,6 +57,9 @@ Targets = Annotated[
     list[str], typer.Argument(help="Run folders, or a dataset's id or name for all its finished runs.")
 ]
 Processes = Annotated[int, typer.Option(min=1, envvar="nnUNet_def_n_proc", help="Worker processes.")]
+PartOption = Annotated[
+    Part, typer.Option(help="Patients of the split: those for testing, or those for choosing settings.")
+]
 DeviceOption = Annotated[Device, typer.Option(help="Where to compute.")]
 
 
@@ -98,7 +108,15 @@ def split(
     dataset: Dataset,
     fraction: Annotated[list[float], typer.Option(help="Share of the patients to train on; repeatable.")],
     seed: Annotated[list[int], typer.Option(min=0, help="Seed of the draw; repeatable.")] = [0],  # noqa: B006
-    validation: Annotated[int, typer.Option(min=0, help="Patients kept for choosing settings.")] = 0,
+    test: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Patients set aside for testing, the same for every seed; all others that are not trained on "
+            "are then for choosing settings. Default: test on everybody else.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Draw few-label splits: patient-wise, stratified, nested and seeded."""
     from ccdcseg.datasets.cases import dataset_folder
@@ -107,12 +125,14 @@ def split(
 
     raw = dataset_folder(nnunet_folder("nnUNet_raw"), dataset)
     for one in seed:
-        for entry in split_dataset(raw, fraction, one, validation):
-            train, test = entry["counts"]["train"], entry["counts"]["test"]
+        for entry in split_dataset(raw, fraction, one, test):
+            parts = [
+                f"{part} {count['patients']} patients, {count['cases']} scans, {count['slices']} slices"
+                for part, count in entry["counts"].items()
+                if count["patients"]
+            ]
             typer.echo(
-                f"fraction {entry['fraction']:g}, seed {one}: "
-                f"train {train['patients']} patients, {train['cases']} scans, {train['slices']} slices; "
-                f"test {test['patients']} patients, {test['cases']} scans; hash {entry['hash'][:12]}"
+                f"fraction {entry['fraction']:g}, seed {one}: {'; '.join(parts)}; hash {entry['hash'][:12]}"
             )
             typer.echo(f"  training patients: {', '.join(entry['patients']['train'])}")
 
@@ -157,31 +177,36 @@ def predict(
         Path | None, typer.Option("--input", help="Folder of images to predict, for one run.")
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Where predictions of --input go.")] = None,
+    part: PartOption = Part.TEST,
     device: DeviceOption = Device.CPU,
 ) -> None:
     """Predict the test cases of runs, or any folder of images with one run."""
+    from ccdcseg.datasets.splits import part_folder
     from ccdcseg.nnunet.predict import folder_images, run_images
     from ccdcseg.nnunet.predict import predict as predict_run
     from ccdcseg.nnunet.runs import find_runs
 
     if (images is None) != (output is None):
         raise UserError("--input and --output belong together.", "Give both, or neither for the test cases.")
+    if images is not None and part is Part.VALIDATION:
+        raise UserError("--input and --part exclude each other.", "Leave one of them out.")
     runs = [run for target in targets for run in find_runs(target)]
     if images is not None and len(runs) != 1:
         raise UserError(f"--input needs one run, {len(runs)} were given.", "Name one run's folder.")
     for run in runs:
-        wanted = run_images(run) if images is None else folder_images(images, run.parent)
-        place = run / "predictions" if output is None else output
+        wanted = run_images(run, part) if images is None else folder_images(images, run.parent)
+        place = part_folder(run, part) / "predictions" if output is None else output
         with progress_bars() as report:
             predict_run(run, wanted, place, device, lambda done, total: report("predict", done, total))
         typer.echo(f"Predictions: {place}")
 
 
 @app.command()
-def evaluate(targets: Targets, processes: Processes = PROCESSES) -> None:
-    """Dice and HD95 of predicted runs by test patient: JSON and CSV beside each run, a table on screen."""
+def evaluate(targets: Targets, part: PartOption = Part.TEST, processes: Processes = PROCESSES) -> None:
+    """Dice and HD95 of predicted runs by patient: JSON and CSV beside each run, a table on screen."""
     from rich.console import Console
 
+    from ccdcseg.datasets.splits import part_folder
     from ccdcseg.evaluation.evaluate import summary_table
     from ccdcseg.evaluation.runs import evaluate_run
     from ccdcseg.nnunet.runs import find_runs, run_label
@@ -190,9 +215,9 @@ def evaluate(targets: Targets, processes: Processes = PROCESSES) -> None:
     for run in [run for target in targets for run in find_runs(target)]:
         with progress_bars() as report:
             results[run_label(run)] = evaluate_run(
-                run, processes, lambda done, total: report("evaluate", done, total)
+                run, part, processes, lambda done, total: report("evaluate", done, total)
             )
-        typer.echo(f"Evaluation: {run / 'evaluation.json'}")
+        typer.echo(f"Evaluation: {part_folder(run, part) / 'evaluation.json'}")
     Console().print(summary_table(results))
 
 

@@ -87,10 +87,10 @@ def _measured_run(
     )
     predict(
         folder,
-        run_images(folder),
+        run_images(folder, "test"),
         folder / "predictions",
         "cpu",
         lambda done, of: report(f"{method}: predict", done, of),
     )
-    evaluate_run(folder, processes, lambda done, of: report(f"{method}: evaluate", done, of))
+    evaluate_run(folder, "test", processes, lambda done, of: report(f"{method}: evaluate", done, of))
     return folder

@@ -26,7 +26,7 @@ def run(workspace, tmp_path: Path) -> Path:
 
 
 def test_perfect_predictions_of_the_test_cases_alone(run: Path, workspace):
-    result = evaluate_run(run, 1, lambda *_: None)
+    result = evaluate_run(run, "test", 1, lambda *_: None)
     split = json.loads((workspace.raw / "splits_final.json").read_text())[0]
     assert {row["case"] for row in result["cases"]} == set(split["test"])
     assert result["summary"]["mean"]["dice"]["value"] == 1
@@ -37,5 +37,5 @@ def test_perfect_predictions_of_the_test_cases_alone(run: Path, workspace):
 def test_a_missing_prediction_is_an_error(run: Path):
     next((run / "predictions").iterdir()).unlink()
     with pytest.raises(UserError, match="predict"):
-        evaluate_run(run, 1, lambda *_: None)
+        evaluate_run(run, "test", 1, lambda *_: None)
     assert not (run / "evaluation.json").exists()

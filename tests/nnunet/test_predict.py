@@ -36,7 +36,7 @@ def test_stock_nnunet_predicts_the_same_bit_for_bit(tiny_run, train_run, workspa
     """``nnUNetv2_predict`` where ccdcseg cannot be imported, against our own prediction."""
     run = tiny_run()
     folder = train_run(run)
-    cases = dict(list(run_images(folder).items())[:2])
+    cases = dict(list(run_images(folder, "test").items())[:2])
     ours = predict(folder, cases, tmp_path / "ours", "cpu", lambda *_: None)
     images = tmp_path / "images"
     images.mkdir()
@@ -64,7 +64,7 @@ def test_cases_already_predicted_are_kept_and_interrupts_leave_whole_ones(
     tiny_run, train_run, tmp_path: Path
 ):
     folder = train_run(tiny_run())
-    cases = dict(list(run_images(folder).items())[:3])
+    cases = dict(list(run_images(folder, "test").items())[:3])
     output = tmp_path / "predictions"
 
     def interrupt(done: int, _total: int) -> None:
@@ -87,7 +87,7 @@ def test_a_prediction_cut_short_by_a_full_disk_is_refused(
     from nnunetv2.inference import predict_from_raw_data
 
     folder = train_run(tiny_run())
-    cases = dict(list(run_images(folder).items())[:1])
+    cases = dict(list(run_images(folder, "test").items())[:1])
     export = predict_from_raw_data.export_prediction_from_logits
 
     def cut(*arguments, **options):
@@ -118,4 +118,4 @@ def test_missing_image_is_named(tiny_run, train_run):
         shutil.copy(Path(run["images"]).parent / name, elsewhere)
     (folder / "run.json").write_text(json.dumps(run | {"images": str(elsewhere / "imagesTr")}))
     with pytest.raises(UserError, match=r"imagesTr.*_0000\.nii\.gz does not exist"):
-        run_images(folder)
+        run_images(folder, "test")

@@ -53,36 +53,35 @@ class Split:
 
 
 def draw_splits(
-    cases: Iterable[Case], fractions: Iterable[float], seed: int, validation_patients: int = 0
+    cases: Iterable[Case], fractions: Iterable[float], seed: int, test_patients: int | None = None
 ) -> list[Split]:
     """Draw one split a fraction; a smaller fraction's training patients are among a larger one's.
 
-    The patients are put into one order a seed, whose beginning and end hold each group in its share of the
-    whole (see `_order`). Training takes max(1, round(fraction x patients)) from its beginning; validation
-    takes from its end, hence the same for all fractions.
+    The patients are put into one order a seed, whose beginning holds each group in its share of the whole (see
+    `_order`). Training takes max(1, round(fraction x patients)) from its beginning, and all others are for
+    testing. With ``test_patients`` that many, drawn alike whatever the seed, are set aside for testing
+    beforehand, and whoever is left after training is for validation, that is for choosing settings.
 
     Args:
         cases: all cases of the data set.
         fractions: of all patients, each between 0 and 1.
         seed: not negative.
-        validation_patients: how many patients are kept for validation.
+        test_patients: how many patients are set aside, the same for every seed and fraction; None: none.
 
     Raises:
-        UserError: a fraction is not between 0 and 1, seed or ``validation_patients`` is negative, or training
-            and validation leave no patient to test on.
+        UserError: a fraction is not between 0 and 1, ``seed`` is negative, ``test_patients`` is below 1, or too
+            few patients are left.
     """
-    if seed < 0 or validation_patients < 0:
-        raise UserError(
-            f"The seed ({seed}) or the number of validation patients ({validation_patients}) is negative.",
-            "Give a number from 0 on.",
-        )
+    if seed < 0:
+        raise UserError(f"The seed ({seed}) is negative.", "Give a number from 0 on.")
     groups = {case.patient: case.group for case in cases}
-    order = _order(groups, seed)
-    held_back = order[len(order) - validation_patients :]
+    test = _set_aside(groups, test_patients)
+    order = _order({patient: group for patient, group in groups.items() if patient not in test}, seed)
     splits = []
     for fraction in fractions:
-        count = _training_count(fraction, len(order), validation_patients)
-        parts = (order[:count], held_back, order[count : len(order) - validation_patients])
+        count = _training_count(fraction, len(groups), len(order) if test else len(order) - 1)
+        rest = order[count:]
+        parts = (order[:count], rest, test) if test else (order[:count], [], rest)
         splits.append(Split(fraction, seed, *(tuple(sorted(part)) for part in parts)))
     return splits
 
@@ -145,7 +144,7 @@ def add_splits(
         elif entries[fold]["hash"] != entry["hash"]:
             raise UserError(
                 f"{path} has other patients for the fraction {entry['fraction']:g} and seed {entry['seed']}: "
-                f"its fold {fold} was drawn with another number of validation patients or from other cases.",
+                f"its fold {fold} was drawn with another number of test patients or from other cases.",
                 "Choose another seed.",
             )
     write_json(path, entries)
@@ -181,8 +180,34 @@ def find_fold(place: Path, fraction: float, seed: int) -> tuple[int, dict[str, A
     return fold, entries[fold]
 
 
+def part_cases(place: Path, fold: int, part: str) -> list[str]:
+    """Cases of the patients for "test" or "validation" of a stored split.
+
+    Args:
+        place: the folder with ``splits_final.json``.
+        fold: number of the entry.
+        part: "test" or "validation".
+
+    Raises:
+        UserError: the split has no patients for validation.
+    """
+    entry = _read_entries(place / SPLITS_FILE)[fold]
+    if not entry["patients"][part]:
+        raise UserError(
+            f"Fold {fold} of {place / SPLITS_FILE} has no patients for {part}.",
+            "Draw a split that sets patients aside for testing: ccdcseg split DATASET --test N, with a new seed.",
+        )
+    cases: list[str] = entry["test" if part == "test" else "val"]
+    return cases
+
+
+def part_folder(run: Path, part: str) -> Path:
+    """Where predictions and measurements of a run lie: those on test patients in the run's folder itself."""
+    return run if part == "test" else run / "validation_patients"
+
+
 def split_dataset(
-    raw_folder: Path, fractions: Iterable[float], seed: int, validation_patients: int = 0
+    raw_folder: Path, fractions: Iterable[float], seed: int, test_patients: int | None = None
 ) -> list[dict[str, Any]]:
     """Draw few-label splits of a data set, check that no part lacks a class, and store them.
 
@@ -190,7 +215,7 @@ def split_dataset(
         raw_folder: the data set's folder in ``nnUNet_raw``, with cases.csv, dataset.json and labelsTr.
         fractions: see `draw_splits`.
         seed: see `draw_splits`.
-        validation_patients: see `draw_splits`.
+        test_patients: see `draw_splits`.
 
     Returns:
         The stored entry of each fraction, see `add_splits`.
@@ -199,7 +224,7 @@ def split_dataset(
         UserError: as `draw_splits`, `check_classes`, `add_splits`, or an unusable table, label list or mask.
     """
     cases, labels = read_cases(raw_folder), read_labels(raw_folder)
-    splits = draw_splits(cases, fractions, seed, validation_patients)
+    splits = draw_splits(cases, fractions, seed, test_patients)
     ending, ignore = read_file_ending(raw_folder), read_ignore_label(raw_folder)
     classes_of: dict[str, frozenset[int]] = {}
     slices_of: dict[str, int] = {}
@@ -230,17 +255,29 @@ def _order(groups: Mapping[str, str], seed: int) -> list[str]:
     return [patient for _, _, patient in sorted(places)]
 
 
-def _training_count(fraction: float, patients: int, validation_patients: int) -> int:
+def _set_aside(groups: Mapping[str, str], count: int | None) -> list[str]:
+    """Patients for testing, the same for every seed: the end of one fixed order."""
+    if count is None:
+        return []
+    if not 1 <= count < len(groups):
+        raise UserError(
+            f"{count} patients cannot be set aside for testing, there are {len(groups)}.",
+            f"Give a number from 1 to {len(groups) - 1}.",
+        )
+    return _order(groups, 0)[-count:]
+
+
+def _training_count(fraction: float, patients: int, at_most: int) -> int:
     if not 0 < fraction < 1:
         raise UserError(
             f"The fraction {fraction:g} is not between 0 and 1.", "Give one such as 0.1 for 10 %."
         )
     count = max(1, round(fraction * patients))
-    if count + validation_patients >= patients:
+    if count > at_most:
         raise UserError(
-            f"The fraction {fraction:g} of {patients} patients: {count} train, {validation_patients} validate"
-            ", nobody is left to test on.",
-            "Choose a smaller fraction or fewer validation patients.",
+            f"The fraction {fraction:g} of {patients} patients is {count} to train on, but testing leaves "
+            f"{at_most}.",
+            "Choose a smaller fraction or fewer test patients.",
         )
     return count
 

@@ -5,28 +5,37 @@ from pathlib import Path
 from typing import Any
 
 from ccdcseg.datasets.cases import read_cases
+from ccdcseg.datasets.splits import part_cases, part_folder
 from ccdcseg.evaluation.evaluate import evaluate_folder, write_evaluation
 from ccdcseg.files import read_json
 
 
-def evaluate_run(folder: Path, workers: int, progress: Callable[[int, int], None]) -> dict[str, Any]:
+def evaluate_run(
+    folder: Path, part: str, workers: int, progress: Callable[[int, int], None]
+) -> dict[str, Any]:
     """Measure a run's predictions against the references of its dataset, and write the evaluation beside them.
+
+    Args:
+        folder: of the run.
+        part: "test" or "validation", the patients of the split.
+        workers: threads.
+        progress: called with cases done and cases in all.
 
     Raises:
         UserError: a prediction is missing or does not fit its reference.
     """
     run = read_json(folder / "run.json")
     raw = Path(run["reference"]).parent
-    test = read_json(raw / "splits_final.json")[run["fold"]]["test"]
+    place = part_folder(folder, part)
     patients = {case.case: case.patient for case in read_cases(raw)}
     result = evaluate_folder(
         Path(run["reference"]),
-        folder / "predictions",
+        place / "predictions",
         run["labels"],
         patients,
-        cases=test,
+        cases=part_cases(raw, run["fold"], part),
         workers=workers,
         progress=progress,
     )
-    write_evaluation(result, folder)
+    write_evaluation(result, place)
     return result

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ccdcseg.datasets.splits import part_cases
 from ccdcseg.datasets.volumes import read_mask
 from ccdcseg.errors import UserError
 from ccdcseg.files import read_json
@@ -61,18 +62,16 @@ def build_predictor(folder: Path, device: str) -> Any:
     return predictor
 
 
-def run_images(folder: Path) -> dict[str, list[Path]]:
-    """Images of the test cases of a run, by case.
+def run_images(folder: Path, part: str) -> dict[str, list[Path]]:
+    """Images of the "test" or "validation" cases of a run, by case.
 
     Raises:
-        UserError: an image is missing.
+        UserError: an image is missing, or there are no patients for validation.
     """
     run = read_json(folder / "run.json")
     images = Path(run["images"])
-    entry = read_json(images.parent / "splits_final.json")[run["fold"]]
-    return {
-        case: _channels(images, case, read_json(images.parent / "dataset.json")) for case in entry["test"]
-    }
+    dataset = read_json(images.parent / "dataset.json")
+    return {case: _channels(images, case, dataset) for case in part_cases(images.parent, run["fold"], part)}
 
 
 def folder_images(folder: Path, model: Path) -> dict[str, list[Path]]:

@@ -124,8 +124,11 @@ def load_preset(name: str, changes: Sequence[str] = ()) -> tuple[str, Preset]:
 
 
 def settings_hash(preset: Preset) -> str:
-    """Eight hexadecimal digits that two presets share only if every setting is the same."""
-    content = preset.model_dump(mode="json", exclude={"description"})
+    """Eight hexadecimal digits that two presets share only if every setting is the same.
+
+    Settings at their defaults do not enter, so that a new setting leaves the names of earlier runs as they are.
+    """
+    content = preset.model_dump(mode="json", exclude={"description"}, exclude_defaults=True)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 

@@ -19,6 +19,7 @@ from ccdcseg.errors import UserError
 from ccdcseg.files import content_hash, read_json, write_json
 from ccdcseg.nnunet.history import read_history
 from ccdcseg.nnunet.plans import base_plans, preprocess, preset_plans, store_plans
+from ccdcseg.nnunet.preset import preset_of_plans
 from ccdcseg.nnunet.runs import TRAINERS, Run
 from ccdcseg.nnunet.seeding import VARIABLE
 
@@ -80,7 +81,7 @@ def prepare(run: Run, processes: int, progress: Progress) -> dict[str, Any]:
 def _check_leftovers(run: Run, resume: bool) -> None:
     """Refuse to overwrite; clear away a training that never reached a checkpoint."""
     stored = run.model / "plans.json"
-    if stored.exists() and read_json(stored).get("ccdcseg") != run.preset.model_dump(mode="json"):
+    if stored.exists() and preset_of_plans(read_json(stored)) != run.preset:
         raise UserError(
             f"{run.model} was trained with other settings under the same name.",
             "Move that folder away, or give your preset another name.",
