@@ -16,7 +16,8 @@ from typing import Any
 
 import yaml
 
-from ccdcseg.nnunet.runs import resolve_run
+from ccdcseg.nnunet.runs import Run, resolve_run
+from ccdcseg.nnunet.train import prepare
 from publish_results import publish
 
 COMMAND = [sys.executable, "-c", "from ccdcseg.cli import main; main()"]
@@ -30,8 +31,10 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
     entries = yaml.safe_load(arguments.list.read_text())
+    runs = [(entry, seed) for entry in entries for seed in entry["seeds"]]
+    for entry, seed in runs:  # before the workers, who would preprocess the same scans at once
+        prepare(_resolve(arguments.dataset, entry, seed), arguments.workers, lambda *_: None)
     with ThreadPoolExecutor(arguments.workers) as pool:
-        runs = [(entry, seed) for entry in entries for seed in entry["seeds"]]
         jobs = [
             pool.submit(measure, arguments.dataset, entry, seed, arguments.output) for entry, seed in runs
         ]
@@ -45,7 +48,7 @@ def measure(dataset: str, entry: dict[str, Any], seed: int, output: Path) -> str
     if (output / name / "evaluation.csv").exists():
         return f"{name}: there"
     method, changes = entry.get("method", "ccdc"), entry.get("changes", [])
-    folder = resolve_run(dataset, method, 0.1, seed, "cpu", changes).folder
+    folder = _resolve(dataset, entry, seed).folder
     options = ["--method", method, "--seed", str(seed), *(part for c in changes for part in ("--set", c))]
     log = output / f"{name}.log"
     steps = (
@@ -65,6 +68,10 @@ def measure(dataset: str, entry: dict[str, Any], seed: int, output: Path) -> str
     publish(folder, output / name, "validation")
     log.unlink()
     return f"{name}: measured"
+
+
+def _resolve(dataset: str, entry: dict[str, Any], seed: int) -> Run:
+    return resolve_run(dataset, entry.get("method", "ccdc"), 0.1, seed, "cpu", entry.get("changes", []))
 
 
 if __name__ == "__main__":

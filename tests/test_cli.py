@@ -223,6 +223,12 @@ def test_input_and_output_belong_together(workspace, ccdcseg, tmp_path: Path):
     assert "--output" in one_line(result.err)
 
 
+def test_input_is_of_no_part_of_a_split(workspace, ccdcseg, tmp_path: Path):
+    result = ccdcseg("predict", 901, "--input", tmp_path, "--output", tmp_path, "--part", "validation")
+    assert result.code == 2
+    assert "exclude each other" in one_line(result.err)
+
+
 def test_version_and_help(ccdcseg):
     assert ccdcseg("--version").out.strip() == f"ccdcseg {__version__}"
     result = ccdcseg("--help")

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from ccdcseg.datasets.acdc import prepare_acdc
 from ccdcseg.datasets.cases import Case, read_cases, write_cases
-from ccdcseg.datasets.splits import Split, add_splits, check_classes, draw_splits, find_fold, split_dataset
+from ccdcseg.datasets.splits import (
+    Split,
+    add_splits,
+    check_classes,
+    draw_splits,
+    find_fold,
+    part_cases,
+    part_folder,
+    split_dataset,
+)
 from ccdcseg.errors import UserError
 
 GROUPS = ["DCM", "HCM", "MINF", "NOR", "RV"]
@@ -35,25 +44,39 @@ def made_up(sizes: list[int]) -> list[Case]:
     ]
 
 
-@given(group_sizes, fraction_lists, st.integers(0, 2**32), st.integers(0, 1))
+@given(group_sizes, fraction_lists, st.integers(0, 2**32))
 @settings(deadline=None)
 def test_splits_are_whole_disjoint_nested_and_repeatable(
-    sizes: list[int], fractions: list[float], seed: int, validation: int
+    sizes: list[int], fractions: list[float], seed: int
 ) -> None:
     cases = made_up(sizes)
     everybody = {case.patient for case in cases}
-    splits = draw_splits(cases, sorted(fractions), seed, validation)
+    splits = draw_splits(cases, sorted(fractions), seed)
     for split, fraction in zip(splits, sorted(fractions), strict=True):
-        parts = [*split.train, *split.validation, *split.test]
-        assert len(parts) == len(everybody)
-        assert set(parts) == everybody
+        assert sorted([*split.train, *split.test]) == sorted(everybody)
         assert len(split.train) == max(1, round(fraction * len(everybody)))
-        assert len(split.validation) == validation
-        assert split.validation == splits[0].validation
+        assert split.validation == ()
         assert split.test
     for smaller, larger in pairwise(splits):
         assert set(smaller.train) <= set(larger.train)
-    assert draw_splits(reversed(cases), sorted(fractions), seed, validation) == splits
+    assert draw_splits(reversed(cases), sorted(fractions), seed) == splits
+
+
+@given(st.lists(st.integers(1, 12), min_size=2, max_size=5), st.integers(0, 2**32), st.integers(1, 3))
+@settings(deadline=None)
+def test_patients_set_aside_are_the_same_for_every_seed_and_fraction(
+    sizes: list[int], seed: int, test: int
+) -> None:
+    cases = made_up([size + 4 for size in sizes])
+    everybody = {case.patient for case in cases}
+    first, second = draw_splits(cases, [0.1, 0.4], seed, test)
+    other = draw_splits(cases, [0.1], seed + 1, test)[0]
+    assert first.test == second.test == other.test
+    assert len(first.test) == test
+    assert set(first.train) <= set(second.train)
+    for split in (first, second, other):
+        assert sorted([*split.train, *split.validation, *split.test]) == sorted(everybody)
+        assert len(split.train) == max(1, round(split.fraction * len(everybody)))
 
 
 @given(group_sizes, st.floats(0.05, 0.6), st.integers(0, 2**32))
@@ -68,13 +91,11 @@ def test_each_group_has_its_share(sizes: list[int], fraction: float, seed: int) 
         assert abs(found[group] - share) <= 0.5 + len(sizes) / 2 * size / patients + 1e-9
 
 
-@given(st.integers(1, 95), st.integers(0, 2**32), st.sampled_from([0, 5, 7]))
+@given(st.integers(1, 39), st.integers(0, 2**32), st.sampled_from([None, 5, 60]))
 @settings(deadline=None)
-def test_groups_of_one_size_differ_by_one_patient_at_most(count: int, seed: int, validation: int) -> None:
-    if count + validation >= 100:
-        count -= validation
-    (split,) = draw_splits(ACDC, [count / 100], seed, validation)
-    for part in (split.train, split.validation):
+def test_groups_of_one_size_differ_by_one_patient_at_most(count: int, seed: int, test: int | None) -> None:
+    (split,) = draw_splits(ACDC, [count / 100], seed, test)
+    for part in (split.train, split.test) if test else (split.train,):
         found = [sum(GROUP_OF[patient] == group for patient in part) for group in GROUPS]
         assert max(found) - min(found) <= 1
 
@@ -84,6 +105,14 @@ def test_ten_of_acdcs_hundred_patients_are_two_a_pathology(seed: int) -> None:
     (split,) = draw_splits(ACDC, [0.1], seed)
     assert Counter(GROUP_OF[patient] for patient in split.train) == dict.fromkeys(GROUPS, 2)
     assert (len(split.validation), len(split.test)) == (0, 90)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_sixty_of_acdcs_patients_set_aside_are_twelve_a_pathology(seed: int) -> None:
+    (split,) = draw_splits(ACDC, [0.1], seed, 60)
+    assert Counter(GROUP_OF[patient] for patient in split.test) == dict.fromkeys(GROUPS, 12)
+    assert Counter(GROUP_OF[patient] for patient in split.train) == dict.fromkeys(GROUPS, 2)
+    assert Counter(GROUP_OF[patient] for patient in split.validation) == dict.fromkeys(GROUPS, 6)
 
 
 def test_seeds_draw_different_patients() -> None:
@@ -116,16 +145,21 @@ def test_a_fraction_out_of_range(fraction: float) -> None:
         draw_splits(ACDC, [fraction], 0)
 
 
-@pytest.mark.parametrize(("fraction", "validation"), [(0.999, 0), (0.9, 10), (0.1, 90), (0.1, 500)])
-def test_nobody_left_to_test_on(fraction: float, validation: int) -> None:
-    with pytest.raises(UserError, match=rf"\d+ train, {validation} validate, nobody is left to test on"):
-        draw_splits(ACDC, [fraction], 0, validation)
+@pytest.mark.parametrize(("fraction", "test", "left"), [(0.999, None, 99), (0.9, 20, 80), (0.2, 90, 10)])
+def test_too_few_patients_to_train_on(fraction: float, test: int | None, left: int) -> None:
+    with pytest.raises(UserError, match=rf"of 100 patients is \d+ to train on, but testing leaves {left}"):
+        draw_splits(ACDC, [fraction], 0, test)
 
 
-@pytest.mark.parametrize(("seed", "validation"), [(-1, 0), (0, -1)])
-def test_negative_numbers(seed: int, validation: int) -> None:
+@pytest.mark.parametrize("test", [-1, 0, 100, 500])
+def test_patients_that_cannot_be_set_aside(test: int) -> None:
+    with pytest.raises(UserError, match=rf"{test} patients cannot be set aside .* from 1 to 99"):
+        draw_splits(ACDC, [0.1], 0, test)
+
+
+def test_a_negative_seed() -> None:
     with pytest.raises(UserError, match="is negative"):
-        draw_splits(ACDC, [0.1], seed, validation)
+        draw_splits(ACDC, [0.1], -1)
 
 
 @pytest.mark.parametrize("part", ["train", "validation", "test"])
@@ -147,7 +181,7 @@ def test_an_empty_validation_part_needs_no_class() -> None:
 
 
 def test_an_entry_is_a_fold_for_nnunet_and_more(tmp_path: Path) -> None:
-    splits = draw_splits(ACDC, [0.1], 0, validation_patients=5)
+    splits = draw_splits(ACDC, [0.1], 0, test_patients=85)
     (entry,) = add_splits(tmp_path, splits, ACDC, SLICES)
     (stored,) = json.loads((tmp_path / "splits_final.json").read_text())
     assert stored == entry
@@ -170,6 +204,18 @@ def test_without_validation_patients_nnunet_validates_on_the_training_cases(tmp_
     assert entry["counts"]["validation"] == {"patients": 0, "cases": 0, "slices": 0}
 
 
+def test_the_cases_of_a_part(tmp_path: Path) -> None:
+    add_splits(tmp_path, draw_splits(ACDC, [0.1], 0, test_patients=85), ACDC, SLICES)
+    add_splits(tmp_path, draw_splits(ACDC, [0.1], 1), ACDC, SLICES)
+    entry = json.loads((tmp_path / "splits_final.json").read_text())[0]
+    assert part_cases(tmp_path, 0, "test") == entry["test"]
+    assert part_cases(tmp_path, 0, "validation") == entry["val"]
+    assert len(part_cases(tmp_path, 1, "test")) == 180
+    with pytest.raises(UserError, match=r"Fold 1 of \S+ has no patients for validation.*--test N"):
+        part_cases(tmp_path, 1, "validation")
+    assert part_folder(tmp_path, "test") == tmp_path != part_folder(tmp_path, "validation")
+
+
 def test_folds_keep_their_numbers(tmp_path: Path) -> None:
     add_splits(tmp_path, draw_splits(ACDC, [0.1, 0.2], 0), ACDC, SLICES)
     first = json.loads((tmp_path / "splits_final.json").read_text())
@@ -187,7 +233,7 @@ def test_other_patients_for_a_known_fraction_and_seed(tmp_path: Path) -> None:
     add_splits(tmp_path, draw_splits(ACDC, [0.1], 0), ACDC, SLICES)
     before = (tmp_path / "splits_final.json").read_bytes()
     with pytest.raises(UserError, match=r"other patients for the fraction 0\.1 and seed 0.*another seed"):
-        add_splits(tmp_path, draw_splits(ACDC, [0.2, 0.1], 0, validation_patients=5), ACDC, SLICES)
+        add_splits(tmp_path, draw_splits(ACDC, [0.2, 0.1], 0, test_patients=70), ACDC, SLICES)
     assert (tmp_path / "splits_final.json").read_bytes() == before
 
 

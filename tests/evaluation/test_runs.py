@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from ccdcseg.datasets.splits import split_dataset
 from ccdcseg.errors import UserError
 from ccdcseg.evaluation.runs import evaluate_run
 
@@ -39,3 +40,23 @@ def test_a_missing_prediction_is_an_error(run: Path):
     with pytest.raises(UserError, match="predict"):
         evaluate_run(run, "test", 1, lambda *_: None)
     assert not (run / "evaluation.json").exists()
+
+
+def test_patients_for_choosing_are_measured_apart(workspace, tmp_path: Path):
+    raw, run = tmp_path / "raw", tmp_path / "run"
+    shutil.copytree(workspace.raw, raw, ignore=shutil.ignore_patterns("splits_final.json", "imagesTr"))
+    (entry,) = split_dataset(raw, [0.4], 0, test_patients=2)
+    record = {"fold": 0, "labels": {"RV": 1, "Myo": 2, "LV": 3}, "reference": str(raw / "labelsTr")}
+    (run / "validation_patients" / "predictions").mkdir(parents=True)
+    (run / "run.json").write_text(json.dumps(record))
+    for case in entry["val"]:
+        shutil.copy(raw / "labelsTr" / f"{case}.nii.gz", run / "validation_patients" / "predictions")
+    result = evaluate_run(run, "validation", 1, lambda *_: None)
+    assert {row["case"] for row in result["cases"]} == set(entry["val"])
+    assert json.loads((run / "validation_patients" / "evaluation.json").read_text()) == result
+    assert not (run / "evaluation.json").exists()
+
+
+def test_no_patients_for_choosing(run: Path):
+    with pytest.raises(UserError, match=r"has no patients for validation.*--test N"):
+        evaluate_run(run, "validation", 1, lambda *_: None)

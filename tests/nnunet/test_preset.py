@@ -5,7 +5,7 @@ import yaml
 
 from ccdcseg.errors import UserError
 from ccdcseg.losses import CCDCSettings
-from ccdcseg.nnunet.preset import Preset, load_preset, preset_names, preset_of_plans
+from ccdcseg.nnunet.preset import Preset, load_preset, preset_names, preset_of_plans, settings_hash
 
 
 def test_shipped_presets_are_valid_and_described():
@@ -93,3 +93,9 @@ def test_damaged_file(tmp_path: Path, content: str):
     file.write_text(content)
     with pytest.raises(UserError, match=r"damaged\.yaml"):
         load_preset(str(file))
+
+
+def test_a_setting_at_its_default_leaves_the_hash_alone():
+    label, preset = load_preset("cpu", ["ccdc.weight=0.1"])
+    assert load_preset("cpu", ["ccdc.weight=0.1", "ccdc.queries=256"]) == (label, preset)
+    assert settings_hash(preset) != settings_hash(preset.model_copy(update={"decoder_stage": 1}))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 
 from ccdcseg import __version__
 from ccdcseg.datasets.cases import read_labels
@@ -60,7 +61,16 @@ def train(run: Run, *, resume: bool, device: str, processes: int, progress: Prog
 
 
 def prepare(run: Run, processes: int, progress: Progress) -> dict[str, Any]:
-    """Plans and preprocessed data of a run; what exists is kept."""
+    """Plans and preprocessed data of a run; what exists is kept.
+
+    Trainings started side by side share the folder of preprocessed data, so only one of them prepares at a time.
+    """
+    run.preprocessed.mkdir(parents=True, exist_ok=True)
+    with FileLock(run.preprocessed / ".ccdcseg.lock"):
+        return _prepare(run, processes, progress)
+
+
+def _prepare(run: Run, processes: int, progress: Progress) -> dict[str, Any]:
     progress("plan", 0, 1)
     with _quiet():
         plans = preset_plans(base_plans(run.raw, run.preprocessed, processes), run.plans_name, run.preset)
