@@ -1,7 +1,9 @@
 """The command ``ccdcseg``: parse, call, print. Everything slow is imported by the command that needs it."""
 
+import json
 import os
 import sys
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +13,7 @@ import typer
 from ccdcseg import __version__
 from ccdcseg.errors import UserError
 from ccdcseg.files import DISK_FULL
+from ccdcseg.methods import METHODS
 from ccdcseg.progress import progress_bars
 
 app = typer.Typer(
@@ -21,13 +24,6 @@ app = typer.Typer(
 )
 prepare_app = typer.Typer(help="Convert a raw release to nnU-Net's raw folder.", no_args_is_help=True)
 app.add_typer(prepare_app, name="prepare")
-
-
-class Method(StrEnum):
-    """What can be trained."""
-
-    CCDC = "ccdc"
-    NNUNET = "nnunet"
 
 
 class Device(StrEnum):
@@ -140,7 +136,9 @@ def split(
 @app.command()
 def train(
     dataset: Dataset,
-    method: Annotated[Method, typer.Option(help="CCDC, or plain nnU-Net.")] = Method.CCDC,
+    method: Annotated[
+        str, typer.Option(help=f"One of {', '.join(METHODS)}: see `ccdcseg methods`.")
+    ] = "ccdc",
     fraction: Annotated[float, typer.Option(help="Share of the patients to train on.")] = 0.1,
     seed: Annotated[int, typer.Option(min=0, help="Of split, weights, augmentation and sampling.")] = 0,
     preset: Annotated[str, typer.Option(help="cpu, paper, smoke, or a YAML file.")] = "cpu",
@@ -235,6 +233,23 @@ def report_command(
 
     runs = [run for target in targets for run in find_runs(target)]
     typer.echo(f"Report: {build_report(runs, output, title).absolute()}")
+
+
+@app.command()
+def methods(
+    as_json: Annotated[bool, typer.Option("--json", help="Everything that is known, as JSON.")] = False,
+) -> None:
+    """What can be trained, and where each method comes from."""
+    from rich.console import Console
+    from rich.table import Table
+
+    if as_json:
+        typer.echo(json.dumps([asdict(m) | {"settings": m.settings} for m in METHODS.values()], indent=2))
+        return
+    table = Table("method", "nnU-Net trainer", "source", "deviation")
+    for method in METHODS.values():
+        table.add_row(method.name, method.trainer, method.source, method.deviation)
+    Console().print(table)
 
 
 @app.command()

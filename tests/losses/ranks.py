@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ccdcseg.losses import CCDCLoss, CCDCSettings, StatisticsScope
 from ccdcseg.losses.class_statistics import class_statistics
 from ccdcseg.losses.core import core_representations
+from ccdcseg.losses.pixelwise import MCCLoss, MCCSettings
 
 WORLD = 2
 GLOBAL = CCDCSettings(
@@ -107,6 +108,14 @@ def averaged_calls(criterion: CCDCLoss, rank: int | None) -> dict[str, Tensor]:
     return {"matrix": criterion.average.matrix, "seen": criterion.average.seen}
 
 
+def correlation(batch: Batch) -> dict[str, Tensor]:
+    """Matthews' correlation loss over all ranks, and its gradient at this rank's logits."""
+    logits = batch.logits.double().requires_grad_()
+    loss = MCCLoss(MCCSettings(scope="global"))(logits, batch.target)
+    loss.backward()
+    return {"loss": loss.detach(), "gradient": logits.grad}
+
+
 def broken(batch: Batch) -> Batch:
     batch.logits[1] = torch.nan
     return batch
@@ -133,6 +142,7 @@ def work(rank: int, folder: Path) -> None:
         "step without query class": step(DistributedDataParallel(made_loss(GLOBAL)), lonely),
         "step of the rank without query class": step(DistributedDataParallel(made_loss(RANK)), lonely),
         "average": averaged_calls(made_loss(AVERAGED), rank),
+        "correlation": correlation(mine),
         "broken": made_loss(AVERAGED)(*half(broken(joined()), rank)),
     }
     torch.save(results, folder / f"{rank}.pt")

@@ -129,3 +129,15 @@ def test_on_these_batches_drawing_makes_no_difference(joined: Batch) -> None:
         torch.testing.assert_close(ranks.step(other, batch), ranks.step(first, batch))
         assert first.selection.queries.keys() == {0}
         assert not torch.equal(first.selection.negatives[0].pixels, other.selection.negatives[0].pixels)
+
+
+def test_matthews_correlation_over_all_ranks_is_that_of_the_joined_batch(
+    results: list[Results], joined: Batch
+) -> None:
+    expected = ranks.correlation(joined)
+    alone = ranks.correlation(ranks.half(joined, 0))
+    assert differ(alone["loss"], expected["loss"])
+    for rank, found in enumerate(results):
+        torch.testing.assert_close(found["correlation"]["loss"], expected["loss"])
+        averaged = found["correlation"]["gradient"] / WORLD  # as DistributedDataParallel averages gradients
+        torch.testing.assert_close(averaged, expected["gradient"][rank : rank + 1])

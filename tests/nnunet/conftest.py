@@ -40,12 +40,12 @@ def make_trainer(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     def make(run: Run, name: str, dataset: dict[str, Any] | None = None) -> Any:
         import torch
 
-        from ccdcseg.nnunet import trainers
+        from ccdcseg.nnunet.discovery import ccdcseg_trainers
 
         monkeypatch.setenv("CCDCSEG_SEED", "0")
         plans = prepare(run, 2, lambda *_: None)
         description = dataset or json.loads((run.preprocessed / "dataset.json").read_text())
-        trainer = getattr(trainers, name)(
+        trainer = getattr(ccdcseg_trainers, name)(
             {**plans, "continue_training": False},
             run.preset.network.configuration,
             run.fold,

@@ -1,6 +1,17 @@
-"""The CCDC loss for any PyTorch segmentation network, 2-D or 3-D."""
+"""The CCDC loss and its rivals for any PyTorch segmentation network, 2-D or 3-D."""
 
 from ccdcseg.losses.ccdc import CCDCLoss, CombinedLoss, nearest_to
+from ccdcseg.losses.pixelwise import (
+    Combination,
+    FocalLoss,
+    FocalSettings,
+    GDLLoss,
+    GDLSettings,
+    MCCLoss,
+    MCCSettings,
+    TopKLoss,
+    TopKSettings,
+)
 from ccdcseg.losses.selection import Diagnostics, Role, Selection, selection_map
 from ccdcseg.losses.settings import (
     CCDCSettings,
@@ -22,10 +33,17 @@ __all__ = [
     "CCDCLoss",
     "CCDCSettings",
     "ClassAverage",
+    "Combination",
     "CombinedLoss",
     "Denominator",
     "Diagnostics",
+    "FocalLoss",
+    "FocalSettings",
+    "GDLLoss",
+    "GDLSettings",
     "HeadNormalisation",
+    "MCCLoss",
+    "MCCSettings",
     "NegativeSharing",
     "NegativeStrategy",
     "QueryReduction",
@@ -37,6 +55,8 @@ __all__ = [
     "Shortage",
     "StatisticsScope",
     "ThresholdRule",
+    "TopKLoss",
+    "TopKSettings",
     "nearest_to",
     "selection_map",
 ]

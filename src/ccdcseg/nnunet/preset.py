@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ccdcseg.errors import UserError
+from ccdcseg.losses.pixelwise import FocalSettings, GDLSettings, MCCSettings, TopKSettings
 from ccdcseg.losses.settings import CCDCSettings
 
 Positive = Annotated[int, Field(ge=1)]
@@ -86,6 +87,10 @@ class Preset(_Section):
         decoder_stage: which decoder stage feeds the projection head: 0 the last, at full resolution, 1 the one
             before it at half of it, and so on.
         ccdc: settings of the contrastive term.
+        focal: settings of the focal loss.
+        gdl: settings of the generalised Dice loss.
+        topk: settings of the top-k cross-entropy.
+        mcc: settings of the Matthews correlation loss.
     """
 
     description: str = "nnU-Net's own plan and schedule"
@@ -94,6 +99,10 @@ class Preset(_Section):
     prediction: Prediction = Prediction()
     decoder_stage: Annotated[int, Field(ge=0)] = 0
     ccdc: CCDCSettings = CCDCSettings()
+    focal: FocalSettings = FocalSettings()
+    gdl: GDLSettings = GDLSettings()
+    topk: TopKSettings = TopKSettings()
+    mcc: MCCSettings = MCCSettings()
 
 
 def preset_names() -> list[str]:
@@ -193,9 +202,8 @@ def _validate(content: Mapping[str, Any], name: str) -> Preset:
 def _section_help(key: str) -> str:
     """The settings that exist beside a wrong key."""
     *sections, _ = key.split(".")
-    models: dict[str, Any] = {"network": Network, "training": Training, "prediction": Prediction}
-    if sections == ["ccdc"]:
-        names = [n for n in CCDCSettings.__dataclass_fields__ if not n.startswith("_")]
-    else:
-        names = list(models.get(sections[0] if sections else "", Preset).model_fields)
+    field = Preset.model_fields.get(sections[0]) if sections else None
+    model: Any = field.annotation if field else Preset
+    names = model.model_fields if hasattr(model, "model_fields") else model.__dataclass_fields__
+    names = [name for name in names if not name.startswith("_")]
     return f"There are: {', '.join(names)}."

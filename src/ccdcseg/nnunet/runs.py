@@ -9,11 +9,9 @@ from ccdcseg.datasets.cases import dataset_folder
 from ccdcseg.datasets.splits import find_fold
 from ccdcseg.errors import UserError
 from ccdcseg.files import read_json
+from ccdcseg.methods import METHODS
 from ccdcseg.nnunet.paths import nnunet_folder
 from ccdcseg.nnunet.preset import Preset, load_preset
-
-TRAINERS = {"ccdc": "nnUNetTrainerCCDC", "nnunet": "nnUNetTrainerPreset"}
-"""Trainer class of each method."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,7 @@ class Run:
         raw: nnU-Net raw folder of the dataset.
         preprocessed: its preprocessed folder.
         results: its results folder.
-        method: key of :data:`TRAINERS`.
+        method: key of :data:`~ccdcseg.methods.METHODS`.
         preset_name: as given.
         changes: to the preset, ``key=value``.
         preset: resolved settings.
@@ -47,9 +45,8 @@ class Run:
     @property
     def model(self) -> Path:
         """nnU-Net's folder of the trainer, plans and configuration."""
-        return (
-            self.results / f"{TRAINERS[self.method]}__{self.plans_name}__{self.preset.network.configuration}"
-        )
+        trainer = METHODS[self.method].trainer
+        return self.results / f"{trainer}__{self.plans_name}__{self.preset.network.configuration}"
 
     @property
     def folder(self) -> Path:
@@ -70,8 +67,8 @@ def resolve_run(
     Raises:
         UserError: whatever of it does not exist.
     """
-    if method not in TRAINERS:
-        raise UserError(f"There is no method {method}.", f"Choose one of {', '.join(TRAINERS)}.")
+    if method not in METHODS:
+        raise UserError(f"There is no method {method}.", f"Choose one of {', '.join(METHODS)}.")
     label, settings = load_preset(preset, changes)
     raw = dataset_folder(nnunet_folder("nnUNet_raw"), dataset)
     fold, split = find_fold(raw, fraction, seed)

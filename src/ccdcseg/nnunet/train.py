@@ -18,10 +18,11 @@ from ccdcseg import __version__
 from ccdcseg.datasets.cases import read_labels
 from ccdcseg.errors import UserError
 from ccdcseg.files import content_hash, read_json, write_json
+from ccdcseg.methods import METHODS
 from ccdcseg.nnunet.history import read_history
 from ccdcseg.nnunet.plans import base_plans, preprocess, preset_plans, store_plans
 from ccdcseg.nnunet.preset import preset_of_plans
-from ccdcseg.nnunet.runs import TRAINERS, Run
+from ccdcseg.nnunet.runs import Run
 from ccdcseg.nnunet.seeding import VARIABLE
 
 Progress = Callable[[str, int, int], None]
@@ -107,10 +108,10 @@ def _check_leftovers(run: Run, resume: bool) -> None:
 
 
 def _trainer(run: Run, plans: dict[str, Any], device: str) -> Any:
-    from ccdcseg.nnunet import trainers  # noqa: PLC0415 - slow
+    from ccdcseg.nnunet.discovery import ccdcseg_trainers  # noqa: PLC0415 - slow
 
     os.environ[VARIABLE] = str(run.split["seed"])
-    trainer_class = getattr(trainers, TRAINERS[run.method])
+    trainer_class = getattr(ccdcseg_trainers, METHODS[run.method].trainer)
     with _quiet():
         return trainer_class(
             plans={**plans, "continue_training": (run.folder / LATEST).exists()},
@@ -145,7 +146,7 @@ def _record(run: Run, plans: dict[str, Any], started: datetime.datetime, device:
     return {
         "format": "ccdcseg-run/1",
         "method": run.method,
-        "trainer": TRAINERS[run.method],
+        "trainer": METHODS[run.method].trainer,
         "dataset": run.raw.name,
         "synthetic": bool(dataset.get("synthetic", False)),
         "preset": run.preset_name,

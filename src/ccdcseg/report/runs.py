@@ -15,8 +15,9 @@ from ccdcseg.errors import UserError
 from ccdcseg.evaluation.evaluate import read_evaluation
 from ccdcseg.evaluation.patients import MEAN, average, patient_values
 from ccdcseg.files import read_json
+from ccdcseg.methods import METHODS
 
-METHOD_NAMES = {"ccdc": "CCDC", "nnunet": "nnU-Net"}
+METHOD_NAMES = {name: method.title for name, method in METHODS.items()}
 BASELINE = "nnunet"
 
 

@@ -1,0 +1,300 @@
+"""Region losses: Focal, generalised Dice, top-k cross-entropy and Matthews' correlation coefficient.
+
+Each reads class logits and labels alone, in 2-D and 3-D, in float32 whatever the network's precision.
+Ignored pixels take no part in anything.
+"""
+
+import math
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import Any, ClassVar, Generic, TypeVar
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ccdcseg.losses.settings import StatisticsScope
+
+
+class Combination(StrEnum):
+    """How a region loss enters the training (the CCDC paper does not say it of its rivals)."""
+
+    SUM = "sum"
+    """Added to cross-entropy and Dice."""
+    ALONE = "alone"
+    """Instead of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionLossSettings:
+    """What the region losses have in common.
+
+    Attributes:
+        weight: factor of the loss, at least 0.
+        combination: see :class:`Combination`.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+
+    weight: float = 1.0
+    combination: Combination = Combination.SUM
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        """Coerce enum values given as strings and check every type and range."""
+        self._choose("combination", Combination)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, StrEnum):
+                number = isinstance(value, int | float) and not isinstance(value, bool)
+                self._require(field.name, number and math.isfinite(value), "a finite number")
+                self._require(field.name, value >= 0, "at least 0")
+
+    def _choose(self, name: str, choices: type[StrEnum]) -> None:
+        known = [member.value for member in choices]
+        self._require(name, getattr(self, name) in known, f"one of {', '.join(known)}")
+        object.__setattr__(self, name, choices(getattr(self, name)))
+
+    def _require(self, name: str, holds: bool, what: str) -> None:
+        if not holds:
+            raise ValueError(f"{name} must be {what}, not {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FocalSettings(RegionLossSettings):
+    """Settings of :class:`FocalLoss`.
+
+    Attributes:
+        gamma: how much less an easy pixel counts, at least 0; 0 is cross-entropy.
+    """
+
+    gamma: float = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class GDLSettings(RegionLossSettings):
+    """Settings of :class:`GDLLoss`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopKSettings(RegionLossSettings):
+    """Settings of :class:`TopKLoss`.
+
+    Attributes:
+        k_percent: share of the pixels that count, above 0 and at most 100.
+    """
+
+    k_percent: float = 10.0
+
+    def __post_init__(self) -> None:
+        """As the base, and a share."""
+        super().__post_init__()
+        self._require("k_percent", 0 < self.k_percent <= 100, "above 0 and at most 100")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MCCSettings(RegionLossSettings):
+    """Settings of :class:`MCCLoss`.
+
+    Attributes:
+        scope: whether the counts are of this rank's batch or of all ranks'.
+    """
+
+    scope: StatisticsScope = StatisticsScope.RANK
+
+    def __post_init__(self) -> None:
+        """As the base, and the scope."""
+        self._choose("scope", StatisticsScope)
+        super().__post_init__()
+
+
+S = TypeVar("S", bound=RegionLossSettings)
+
+
+class _RegionLoss(nn.Module, Generic[S]):
+    """Checks, precision and weight; a subclass says what is computed from the pixels that take part."""
+
+    def __init__(self, settings: S, ignore_label: int | None) -> None:
+        super().__init__()
+        self.settings = settings
+        self.ignore_label = ignore_label
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The weighted loss of one batch.
+
+        Args:
+            logits: (B, C, *spatial) class logits, before softmax.
+            target: (B, *spatial) or (B, 1, *spatial) class labels.
+
+        Returns:
+            () in float32 (float64 for such logits); zero, connected to the logits, where every pixel is ignored.
+
+        Raises:
+            ValueError: shapes that do not match, or labels that are no class.
+        """
+        labels = _labels(logits, target, self.ignore_label)
+        with torch.autocast(logits.device.type, enabled=False):
+            scores = logits.float() if logits.dtype != torch.float64 else logits
+            if not (labels >= 0).any():
+                return 0 * scores.sum()
+            return self.settings.weight * self._loss(scores, labels)
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """() from logits (B, C, *spatial) and labels (B, *spatial), -1 where ignored."""
+        raise NotImplementedError
+
+
+class FocalLoss(_RegionLoss[FocalSettings]):
+    """Cross-entropy in which a pixel counts the less the surer the model is of its class.
+
+    ``L = mean over pixels of -(1 - p_t)^gamma log p_t``, p_t the softmax probability of the pixel's label.
+
+    Source: Lin et al., *Focal loss for dense object detection*, ICCV 2017. Deviation: softmax over all
+    classes, where the paper has a sigmoid for each; no class weights (alpha).
+
+    Args:
+        settings: None: the defaults.
+        ignore_label: pixels with this label take no part.
+    """
+
+    def __init__(self, settings: FocalSettings | None = None, *, ignore_label: int | None = None) -> None:
+        super().__init__(settings or FocalSettings(), ignore_label)
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        log_p = -_pixel_cross_entropy(logits, labels)
+        doubt = -torch.expm1(log_p).clamp(max=-_EPSILON)  # a root (gamma < 1) has no slope at zero
+        return -(doubt**self.settings.gamma * log_p).mean()
+
+
+class GDLLoss(_RegionLoss[GDLSettings]):
+    """Generalised Dice: classes weigh by the inverse square of their size.
+
+    ``L = 1 - 2 sum_c w_c sum_i p_ic g_ic / sum_c w_c sum_i (p_ic + g_ic)``, ``w_c = 1 / (sum_i g_ic)^2``, by image,
+    then the mean over the batch.
+
+    Source: Sudre et al., *Generalised Dice overlap as a deep learning loss function for highly unbalanced
+    segmentations*, DLMIA 2017. Deviation: a class that an image lacks has the largest weight among the
+    present ones, as in MONAI, where the formula has an infinite one.
+
+    Args:
+        settings: None: the defaults.
+        ignore_label: pixels with this label take no part.
+    """
+
+    def __init__(self, settings: GDLSettings | None = None, *, ignore_label: int | None = None) -> None:
+        super().__init__(settings or GDLSettings(), ignore_label)
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        probability, truth = _by_class(logits, labels)
+        size = truth.sum(2)
+        inverse = torch.where(size > 0, 1 / size.clamp(min=1) ** 2, 0)
+        weight = torch.where(size > 0, inverse, inverse.amax(1, keepdim=True))
+        overlap = (weight * (probability * truth).sum(2)).sum(1)
+        total = (weight * (probability.sum(2) + size)).sum(1)
+        seen = total > 0
+        return (1 - 2 * overlap[seen] / total[seen]).mean()
+
+
+class TopKLoss(_RegionLoss[TopKSettings]):
+    """Mean cross-entropy of the worst pixels of the batch.
+
+    ``L = mean of the k largest pixel cross-entropies``, k = ``k_percent`` % of the batch's pixels, at least 1.
+
+    Source: Fan et al., *Learning with average top-k loss*, NIPS 2017. Deviation: ignored pixels do not count.
+
+    Args:
+        settings: None: the defaults.
+        ignore_label: pixels with this label take no part.
+    """
+
+    def __init__(self, settings: TopKSettings | None = None, *, ignore_label: int | None = None) -> None:
+        super().__init__(settings or TopKSettings(), ignore_label)
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        losses = _pixel_cross_entropy(logits, labels)
+        count = max(1, int(len(losses) * self.settings.k_percent / 100))
+        return losses.topk(count, sorted=False).values.mean()
+
+
+class MCCLoss(_RegionLoss[MCCSettings]):
+    """One minus Matthews' correlation coefficient of soft counts.
+
+    For each foreground class against the rest, over all pixels of the batch::
+
+        L_c = 1 - (TP TN - FP FN) / sqrt((TP + FP)(TP + FN)(TN + FP)(TN + FN) + eps),   L = mean of L_c
+
+    with counts as shares of the pixels and eps = 1e-6, so that the products stay in range.
+
+    Source: Abhishek and Hamarneh, *Matthews correlation coefficient loss for deep convolutional networks:
+    application to skin lesion segmentation*, ISBI 2021. Deviation: binary in the paper; here the mean over the
+    foreground classes that the batch holds (over all of them where it holds none).
+
+    Args:
+        settings: None: the defaults.
+        ignore_label: pixels with this label take no part.
+    """
+
+    def __init__(self, settings: MCCSettings | None = None, *, ignore_label: int | None = None) -> None:
+        super().__init__(settings or MCCSettings(), ignore_label)
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        probability, truth = (part[:, 1:] for part in _by_class(logits, labels))
+        hit, found, there = (x.sum((0, 2)) for x in (probability * truth, probability, truth))
+        counts = torch.cat((torch.stack((hit, found, there)).flatten(), (labels >= 0).sum()[None]))
+        if self.settings.scope is StatisticsScope.GLOBAL:
+            counts = _sum_over_ranks(counts)
+        hit, found, there = (counts[:-1] / counts[-1]).view(3, -1)
+        covariance = hit - found * there
+        variance = found * there * (1 - found) * (1 - there)
+        losses = 1 - covariance / (variance + _EPSILON).sqrt()
+        present = there > 0
+        loss: Tensor = losses[present].mean() if present.any() else losses.mean()
+        return loss
+
+
+_EPSILON = 1e-6
+
+
+def _sum_over_ranks(counts: Tensor) -> Tensor:
+    """Counts of all ranks, through which gradient flows."""
+    if dist.is_available() and dist.is_initialized():
+        from torch.distributed.nn.functional import all_reduce  # noqa: PLC0415 - absent where distributed is
+
+        counts = all_reduce(counts)  # type: ignore[no-untyped-call]
+    return counts
+
+
+def _labels(logits: Tensor, target: Tensor, ignore_label: int | None) -> Tensor:
+    """(B, *spatial) int64 labels, -1 where ignored; say what does not fit."""
+    plain, channel = (len(logits), *logits.shape[2:]), (len(logits), 1, *logits.shape[2:])
+    if logits.ndim not in (4, 5) or logits.shape[1] < 2 or tuple(target.shape) not in (plain, channel):
+        raise ValueError(
+            "logits must be (B, C, H, W) or (B, C, D, H, W) with at least two classes, and target "
+            f"(B, *spatial) or (B, 1, *spatial), not {tuple(logits.shape)} and {tuple(target.shape)}"
+        )
+    labels = target.reshape(plain).long()
+    ignored = torch.zeros_like(labels, dtype=torch.bool) if ignore_label is None else labels == ignore_label
+    wrong = ((labels < 0) | (labels >= logits.shape[1])) & ~ignored
+    if wrong.any():
+        raise ValueError(
+            f"target holds the label {int(labels[wrong][0])}, outside 0 to {logits.shape[1] - 1}; pixels to be "
+            f"left out must carry the ignore_label, which is {ignore_label}"
+        )
+    return labels.masked_fill(ignored, -1)
+
+
+def _pixel_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """(n,) cross-entropy of each pixel that takes part."""
+    losses: Tensor = F.cross_entropy(logits, labels, ignore_index=-1, reduction="none")
+    return losses[labels >= 0]
+
+
+def _by_class(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Softmax probabilities and one-hot labels, (B, C, N) each, zero at ignored pixels."""
+    flat = labels.flatten(1)
+    takes_part = (flat >= 0)[:, None]
+    truth = F.one_hot(flat.clamp(min=0), logits.shape[1]).transpose(1, 2)
+    return logits.flatten(2).softmax(1) * takes_part, truth.to(logits.dtype) * takes_part

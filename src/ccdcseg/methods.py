@@ -1,0 +1,93 @@
+"""The one list of methods that can be trained, with where each comes from. Imports nothing slow."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method: how it is called and where it comes from.
+
+    Attributes:
+        name: on the command line and in ``run.json``; also the preset's section with its settings.
+        title: in tables.
+        trainer: nnU-Net trainer class.
+        builder: ``module:Class`` of the loss; empty for plain nnU-Net.
+        source: authors, venue, year and identifier.
+        licence: of the public code, and what was taken from it.
+        deviation: from the paper and from the released code.
+    """
+
+    name: str
+    title: str
+    trainer: str
+    builder: str
+    source: str
+    licence: str
+    deviation: str
+
+    @property
+    def settings(self) -> str:
+        """``module:Class`` of the settings; empty where there are none."""
+        return self.builder.replace("Loss", "Settings") if self.builder else ""
+
+
+METHODS = {
+    method.name: method
+    for method in (
+        Method(
+            name="nnunet",
+            title="nnU-Net",
+            trainer="nnUNetTrainerPreset",
+            builder="",
+            source="Isensee et al., Nature Methods 18 (2021) 203, doi:10.1038/s41592-020-01008-z",
+            licence="Apache-2.0; used as a dependency",
+            deviation="none: cross-entropy and Dice, with the preset's network and schedule",
+        ),
+        Method(
+            name="ccdc",
+            title="CCDC",
+            trainer="nnUNetTrainerCCDC",
+            builder="ccdcseg.losses.ccdc:CCDCLoss",
+            source="Chen et al., Pattern Recognition 145 (2024) 109881, doi:10.1016/j.patcog.2023.109881",
+            licence="no code published; written from the paper",
+            deviation="the sign of the printed similarity; every open point is a setting (docs/method.md)",
+        ),
+        Method(
+            name="focal",
+            title="Focal",
+            trainer="nnUNetTrainerFocal",
+            builder="ccdcseg.losses.pixelwise:FocalLoss",
+            source="Lin et al., ICCV 2017, arXiv:1708.02002",
+            licence="written from the paper",
+            deviation="softmax over the classes instead of a sigmoid; no class weights (alpha)",
+        ),
+        Method(
+            name="gdl",
+            title="GDL",
+            trainer="nnUNetTrainerGDL",
+            builder="ccdcseg.losses.pixelwise:GDLLoss",
+            source="Sudre et al., DLMIA 2017, arXiv:1707.03237",
+            licence="written from the paper",
+            deviation="an absent class has the largest weight of the present ones instead of an infinite one",
+        ),
+        Method(
+            name="topk",
+            title="TopK",
+            trainer="nnUNetTrainerTopK",
+            builder="ccdcseg.losses.pixelwise:TopKLoss",
+            source="Fan et al., NIPS 2017, arXiv:1705.08826",
+            licence="written from the paper",
+            deviation="ignored pixels take no part, and k is at least one pixel",
+        ),
+        Method(
+            name="mcc",
+            title="MCC",
+            trainer="nnUNetTrainerMCC",
+            builder="ccdcseg.losses.pixelwise:MCCLoss",
+            source="Abhishek and Hamarneh, ISBI 2021, arXiv:2010.13454",
+            licence="written from the paper",
+            deviation="binary in the paper; here the mean of one-against-the-rest over the foreground classes",
+        ),
+    )
+}
+"""By name, in the order of tables."""
