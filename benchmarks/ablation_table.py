@@ -1,0 +1,85 @@
+"""Table of the published runs of the ablation: each setting, its seeds, and the difference to its paired nnU-Net.
+
+python benchmarks/ablation_table.py docs/ablation/runs > docs/ablation/runs.md
+"""
+
+import argparse
+import csv
+from collections import defaultdict
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+from ccdcseg.evaluation.compare import compare
+from ccdcseg.evaluation.patients import bootstrap_interval, patient_values
+from ccdcseg.files import read_json
+
+HEADER = """# Runs of the ablation
+
+Written by `benchmarks/ablation_table.py` from the files under `docs/ablation/runs`; [protocol](protocol.md).
+Measured on the 30 patients for choosing of each seed: Dice in %, mean [95 % interval over patients], the difference
+to nnU-Net of the same seeds (mean, then by class), and mean and median of `hd95_pooled_mm` over all structures.
+
+| setting | seeds | changes to the `cpu` preset | Dice | difference | RV | Myo | LV | HD95, mean, median |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("runs", type=Path)
+    settings: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
+    changes: dict[str, str] = {}
+    for table in sorted(parser.parse_args().runs.glob("*/evaluation.csv")):
+        name, seed = table.parent.name.rsplit("_seed", 1)
+        settings[name][int(seed)] = read(table)
+        changes[name] = ", ".join(f"`{c}`" for c in read_json(table.parent / "run.json")["changes"])
+    print(HEADER, end="")
+    for name, seeds in sorted(settings.items(), key=lambda item: item[0] != "nnunet"):
+        print(
+            f"| {name} | {', '.join(map(str, seeds))} | {changes[name]} | {cells(seeds, settings['nnunet'])} |"
+        )
+
+
+def read(table: Path) -> dict[str, Any]:
+    """A published table as an evaluation."""
+    with table.open(newline="") as handle:
+        rows = [{key: _value(cell) for key, cell in row.items()} for row in csv.DictReader(handle)]
+    return {"classes": list(dict.fromkeys(row["class"] for row in rows)), "cases": rows}
+
+
+def _value(cell: str) -> str | float | None:
+    try:
+        return float(cell)
+    except ValueError:
+        return cell or None
+
+
+def cells(ours: dict[int, dict[str, Any]], baseline: dict[int, dict[str, Any]]) -> str:
+    """What is printed of one setting."""
+    dice = [100 * v for e in ours.values() for v in patient_values(e["cases"], e["classes"], "dice").values()]
+    low, high = bootstrap_interval(dice) or (float("nan"),) * 2
+    distances = [
+        row["hd95_pooled_mm"]
+        for e in ours.values()
+        for row in e["cases"]
+        if row["hd95_pooled_mm"] is not None
+    ]
+    theirs = {seed: baseline[seed] for seed in ours if seed in baseline}
+    shown = [f"{mean(dice):.2f} [{low:.2f}, {high:.2f}]", *differences(ours, theirs)]
+    return " | ".join([*shown, f"{mean(distances):.1f}, {median(distances):.1f}"])
+
+
+def differences(ours: dict[int, dict[str, Any]], theirs: dict[int, dict[str, Any]]) -> list[str]:
+    """The mean over the classes with its interval, then each class."""
+    if ours == theirs or not theirs:
+        return [""] * 4
+    result = compare(ours, theirs, "dice")
+    low, high = (100 * value for value in result.interval or (float("nan"),) * 2)
+    classes = next(iter(ours.values()))["classes"]
+    each = [f"{100 * compare(ours, theirs, 'dice', c).mean_difference:+.2f}" for c in classes]
+    return [f"{100 * result.mean_difference:+.2f} [{low:+.2f}, {high:+.2f}]", *each]
+
+
+if __name__ == "__main__":
+    main()
