@@ -30,6 +30,7 @@ SMALL = CCDCSettings(
 )
 OTHERS = {
     "core_as_queries": [False],
+    "background_queries": [False],
     "core_pixels": [None, 1],
     "core_gradient": [True],
     "negative_gradient": [True],
@@ -49,7 +50,8 @@ FILLS: dict[str, oracle.Fill] = {
 }
 any_settings = st.fixed_dictionaries(
     {name: st.sampled_from(list(enum)) for name, enum in ENUMS.items()}
-    | {"core_as_queries": st.booleans(), "core_pixels": st.sampled_from([None, 1, 5])}
+    | {name: st.booleans() for name in ("core_as_queries", "background_queries")}
+    | {"core_pixels": st.sampled_from([None, 1, 5])}
 )
 
 
@@ -100,7 +102,8 @@ class Reference:
         return oracle.negative_counts(weights, self.settings.negatives)
 
     def query_classes(self) -> list[int]:
-        return [c for c in range(self.classes) if self.core(c) and sum(self.query_counts(c))]
+        first = 0 if self.settings.background_queries else 1
+        return [c for c in range(first, self.classes) if self.core(c) and sum(self.query_counts(c))]
 
     def _representation(self, features: Tensor, head: torch.nn.Module) -> Any:
         maps = features.tolist()

@@ -82,6 +82,15 @@ def test_a_class_without_core_is_no_query_class_but_gives_negatives() -> None:
     assert set(selection.negatives[0].pixels.tolist()) == {2, 3}
 
 
+def test_the_background_may_give_negatives_alone() -> None:
+    both = selected(logits_of(HALF_SURE), LABELS, core_threshold=0.1)
+    foreground = selected(logits_of(HALF_SURE), LABELS, core_threshold=0.1, background_queries=False)
+    assert both.queries.keys() == {0, 1}
+    assert foreground.queries.keys() == {1}
+    assert set(foreground.negatives[1].pixels.tolist()) == {0, 1}
+    assert foreground.core_available == both.core_available
+
+
 def test_a_class_whose_every_pixel_is_excluded_is_no_query_class() -> None:
     selection = selected(logits_of(HALF_SURE), LABELS, core_threshold=0.1, core_as_queries=False)
     assert selection.core.keys() == {0, 1}

@@ -21,7 +21,7 @@ WHOLE_FROM_ONE = [
 ]
 WHOLE_FROM_ZERO = ["start_iteration", "warmup_iterations"]
 SHARES = ["core_threshold", "fixed_threshold", "fixed_hard_share"]
-SWITCHES = ["core_gradient", "core_as_queries", "negative_gradient"]
+SWITCHES = ["core_gradient", "core_as_queries", "background_queries", "negative_gradient"]
 NUMBERS = ["weight", "temperature", "statistics_momentum", *SHARES]
 
 WRONG = [
@@ -68,6 +68,7 @@ def test_the_defaults_are_the_specification() -> None:
         "core_pixels": 2048,
         "core_gradient": False,
         "core_as_queries": True,
+        "background_queries": True,
         "threshold": "adaptive",
         "fixed_threshold": 0.5,
         "query_strategy": "dynamic",

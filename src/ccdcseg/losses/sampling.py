@@ -37,7 +37,7 @@ def select_pixels(
 
     Returns:
         The selection. A class is a query class if it has pixels here and a core (with scope "global": on any
-        rank).
+        rank), the background only where ``background_queries`` is set.
     """
     batch, classes, _ = probabilities.shape
     own = probabilities.gather(1, labels.clamp(min=0)[:, None]).flatten()
@@ -49,7 +49,8 @@ def select_pixels(
 
     sizes, matrix = [len(pixels) for pixels in members], statistics.matrix.tolist()
     queries, negatives = {}, {}
-    for c in _classes_with_core(confident, settings.statistics_scope):
+    with_core = _classes_with_core(confident, settings.statistics_scope)
+    for c in with_core if settings.background_queries else [c for c in with_core if c]:
         drawn = draw_queries(members[c].mask, own, matrix[c][c], progress, settings, generator)
         if len(drawn.pixels):
             weights = negative_weights(settings.negative_strategy, matrix[c], sizes, c)

@@ -140,6 +140,7 @@ class CCDCSettings:
         core_pixels: at most so many core pixels, drawn at random, enter the mean (None: all of them).
         core_gradient: whether the core carries gradient.
         core_as_queries: whether core pixels may be drawn as queries.
+        background_queries: whether the background, class 0, has queries; it gives negatives in any case.
         threshold: see :class:`ThresholdRule`.
         fixed_threshold: threshold of ``threshold=fixed``.
         query_strategy: see :class:`QueryStrategy`.
@@ -176,6 +177,7 @@ class CCDCSettings:
     core_pixels: int | None = 2048
     core_gradient: bool = False
     core_as_queries: bool = True
+    background_queries: bool = True
     threshold: ThresholdRule = ThresholdRule.ADAPTIVE
     fixed_threshold: float = 0.5
     query_strategy: QueryStrategy = QueryStrategy.DYNAMIC
