@@ -32,6 +32,9 @@ ccdc:
   core_threshold: 0.2
   hidden_channels: 16
   embedding_channels: 8
+contrastive_seg:
+  start_iteration: 0
+  memory_length: 20
 """
 
 

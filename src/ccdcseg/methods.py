@@ -88,6 +88,34 @@ METHODS = {
             licence="written from the paper",
             deviation="binary in the paper; here the mean of one-against-the-rest over the foreground classes",
         ),
+        Method(
+            name="reco",
+            title="ReCo",
+            trainer="nnUNetTrainerReCo",
+            builder="ccdcseg.losses.reco:ReCoLoss",
+            source="Liu et al., ICLR 2022, arXiv:2104.04465",
+            licence="released code is non-commercial and was not used; written from formulas",
+            deviation="a pointwise head without batch normalisation",
+        ),
+        Method(
+            name="contrastive_seg",
+            title="ContrastiveSeg",
+            trainer="nnUNetTrainerContrastiveSeg",
+            builder="ccdcseg.losses.contrastive_seg:ContrastiveSegLoss",
+            source="Wang et al., ICCV 2021, arXiv:2101.11939",
+            licence="released code is MIT; written from formulas",
+            deviation="a pointwise head without batch normalisation; keys drawn from the memory at random; "
+            "only keys that were written are used",
+        ),
+        Method(
+            name="region_contrast",
+            title="RegionContrast",
+            trainer="nnUNetTrainerRegionContrast",
+            builder="ccdcseg.losses.region_contrast:RegionContrastLoss",
+            source="Hu et al., ICCV 2021",
+            licence="released code is MIT; written from the paper's form",
+            deviation="dot products and detached keys, as in the paper but not the released code; a pointwise head",
+        ),
     )
 }
 """By name, in the order of tables."""

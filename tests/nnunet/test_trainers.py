@@ -121,7 +121,7 @@ def test_what_a_run_leaves(tiny_run, train_run):
     for epoch in history:
         total = epoch["segmentation_loss"] + epoch["contrastive_loss"]
         assert epoch["train_loss"] == pytest.approx(total, abs=1e-5)
-        ccdc = epoch["ccdc"]
+        ccdc = epoch["diagnostics"]
         assert ccdc["classes"] == ["background", "RV", "Myo", "LV"]
         present = [a for a, d in enumerate(ccdc["confidence"]) if d is not None]
         assert all(sum(ccdc["confusion"][a]) == pytest.approx(1, abs=1e-4) for a in present)
@@ -137,7 +137,7 @@ def test_plain_nnunet_has_no_contrastive_part(tiny_run, train_run):
     folder = train_run(tiny_run("nnunet"))
     epoch = read_history(folder)[-1]
     assert epoch["contrastive_loss"] is None
-    assert epoch["ccdc"] is None
+    assert epoch["diagnostics"] is None
     assert epoch["train_loss"] == epoch["segmentation_loss"]
     assert not (folder / "selection").exists()
 

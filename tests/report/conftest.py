@@ -60,7 +60,7 @@ def entry(epoch: int, is_ccdc: bool) -> dict[str, Any]:
         "contrastive_loss": 1.5 if is_ccdc else None,
         "validation_loss": 0.6 - epoch,
         "pseudo_dice": {"RV": 0.3 + epoch / 10, "LV": None},
-        "ccdc": ccdc if is_ccdc else None,
+        "diagnostics": ccdc if is_ccdc else None,
     }
 
 

@@ -73,8 +73,8 @@ def test_a_whole_entry_may_be_null(runs, drawn, tmp_path):
     folder = shutil.copytree(runs[0], tmp_path / "copy")
     path = folder / "history.jsonl"
     entries = [json.loads(line) for line in path.read_text().splitlines()]
-    entries[0]["ccdc"] = None
-    entries[1]["ccdc"]["confusion"][1] = None
+    entries[0]["diagnostics"] = None
+    entries[1]["diagnostics"]["confusion"][1] = None
     entries[1]["pseudo_dice"] = None
     path.write_text("\n".join(json.dumps(entry) for entry in entries))
     diagnostics(load_run(folder), "r")

@@ -1,6 +1,8 @@
 """The CCDC loss and its rivals for any PyTorch segmentation network, 2-D or 3-D."""
 
-from ccdcseg.losses.ccdc import CCDCLoss, CombinedLoss, nearest_to
+from ccdcseg.losses.ccdc import CCDCLoss, CombinedLoss
+from ccdcseg.losses.contrastive_seg import ContrastiveSegLoss, ContrastiveSegSettings
+from ccdcseg.losses.memory_bank import MemoryBank
 from ccdcseg.losses.pixelwise import (
     Combination,
     FocalLoss,
@@ -12,6 +14,8 @@ from ccdcseg.losses.pixelwise import (
     TopKLoss,
     TopKSettings,
 )
+from ccdcseg.losses.reco import ReCoLoss, ReCoSettings
+from ccdcseg.losses.region_contrast import RegionContrastLoss, RegionContrastSettings
 from ccdcseg.losses.selection import Diagnostics, Role, Selection, selection_map
 from ccdcseg.losses.settings import (
     CCDCSettings,
@@ -28,6 +32,7 @@ from ccdcseg.losses.settings import (
     StatisticsScope,
     ThresholdRule,
 )
+from ccdcseg.losses.term import nearest_to
 
 __all__ = [
     "CCDCLoss",
@@ -35,6 +40,8 @@ __all__ = [
     "ClassAverage",
     "Combination",
     "CombinedLoss",
+    "ContrastiveSegLoss",
+    "ContrastiveSegSettings",
     "Denominator",
     "Diagnostics",
     "FocalLoss",
@@ -44,12 +51,17 @@ __all__ = [
     "HeadNormalisation",
     "MCCLoss",
     "MCCSettings",
+    "MemoryBank",
     "NegativeSharing",
     "NegativeStrategy",
     "QueryReduction",
     "QueryStrategy",
+    "ReCoLoss",
+    "ReCoSettings",
     "Region",
     "RegionCombination",
+    "RegionContrastLoss",
+    "RegionContrastSettings",
     "Role",
     "Selection",
     "Shortage",

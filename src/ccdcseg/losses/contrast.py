@@ -1,9 +1,27 @@
 """The contrastive loss of one class, given its queries, core and negatives (Eq. 5 and 6)."""
 
+from dataclasses import dataclass
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ccdcseg.losses.settings import Denominator, QueryReduction
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """What contrasting one class gave: () each.
+
+    Attributes:
+        loss: of the class.
+        positive_similarity: mean dot product of its queries and what they are pulled to.
+        negative_similarity: mean dot product of its queries and what they are pushed from.
+    """
+
+    loss: Tensor
+    positive_similarity: Tensor
+    negative_similarity: Tensor
 
 
 def query_losses(
@@ -44,3 +62,24 @@ def reduce_queries(losses: Tensor, positive: Tensor, reduction: QueryReduction) 
     if reduction is QueryReduction.MEAN:
         return losses.mean()
     return losses[positive.argmin()]
+
+
+def supervised_losses(similarity: Tensor, same: Tensor, temperature: float) -> Tensor:
+    """Loss of each anchor against positives and negatives of known class.
+
+    ``l(i) = mean over positives j of -log( e^{s_ij/tau} / (e^{s_ij/tau} + sum_k e^{s_ik/tau}) )``, k over the
+    negatives.
+
+    Args:
+        similarity: (A, n) dot products of anchors and keys.
+        same: (A, n) 1 for a positive, 0 for a negative, -1 for a key that takes no part (the anchor itself).
+        temperature: tau.
+
+    Returns:
+        (A,) losses; 0 for an anchor without positives or without negatives.
+    """
+    scores = similarity / temperature
+    negatives = scores.masked_fill(same != 0, -1e9).logsumexp(1, keepdim=True)
+    each = F.softplus(negatives - scores) * (same == 1)
+    losses: Tensor = each.sum(1) / (same == 1).sum(1).clamp(min=1)
+    return losses

@@ -18,7 +18,7 @@ class ClassNegatives:
     Attributes:
         pixels: (m,) indices of the pixels to project.
         columns: (n,) or (Q, n) positions in ``pixels``: the n negatives of all queries, or of each query.
-        classes: (n,) class of the negative in each column; the counts are the same for every query.
+        classes: class of each negative: (n,) where the counts are the same for every query, else (Q, n).
     """
 
     pixels: Tensor
@@ -91,5 +91,43 @@ def draw_negatives(
     classes = torch.repeat_interleave(torch.tensor(counts)).to(device)
     if sharing is NegativeSharing.PER_CLASS:
         return ClassNegatives(table[0], torch.arange(table.shape[1], device=device), classes)
-    pixels, columns = torch.unique(table, return_inverse=True)
-    return ClassNegatives(pixels, columns, classes)
+    return ClassNegatives(*distinct(table, len(members[0].mask)), classes)
+
+
+def draw_negative_classes(
+    members: Sequence[PixelSubset],
+    probabilities: Tensor,
+    queries: int,
+    negatives: int,
+    generator: torch.Generator | None,
+) -> ClassNegatives:
+    """Draw negatives for each query by itself: the class of each first, then a pixel of the class.
+
+    Args:
+        members: C sets, the pixels of each class.
+        probabilities: (C,) of the classes, on the CPU; 0 where a class has no pixel; one of them above 0.
+        queries: Q.
+        negatives: n.
+        generator: source of randomness.
+    """
+    device = members[0].mask.device
+    classes = torch.multinomial(probabilities, queries * negatives, replacement=True, generator=generator)
+    table = torch.empty_like(classes, device=device)
+    for c in torch.unique(classes).tolist():
+        places = (classes == c).nonzero()[:, 0]
+        drawn = members[c].at(with_replacement(len(members[c]), len(places), generator, device))
+        table[places.to(device)] = drawn
+    pixels, columns = distinct(table.view(queries, negatives), len(members[0].mask))
+    return ClassNegatives(pixels, columns, classes.to(device).view(queries, negatives))
+
+
+def distinct(table: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """The different pixels of a table, in order, and where each entry of the table stands among them.
+
+    Args:
+        table: int64 indices below ``size``.
+        size: pixels of the batch.
+    """
+    used = torch.zeros(size, dtype=torch.bool, device=table.device)
+    used[table] = True
+    return used.nonzero()[:, 0], (used.cumsum(0) - 1)[table]

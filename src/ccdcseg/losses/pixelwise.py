@@ -4,17 +4,16 @@ Each reads class logits and labels alone, in 2-D and 3-D, in float32 whatever th
 Ignored pixels take no part in anything.
 """
 
-import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ccdcseg.losses.settings import StatisticsScope
+from ccdcseg.losses.settings import Settings, StatisticsScope
 
 
 class Combination(StrEnum):
@@ -27,7 +26,7 @@ class Combination(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegionLossSettings:
+class RegionLossSettings(Settings):
     """What the region losses have in common.
 
     Attributes:
@@ -41,26 +40,7 @@ class RegionLossSettings:
     weight: float = 1.0
     combination: Combination = Combination.SUM
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
-
-    def __post_init__(self) -> None:
-        """Coerce enum values given as strings and check every type and range."""
-        self._choose("combination", Combination)
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if not isinstance(value, StrEnum):
-                number = isinstance(value, int | float) and not isinstance(value, bool)
-                self._require(field.name, number and math.isfinite(value), "a finite number")
-                self._require(field.name, value >= 0, "at least 0")
-
-    def _choose(self, name: str, choices: type[StrEnum]) -> None:
-        known = [member.value for member in choices]
-        self._require(name, getattr(self, name) in known, f"one of {', '.join(known)}")
-        object.__setattr__(self, name, choices(getattr(self, name)))
-
-    def _require(self, name: str, holds: bool, what: str) -> None:
-        if not holds:
-            raise ValueError(f"{name} must be {what}, not {getattr(self, name)!r}")
+    _at_least_zero: ClassVar[tuple[str, ...]] = ("weight",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +52,8 @@ class FocalSettings(RegionLossSettings):
     """
 
     gamma: float = 2.0
+
+    _at_least_zero: ClassVar[tuple[str, ...]] = ("weight", "gamma")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,11 +86,6 @@ class MCCSettings(RegionLossSettings):
     """
 
     scope: StatisticsScope = StatisticsScope.RANK
-
-    def __post_init__(self) -> None:
-        """As the base, and the scope."""
-        self._choose("scope", StatisticsScope)
-        super().__post_init__()
 
 
 S = TypeVar("S", bound=RegionLossSettings)

@@ -1,12 +1,15 @@
 """Which pixels the loss drew, and what it saw of them: for diagnostics, pictures and tests."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 import torch
 from torch import Tensor
 
+from ccdcseg.losses.class_statistics import ClassStatistics
+from ccdcseg.losses.contrast import ClassResult
 from ccdcseg.losses.negatives import ClassNegatives
 from ccdcseg.losses.queries import ClassQueries
 
@@ -28,9 +31,9 @@ class Selection:
     Attributes:
         shape: (B, *spatial).
         core: core pixels drawn, by class; classes without core are absent.
-        core_available: core pixels there were, by class.
+        core_available: pixels there were whose mean the queries are pulled to, by class.
         queries: by query class.
-        negatives: by query class.
+        negatives: by query class; absent where the negatives are other queries, or keys of a memory.
     """
 
     shape: tuple[int, ...]
@@ -87,7 +90,7 @@ def selection_map(selection: Selection, query_class: int | None = None) -> Tenso
     classes = selection.queries.keys() if query_class is None else {query_class} & selection.queries.keys()
     cores = selection.core.keys() if query_class is None else {query_class} & selection.core.keys()
     roles = torch.zeros(selection.shape, dtype=torch.uint8).flatten()
-    for c in classes:
+    for c in selection.negatives.keys() & classes:
         roles[selection.negatives[c].pixels.cpu()] = Role.NEGATIVE
     for c in cores:
         roles[selection.core[c].cpu()] = Role.CORE
@@ -96,3 +99,40 @@ def selection_map(selection: Selection, query_class: int | None = None) -> Tenso
     for c in classes:
         roles[selection.queries[c].hard.cpu()] = Role.HARD
     return roles.view(selection.shape)
+
+
+def diagnose(
+    statistics: ClassStatistics,
+    selection: Selection,
+    results: Mapping[int, ClassResult],
+    thresholds: Sequence[float] | None = None,
+) -> Diagnostics:
+    """Collect what a call saw, on the CPU.
+
+    Args:
+        statistics: class confidence and confusion.
+        selection: what was drawn.
+        results: by query class.
+        thresholds: C probabilities between easy and hard pixels; None where the method has no such threshold.
+    """
+    counts, matrix = statistics.counts.cpu(), statistics.matrix.cpu()
+    confusion = matrix.masked_fill((counts == 0)[:, None], math.nan)
+    limits = thresholds or [math.nan] * len(counts)
+
+    def by_class(values: Mapping[int, float | Tensor]) -> Tensor:
+        return torch.tensor([float(values.get(c, math.nan)) for c in range(len(counts))])
+
+    queries = selection.queries.items()
+    return Diagnostics(
+        confidence=confusion.diagonal(),
+        confusion=confusion,
+        threshold=torch.tensor(limits).masked_fill(counts == 0, math.nan),
+        core=by_class(selection.core_available),
+        easy=by_class({c: q.easy_available for c, q in queries}),
+        hard=by_class({c: q.hard_available for c, q in queries}),
+        queries_easy=by_class({c: len(q.easy) for c, q in queries}),
+        queries_hard=by_class({c: len(q.hard) for c, q in queries}),
+        positive_similarity=by_class({c: r.positive_similarity for c, r in results.items()}),
+        negative_similarity=by_class({c: r.negative_similarity for c, r in results.items()}),
+        class_loss=by_class({c: r.loss.detach() for c, r in results.items()}),
+    )

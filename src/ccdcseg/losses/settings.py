@@ -1,7 +1,7 @@
-"""Frozen, validated settings of the CCDC loss: one enum per choice that the paper makes or leaves open.
+"""Frozen, validated settings: what all methods share, and CCDC's, one enum per choice of its paper.
 
-Every default is the reading described in ``docs/method.md``; every other value is either an ablation of the
-paper's Tables 4 to 8 or another reading of a sentence that the paper leaves open.
+Every default of CCDC is the reading described in ``docs/method.md``; every other value is either an ablation of
+the paper's Tables 4 to 8 or another reading of a sentence that the paper leaves open.
 """
 
 import math
@@ -126,14 +126,88 @@ class HeadNormalisation(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CCDCSettings:
-    """Settings of :class:`~ccdcseg.losses.CCDCLoss`.
+class Settings:
+    """Settings whose types and ranges are checked when they are made.
+
+    A subclass names its numbers of limited range in ``_at_least_one``, ``_at_least_zero`` and ``_shares``.
+
+    Raises:
+        ValueError: a value of another type, outside its range, or not among an enum's.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+    _at_least_one: ClassVar[tuple[str, ...]] = ()
+    _at_least_zero: ClassVar[tuple[str, ...]] = ()
+    _shares: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        """Coerce enum values given as strings and check every type and range."""
+        for field in fields(self):
+            self._check_type(field.name, field.type)
+        for name in self._at_least_one:
+            self._require(name, getattr(self, name) is None or getattr(self, name) >= 1, "at least 1")
+        for name in self._at_least_zero:
+            self._require(name, getattr(self, name) >= 0, "at least 0")
+        for name in self._shares:
+            self._require(name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
+
+    def _check_type(self, name: str, annotation: Any) -> None:
+        value = getattr(self, name)
+        if isinstance(annotation, type) and issubclass(annotation, StrEnum):
+            known = [member.value for member in annotation]
+            self._require(name, value in known, f"one of {', '.join(known)}")
+            object.__setattr__(self, name, annotation(value))
+        elif value is None and "None" in str(annotation):
+            return
+        elif annotation is bool:
+            self._require(name, isinstance(value, bool), "true or false")
+        elif "int" in str(annotation):
+            self._require(name, type(value) is int, "a whole number")
+        else:
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            self._require(name, number and math.isfinite(value), "a finite number")
+
+    def _require(self, name: str, holds: bool, what: str) -> None:
+        if not holds:
+            raise ValueError(f"{name} must be {what}, not {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastiveSettings(Settings):
+    """What the settings of all contrastive losses have in common.
 
     Attributes:
-        weight: factor of the term in the sum with cross-entropy and Dice (Eq. 8: 1).
+        weight: factor of the term in the sum with cross-entropy and Dice.
         start_iteration: training iterations before the term sets in (0: from the first).
         warmup_iterations: iterations over which its weight then grows linearly to ``weight`` (0: at once).
         temperature: tau.
+        hidden_channels: width of the projection head.
+        embedding_channels: length of a pixel's embedding.
+        head_normalisation: see :class:`HeadNormalisation`.
+    """
+
+    weight: float = 1.0
+    start_iteration: int = 0
+    warmup_iterations: int = 0
+    temperature: float = 0.5
+    hidden_channels: int = 256
+    embedding_channels: int = 256
+    head_normalisation: HeadNormalisation = HeadNormalisation.NONE
+
+    _at_least_one: ClassVar[tuple[str, ...]] = ("hidden_channels", "embedding_channels")
+    _at_least_zero: ClassVar[tuple[str, ...]] = ("weight", "start_iteration", "warmup_iterations")
+
+    def __post_init__(self) -> None:
+        """As the base, and a temperature above 0."""
+        super().__post_init__()
+        self._require("temperature", self.temperature > 0, "above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CCDCSettings(ContrastiveSettings):
+    """Settings of :class:`~ccdcseg.losses.CCDCLoss`, beside those of :class:`ContrastiveSettings`.
+
+    Attributes:
         queries: queries a class and iteration.
         negatives: negatives a query class and iteration.
         core_threshold: ``t_h`` of Eq. 2 (Tab. 8).
@@ -159,18 +233,11 @@ class CCDCSettings:
         statistics_momentum: momentum of an exponential moving average of the confusion matrix (None: the
             batch's own, as in the paper); it needs ``statistics_scope=global``, so that all ranks share it.
         statistics_scope: see :class:`StatisticsScope`.
-        hidden_channels: width of the projection head.
-        embedding_channels: length of a pixel's embedding.
-        head_normalisation: see :class:`HeadNormalisation`.
 
     Raises:
         ValueError: a value outside its range, or ``easy_to_hard`` without ``total_iterations``.
     """
 
-    weight: float = 1.0
-    start_iteration: int = 0
-    warmup_iterations: int = 0
-    temperature: float = 0.5
     queries: int = 256
     negatives: int = 256
     core_threshold: float = 0.97
@@ -195,23 +262,21 @@ class CCDCSettings:
     class_average: ClassAverage = ClassAverage.QUERY_CLASSES
     statistics_momentum: float | None = None
     statistics_scope: StatisticsScope = StatisticsScope.RANK
-    hidden_channels: int = 256
     embedding_channels: int = 128
-    head_normalisation: HeadNormalisation = HeadNormalisation.NONE
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+    _at_least_one: ClassVar[tuple[str, ...]] = (
+        *ContrastiveSettings._at_least_one,
+        "queries",
+        "negatives",
+        "core_pixels",
+        "total_iterations",
+        "region_stride",
+    )
+    _shares: ClassVar[tuple[str, ...]] = ("core_threshold", "fixed_threshold", "fixed_hard_share")
 
     def __post_init__(self) -> None:
-        """Coerce enum values given as strings and check every type and range."""
-        for field in fields(self):
-            self._check_type(field.name, str(field.type))
-        for name in _AT_LEAST_ONE:
-            self._require(name, getattr(self, name) is None or getattr(self, name) >= 1, "at least 1")
-        for name in _AT_LEAST_ZERO:
-            self._require(name, getattr(self, name) >= 0, "at least 0")
-        for name in _SHARES:
-            self._require(name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
-        self._require("temperature", self.temperature > 0, "above 0")
+        """As the base, and what two settings ask of each other."""
+        super().__post_init__()
         momentum = self.statistics_momentum
         self._require("statistics_momentum", momentum is None or 0 <= momentum < 1, "at least 0 and below 1")
         if momentum is not None and self.statistics_scope is StatisticsScope.RANK:
@@ -222,50 +287,3 @@ class CCDCSettings:
             raise ValueError(
                 "query_strategy 'easy_to_hard' needs total_iterations, the length of the training"
             )
-
-    def _check_type(self, name: str, annotation: str) -> None:
-        value = getattr(self, name)
-        if name in _ENUMS:
-            known = [member.value for member in _ENUMS[name]]
-            self._require(name, value in known, f"one of {', '.join(known)}")
-            object.__setattr__(self, name, _ENUMS[name](value))
-        elif value is None and "None" in annotation:
-            return
-        elif "bool" in annotation:
-            self._require(name, isinstance(value, bool), "true or false")
-        elif "int" in annotation:
-            self._require(name, type(value) is int, "a whole number")
-        else:
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            self._require(name, number and math.isfinite(value), "a finite number")
-
-    def _require(self, name: str, holds: bool, what: str) -> None:
-        if not holds:
-            raise ValueError(f"{name} must be {what}, not {getattr(self, name)!r}")
-
-
-_ENUMS: dict[str, type[StrEnum]] = {
-    "threshold": ThresholdRule,
-    "query_strategy": QueryStrategy,
-    "shortage": Shortage,
-    "negative_strategy": NegativeStrategy,
-    "negative_sharing": NegativeSharing,
-    "region": Region,
-    "region_combination": RegionCombination,
-    "denominator": Denominator,
-    "query_reduction": QueryReduction,
-    "class_average": ClassAverage,
-    "statistics_scope": StatisticsScope,
-    "head_normalisation": HeadNormalisation,
-}
-_AT_LEAST_ONE = (
-    "queries",
-    "negatives",
-    "core_pixels",
-    "total_iterations",
-    "region_stride",
-    "hidden_channels",
-    "embedding_channels",
-)
-_AT_LEAST_ZERO = ("weight", "start_iteration", "warmup_iterations")
-_SHARES = ("core_threshold", "fixed_threshold", "fixed_hard_share")

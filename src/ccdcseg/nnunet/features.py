@@ -45,7 +45,7 @@ def tap_decoder(network: nn.Module, stage: int) -> nn.Module:
     decoder: Any = getattr(network, "decoder", None)
     if type(decoder) is not UNetDecoder:
         raise UserError(
-            f"CCDC cannot read features from {type(network).__name__}.",
+            f"A contrastive loss cannot read features from {type(network).__name__}.",
             "Use plans with nnU-Net's PlainConvUNet or ResidualEncoderUNet.",
         )
     if stage >= len(decoder.stages):

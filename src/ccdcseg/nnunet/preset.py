@@ -11,7 +11,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ccdcseg.errors import UserError
+from ccdcseg.losses.contrastive_seg import ContrastiveSegSettings
 from ccdcseg.losses.pixelwise import FocalSettings, GDLSettings, MCCSettings, TopKSettings
+from ccdcseg.losses.reco import ReCoSettings
+from ccdcseg.losses.region_contrast import RegionContrastSettings
 from ccdcseg.losses.settings import CCDCSettings
 
 Positive = Annotated[int, Field(ge=1)]
@@ -86,11 +89,14 @@ class Preset(_Section):
         prediction: see :class:`Prediction`.
         decoder_stage: which decoder stage feeds the projection head: 0 the last, at full resolution, 1 the one
             before it at half of it, and so on.
-        ccdc: settings of the contrastive term.
+        ccdc: settings of CCDC's term.
         focal: settings of the focal loss.
         gdl: settings of the generalised Dice loss.
         topk: settings of the top-k cross-entropy.
         mcc: settings of the Matthews correlation loss.
+        reco: settings of ReCo's term.
+        contrastive_seg: settings of ContrastiveSeg's term.
+        region_contrast: settings of RegionContrast's term.
     """
 
     description: str = "nnU-Net's own plan and schedule"
@@ -103,6 +109,9 @@ class Preset(_Section):
     gdl: GDLSettings = GDLSettings()
     topk: TopKSettings = TopKSettings()
     mcc: MCCSettings = MCCSettings()
+    reco: ReCoSettings = ReCoSettings()
+    contrastive_seg: ContrastiveSegSettings = ContrastiveSegSettings()
+    region_contrast: RegionContrastSettings = RegionContrastSettings()
 
 
 def preset_names() -> list[str]:

@@ -1,4 +1,4 @@
-"""nnU-Net trainers: one that follows a preset and a seed, and CCDC on top of it."""
+"""nnU-Net trainers: one that follows a preset and a seed, and one with a contrastive term on top of it."""
 
 import contextlib
 import os
@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ccdcseg.errors import UserError
 from ccdcseg.losses import CCDCLoss, Diagnostics, nearest_to, selection_map
+from ccdcseg.losses.term import ContrastiveLoss
 from ccdcseg.nnunet.checkpoints import OWN_KEY, STOCK_TRAINER, load_checkpoint, save_checkpoint
 from ccdcseg.nnunet.features import tap_decoder, tapped_channels
 from ccdcseg.nnunet.history import finite, mean_diagnostics, read_history, write_history
@@ -120,7 +121,7 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
             "pseudo_dice": dict(
                 zip(names, self.logger.get_value("dice_per_class_or_region", step=-1), strict=False)
             ),
-            "ccdc": None,
+            "diagnostics": None,
         }
 
     def save_checkpoint(self, filename: str) -> None:
@@ -195,14 +196,20 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
             seed_everything(derived_seed(self.seed, self.local_rank, *purpose))
 
 
-class nnUNetTrainerCCDC(nnUNetTrainerPreset):  # noqa: N801 - nnU-Net's naming
-    """nnU-Net with the CCDC term beside cross-entropy and Dice (Eq. 8), in 2-D and 3-D.
+class ContrastiveTrainer(nnUNetTrainerPreset):
+    """nnU-Net with a contrastive term beside cross-entropy and Dice, in 2-D and 3-D.
 
-    Cross-entropy and Dice keep their deep supervision; CCDC reads the features of the last decoder stage (the
-    preset's ``decoder_stage`` names a coarser one). The projection head belongs to the term, not to the
-    network: checkpoints predict on a stock nnU-Net.
+    Cross-entropy and Dice keep their deep supervision; the term reads the features of the last decoder stage
+    (the preset's ``decoder_stage`` names a coarser one). Its projection head, and its memory, belong to the
+    term, not to the network: checkpoints predict on a stock nnU-Net.
+
+    Attributes:
+        section: of the preset with the term's settings.
+        loss_class: of the term.
     """
 
+    section: str
+    loss_class: type[ContrastiveLoss[Any]]
     contrastive: nn.Module
 
     @staticmethod
@@ -228,7 +235,7 @@ class nnUNetTrainerCCDC(nnUNetTrainerPreset):  # noqa: N801 - nnU-Net's naming
         if self.label_manager.has_regions:
             raise UserError(
                 f"{self.plans_manager.dataset_name} has region labels, which may overlap.",
-                "CCDC needs one class a pixel: write plain labels into dataset.json.",
+                f"{self.section} needs one class a pixel: write plain labels into dataset.json.",
             )
         super().initialize()
         self.steps: list[Diagnostics] = []
@@ -242,13 +249,13 @@ class nnUNetTrainerCCDC(nnUNetTrainerPreset):  # noqa: N801 - nnU-Net's naming
         optimizer.add_param_group({"params": list(self.contrastive.parameters())})
         return optimizer, scheduler
 
-    def _build_contrastive(self) -> CCDCLoss:
+    def _build_contrastive(self) -> ContrastiveLoss[Any]:
         generator = torch.Generator()
         generator.seed()
-        return CCDCLoss(
+        return self.loss_class(
             tapped_channels(_inner(self.network)),
             self.label_manager.num_segmentation_heads,
-            self.preset.ccdc,
+            getattr(self.preset, self.section),
             ignore_label=self.label_manager.ignore_label,
             generator=generator,
         )
@@ -268,7 +275,7 @@ class nnUNetTrainerCCDC(nnUNetTrainerPreset):  # noqa: N801 - nnU-Net's naming
             )
 
     def compute_losses(self, output: Any, target: Any, data: Tensor) -> dict[str, Tensor]:
-        """Cross-entropy and Dice with deep supervision, plus CCDC at the tapped stage's resolution."""
+        """Cross-entropy and Dice with deep supervision, plus the term at the tapped stage's resolution."""
         outputs, features = output
         losses = super().compute_losses(outputs, target, data)
         logits, labels = (outputs[0], target[0]) if self.enable_deep_supervision else (outputs, target)
@@ -293,7 +300,7 @@ class nnUNetTrainerCCDC(nnUNetTrainerPreset):  # noqa: N801 - nnU-Net's naming
 
     def _epoch_record(self) -> dict[str, Any]:
         classes = [n for n in self.dataset_json["labels"] if n != "ignore"]
-        return {**super()._epoch_record(), "ccdc": mean_diagnostics(self.steps, classes)}
+        return {**super()._epoch_record(), "diagnostics": mean_diagnostics(self.steps, classes)}
 
     def _own_state(self) -> dict[str, Any]:
         return {"contrastive": self._criterion.state_dict()}
@@ -304,6 +311,12 @@ class nnUNetTrainerCCDC(nnUNetTrainerPreset):  # noqa: N801 - nnU-Net's naming
     @property
     def _criterion(self) -> Any:
         return _inner(self.contrastive)
+
+
+class nnUNetTrainerCCDC(ContrastiveTrainer):  # noqa: N801 - nnU-Net's naming
+    """nnU-Net with the CCDC term beside cross-entropy and Dice (Eq. 8)."""
+
+    section, loss_class = "ccdc", CCDCLoss
 
 
 def has_bfloat16() -> bool:

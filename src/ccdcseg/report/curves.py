@@ -79,10 +79,10 @@ def diagnostics(run: Run, name: str) -> list[PanelGroup]:
         run: a run of CCDC.
         name: unique on the page, in letters, digits and hyphens.
     """
-    history = [entry for entry in run.history if entry.get("ccdc")]
+    history = [entry for entry in run.history if entry.get("diagnostics")]
     if not history:
         return []
-    classes: list[str] = history[0]["ccdc"]["classes"]
+    classes: list[str] = history[0]["diagnostics"]["classes"]
     keys = tuple(Key(label, class_look(index)) for index, label in enumerate(classes))
     confidence = PanelGroup(
         "Class confidence and sampling",
@@ -138,7 +138,7 @@ def _confusion(
     name: str, history: Sequence[Mapping[str, Any]], classes: Sequence[str], keys: tuple[Key, ...]
 ) -> PanelGroup:
     def read(row: int, column: int) -> Callable[[Mapping[str, Any]], float]:
-        return lambda entry: _number(_item(_item(entry["ccdc"].get("confusion"), row), column))
+        return lambda entry: _number(_item(_item(entry["diagnostics"].get("confusion"), row), column))
 
     panels = []
     for row, label in enumerate(classes):
@@ -184,7 +184,7 @@ def _reader(name: str) -> Callable[[Mapping[str, Any]], float]:
 
 
 def _of_class(quantity: str, index: int) -> Callable[[Mapping[str, Any]], float]:
-    return lambda entry: _number(_item(entry["ccdc"].get(quantity), index))
+    return lambda entry: _number(_item(entry["diagnostics"].get(quantity), index))
 
 
 def _mean_pseudo_dice(entry: Mapping[str, Any]) -> float:

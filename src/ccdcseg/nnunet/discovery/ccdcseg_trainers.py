@@ -1,5 +1,10 @@
 """Found by nnU-Net through its variable nnUNet_extTrainer: trainers of ccdcseg under their names."""
 
+from ccdcseg.nnunet.contrastive_trainers import (
+    nnUNetTrainerContrastiveSeg,
+    nnUNetTrainerReCo,
+    nnUNetTrainerRegionContrast,
+)
 from ccdcseg.nnunet.pixelwise_trainers import (
     nnUNetTrainerFocal,
     nnUNetTrainerGDL,
@@ -10,9 +15,12 @@ from ccdcseg.nnunet.trainers import nnUNetTrainerCCDC, nnUNetTrainerPreset
 
 __all__ = [
     "nnUNetTrainerCCDC",
+    "nnUNetTrainerContrastiveSeg",
     "nnUNetTrainerFocal",
     "nnUNetTrainerGDL",
     "nnUNetTrainerMCC",
     "nnUNetTrainerPreset",
+    "nnUNetTrainerReCo",
+    "nnUNetTrainerRegionContrast",
     "nnUNetTrainerTopK",
 ]

@@ -1,0 +1,70 @@
+"""Embeddings of earlier batches, by class: a ring buffer that is saved with the training."""
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class MemoryBank(nn.Module):
+    """The last ``length`` keys of each class, without gradient and equal on all ranks.
+
+    Only keys that were written are handed out, so that a bank that is not full yet holds nothing made up.
+
+    Args:
+        num_classes: C.
+        length: keys kept of each class.
+        channels: of a key.
+    """
+
+    keys: Tensor
+    written: Tensor
+
+    def __init__(self, num_classes: int, length: int, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("keys", torch.zeros(num_classes, length, channels))
+        self.register_buffer("written", torch.zeros(num_classes, dtype=torch.int64))
+
+    def of_class(self, c: int) -> Tensor:
+        """(n, channels) keys of class ``c``, at most ``length``, in no particular order."""
+        kept: Tensor = self.keys[c, : min(int(self.written[c]), self.keys.shape[1])]
+        return kept
+
+    @torch.no_grad()
+    def push(self, keys: Tensor, classes: Tensor) -> None:
+        """Store keys; beyond ``length`` the oldest of the class gives way.
+
+        In distributed training every rank must call it in the same step, with any number of keys; each then
+        stores those of all ranks, rank by rank.
+
+        Args:
+            keys: (n, channels).
+            classes: (n,) int64 class of each.
+        """
+        keys, classes = gather_over_ranks(keys.detach(), classes)
+        length = self.keys.shape[1]
+        for c in torch.unique(classes).tolist():
+            new = keys[classes == c]
+            first = int(self.written[c]) + max(0, len(new) - length)
+            last = int(self.written[c]) + len(new)
+            places = torch.arange(first, last, device=keys.device) % length
+            self.keys[c, places] = new[-length:].to(self.keys.dtype)
+            self.written[c] = last
+
+
+def gather_over_ranks(keys: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys and classes of all ranks of the default process group, in the order of the ranks."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return keys, classes
+    size = torch.tensor([len(keys)], device=keys.device)
+    sizes = [torch.zeros_like(size) for _ in range(dist.get_world_size())]
+    dist.all_gather(sizes, size)
+    counts = [int(one) for one in sizes]
+
+    def everywhere(values: Tensor) -> Tensor:
+        padded = F.pad(values, [0, 0] * (values.ndim - 1) + [0, max(counts) - len(values)])
+        parts = [torch.zeros_like(padded) for _ in counts]
+        dist.all_gather(parts, padded.contiguous())
+        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+    return everywhere(keys), everywhere(classes)

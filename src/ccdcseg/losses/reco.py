@@ -1,0 +1,194 @@
+"""ReCo: regional contrast, with negatives from the classes whose prototypes are alike."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ccdcseg.losses.class_statistics import ClassStatistics
+from ccdcseg.losses.contrast import ClassResult, query_losses
+from ccdcseg.losses.draw import with_replacement
+from ccdcseg.losses.negatives import ClassNegatives, distinct, draw_negative_classes
+from ccdcseg.losses.queries import ClassQueries
+from ccdcseg.losses.selection import Selection, diagnose
+from ccdcseg.losses.settings import ContrastiveSettings, Denominator
+from ccdcseg.losses.subset import PixelSubset
+from ccdcseg.losses.term import ContrastiveLoss, PixelBatch, no_pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReCoSettings(ContrastiveSettings):
+    """Settings of :class:`ReCoLoss`, beside those of all contrastive losses.
+
+    Attributes:
+        queries: queries a class and iteration.
+        negatives: negatives a query.
+        hard_threshold: delta_s; pixels whose own class has less probability are hard, and may be queries.
+    """
+
+    queries: int = 256
+    negatives: int = 256
+    hard_threshold: float = 0.97
+
+    _at_least_one: ClassVar[tuple[str, ...]] = (*ContrastiveSettings._at_least_one, "queries", "negatives")
+    _shares: ClassVar[tuple[str, ...]] = ("hard_threshold",)
+
+
+class ReCoLoss(ContrastiveLoss[ReCoSettings]):
+    """Hard pixels are pulled to the mean of their class and pushed from pixels of classes that resemble it.
+
+    For class c with prototype mu_c (the normalised mean embedding of all its pixels), query q (a pixel of c with
+    ``p_c < delta_s``) and its negatives n_j::
+
+        l(q) = -log( exp(q.mu_c / tau) / (exp(q.mu_c / tau) + sum_j exp(q.n_j / tau)) )
+        L    = (1 / present classes) sum_c mean_q l(q)
+
+    Each negative's class k is drawn by softmax over k != c of mu_c.mu_k / tau, its pixel uniformly within k.
+    Prototypes and negatives carry no gradient.
+
+    Source: Liu, Zhi, Johns, Davison, *Bootstrapping semantic segmentation with regional contrast*, ICLR 2022.
+    Deviation: a pointwise head in place of a 3x3 convolution with batch normalisation; embeddings are
+    normalised before the dot product, which is the cosine of the paper; volumes as well as images; a batch of
+    one class, or without hard pixels, gives a zero that is connected to everything.
+
+    Args:
+        in_channels: channels of the decoder features.
+        num_classes: C, background among them.
+        settings: None: the defaults.
+        ignore_label: pixels with this label take no part.
+        generator: CPU source of the draws; None: torch's default.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        settings: ReCoSettings | None = None,
+        *,
+        ignore_label: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            num_classes,
+            settings or ReCoSettings(),
+            ignore_label=ignore_label,
+            generator=generator,
+        )
+
+    def _term(self, batch: PixelBatch) -> Tensor:
+        prototypes = self._prototypes(batch)
+        selection = self._select(batch, prototypes)
+        results = self._results(batch.features, prototypes, selection)
+        thresholds = [self.settings.hard_threshold] * self.num_classes
+        self.selection = selection
+        self.diagnostics = diagnose(batch.statistics, selection, results, thresholds)
+        if not results:
+            return self._zero(batch.features)
+        present = int((batch.statistics.counts > 0).sum())
+        return torch.stack([result.loss for result in results.values()]).sum() / present
+
+    @torch.no_grad()
+    def _prototypes(self, batch: PixelBatch) -> Tensor:
+        """(C, d) unit prototypes; meaningless for a class without pixels."""
+        classes = torch.arange(self.num_classes, device=batch.labels.device)
+        members = batch.labels[:, None] == classes[:, None]
+        counts = members.sum(2)
+        means = self.head.class_means(batch.features, members)
+        return F.normalize((means * counts[:, :, None]).sum(0), dim=1)
+
+    @torch.no_grad()
+    def _select(self, batch: PixelBatch, prototypes: Tensor) -> Selection:
+        """Hard queries of every class that has some, and the negatives of each."""
+        settings, labels = self.settings, batch.labels.flatten()
+        own = batch.probabilities.gather(1, batch.labels.clamp(min=0)[:, None]).flatten()
+        members = [PixelSubset(labels == c) for c in range(self.num_classes)]
+        queries, negatives = {}, {}
+        for c, pixels in enumerate(members):
+            hard = PixelSubset(pixels.mask & (own < settings.hard_threshold))
+            chances = class_chances(prototypes, batch.statistics, c, settings.temperature)
+            if not len(hard) or not chances.any():
+                continue
+            ranks = with_replacement(len(hard), settings.queries, self.generator, labels.device)
+            queries[c] = ClassQueries(no_pixels(labels), hard.at(ranks), len(pixels) - len(hard), len(hard))
+            negatives[c] = draw_negative_classes(
+                members, chances, settings.queries, settings.negatives, self.generator
+            )
+        shape = (len(batch.features), *batch.features.shape[2:])
+        return Selection(shape, {}, {c: len(p) for c, p in enumerate(members)}, queries, negatives)
+
+    def _results(self, features: Tensor, prototypes: Tensor, selection: Selection) -> dict[int, ClassResult]:
+        """Loss of each query class; the negatives of all classes are projected together."""
+        if not selection.queries:
+            return {}
+        queries = [drawn.pixels for drawn in selection.queries.values()]
+        vectors = torch.split(
+            self._project(features, torch.cat(queries), gradient=True), [len(q) for q in queries]
+        )
+        groups = [drawn.pixels for drawn in selection.negatives.values()]
+        pixels, places = distinct(torch.cat(groups), features[:, 0].numel())
+        keys = self._project(features, pixels, gradient=False)
+        placed = torch.split(places, [len(group) for group in groups])
+        return {
+            c: self._class_result(query, prototypes[c], keys, place[negatives.columns], negatives)
+            for query, place, (c, negatives) in zip(vectors, placed, selection.negatives.items(), strict=True)
+        }
+
+    def _class_result(
+        self, query: Tensor, prototype: Tensor, keys: Tensor, columns: Tensor, negatives: ClassNegatives
+    ) -> ClassResult:
+        attraction, repulsion = query @ prototype, similarities(query, keys, columns)
+        losses = query_losses(
+            attraction, repulsion, negatives.classes, self.settings.temperature, Denominator.PIXEL
+        )
+        return ClassResult(losses.mean(), attraction.detach().mean(), repulsion.detach().mean())
+
+
+def class_chances(
+    prototypes: Tensor, statistics: ClassStatistics, query_class: int, temperature: float
+) -> Tensor:
+    """(C,) chance of each class to give a negative, on the CPU: softmax of mu_c.mu_k / tau over present k != c.
+
+    All zero where there is no other class.
+    """
+    others = statistics.counts > 0
+    others[query_class] = False
+    scores = (prototypes @ prototypes[query_class] / temperature).masked_fill(~others, -torch.inf)
+    return scores.softmax(0).nan_to_num(0).cpu()
+
+
+def similarities(query: Tensor, keys: Tensor, columns: Tensor) -> Tensor:
+    """(Q, n) dot products of each query with its own keys.
+
+    Args:
+        query: (Q, d), which alone gets gradient.
+        keys: (m, d).
+        columns: (Q, n) positions in ``keys``.
+    """
+    products: Tensor = _OwnKeys.apply(query, keys, columns)
+    return products
+
+
+class _OwnKeys(torch.autograd.Function):
+    """Dot products with gathered keys, a few queries at a time: all keys of all queries would fill memory."""
+
+    @staticmethod
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx, query: Tensor, keys: Tensor, columns: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(keys, columns)
+        parts = zip(torch.split(query, _QUERIES), torch.split(columns, _QUERIES), strict=True)
+        return torch.cat([(keys[own] @ part[:, :, None])[:, :, 0] for part, own in parts])
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        keys, columns = ctx.saved_tensors  # type: ignore[attr-defined]
+        parts = zip(torch.split(gradient, _QUERIES), torch.split(columns, _QUERIES), strict=True)
+        return torch.cat([(part[:, None] @ keys[own])[:, 0] for part, own in parts]), None, None
+
+
+_QUERIES = 16
+"""Queries whose keys are gathered at once."""

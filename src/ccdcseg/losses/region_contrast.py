@@ -1,0 +1,108 @@
+"""RegionContrast: the centres of a batch's regions against a memory of centres."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ccdcseg.losses.contrast import ClassResult, supervised_losses
+from ccdcseg.losses.memory_bank import MemoryBank
+from ccdcseg.losses.projection import ProjectionHead
+from ccdcseg.losses.selection import Selection, diagnose
+from ccdcseg.losses.settings import ContrastiveSettings
+from ccdcseg.losses.term import ContrastiveLoss, PixelBatch, no_pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionContrastSettings(ContrastiveSettings):
+    """Settings of :class:`RegionContrastLoss`, beside those of all contrastive losses.
+
+    Attributes:
+        memory_length: centres kept of each class: the paper takes the number of training images.
+    """
+
+    weight: float = 0.1
+    temperature: float = 0.2
+    memory_length: int = 200
+
+    _at_least_one: ClassVar[tuple[str, ...]] = (*ContrastiveSettings._at_least_one, "memory_length")
+
+
+class RegionContrastLoss(ContrastiveLoss[RegionContrastSettings]):
+    """Region centres are pulled to earlier centres of their class and pushed from those of the others.
+
+    The centre r of a region (the pixels of class c in an image) is the normalised mean of their embeddings. With
+    the memory's centres m_j of class c and m_k of the others::
+
+        l(r) = mean_j -log( e^{r.m_j/tau} / (e^{r.m_j/tau} + sum_k e^{r.m_k/tau}) ),   L = mean over centres
+
+    The memory holds no gradient; the batch's centres enter it afterwards.
+
+    Source: Hu, Cui, Wang, *Region-aware contrastive learning for semantic segmentation*, ICCV 2021. Deviation from
+    the released code, which departs from the paper: dot products, not element-wise ones; keys detached; any
+    number of classes; regions by label and image, not by prediction over the batch. Ours: the mean is taken
+    before normalisation, by a pointwise head without batch normalisation.
+
+    Args:
+        in_channels: channels of the decoder features.
+        num_classes: C, background among them.
+        settings: None: the defaults.
+        ignore_label: pixels with this label take no part.
+        generator: not used, since nothing is drawn; there so that all contrastive losses are built alike.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        settings: RegionContrastSettings | None = None,
+        *,
+        ignore_label: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        own = settings or RegionContrastSettings()
+        super().__init__(in_channels, num_classes, own, ignore_label=ignore_label, generator=generator)
+        self.memory = MemoryBank(num_classes, own.memory_length, own.embedding_channels)
+
+    def _term(self, batch: PixelBatch) -> Tensor:
+        centres, classes = region_centres(self.head, batch)
+        kept = [self.memory.of_class(c) for c in range(self.num_classes)]
+        keys = torch.cat(kept)
+        of_keys = torch.repeat_interleave(torch.tensor([len(part) for part in kept])).to(classes.device)
+        similarity, same = centres @ keys.T, (classes[:, None] == of_keys).long()
+        losses = supervised_losses(similarity, same, self.settings.temperature)
+        seen = (same == 1).any(1)
+        shape = (len(batch.features), *batch.features.shape[2:])
+        results = {
+            c: _result(losses, similarity, same, seen & (classes == c))
+            for c in torch.unique(classes[seen]).tolist()
+        }
+        self.diagnostics = diagnose(batch.statistics, Selection(shape, {}, {}, {}, {}), results)
+        if self.training:
+            self.memory.push(centres, classes)
+        return losses[seen].mean() if seen.any() else self._zero(batch.features)
+
+    def _idle(self, features: Tensor) -> None:
+        if self.training:
+            none = self._project(features, no_pixels(features), gradient=False)
+            self.memory.push(none, no_pixels(features))
+
+
+def _result(losses: Tensor, similarity: Tensor, same: Tensor, own: Tensor) -> ClassResult:
+    """Result of the centres of one class."""
+    found, kind = similarity[own].detach(), same[own]
+    return ClassResult(losses[own].mean(), found[kind == 1].mean(), found[kind == 0].mean())
+
+
+def region_centres(head: ProjectionHead, batch: PixelBatch) -> tuple[Tensor, Tensor]:
+    """Centres of the regions of a batch: the pixels of each class of each image.
+
+    Returns:
+        (n, d) unit centres, image by image, and (n,) their classes.
+    """
+    classes = torch.arange(batch.probabilities.shape[1], device=batch.labels.device)
+    members = batch.labels[:, None] == classes[:, None]
+    image, found = members.any(2).nonzero(as_tuple=True)
+    return F.normalize(head.class_means(batch.features, members)[image, found], dim=1), found
