@@ -69,18 +69,12 @@ def main() -> None:
 
 def network_steps(steps: int) -> tuple[dict[bool, float], dict[bool, float]]:
     """Median seconds and MiB of training steps without and with the term."""
-    network = _network()
+    network = plan_network()
     criterion = CCDCLoss(32, CLASSES, generator=torch.Generator().manual_seed(0))
     parameters = [*network.parameters(), *criterion.parameters()]
     optimizer = torch.optim.SGD(parameters, 0.01, momentum=0.99, nesterov=True, weight_decay=3e-5)
-    weights = [1 / 2**i for i in range(4)] + [0]
-    cross_entropy_and_dice = DC_and_CE_loss(
-        {"batch_dice": True, "smooth": 1e-5, "do_bg": False, "ddp": False},
-        {},
-        dice_class=MemoryEfficientSoftDiceLoss,
-    )
-    segmentation = DeepSupervisionWrapper(cross_entropy_and_dice, [w / sum(weights) for w in weights])
-    data, target, planted = _scene(SIZE)
+    segmentation = deep_supervision(cross_entropy_and_dice())
+    data, target, planted = scene(SIZE)
     targets = [target[..., :: 2**i, :: 2**i].float() for i in range(5)]
 
     def step(with_term: bool) -> None:
@@ -97,11 +91,11 @@ def network_steps(steps: int) -> tuple[dict[bool, float], dict[bool, float]]:
     mebibytes: dict[bool, list[float]] = {False: [], True: []}
     for number in range(steps + 1):
         for with_term in (False, True):
-            _reset_peak()
-            passed = _timed(lambda: step(with_term))  # noqa: B023 - called at once
+            reset_peak()
+            passed = timed(lambda: step(with_term))  # noqa: B023 - called at once
             if number:
                 seconds[with_term].append(passed)
-                mebibytes[with_term].append(_peak_mebibytes())
+                mebibytes[with_term].append(peak_mebibytes())
     return (
         {key: statistics.median(values) for key, values in seconds.items()},
         {key: statistics.median(values) for key, values in mebibytes.items()},
@@ -114,7 +108,7 @@ def own_seconds(scale: int, steps: int) -> float:
     features = torch.randn(BATCH, 32, *size, requires_grad=True)
     layer = nn.Conv2d(32, CLASSES, 1)
     criterion = CCDCLoss(32, CLASSES, generator=torch.Generator().manual_seed(0))
-    _, target, planted = _scene(size)
+    _, target, planted = scene(size)
 
     def step(with_term: bool) -> None:
         features.grad = None
@@ -126,14 +120,32 @@ def own_seconds(scale: int, steps: int) -> float:
 
     added = []
     for number in range(steps + 2):
-        without = _timed(lambda: step(False))
-        with_it = _timed(lambda: step(True))
+        without = timed(lambda: step(False))
+        with_it = timed(lambda: step(True))
         if number >= 2:
             added.append(with_it - without)
     return statistics.median(added)
 
 
-def _network() -> nn.Module:
+def cross_entropy_and_dice() -> nn.Module:
+    """nnU-Net's loss."""
+    loss: nn.Module = DC_and_CE_loss(
+        {"batch_dice": True, "smooth": 1e-5, "do_bg": False, "ddp": False},
+        {},
+        dice_class=MemoryEfficientSoftDiceLoss,
+    )
+    return loss
+
+
+def deep_supervision(loss: nn.Module) -> nn.Module:
+    """The loss at five resolutions, with nnU-Net's weights."""
+    weights = [1 / 2**i for i in range(4)] + [0]
+    wrapped: nn.Module = DeepSupervisionWrapper(loss, [w / sum(weights) for w in weights])
+    return wrapped
+
+
+def plan_network() -> nn.Module:
+    """nnU-Net's 2-D plan for ACDC, whose decoder hands out features."""
     network = PlainConvUNet(
         1,
         6,
@@ -154,7 +166,7 @@ def _network() -> nn.Module:
     return tap_decoder(network, 0).train()
 
 
-def _scene(size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+def scene(size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
     """Image, labels and logits: a ring and its pool beside another pool, as in a short-axis slice."""
     y, x = torch.meshgrid(*(torch.linspace(-1, 1, n) for n in size), indexing="ij")
     radius = (y**2 + x**2).sqrt()
@@ -168,18 +180,18 @@ def _scene(size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
     return image, labels.expand(BATCH, 1, *size).contiguous(), logits
 
 
-def _timed(action: Callable[[], None]) -> float:
+def timed(action: Callable[[], object]) -> float:
     start = time.perf_counter()
     action()
     return time.perf_counter() - start
 
 
-def _reset_peak() -> None:
+def reset_peak() -> None:
     """Begin anew the peak that Linux keeps of this process's resident memory."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def _peak_mebibytes() -> float:
+def peak_mebibytes() -> float:
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
