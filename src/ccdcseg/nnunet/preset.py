@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ccdcseg.errors import UserError
 from ccdcseg.losses.pixelwise import FocalSettings, GDLSettings, MCCSettings, TopKSettings
 from ccdcseg.losses.settings import CCDCSettings
+from ccdcseg.networks.nnformer import NNFormerSettings
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -91,6 +92,7 @@ class Preset(_Section):
         gdl: settings of the generalised Dice loss.
         topk: settings of the top-k cross-entropy.
         mcc: settings of the Matthews correlation loss.
+        nnformer: settings of the nnFormer network.
     """
 
     description: str = "nnU-Net's own plan and schedule"
@@ -103,6 +105,7 @@ class Preset(_Section):
     gdl: GDLSettings = GDLSettings()
     topk: TopKSettings = TopKSettings()
     mcc: MCCSettings = MCCSettings()
+    nnformer: NNFormerSettings = NNFormerSettings()
 
 
 def preset_names() -> list[str]:

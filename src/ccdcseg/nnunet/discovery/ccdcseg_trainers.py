@@ -1,5 +1,6 @@
 """Found by nnU-Net through its variable nnUNet_extTrainer: trainers of ccdcseg under their names."""
 
+from ccdcseg.nnunet.nnformer_trainer import nnUNetTrainerNNFormer
 from ccdcseg.nnunet.pixelwise_trainers import (
     nnUNetTrainerFocal,
     nnUNetTrainerGDL,
@@ -13,6 +14,7 @@ __all__ = [
     "nnUNetTrainerFocal",
     "nnUNetTrainerGDL",
     "nnUNetTrainerMCC",
+    "nnUNetTrainerNNFormer",
     "nnUNetTrainerPreset",
     "nnUNetTrainerTopK",
 ]
