@@ -78,7 +78,8 @@ def check_patch(patch: Sequence[int], settings: NNFormerSettings) -> None:
     """
     if len(patch) != 3:
         raise UserError(
-            "nnFormer is for volumes, and this configuration is 2-D.", "Set network.configuration=3d_fullres."
+            "nnFormer is for volumes, and this configuration is 2-D.",
+            "Set network.configuration=3d_fullres, or take the preset nnformer_cpu or nnformer_paper.",
         )
     try:
         settings.map_sizes(patch)
