@@ -11,7 +11,7 @@ class Method:
         name: on the command line and in ``run.json``; also the preset's section with its settings.
         title: in tables.
         trainer: nnU-Net trainer class.
-        builder: ``module:Class`` of the loss; empty for plain nnU-Net.
+        builder: ``module:Class`` of the loss or the network; empty for plain nnU-Net.
         source: authors, venue, year and identifier.
         licence: of the public code, and what was taken from it.
         deviation: from the paper and from the released code.
@@ -27,8 +27,8 @@ class Method:
 
     @property
     def settings(self) -> str:
-        """``module:Class`` of the settings; empty where there are none."""
-        return self.builder.replace("Loss", "Settings") if self.builder else ""
+        """``module:Class`` of the settings, XSettings for XLoss and for a network X; empty where there are none."""
+        return f"{self.builder.removesuffix('Loss')}Settings" if self.builder else ""
 
 
 METHODS = {
@@ -115,6 +115,15 @@ METHODS = {
             source="Hu et al., ICCV 2021",
             licence="released code is MIT; written from the paper's form",
             deviation="dot products and detached keys, as in the paper but not the released code; a pointwise head",
+        ),
+        Method(
+            name="nnformer",
+            title="nnFormer",
+            trainer="nnUNetTrainerNNFormer",
+            builder="ccdcseg.networks.nnformer:NNFormer",
+            source="Zhou et al., IEEE TIP 32 (2023) 4036, doi:10.1109/TIP.2023.3293771, arXiv:2109.03201",
+            licence="released code MIT; written from the paper, nothing taken from it",
+            deviation="masks and position bias as described, not as in the code; the strides divide the patch",
         ),
     )
 }

@@ -9,7 +9,7 @@ from ccdcseg.nnunet.preset import Preset, load_preset, preset_names, preset_of_p
 
 
 def test_shipped_presets_are_valid_and_described():
-    assert preset_names() == ["cpu", "demo", "paper", "smoke"]
+    assert preset_names() == ["cpu", "demo", "nnformer_cpu", "nnformer_paper", "paper", "smoke"]
     for name in preset_names():
         label, preset = load_preset(name)
         assert label == name
@@ -64,7 +64,7 @@ def test_plans_carry_the_preset():
 @pytest.mark.parametrize(
     ("name", "changes", "words"),
     [
-        ("gpu", [], ["no preset gpu", "cpu, demo, paper, smoke"]),
+        ("gpu", [], ["no preset gpu", "cpu, demo, nnformer_cpu"]),
         ("missing.yaml", [], ["missing.yaml"]),
         ("cpu", ["ccdc.wieght=0.1"], ["no setting ccdc.wieght", "weight"]),
         ("cpu", ["trainnig.epochs=1"], ["no setting trainnig", "training"]),

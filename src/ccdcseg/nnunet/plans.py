@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from copy import deepcopy
 from math import prod
@@ -86,7 +86,7 @@ def _replace_architecture(configuration: dict[str, Any], wanted: Network) -> Non
     patch = list(wanted.patch_size or configuration["patch_size"])
     _, strides, kernels, *_ = get_pool_and_conv_props(configuration["spacing"], patch, 4, 999999)
     arguments = configuration["architecture"]["arch_kwargs"]
-    stages = len(wanted.features_per_stage or strides)
+    stages = len(wanted.features_per_stage or _dividing(strides, patch))
     if stages > len(strides) or stages < 3:
         raise UserError(
             f"network.features_per_stage has {stages} stages, a patch of {patch} allows 3 to {len(strides)}.",
@@ -113,6 +113,15 @@ def _replace_architecture(configuration: dict[str, Any], wanted: Network) -> Non
         if key in arguments:
             arguments[key] = _resized(arguments[key], blocks)
     arguments["n_conv_per_stage_decoder"] = _resized(arguments["n_conv_per_stage_decoder"], stages - 1)
+
+
+def _dividing(strides: Sequence[Sequence[int]], patch: Sequence[int]) -> Sequence[Sequence[int]]:
+    """The first strides, as many as divide the patch one after the other."""
+    for count in range(1, len(strides) + 1):
+        totals = map(prod, zip(*strides[:count], strict=True))
+        if any(size % total for size, total in zip(patch, totals, strict=True)):
+            return strides[: count - 1]
+    return strides
 
 
 def _resized(values: list[int], length: int) -> list[int]:

@@ -25,7 +25,6 @@ def build_predictor(folder: Path, device: str) -> Any:
         device: "cpu", "cuda" or "mps".
     """
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor  # noqa: PLC0415 - slow
-    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer  # noqa: PLC0415 - slow
     from nnunetv2.utilities.label_handling.label_handling import (  # noqa: PLC0415 - slow
         determine_num_input_channels,
     )
@@ -35,7 +34,7 @@ def build_predictor(folder: Path, device: str) -> Any:
     plans = PlansManager(read_json(folder.parent / "plans.json"))
     dataset = read_json(folder.parent / "dataset.json")
     configuration = plans.get_configuration(checkpoint["init_args"]["configuration"])
-    network = nnUNetTrainer.build_network_architecture(
+    network = _network_builder(checkpoint["trainer_name"])(
         plans,
         configuration,
         determine_num_input_channels(plans, configuration, dataset),
@@ -60,6 +59,16 @@ def build_predictor(folder: Path, device: str) -> Any:
         checkpoint["inference_allowed_mirroring_axes"],
     )
     return predictor
+
+
+def _network_builder(trainer: str) -> Any:
+    """What builds the network of a checkpoint: nnU-Net itself, unless a trainer of ours has another network."""
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer  # noqa: PLC0415 - slow
+
+    from ccdcseg.nnunet.discovery import ccdcseg_trainers  # noqa: PLC0415 - slow
+
+    ours = trainer in ccdcseg_trainers.__all__
+    return (getattr(ccdcseg_trainers, trainer) if ours else nnUNetTrainer).build_network_architecture
 
 
 def run_images(folder: Path, part: str) -> dict[str, list[Path]]:

@@ -16,6 +16,7 @@ from ccdcseg.losses.pixelwise import FocalSettings, GDLSettings, MCCSettings, To
 from ccdcseg.losses.reco import ReCoSettings
 from ccdcseg.losses.region_contrast import RegionContrastSettings
 from ccdcseg.losses.settings import CCDCSettings
+from ccdcseg.networks.nnformer import NNFormerSettings
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -97,6 +98,7 @@ class Preset(_Section):
         reco: settings of ReCo's term.
         contrastive_seg: settings of ContrastiveSeg's term.
         region_contrast: settings of RegionContrast's term.
+        nnformer: settings of the nnFormer network.
     """
 
     description: str = "nnU-Net's own plan and schedule"
@@ -112,6 +114,7 @@ class Preset(_Section):
     reco: ReCoSettings = ReCoSettings()
     contrastive_seg: ContrastiveSegSettings = ContrastiveSegSettings()
     region_contrast: RegionContrastSettings = RegionContrastSettings()
+    nnformer: NNFormerSettings = NNFormerSettings()
 
 
 def preset_names() -> list[str]:

@@ -34,7 +34,12 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
     Without a preset (``nnUNetPlans``) it trains as ``nnUNetTrainer`` does. The seed comes from the environment
     variable ``CCDCSEG_SEED``; every epoch is seeded anew, so that a training that was continued equals one that
     was not, and two methods of one seed see the same batches. Beside nnU-Net's log it writes ``history.jsonl``.
+
+    Attributes:
+        predicted_by: written into checkpoints as the trainer's name, for ``nnUNetv2_predict`` to build the network.
     """
+
+    predicted_by = STOCK_TRAINER
 
     def __init__(
         self,
@@ -125,7 +130,7 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         }
 
     def save_checkpoint(self, filename: str) -> None:
-        """Write a checkpoint that stock nnU-Net can predict with (atomically)."""
+        """Write a checkpoint that nnU-Net can predict with (atomically)."""
         if self.local_rank != 0 or self.disable_checkpointing:
             return
         checkpoint = {
@@ -136,7 +141,7 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
             "_best_ema": self._best_ema,
             "current_epoch": self.current_epoch + 1,
             "init_args": self.my_init_kwargs,
-            "trainer_name": STOCK_TRAINER,
+            "trainer_name": self.predicted_by,
             "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
             OWN_KEY: {"trainer_name": type(self).__name__, **self._own_state()},
         }

@@ -5,6 +5,7 @@ from ccdcseg.nnunet.contrastive_trainers import (
     nnUNetTrainerReCo,
     nnUNetTrainerRegionContrast,
 )
+from ccdcseg.nnunet.nnformer_trainer import nnUNetTrainerNNFormer
 from ccdcseg.nnunet.pixelwise_trainers import (
     nnUNetTrainerFocal,
     nnUNetTrainerGDL,
@@ -19,6 +20,7 @@ __all__ = [
     "nnUNetTrainerFocal",
     "nnUNetTrainerGDL",
     "nnUNetTrainerMCC",
+    "nnUNetTrainerNNFormer",
     "nnUNetTrainerPreset",
     "nnUNetTrainerReCo",
     "nnUNetTrainerRegionContrast",
