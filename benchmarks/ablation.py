@@ -2,7 +2,7 @@
 
     python benchmarks/ablation.py DATASET docs/ablation/runs.yaml --output docs/ablation/runs --workers 2
 
-Each entry of the list has a name, seeds, a method (default: ccdc) and changes to the cpu preset. Results that
+Each entry of the list has a name, seeds, a method (default: ccdc), a preset (default: cpu) and changes to it. Results that
 lie in the output already are left alone, and interrupted trainings go on, so the command can be repeated.
 """
 
@@ -49,7 +49,8 @@ def measure(dataset: str, entry: dict[str, Any], seed: int, output: Path) -> str
         return f"{name}: there"
     method, changes = entry.get("method", "ccdc"), entry.get("changes", [])
     folder = _resolve(dataset, entry, seed).folder
-    options = ["--method", method, "--seed", str(seed), *(part for c in changes for part in ("--set", c))]
+    options = ["--method", method, "--preset", entry.get("preset", "cpu"), "--seed", str(seed)]
+    options += [part for c in changes for part in ("--set", c)]
     log = output / f"{name}.log"
     steps = (
         ["train", dataset, *options, "--processes", "1", *(["--resume"] if folder.exists() else [])],
@@ -71,7 +72,8 @@ def measure(dataset: str, entry: dict[str, Any], seed: int, output: Path) -> str
 
 
 def _resolve(dataset: str, entry: dict[str, Any], seed: int) -> Run:
-    return resolve_run(dataset, entry.get("method", "ccdc"), 0.1, seed, "cpu", entry.get("changes", []))
+    preset, changes = entry.get("preset", "cpu"), entry.get("changes", [])
+    return resolve_run(dataset, entry.get("method", "ccdc"), 0.1, seed, preset, changes)
 
 
 if __name__ == "__main__":

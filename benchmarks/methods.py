@@ -114,7 +114,12 @@ def steps_of_methods() -> dict[str, Step]:
 
         return once
 
-    regions = {"focal": FocalLoss(), "gdl": GDLLoss(), "topk": TopKLoss(), "mcc": MCCLoss()}
+    regions: dict[str, nn.Module] = {
+        "focal": FocalLoss(),
+        "gdl": GDLLoss(),
+        "topk": TopKLoss(),
+        "mcc": MCCLoss(),
+    }
     return {
         "nnunet": step(plain, None),
         **{name: step(SummedLoss(plain, loss), None) for name, loss in regions.items()},
@@ -151,11 +156,10 @@ def nnformer_step(loss: nn.Module) -> Step:
     def once() -> None:
         optimizer.zero_grad(set_to_none=True)
         outputs: list[Tensor] = network(data)
-        total = torch.zeros(())
-        for output in outputs:
-            size = output.shape[2:]
-            total = total + loss(output, nn.functional.interpolate(target, size, mode="nearest-exact"))
-        total.backward()
+        sizes = [output.shape[2:] for output in outputs]
+        targets = [nn.functional.interpolate(target, size, mode="nearest-exact") for size in sizes]
+        parts: list[Tensor] = [loss(one, other) for one, other in zip(outputs, targets, strict=True)]
+        torch.stack(parts).sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     return once
