@@ -2,7 +2,8 @@
 
     python benchmarks/ablation.py DATASET docs/ablation/runs.yaml --output docs/ablation/runs --workers 2
 
-Each entry of the list has a name, seeds, a method (default: ccdc), a preset (default: cpu) and changes to it. Results that
+Each entry of the list has a name, seeds, a method (default: ccdc), a preset (default: cpu) and changes to it.
+Results that
 lie in the output already are left alone, and interrupted trainings go on, so the command can be repeated.
 """
 

@@ -11,7 +11,7 @@ from ccdcseg.losses.contrast import ClassResult, supervised_losses
 from ccdcseg.losses.draw import without_replacement
 from ccdcseg.losses.memory_bank import MemoryBank
 from ccdcseg.losses.queries import ClassQueries
-from ccdcseg.losses.region_contrast import region_centres
+from ccdcseg.losses.region_contrast import draw_by_image, region_centres
 from ccdcseg.losses.selection import Selection, diagnose
 from ccdcseg.losses.settings import ContrastiveSettings
 from ccdcseg.losses.subset import PixelSubset
@@ -29,6 +29,7 @@ class ContrastiveSegSettings(ContrastiveSettings):
         min_pixels: a class with no more pixels in an image has no anchors there.
         memory_length: pixel keys, and as many region keys, kept of each class; None: contrast within the batch.
         pixel_keys: pixels of each class of an image whose embeddings enter the memory.
+        region_pixels: at most so many pixels of a region, drawn at random, enter its key (None: all of them).
         positives: at most so many keys of its own class are drawn from the memory for a class's anchors.
         negatives: at most so many keys of the other classes.
     """
@@ -42,6 +43,7 @@ class ContrastiveSegSettings(ContrastiveSettings):
     min_pixels: int = 100
     memory_length: int | None = 5000
     pixel_keys: int = 10
+    region_pixels: int | None = 512
     positives: int = 1024
     negatives: int = 2048
 
@@ -51,6 +53,7 @@ class ContrastiveSegSettings(ContrastiveSettings):
         "max_views",
         "memory_length",
         "pixel_keys",
+        "region_pixels",
         "positives",
         "negatives",
     )
@@ -169,7 +172,7 @@ class ContrastiveSegLoss(ContrastiveLoss[ContrastiveSegSettings]):
         drawn = draw_by_image(batch.labels, self.num_classes, self.settings.pixel_keys, self.generator)
         classes = batch.labels.flatten()[drawn]
         self.pixels.push(self._project(batch.features, drawn, gradient=False), classes)
-        self.regions.push(*region_centres(self.head, batch))
+        self.regions.push(*region_centres(self.head, batch, self.settings.region_pixels, self.generator))
 
     def _idle(self, features: Tensor) -> None:
         if self.training and self.pixels is not None and self.regions is not None:
@@ -222,21 +225,3 @@ def _joined(parts: list[ClassQueries]) -> ClassQueries:
         sum(part.easy_available for part in parts),
         sum(part.hard_available for part in parts),
     )
-
-
-def draw_by_image(labels: Tensor, num_classes: int, count: int, generator: torch.Generator | None) -> Tensor:
-    """(n,) at most ``count`` pixels of each class of each image: indices into the flattened batch.
-
-    Args:
-        labels: (B, N), -1 where ignored.
-        num_classes: C.
-        count: of each class and image.
-        generator: source of randomness.
-    """
-    drawn = [no_pixels(labels)]
-    for image, own in enumerate(labels):
-        for c in range(num_classes):
-            pixels = PixelSubset(own == c)
-            ranks = without_replacement(len(pixels), min(count, len(pixels)), generator, labels.device)
-            drawn.append(image * len(own) + pixels.at(ranks))
-    return torch.cat(drawn)

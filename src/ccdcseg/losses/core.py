@@ -13,7 +13,7 @@ from ccdcseg.losses.subset import PixelSubset
 
 
 def draw_core(core: PixelSubset, limit: int | None, generator: torch.Generator | None) -> Tensor:
-    """At most ``limit`` core pixels of a class, uniformly at random; their mean estimates the whole core's."""
+    """At most ``limit`` pixels of a set (None: all), uniformly at random; their mean estimates the set's."""
     if limit is None or len(core) <= limit:
         return core.members()
     return core.at(without_replacement(len(core), limit, generator, core.mask.device))

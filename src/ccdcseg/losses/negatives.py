@@ -91,11 +91,12 @@ def draw_negatives(
     classes = torch.repeat_interleave(torch.tensor(counts)).to(device)
     if sharing is NegativeSharing.PER_CLASS:
         return ClassNegatives(table[0], torch.arange(table.shape[1], device=device), classes)
-    return ClassNegatives(*distinct(table, len(members[0].mask)), classes)
+    pixels, columns = torch.unique(table, return_inverse=True)
+    return ClassNegatives(pixels, columns, classes)
 
 
 def draw_negative_classes(
-    members: Sequence[PixelSubset],
+    members: Sequence[Tensor],
     probabilities: Tensor,
     queries: int,
     negatives: int,
@@ -104,30 +105,22 @@ def draw_negative_classes(
     """Draw negatives for each query by itself: the class of each first, then a pixel of the class.
 
     Args:
-        members: C sets, the pixels of each class.
+        members: C tensors of pixels to draw from, one a class.
         probabilities: (C,) of the classes, on the CPU; 0 where a class has no pixel; one of them above 0.
         queries: Q.
         negatives: n.
         generator: source of randomness.
     """
-    device = members[0].mask.device
+    device = members[0].device
+    pool = torch.cat(list(members))
+    sizes = torch.tensor([len(pixels) for pixels in members])
+    starts = sizes.cumsum(0) - sizes
     classes = torch.multinomial(probabilities, queries * negatives, replacement=True, generator=generator)
-    table = torch.empty_like(classes, device=device)
-    for c in torch.unique(classes).tolist():
-        places = (classes == c).nonzero()[:, 0]
-        drawn = members[c].at(with_replacement(len(members[c]), len(places), generator, device))
-        table[places.to(device)] = drawn
-    pixels, columns = distinct(table.view(queries, negatives), len(members[0].mask))
-    return ClassNegatives(pixels, columns, classes.to(device).view(queries, negatives))
-
-
-def distinct(table: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """The different pixels of a table, in order, and where each entry of the table stands among them.
-
-    Args:
-        table: int64 indices below ``size``.
-        size: pixels of the batch.
-    """
-    used = torch.zeros(size, dtype=torch.bool, device=table.device)
-    used[table] = True
-    return used.nonzero()[:, 0], (used.cumsum(0) - 1)[table]
+    inside = (torch.rand(len(classes), generator=generator, dtype=torch.float64) * sizes[classes]).long()
+    used = torch.zeros(len(pool), dtype=torch.bool)
+    used[starts[classes] + inside] = True
+    columns = (used.cumsum(0) - 1)[starts[classes] + inside]
+    shape = (queries, negatives)
+    return ClassNegatives(
+        pool[used.to(device)], columns.view(shape).to(device), classes.view(shape).to(device)
+    )

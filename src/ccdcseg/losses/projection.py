@@ -3,13 +3,9 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from ccdcseg.losses.gather import gather_pixels
 from ccdcseg.losses.settings import HeadNormalisation, RegionCombination
-
-_CHUNK = 2**13
-"""Pixels of each image projected in one go."""
 
 
 class ProjectionHead(nn.Module):
@@ -58,31 +54,24 @@ class ProjectionHead(nn.Module):
             return F.normalize(self.output(hidden.mean(1)), dim=1)
         return F.normalize(self.output(hidden).flatten(1), dim=1)
 
-    def class_means(self, features: Tensor, members: Tensor) -> Tensor:
-        """Mean embeddings of the pixels of each class of each image, over every pixel.
-
-        The mean is taken before the linear output layer, as over regions, and in parts that are computed again
-        in the backward pass, so that the hidden layer of a whole map never lies in memory.
+    def group_means(self, features: Tensor, pixels: Tensor, groups: Tensor, number: int) -> Tensor:
+        """Mean embeddings of groups of pixels; the mean is taken before the linear output layer.
 
         Args:
             features: (B, in_channels, *spatial) decoder features.
-            members: (B, C, N) 1 where a pixel is of the class, else 0.
+            pixels: (n,) int64 indices into the flattened (B, *spatial) batch.
+            groups: (n,) int64, the group of each, below ``number``.
+            number: of groups, G.
 
         Returns:
-            (B, C, embedding) means, not normalised, in the head's own precision; for a class without pixels the
-            output layer's bias.
+            (G, embedding) means, not normalised, in the head's own precision; for an empty group the output
+            layer's bias.
         """
-        weight = members.to(self.hidden.weight.dtype)
-        parts = zip(torch.split(features.flatten(2), _CHUNK, 2), torch.split(weight, _CHUNK, 2), strict=True)
-        sums = torch.stack(
-            [checkpoint(self._hidden_sum, part, member, use_reentrant=False) for part, member in parts]
-        ).sum(0)
-        means: Tensor = self.output(sums / weight.sum(2).clamp(min=1)[:, :, None])
+        hidden = self._hidden(gather_pixels(features, pixels))
+        sums = hidden.new_zeros(number, hidden.shape[1]).index_add(0, groups, hidden)
+        counts = torch.bincount(groups, minlength=number).clamp(min=1)
+        means: Tensor = self.output(sums / counts[:, None])
         return means
-
-    def _hidden_sum(self, features: Tensor, members: Tensor) -> Tensor:
-        """(B, C, hidden) sums over the pixels of each class."""
-        return members @ self._hidden(features.transpose(1, 2))
 
     def _hidden(self, vectors: Tensor) -> Tensor:
         """(..., hidden) of feature vectors (..., in_channels)."""

@@ -1,5 +1,6 @@
 """ReCo: regional contrast, with negatives from the classes whose prototypes are alike."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,8 +10,9 @@ from torch import Tensor
 
 from ccdcseg.losses.class_statistics import ClassStatistics
 from ccdcseg.losses.contrast import ClassResult, query_losses
+from ccdcseg.losses.core import draw_core
 from ccdcseg.losses.draw import with_replacement
-from ccdcseg.losses.negatives import ClassNegatives, distinct, draw_negative_classes
+from ccdcseg.losses.negatives import ClassNegatives, draw_negative_classes
 from ccdcseg.losses.queries import ClassQueries
 from ccdcseg.losses.selection import Selection, diagnose
 from ccdcseg.losses.settings import ContrastiveSettings, Denominator
@@ -25,14 +27,22 @@ class ReCoSettings(ContrastiveSettings):
     Attributes:
         queries: queries a class and iteration.
         negatives: negatives a query.
+        class_pixels: at most so many pixels of a class, drawn at random, form its prototype and may be negatives
+            (None: all of them, as in the paper).
         hard_threshold: delta_s; pixels whose own class has less probability are hard, and may be queries.
     """
 
     queries: int = 256
     negatives: int = 256
+    class_pixels: int | None = 2048
     hard_threshold: float = 0.97
 
-    _at_least_one: ClassVar[tuple[str, ...]] = (*ContrastiveSettings._at_least_one, "queries", "negatives")
+    _at_least_one: ClassVar[tuple[str, ...]] = (
+        *ContrastiveSettings._at_least_one,
+        "queries",
+        "negatives",
+        "class_pixels",
+    )
     _shares: ClassVar[tuple[str, ...]] = ("hard_threshold",)
 
 
@@ -50,8 +60,9 @@ class ReCoLoss(ContrastiveLoss[ReCoSettings]):
 
     Source: Liu, Zhi, Johns, Davison, *Bootstrapping semantic segmentation with regional contrast*, ICLR 2022.
     Deviation: a pointwise head in place of a 3x3 convolution with batch normalisation; embeddings are
-    normalised before the dot product, which is the cosine of the paper; volumes as well as images; a batch of
-    one class, or without hard pixels, gives a zero that is connected to everything.
+    normalised before the dot product, which is the cosine of the paper; prototype and negatives of a class
+    are of ``class_pixels`` of its pixels, drawn anew in each call, by default (the same expectation); volumes as
+    well as images; a batch of one class, or without hard pixels, gives a zero that is connected to everything.
 
     Args:
         in_channels: channels of the decoder features.
@@ -79,67 +90,70 @@ class ReCoLoss(ContrastiveLoss[ReCoSettings]):
         )
 
     def _term(self, batch: PixelBatch) -> Tensor:
-        prototypes = self._prototypes(batch)
-        selection = self._select(batch, prototypes)
-        results = self._results(batch.features, prototypes, selection)
+        drawn = self._draw_classes(batch.labels.flatten())
+        prototypes = self._prototypes(batch.features, drawn)
+        self.selection = self._select(batch, drawn, prototypes)
+        results = self._results(batch.features, prototypes, self.selection)
         thresholds = [self.settings.hard_threshold] * self.num_classes
-        self.selection = selection
-        self.diagnostics = diagnose(batch.statistics, selection, results, thresholds)
+        self.diagnostics = diagnose(batch.statistics, self.selection, results, thresholds)
         if not results:
             return self._zero(batch.features)
         present = int((batch.statistics.counts > 0).sum())
         return torch.stack([result.loss for result in results.values()]).sum() / present
 
-    @torch.no_grad()
-    def _prototypes(self, batch: PixelBatch) -> Tensor:
-        """(C, d) unit prototypes; meaningless for a class without pixels."""
-        classes = torch.arange(self.num_classes, device=batch.labels.device)
-        members = batch.labels[:, None] == classes[:, None]
-        counts = members.sum(2)
-        means = self.head.class_means(batch.features, members)
-        return F.normalize((means * counts[:, :, None]).sum(0), dim=1)
+    def _draw_classes(self, labels: Tensor) -> list[Tensor]:
+        """Pixels that stand for each class."""
+        classes = [PixelSubset(labels == c) for c in range(self.num_classes)]
+        return [draw_core(pixels, self.settings.class_pixels, self.generator) for pixels in classes]
 
     @torch.no_grad()
-    def _select(self, batch: PixelBatch, prototypes: Tensor) -> Selection:
+    def _prototypes(self, features: Tensor, drawn: Sequence[Tensor]) -> Tensor:
+        """(C, d) unit prototypes; meaningless for a class without pixels."""
+        sizes = torch.tensor([len(pixels) for pixels in drawn], device=features.device)
+        groups = torch.repeat_interleave(sizes)
+        return F.normalize(self.head.group_means(features, torch.cat(list(drawn)), groups, len(drawn)), dim=1)
+
+    @torch.no_grad()
+    def _select(self, batch: PixelBatch, drawn: Sequence[Tensor], prototypes: Tensor) -> Selection:
         """Hard queries of every class that has some, and the negatives of each."""
         settings, labels = self.settings, batch.labels.flatten()
         own = batch.probabilities.gather(1, batch.labels.clamp(min=0)[:, None]).flatten()
-        members = [PixelSubset(labels == c) for c in range(self.num_classes)]
+        counts = batch.statistics.counts.tolist()
         queries, negatives = {}, {}
-        for c, pixels in enumerate(members):
-            hard = PixelSubset(pixels.mask & (own < settings.hard_threshold))
+        for c, count in enumerate(counts):
+            hard = PixelSubset((labels == c) & (own < settings.hard_threshold))
             chances = class_chances(prototypes, batch.statistics, c, settings.temperature)
             if not len(hard) or not chances.any():
                 continue
             ranks = with_replacement(len(hard), settings.queries, self.generator, labels.device)
-            queries[c] = ClassQueries(no_pixels(labels), hard.at(ranks), len(pixels) - len(hard), len(hard))
+            queries[c] = ClassQueries(no_pixels(labels), hard.at(ranks), count - len(hard), len(hard))
             negatives[c] = draw_negative_classes(
-                members, chances, settings.queries, settings.negatives, self.generator
+                drawn, chances, settings.queries, settings.negatives, self.generator
             )
         shape = (len(batch.features), *batch.features.shape[2:])
-        return Selection(shape, {}, {c: len(p) for c, p in enumerate(members)}, queries, negatives)
+        return Selection(shape, {}, dict(enumerate(counts)), queries, negatives)
 
     def _results(self, features: Tensor, prototypes: Tensor, selection: Selection) -> dict[int, ClassResult]:
-        """Loss of each query class; the negatives of all classes are projected together."""
+        """Loss of each query class; the pixels of all are projected together."""
         if not selection.queries:
             return {}
-        queries = [drawn.pixels for drawn in selection.queries.values()]
-        vectors = torch.split(
-            self._project(features, torch.cat(queries), gradient=True), [len(q) for q in queries]
-        )
-        groups = [drawn.pixels for drawn in selection.negatives.values()]
-        pixels, places = distinct(torch.cat(groups), features[:, 0].numel())
+        groups = [drawn.pixels for drawn in selection.queries.values()]
+        queries = torch.split(self._project(features, torch.cat(groups), gradient=True), len(groups[0]))
+        sizes = [len(drawn.pixels) for drawn in selection.negatives.values()]
+        every = torch.cat([drawn.pixels for drawn in selection.negatives.values()])
+        pixels, places = torch.unique(every, return_inverse=True)
         keys = self._project(features, pixels, gradient=False)
-        placed = torch.split(places, [len(group) for group in groups])
         return {
-            c: self._class_result(query, prototypes[c], keys, place[negatives.columns], negatives)
-            for query, place, (c, negatives) in zip(vectors, placed, selection.negatives.items(), strict=True)
+            c: self._class_result(query, prototypes[c], keys[place], negatives)
+            for query, place, (c, negatives) in zip(
+                queries, torch.split(places, sizes), selection.negatives.items(), strict=True
+            )
         }
 
     def _class_result(
-        self, query: Tensor, prototype: Tensor, keys: Tensor, columns: Tensor, negatives: ClassNegatives
+        self, query: Tensor, prototype: Tensor, keys: Tensor, negatives: ClassNegatives
     ) -> ClassResult:
-        attraction, repulsion = query @ prototype, similarities(query, keys, columns)
+        attraction, repulsion = query @ prototype, (query @ keys.T).gather(1, negatives.columns)
         losses = query_losses(
             attraction, repulsion, negatives.classes, self.settings.temperature, Denominator.PIXEL
         )
@@ -157,38 +171,3 @@ def class_chances(
     others[query_class] = False
     scores = (prototypes @ prototypes[query_class] / temperature).masked_fill(~others, -torch.inf)
     return scores.softmax(0).nan_to_num(0).cpu()
-
-
-def similarities(query: Tensor, keys: Tensor, columns: Tensor) -> Tensor:
-    """(Q, n) dot products of each query with its own keys.
-
-    Args:
-        query: (Q, d), which alone gets gradient.
-        keys: (m, d).
-        columns: (Q, n) positions in ``keys``.
-    """
-    products: Tensor = _OwnKeys.apply(query, keys, columns)
-    return products
-
-
-class _OwnKeys(torch.autograd.Function):
-    """Dot products with gathered keys, a few queries at a time: all keys of all queries would fill memory."""
-
-    @staticmethod
-    def forward(
-        ctx: torch.autograd.function.FunctionCtx, query: Tensor, keys: Tensor, columns: Tensor
-    ) -> Tensor:
-        ctx.save_for_backward(keys, columns)
-        parts = zip(torch.split(query, _QUERIES), torch.split(columns, _QUERIES), strict=True)
-        return torch.cat([(keys[own] @ part[:, :, None])[:, :, 0] for part, own in parts])
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None]:
-        keys, columns = ctx.saved_tensors  # type: ignore[attr-defined]
-        parts = zip(torch.split(gradient, _QUERIES), torch.split(columns, _QUERIES), strict=True)
-        return torch.cat([(part[:, None] @ keys[own])[:, 0] for part, own in parts]), None, None
-
-
-_QUERIES = 16
-"""Queries whose keys are gathered at once."""

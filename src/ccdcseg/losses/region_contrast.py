@@ -8,10 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ccdcseg.losses.contrast import ClassResult, supervised_losses
+from ccdcseg.losses.core import draw_core
 from ccdcseg.losses.memory_bank import MemoryBank
 from ccdcseg.losses.projection import ProjectionHead
 from ccdcseg.losses.selection import Selection, diagnose
 from ccdcseg.losses.settings import ContrastiveSettings
+from ccdcseg.losses.subset import PixelSubset
 from ccdcseg.losses.term import ContrastiveLoss, PixelBatch, no_pixels
 
 
@@ -21,13 +23,20 @@ class RegionContrastSettings(ContrastiveSettings):
 
     Attributes:
         memory_length: centres kept of each class: the paper takes the number of training images.
+        region_pixels: at most so many pixels of a region, drawn at random, enter its centre (None: all of them, as
+            in the paper).
     """
 
     weight: float = 0.1
     temperature: float = 0.2
     memory_length: int = 200
+    region_pixels: int | None = 512
 
-    _at_least_one: ClassVar[tuple[str, ...]] = (*ContrastiveSettings._at_least_one, "memory_length")
+    _at_least_one: ClassVar[tuple[str, ...]] = (
+        *ContrastiveSettings._at_least_one,
+        "memory_length",
+        "region_pixels",
+    )
 
 
 class RegionContrastLoss(ContrastiveLoss[RegionContrastSettings]):
@@ -43,14 +52,15 @@ class RegionContrastLoss(ContrastiveLoss[RegionContrastSettings]):
     Source: Hu, Cui, Wang, *Region-aware contrastive learning for semantic segmentation*, ICCV 2021. Deviation from
     the released code, which departs from the paper: dot products, not element-wise ones; keys detached; any
     number of classes; regions by label and image, not by prediction over the batch. Ours: the mean is taken
-    before normalisation, by a pointwise head without batch normalisation.
+    before normalisation, over ``region_pixels`` of a region by default (the same expectation), by a pointwise head
+    without batch normalisation.
 
     Args:
         in_channels: channels of the decoder features.
         num_classes: C, background among them.
         settings: None: the defaults.
         ignore_label: pixels with this label take no part.
-        generator: not used, since nothing is drawn; there so that all contrastive losses are built alike.
+        generator: CPU source of the draws; None: torch's default.
     """
 
     def __init__(
@@ -67,7 +77,7 @@ class RegionContrastLoss(ContrastiveLoss[RegionContrastSettings]):
         self.memory = MemoryBank(num_classes, own.memory_length, own.embedding_channels)
 
     def _term(self, batch: PixelBatch) -> Tensor:
-        centres, classes = region_centres(self.head, batch)
+        centres, classes = region_centres(self.head, batch, self.settings.region_pixels, self.generator)
         kept = [self.memory.of_class(c) for c in range(self.num_classes)]
         keys = torch.cat(kept)
         of_keys = torch.repeat_interleave(torch.tensor([len(part) for part in kept])).to(classes.device)
@@ -96,13 +106,42 @@ def _result(losses: Tensor, similarity: Tensor, same: Tensor, own: Tensor) -> Cl
     return ClassResult(losses[own].mean(), found[kind == 1].mean(), found[kind == 0].mean())
 
 
-def region_centres(head: ProjectionHead, batch: PixelBatch) -> tuple[Tensor, Tensor]:
+def region_centres(
+    head: ProjectionHead, batch: PixelBatch, limit: int | None, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor]:
     """Centres of the regions of a batch: the pixels of each class of each image.
+
+    Args:
+        head: that projects the pixels.
+        batch: of the call.
+        limit: pixels of a region, at most; None: all.
+        generator: source of randomness.
 
     Returns:
         (n, d) unit centres, image by image, and (n,) their classes.
     """
-    classes = torch.arange(batch.probabilities.shape[1], device=batch.labels.device)
-    members = batch.labels[:, None] == classes[:, None]
-    image, found = members.any(2).nonzero(as_tuple=True)
-    return F.normalize(head.class_means(batch.features, members)[image, found], dim=1), found
+    classes, images = batch.probabilities.shape[1], len(batch.labels)
+    pixels = draw_by_image(batch.labels, classes, limit, generator)
+    groups = pixels // batch.labels.shape[1] * classes + batch.labels.flatten()[pixels]
+    means = head.group_means(batch.features, pixels, groups, images * classes)
+    there = torch.unique(groups)
+    return F.normalize(means[there], dim=1), there % classes
+
+
+def draw_by_image(
+    labels: Tensor, num_classes: int, limit: int | None, generator: torch.Generator | None
+) -> Tensor:
+    """(n,) at most ``limit`` pixels of each class of each image: indices into the flattened batch.
+
+    Args:
+        labels: (B, N), -1 where ignored.
+        num_classes: C.
+        limit: of each class and image; None: all.
+        generator: source of randomness.
+    """
+    drawn = [
+        image * labels.shape[1] + draw_core(PixelSubset(own == c), limit, generator)
+        for image, own in enumerate(labels)
+        for c in range(num_classes)
+    ]
+    return torch.cat(drawn)
