@@ -64,7 +64,7 @@ def mask(path: Path) -> np.ndarray:
 
 def test_train_interrupt_continue_and_predict(small_run, train_run, tmp_path: Path, monkeypatch, ccdcseg):
     """To the end in one go, and after an interrupt: the same weights; then both ways to predict."""
-    whole = train_run(small_run())
+    whole = train_run(small_run(), processes=1)
     checkpoint = load_checkpoint(whole / "checkpoint_final.pth")
     assert checkpoint["trainer_name"] == checkpoint[OWN_KEY]["trainer_name"] == NAME
     assert all(epoch["train_loss"] is not None for epoch in read_history(whole))
