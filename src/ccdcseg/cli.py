@@ -141,7 +141,9 @@ def train(
     ] = "ccdc",
     fraction: Annotated[float, typer.Option(help="Share of the patients to train on.")] = 0.1,
     seed: Annotated[int, typer.Option(min=0, help="Of split, weights, augmentation and sampling.")] = 0,
-    preset: Annotated[str, typer.Option(help="cpu, paper, smoke, or a YAML file.")] = "cpu",
+    preset: Annotated[
+        str, typer.Option(help="cpu, paper, smoke, nnformer_cpu and so on, or a YAML file.")
+    ] = "cpu",
     change: Annotated[
         list[str], typer.Option("--set", help="A setting of the preset, such as ccdc.weight=0.1; repeatable.")
     ] = [],  # noqa: B006

@@ -52,13 +52,19 @@ def small_run(tiny_run) -> Callable[..., Any]:
     return lambda *changes, **options: tiny_run("nnformer", CHANGES + changes, **options)
 
 
+@pytest.fixture
+def unprepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plans without preprocessed data, for trainings that do not begin."""
+    monkeypatch.setattr("ccdcseg.nnunet.train.preprocess", lambda *_: None)
+
+
 def mask(path: Path) -> np.ndarray:
     return SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
 
 
 def test_train_interrupt_continue_and_predict(small_run, train_run, tmp_path: Path, monkeypatch, ccdcseg):
     """To the end in one go, and after an interrupt: the same weights; then both ways to predict."""
-    whole = train_run(small_run())
+    whole = train_run(small_run(), processes=1)
     checkpoint = load_checkpoint(whole / "checkpoint_final.pth")
     assert checkpoint["trainer_name"] == checkpoint[OWN_KEY]["trainer_name"] == NAME
     assert all(epoch["train_loss"] is not None for epoch in read_history(whole))
@@ -121,6 +127,7 @@ def test_loss_targets_and_outputs_belong_together(small_run, make_trainer):
     assert not isinstance(trainer._build_loss(), DeepSupervisionWrapper)
 
 
+@pytest.mark.usefixtures("unprepared")
 def test_two_dimensions_are_refused_before_anything_is_written(tiny_run, train_run):
     run = tiny_run("nnformer")
     with pytest.raises(UserError, match=r"for volumes.*3d_fullres"):
@@ -128,6 +135,7 @@ def test_two_dimensions_are_refused_before_anything_is_written(tiny_run, train_r
     assert not run.folder.exists()
 
 
+@pytest.mark.usefixtures("unprepared")
 def test_a_patch_that_does_not_fit(small_run, train_run):
     run = small_run("network.patch_size=[4,40,32]")
     with pytest.raises(UserError, match=r"second axis of the patch has 40 voxels.*multiple of 16"):
