@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from batches import Batch, random_batch, seeded
+from hypothesis import settings as hypothesis_settings
 from torch import Tensor
 
 from ccdcseg.losses import (
@@ -31,6 +32,7 @@ KINDS: dict[str, tuple[type[ContrastiveLoss], Any]] = {
     "region": (RegionContrastLoss, RegionContrastSettings(memory_length=5, **SIZES)),
 }
 Vector = np.ndarray
+few = hypothesis_settings(deadline=None, max_examples=8, derandomize=True)
 
 
 def made(name: str, classes: int = 4, seed: int = 0, ignore: int | None = None, **changes: Any) -> Any:
