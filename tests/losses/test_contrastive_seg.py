@@ -342,16 +342,16 @@ def test_pixels_are_drawn_by_image_and_class_without_repeats(seed: int, count: i
 
 
 def test_steps_pull_classes_together() -> None:
-    batch, criterion = double_batch((8, 9)), made("batch", max_views=30, max_samples=200)
+    batch, criterion = double_batch((8, 9)), made("batch")
     optimizer = torch.optim.Adam([batch.features, *criterion.parameters()], 0.05)
     losses = []
-    for _ in range(30):
+    for _ in range(20):
         optimizer.zero_grad()
         loss = criterion(*batch)
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.9 * losses[0]
     seen = criterion.diagnostics
     assert (seen.positive_similarity > seen.negative_similarity + 0.1).all()
 
