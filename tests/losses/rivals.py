@@ -64,9 +64,7 @@ def double_batch(
 def banks(criterion: torch.nn.Module) -> dict[str, Tensor]:
     """Copies of the memories of a loss, by the names of their buffers."""
     return {
-        name: value.clone()
-        for name, value in criterion.named_buffers()
-        if name.endswith(("keys", "written"))
+        name: value.clone() for name, value in criterion.named_buffers() if name.endswith(("keys", "written"))
     }
 
 

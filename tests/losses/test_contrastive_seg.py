@@ -55,7 +55,9 @@ def against(criterion: ContrastiveSegLoss, batch: Batch, memory: dict[str, Tenso
     regions = by_class(memory["regions.keys"], memory["regions.written"])
     keys = {c: kept[c] + regions[c] for c in kept}
     losses = [
-        supervised(v, keys[c], [key for k in keys if k != c for key in keys[k]], criterion.settings.temperature)
+        supervised(
+            v, keys[c], [key for k in keys if k != c for key in keys[k]], criterion.settings.temperature
+        )
         for c, v in anchors_of(criterion, batch)
         if keys[c]
     ]
@@ -242,7 +244,13 @@ def test_drawn_keys_are_the_memorys() -> None:
 
 def with_identity_head(**changes: Any) -> ContrastiveSegLoss:
     """Embeddings are the two features, which must not be negative."""
-    plain = {"start_iteration": 0, "min_pixels": 0, "weight": 1.0, "temperature": 1.0, "base_temperature": 1.0}
+    plain = {
+        "start_iteration": 0,
+        "min_pixels": 0,
+        "weight": 1.0,
+        "temperature": 1.0,
+        "base_temperature": 1.0,
+    }
     settings = ContrastiveSegSettings(
         **{**SIZES, "hidden_channels": 2, "embedding_channels": 2, **plain, **changes}
     )
@@ -341,19 +349,21 @@ def test_pixels_are_drawn_by_image_and_class_without_repeats(seed: int, count: i
             assert counted[image, c] == min(count, int((labels[image] == c).sum()))
 
 
-def test_steps_pull_classes_together() -> None:
-    batch, criterion = double_batch((8, 9)), made("batch")
-    optimizer = torch.optim.Adam([batch.features, *criterion.parameters()], 0.05)
+def test_steps_on_the_features_pull_classes_together() -> None:
+    """All pixels are anchors, and the head stays as it is."""
+    batch = double_batch((4, 5))
+    criterion = made("batch", max_views=100, max_samples=2000, min_pixels=0)
+    optimizer = torch.optim.Adam([batch.features], 0.1)
     losses = []
-    for _ in range(20):
+    for _ in range(60):
         optimizer.zero_grad()
         loss = criterion(*batch)
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.9 * losses[0]
+    assert losses[-1] < 0.6 * losses[0]
     seen = criterion.diagnostics
-    assert (seen.positive_similarity > seen.negative_similarity + 0.1).all()
+    assert (seen.positive_similarity > seen.negative_similarity + 0.2).all()
 
 
 def test_the_defaults_are_the_papers() -> None:

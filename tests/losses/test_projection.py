@@ -122,7 +122,10 @@ def test_class_means_are_those_of_a_map_projected_whole(
     maps = torch.randn(2, 3, *spatial, dtype=torch.float64, generator=seeded()).requires_grad_()
     found, expected = head.class_means(maps, members_of(spatial)), every_pixel(head, maps, spatial)
     torch.testing.assert_close(found, expected)
-    weights, inputs = torch.randn(2, 3, 4, dtype=torch.float64, generator=seeded()), [maps, *head.parameters()]
+    weights, inputs = (
+        torch.randn(2, 3, 4, dtype=torch.float64, generator=seeded()),
+        [maps, *head.parameters()],
+    )
     torch.testing.assert_close(
         torch.autograd.grad((found * weights).sum(), inputs),
         torch.autograd.grad((expected * weights).sum(), inputs),

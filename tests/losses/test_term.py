@@ -170,9 +170,10 @@ def test_logits_get_no_gradient(name: str) -> None:
 @pytest.mark.parametrize("spatial", [(4, 4), (2, 3, 3)])
 def test_finite_differences_agree(name: str, spatial: tuple[int, ...]) -> None:
     """ReCo has its own reference, since what it holds fixed moves with the features."""
-    batch, criterion = double_batch(spatial, classes=3), filled(name, 3, max_views=3) if (
-        name != "region"
-    ) else filled(name, 3)
+    batch, criterion = (
+        double_batch(spatial, classes=3),
+        filled(name, 3, max_views=3) if (name != "region") else filled(name, 3),
+    )
 
     def loss_of(features: Tensor) -> Tensor:
         if criterion.generator is not None:
