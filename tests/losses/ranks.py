@@ -8,10 +8,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from batches import Batch, random_batch, seeded
+from rivals import IGNORED, KINDS, banks, made
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from ccdcseg.losses import CCDCLoss, CCDCSettings, StatisticsScope
+from ccdcseg.losses import CCDCLoss, CCDCSettings, MemoryBank, StatisticsScope
 from ccdcseg.losses.class_statistics import class_statistics
 from ccdcseg.losses.core import core_representations
 from ccdcseg.losses.pixelwise import MCCLoss, MCCSettings
@@ -121,6 +122,58 @@ def broken(batch: Batch) -> Batch:
     return batch
 
 
+PUSHES = ((5, 2), (0, 4), (3, 0), (0, 0), (9, 1))
+"""How many keys either rank pushes, time after time."""
+
+
+def keys_to_push(time: int, rank: int) -> tuple[Tensor, Tensor]:
+    """Keys and classes, all different."""
+    generator, count = seeded(10 * time + rank), PUSHES[time][rank]
+    return torch.randn(count, 3, generator=generator), torch.randint(4, (count,), generator=generator)
+
+
+def pushed(rank: int | None) -> list[dict[str, Tensor]]:
+    """The memory after every push; None: of one process that pushes for both."""
+    bank, found = MemoryBank(4, 3, 3), []
+    for time in range(len(PUSHES)):
+        parts = [keys_to_push(time, r) for r in (range(WORLD) if rank is None else [rank])]
+        bank.push(*(torch.cat(part) for part in zip(*parts, strict=True)))
+        found.append(banks(bank))
+    return found
+
+
+def rival_batches(case: str) -> list[Batch]:
+    """For two steps, of an image for each rank; the second rank never sees the last class."""
+    found = []
+    for seed in (1, 2):
+        features, logits, target = random_batch((8, 9), seed=seed)
+        target[1][target[1] == 3] = 0
+        if case == "idle":
+            target[1] = IGNORED
+        if case == "broken":
+            logits[1] = torch.nan
+        found.append(Batch(features.double(), logits, target))
+    return found
+
+
+def rival_step(criterion: torch.nn.Module, batch: Batch) -> dict[str, Any]:
+    """Loss, gradients of the head, and the memory afterwards."""
+    criterion.zero_grad()
+    loss = criterion(batch.features.clone().requires_grad_(), batch.logits, batch.target)
+    loss.backward()
+    inner = getattr(criterion, "module", criterion)
+    gradients = {name: p.grad.clone() for name, p in inner.named_parameters()}
+    return {"loss": loss.detach(), "gradients": gradients, "banks": banks(inner)}
+
+
+def rival_steps(name: str, case: str, rank: int) -> list[dict[str, Any]]:
+    criterion = DistributedDataParallel(made(name, ignore=IGNORED))
+    return [rival_step(criterion, half(batch, rank)) for batch in rival_batches(case)]
+
+
+RIVALS = [(name, case) for name in KINDS for case in ("both", "idle", "broken")]
+
+
 def work(rank: int, folder: Path) -> None:
     """Everything one process does; its results go into a file."""
     dist.init_process_group(
@@ -144,6 +197,8 @@ def work(rank: int, folder: Path) -> None:
         "average": averaged_calls(made_loss(AVERAGED), rank),
         "correlation": correlation(mine),
         "broken": made_loss(AVERAGED)(*half(broken(joined()), rank)),
+        "pushed": pushed(rank),
+        "rivals": {pair: rival_steps(*pair, rank) for pair in RIVALS},
     }
     torch.save(results, folder / f"{rank}.pt")
     dist.destroy_process_group()

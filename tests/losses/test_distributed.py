@@ -6,6 +6,7 @@ import pytest
 import ranks
 import torch
 from ranks import GLOBAL, WORLD, Batch
+from rivals import IGNORED, KINDS, made
 from torch import Tensor, multiprocessing
 
 from ccdcseg.losses import StatisticsScope
@@ -141,3 +142,79 @@ def test_matthews_correlation_over_all_ranks_is_that_of_the_joined_batch(
         torch.testing.assert_close(found["correlation"]["loss"], expected["loss"])
         averaged = found["correlation"]["gradient"] / WORLD  # as DistributedDataParallel averages gradients
         torch.testing.assert_close(averaged, expected["gradient"][rank : rank + 1])
+
+
+def test_the_memory_is_that_of_one_process_pushing_for_both(results: list[Results]) -> None:
+    """Those of the first rank, then those of the second; uneven, and from one rank none."""
+    expected = ranks.pushed(rank=None)
+    for found in results:
+        torch.testing.assert_close(found["pushed"], expected, rtol=0, atol=0)
+    assert expected[-1]["written"].sum() == sum(sum(counts) for counts in ranks.PUSHES)
+
+
+def alone(name: str, case: str, rank: int, memory: dict[str, Tensor]) -> list[dict[str, Any]]:
+    """Two steps of one process, the memory of both ranks put in between."""
+    first, second = (ranks.half(batch, rank) for batch in ranks.rival_batches(case))
+    criterion = made(name, ignore=IGNORED)
+    steps = [ranks.rival_step(criterion, first)]
+    criterion.load_state_dict({**criterion.state_dict(), **memory})
+    return [*steps, ranks.rival_step(criterion, second)]
+
+
+@pytest.mark.parametrize(("name", "case"), ranks.RIVALS)
+def test_both_ranks_of_a_rival_hold_the_same(results: list[Results], name: str, case: str) -> None:
+    first, second = (found["rivals"][name, case] for found in results)
+    for one, other in zip(first, second, strict=True):
+        torch.testing.assert_close(one["gradients"], other["gradients"], rtol=0, atol=0)
+        torch.testing.assert_close(one["banks"], other["banks"], rtol=0, atol=0)
+    assert all(gradient.isfinite().all() for gradient in first[1]["gradients"].values())
+    assert any(gradient.any() for gradient in first[1]["gradients"].values())
+
+
+@pytest.mark.parametrize(("name", "case"), ranks.RIVALS)
+def test_losses_and_gradients_of_a_rival_are_those_of_both_ranks(
+    results: list[Results], name: str, case: str
+) -> None:
+    """A rank without anchors, or with broken logits, adds nothing and keeps up."""
+    found = [result["rivals"][name, case] for result in results]
+    expected = [alone(name, case, rank, found[rank][0]["banks"]) for rank in range(WORLD)]
+    for step in range(2):
+        for rank in range(WORLD):
+            torch.testing.assert_close(
+                found[rank][step]["loss"], expected[rank][step]["loss"], equal_nan=True
+            )
+        for parameter, gradient in found[0][step]["gradients"].items():
+            mean = sum(one[step]["gradients"][parameter] for one in expected) / WORLD
+            torch.testing.assert_close(gradient, mean)
+    assert found[0][1]["loss"].item() > 0
+    second = found[1][1]["loss"]
+    assert {"both": second > 0, "idle": second == 0, "broken": second.isnan()}[case].item()
+
+
+@pytest.mark.parametrize("case", ["both", "idle", "broken"])
+@pytest.mark.parametrize(
+    ("name", "bank"), [("region", "memory"), ("memory", "pixels"), ("memory", "regions")]
+)
+def test_the_memory_of_a_rival_takes_the_keys_of_both_ranks(
+    results: list[Results], name: str, bank: str, case: str
+) -> None:
+    found = results[0]["rivals"][name, case][0]["banks"]
+    parts = [alone(name, case, rank, found)[0]["banks"] for rank in range(WORLD)]
+    for c in range(4):
+        own = [part[f"{bank}.keys"][c, : int(part[f"{bank}.written"][c])] for part in parts]
+        together, written = torch.cat(own), int(found[f"{bank}.written"][c])
+        assert written == len(together)
+        torch.testing.assert_close(found[f"{bank}.keys"][c, :written], together)
+        assert len(own[0]) > 0
+        assert (len(own[1]) > 0) is (case == "both" and c < 3)
+
+
+def test_the_centres_of_both_ranks_are_those_of_the_joined_batch(results: list[Results]) -> None:
+    criterion = made("region", ignore=IGNORED)
+    for step, batch in enumerate(ranks.rival_batches("both")):
+        expected = ranks.rival_step(criterion, batch)["banks"]
+        torch.testing.assert_close(results[0]["rivals"]["region", "both"][step]["banks"], expected)
+
+
+def test_rivals_with_and_without_memory_are_tried() -> None:
+    assert {name for name, _ in ranks.RIVALS} == set(KINDS)
