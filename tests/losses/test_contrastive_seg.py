@@ -26,7 +26,7 @@ from rivals import (
 from torch import Tensor
 
 from ccdcseg.losses import ContrastiveSegLoss, ContrastiveSegSettings
-from ccdcseg.losses.contrastive_seg import draw_by_image
+from ccdcseg.losses.region_contrast import draw_by_image
 
 SCALE = 0.1 * 0.1 / 0.07
 """The weight, times temperature over base temperature."""

@@ -4,7 +4,6 @@ import torch
 from batches import seeded
 from torch import Tensor
 
-from ccdcseg.losses import projection
 from ccdcseg.losses.projection import ProjectionHead
 from ccdcseg.losses.region import region_offsets, region_pixels
 from ccdcseg.losses.settings import HeadNormalisation, Region, RegionCombination
@@ -99,6 +98,14 @@ def members_of(spatial: tuple[int, ...]) -> Tensor:
     return labels(spatial) == torch.arange(3)[:, None]
 
 
+def means_of(head: ProjectionHead, maps: Tensor, spatial: tuple[int, ...]) -> Tensor:
+    """(2, 3, d) means of the classes of each image, over all their pixels."""
+    flat = labels(spatial).flatten()
+    pixels = (flat >= 0).nonzero()[:, 0].flip(0)
+    groups = pixels // (len(flat) // 2) * 3 + flat[pixels]
+    return head.group_means(maps, pixels, groups, 6).view(2, 3, -1)
+
+
 def every_pixel(head: ProjectionHead, maps: Tensor, spatial: tuple[int, ...]) -> Tensor:
     """The means over a map that is projected whole; for an absent class the bias."""
     z = head.output(torch.relu(head.normalisation(head.hidden(maps.flatten(2).transpose(1, 2)))))
@@ -112,15 +119,13 @@ def every_pixel(head: ProjectionHead, maps: Tensor, spatial: tuple[int, ...]) ->
 
 @pytest.mark.parametrize("spatial", [(4, 5), (2, 3, 4)])
 @pytest.mark.parametrize("normalisation", HeadNormalisation)
-@pytest.mark.parametrize("chunk", [1, 7, 20, 2**13])
-def test_class_means_are_those_of_a_map_projected_whole(
-    spatial: tuple[int, ...], normalisation: HeadNormalisation, chunk: int, monkeypatch: pytest.MonkeyPatch
+def test_group_means_are_those_of_a_map_projected_whole(
+    spatial: tuple[int, ...], normalisation: HeadNormalisation
 ) -> None:
-    """And so are the gradients, in parts of any size."""
-    monkeypatch.setattr(projection, "_CHUNK", chunk)
+    """And so are the gradients."""
     head = made_head(normalisation)
     maps = torch.randn(2, 3, *spatial, dtype=torch.float64, generator=seeded()).requires_grad_()
-    found, expected = head.class_means(maps, members_of(spatial)), every_pixel(head, maps, spatial)
+    found, expected = means_of(head, maps, spatial), every_pixel(head, maps, spatial)
     torch.testing.assert_close(found, expected)
     weights, inputs = (
         torch.randn(2, 3, 4, dtype=torch.float64, generator=seeded()),
@@ -132,40 +137,40 @@ def test_class_means_are_those_of_a_map_projected_whole(
     )
 
 
-def test_class_means_are_those_of_single_unit_vectors_up_to_length() -> None:
+def test_group_means_are_those_of_single_unit_vectors_up_to_length() -> None:
     """A class of one pixel has the direction that the pixel has by itself."""
     head, maps = made_head(), features()
-    members = torch.zeros(2, 1, 20)
-    members[0, 0, 7] = members[1, 0, 3] = 1
-    means = torch.nn.functional.normalize(head.class_means(maps, members)[:, 0], dim=1)
+    means = torch.nn.functional.normalize(
+        head.group_means(maps, torch.tensor([7, 23]), torch.tensor([0, 1]), 2), dim=1
+    )
     torch.testing.assert_close(means, head(maps, torch.tensor([[7], [23]]), RegionCombination.MEAN))
 
 
-def test_finite_differences_agree_with_class_means() -> None:
+def test_finite_differences_agree_with_group_means() -> None:
     head, maps = made_head(), features().requires_grad_()
-    assert torch.autograd.gradcheck(lambda given: head.class_means(given, members_of((4, 5))), maps)
+    assert torch.autograd.gradcheck(lambda given: means_of(head, given, (4, 5)), maps)
 
 
 def test_an_absent_class_has_the_bias_and_gives_the_features_no_gradient() -> None:
     head, maps = made_head(), features().requires_grad_()
-    means = head.class_means(maps, members_of((4, 5)))
+    means = means_of(head, maps, (4, 5))
     torch.testing.assert_close(means[1, 2], head.output.bias)
     means[1, 2].sum().backward()
     assert not maps.grad.any()
     assert not head.hidden.weight.grad.any()
 
 
-def test_ignored_pixels_do_not_enter_class_means() -> None:
+def test_ignored_pixels_do_not_enter_group_means() -> None:
     head, maps = made_head(), features()
     ignored = (labels((4, 5)) == -1).expand(2, 3, 20).unflatten(2, (4, 5))
-    expected = head.class_means(maps, members_of((4, 5)))
-    torch.testing.assert_close(head.class_means(maps.masked_fill(ignored, 99), members_of((4, 5))), expected)
+    expected = means_of(head, maps, (4, 5))
+    torch.testing.assert_close(means_of(head, maps.masked_fill(ignored, 99), (4, 5)), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_class_means_keep_the_heads_precision(dtype: torch.dtype) -> None:
+def test_group_means_keep_the_heads_precision(dtype: torch.dtype) -> None:
     head, maps = made_head().float(), features().to(dtype).requires_grad_()
-    means = head.class_means(maps, members_of((4, 5)))
+    means = means_of(head, maps, (4, 5))
     assert means.dtype == torch.float32
     means.sum().backward()
     assert maps.grad.dtype == dtype

@@ -13,9 +13,9 @@ from rivals import IGNORED, SIZES, centre, double_batch, embeddings, few, info_n
 from scipy.stats import chisquare
 from torch import Tensor
 
-from ccdcseg.losses import ReCoLoss, ReCoSettings, reco
+from ccdcseg.losses import ReCoLoss, ReCoSettings
 from ccdcseg.losses.class_statistics import ClassStatistics
-from ccdcseg.losses.reco import class_chances, similarities
+from ccdcseg.losses.reco import class_chances
 
 
 def hard_pixels(batch: Batch, c: int, threshold: float = 0.97) -> set[int]:
@@ -227,40 +227,29 @@ def test_gradient_flows_through_the_queries_alone(spatial: tuple[int, ...]) -> N
     assert set(touched) == queries
 
 
-@pytest.mark.parametrize(("queries", "negatives"), [(1, 1), (5, 3), (16, 4), (37, 2)])
-def test_similarities_are_the_dot_products_with_gathered_keys(queries: int, negatives: int) -> None:
-    """Below, at and above the number of queries handled at once."""
-    generator = seeded()
-    query = torch.randn(queries, 3, dtype=torch.float64, generator=generator, requires_grad=True)
-    keys = torch.randn(7, 3, dtype=torch.float64, generator=generator)
-    columns = torch.randint(7, (queries, negatives), generator=generator)
-    expected = torch.einsum("qd,qnd->qn", query, keys[columns])
-    found = similarities(query, keys, columns)
-    torch.testing.assert_close(found, expected)
-    weights = torch.randn(queries, negatives, dtype=torch.float64, generator=generator)
-    torch.testing.assert_close(
-        torch.autograd.grad((found * weights).sum(), query),
-        torch.autograd.grad((expected * weights).sum(), query),
-    )
-    assert torch.autograd.gradcheck(lambda q: similarities(q, keys, columns), query)
+@pytest.mark.parametrize("limit", [1, 5, None])
+def test_prototype_and_negatives_are_of_so_many_pixels_of_a_class(limit: int | None) -> None:
+    batch, criterion = double_batch((12, 13)), made("reco", queries=50, negatives=40, class_pixels=limit)
+    criterion(*batch)
+    labels = batch.target.flatten()
+    drawn = {c: criterion.selection.negatives[c].pixels for c in range(4)}
+    for c, pixels in drawn.items():
+        for k in {0, 1, 2, 3} - {c}:
+            distinct = set(pixels[labels[pixels] == k].tolist())
+            assert len(distinct) <= (limit or len(labels))
+            assert limit is None or len(distinct) == limit
+    shared = [set(pixels[labels[pixels] == 3].tolist()) for c, pixels in drawn.items() if c != 3]
+    assert limit is None or shared[0] == shared[1] == shared[2]
 
 
-def test_keys_get_no_gradient() -> None:
-    query, keys = torch.randn(3, 2, requires_grad=True), torch.randn(4, 2, requires_grad=True)
-    similarities(query, keys, torch.zeros(3, 5, dtype=torch.int64)).sum().backward()
-    assert keys.grad is None
-    assert query.grad is not None
-
-
-@given(st.integers(0, 1000), st.sampled_from([1, 4, 16, 500]))
-@few
-def test_the_parts_make_no_difference(seed: int, size: int) -> None:
-    batch, found = double_batch(seed=seed), []
-    with pytest.MonkeyPatch.context() as patch:
-        for parts in (16, size):
-            patch.setattr(reco, "_QUERIES", parts)
-            found.append(made("reco")(*batch))
-    torch.testing.assert_close(*found)
+def test_few_pixels_of_a_class_estimate_the_loss_of_all() -> None:
+    batch = double_batch((12, 13))
+    whole = made("reco", queries=500, negatives=50, class_pixels=None)(*batch).item()
+    few_pixels = [
+        made("reco", seed=s, queries=500, negatives=50, class_pixels=20)(*batch).item() for s in range(20)
+    ]
+    assert np.mean(few_pixels) == pytest.approx(whole, rel=0.03)
+    assert len({round(x, 6) for x in few_pixels}) == 20
 
 
 @given(st.integers(0, 1000), st.floats(0.1, 50))
