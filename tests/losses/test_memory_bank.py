@@ -122,3 +122,12 @@ def test_the_bank_is_the_last_keys_of_each_class(length: int, pushes: list[list[
     for c, seen in history.items():
         assert sorted(values(bank, c)) == seen[-length:]
         assert bank.written[c] == len(seen)
+
+
+def test_keys_that_are_not_finite_are_left_out() -> None:
+    bank = MemoryBank(2, 4, 2)
+    keys = torch.tensor([[1.0, 2], [torch.nan, 0], [3, torch.inf], [5, 6]])
+    bank.push(keys, torch.tensor([0, 0, 1, 1]))
+    assert bank.written.tolist() == [1, 1]
+    assert bank.of_class(0).tolist() == [[1, 2]]
+    assert bank.of_class(1).tolist() == [[5, 6]]

@@ -266,7 +266,7 @@ def test_steps_pull_queries_to_their_class() -> None:
     batch, criterion = double_batch((8, 9)), made("reco", queries=64, negatives=32)
     optimizer = torch.optim.Adam([batch.features, *criterion.parameters()], 0.05)
     losses = []
-    for _ in range(40):
+    for _ in range(100):
         optimizer.zero_grad()
         loss = criterion(*batch)
         loss.backward()

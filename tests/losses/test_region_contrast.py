@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ccdcseg.losses import RegionContrastLoss, RegionContrastSettings
 from ccdcseg.losses.class_statistics import class_statistics
-from ccdcseg.losses.region_contrast import region_centres
+from ccdcseg.losses.region_contrast import draw_by_image, region_centres
 from ccdcseg.losses.settings import StatisticsScope
 from ccdcseg.losses.term import PixelBatch
 
@@ -69,7 +69,7 @@ def test_centres_are_those_of_the_oracle(spatial: tuple[int, ...]) -> None:
     probabilities, labels = batch.logits.softmax(1).flatten(2), batch.target.flatten(1)
     statistics = class_statistics(probabilities, labels, StatisticsScope.RANK)
     centres, classes = region_centres(
-        criterion.head, PixelBatch(batch.features, probabilities, labels, statistics, 0)
+        criterion.head, PixelBatch(batch.features, probabilities, labels, statistics, 0), None, None
     )
     expected = centres_of(criterion.head, batch, 4)
     assert classes.tolist() == [c for c, _ in expected] == [0, 2, 3, 0, 1, 2, 3]
@@ -174,3 +174,36 @@ def test_the_order_of_the_pixels_makes_no_difference(seed: int) -> None:
 def test_the_defaults_are_the_papers() -> None:
     found = asdict(RegionContrastSettings())
     assert (found["weight"], found["temperature"], found["start_iteration"]) == (0.1, 0.2, 0)
+
+
+def test_few_pixels_of_a_region_estimate_its_centre() -> None:
+    batch = double_batch((12, 13))
+    probabilities, labels = batch.logits.softmax(1).flatten(2), batch.target.flatten(1)
+    given = PixelBatch(
+        batch.features,
+        probabilities,
+        labels,
+        class_statistics(probabilities, labels, StatisticsScope.RANK),
+        0,
+    )
+    head = made("region").head
+    whole, classes = region_centres(head, given, None, None)
+    some = [region_centres(head, given, 12, seeded(seed)) for seed in range(40)]
+    assert all(torch.equal(found, classes) for _, found in some)
+    mean = torch.stack([centres for centres, _ in some]).mean(0)
+    assert (torch.nn.functional.normalize(mean, dim=1) * whole).sum(1).min() > 0.99
+    assert not torch.equal(some[0][0], some[1][0])
+
+
+@pytest.mark.parametrize("limit", [1, 7, None])
+def test_so_many_pixels_of_a_class_of_an_image_are_drawn(limit: int | None) -> None:
+    labels = double_batch((12, 13), ignored=9).target.flatten(1).clone()
+    labels[labels == IGNORED] = -1
+    drawn = draw_by_image(labels, 4, limit, seeded())
+    assert len(drawn) == len(set(drawn.tolist()))
+    for image in range(2):
+        for c in range(4):
+            there = int((labels[image] == c).sum())
+            own = (drawn // labels.shape[1] == image) & (labels.flatten()[drawn] == c)
+            assert int(own.sum()) == (there if limit is None else min(limit, there))
+    assert (labels.flatten()[drawn] >= 0).all()

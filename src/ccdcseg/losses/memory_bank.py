@@ -34,6 +34,8 @@ class MemoryBank(nn.Module):
     def push(self, keys: Tensor, classes: Tensor) -> None:
         """Store keys; beyond ``length`` the oldest of the class gives way.
 
+        Keys that are not finite are left out: they would spoil every later call until they are overwritten.
+
         In distributed training every rank must call it in the same step, with any number of keys; each then
         stores those of all ranks, rank by rank.
 
@@ -41,7 +43,8 @@ class MemoryBank(nn.Module):
             keys: (n, channels).
             classes: (n,) int64 class of each.
         """
-        keys, classes = gather_over_ranks(keys.detach(), classes)
+        sound = keys.isfinite().all(1)
+        keys, classes = gather_over_ranks(keys.detach()[sound], classes[sound])
         length = self.keys.shape[1]
         for c in torch.unique(classes).tolist():
             new = keys[classes == c]
