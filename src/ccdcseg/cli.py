@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from ccdcseg import __version__
-from ccdcseg.datasets.sequences import ChaosSequence
+from ccdcseg.datasets.sequences import CardiacSequence, ChaosSequence
 from ccdcseg.errors import UserError
 from ccdcseg.files import DISK_FULL
 from ccdcseg.methods import METHODS
@@ -119,6 +119,22 @@ def prepare_chaos_ct_command(
     from ccdcseg.datasets.chaos import prepare_chaos_ct
 
     _prepare(partial(prepare_chaos_ct, source), dataset, processes)
+
+
+@prepare_app.command("mscmrseg")
+def prepare_mscmrseg_command(
+    source: Annotated[Path, typer.Argument(help="The unpacked release, images and masks in any folders.")],
+    dataset: DatasetId,
+    sequence: Annotated[CardiacSequence, typer.Option(help="Images to take.")] = CardiacSequence.LGE,
+    processes: Processes = PROCESSES,
+) -> None:
+    """MS-CMRSeg (cardiac MRI: LGE, T2 or bSSFP), the challenge's release or the later one."""
+    from ccdcseg.datasets.mscmrseg import prepare_mscmrseg
+    from ccdcseg.datasets.release import unlabelled_scans
+
+    folder = _prepare(partial(prepare_mscmrseg, source, sequence=sequence), dataset, processes)
+    if scans := unlabelled_scans(folder):
+        typer.echo(f"No mask: {', '.join(scans)}: put into imagesTs, in no split.")
 
 
 def _prepare(convert: Callable[..., Path], dataset: int, processes: int) -> Path:

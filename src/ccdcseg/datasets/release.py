@@ -65,6 +65,7 @@ def write_dataset(
     target: Path,
     pool: Executor,
     progress: Progress | None = None,
+    unlabelled: Sequence[S] = (),
 ) -> Path:
     """Convert all scans into a new nnU-Net raw folder with ``dataset.json`` and ``cases.csv``.
 
@@ -75,6 +76,7 @@ def write_dataset(
         target: the new folder, from `free_folder`.
         pool: of threads or processes.
         progress: see `Progress`.
+        unlabelled: scans without a mask; converted too, but no cases of the data set.
 
     Returns:
         ``target``.
@@ -83,7 +85,7 @@ def write_dataset(
         UserError: what ``convert`` raises, or the disk is full. Nothing is left.
     """
     with refusing_full_disk(target.parent), new_folder(target) as folder:
-        _convert_all(scans, partial(convert, folder), pool, progress)
+        _convert_all([*scans, *unlabelled], partial(convert, folder), pool, progress)
         write_json(folder / "dataset.json", _description(release, len(scans)))
         write_cases(folder, [scan.case for scan in scans])
     return target
@@ -99,6 +101,18 @@ def write_pair(folder: Path, case: str, image: Volume, mask: Volume) -> None:
     check_not_empty(mask)
     write_volume(folder / "imagesTr" / f"{case}{IMAGE_SUFFIX}", image)
     write_volume(folder / "labelsTr" / f"{case}{MASK_SUFFIX}", mask)
+
+
+def write_unlabelled(folder: Path, case: str, image: Volume) -> None:
+    """Write a scan that has no mask into ``imagesTs``, nnU-Net's folder of images for prediction only."""
+    write_volume(folder / "imagesTs" / f"{case}{IMAGE_SUFFIX}", image)
+
+
+def unlabelled_scans(folder: Path) -> list[str]:
+    """Names of the scans in ``imagesTs``, sorted."""
+    return sorted(
+        path.name.removesuffix(IMAGE_SUFFIX) for path in (folder / "imagesTs").glob(f"*{IMAGE_SUFFIX}")
+    )
 
 
 def free_folder(raw_root: Path, dataset_id: int, name: str) -> Path:
