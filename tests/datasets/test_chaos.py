@@ -1,6 +1,7 @@
 import itertools
 import json
 import shutil
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -259,6 +260,16 @@ def test_processes_give_the_same_bytes_and_hand_errors_over(release: Path, raw_r
         assert (two / path.relative_to(one)).read_bytes() == path.read_bytes()
     cut_short(release / "MR" / "10" / "T2SPIR" / "DICOM_anon" / "IMG-0004-00002.dcm")
     refuse(release, raw_root, r"00002\.dcm is damaged or cut short", dataset_id=42, workers=2)
+
+
+def test_an_interrupt_leaves_nothing_though_processes_were_writing(pristine: Path, raw_root: Path) -> None:
+    def interrupt(*_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare_chaos_mr(pristine, raw_root, 40, workers=2, progress=interrupt)
+    time.sleep(0.2)
+    assert list(raw_root.iterdir()) == []
 
 
 def test_few_label_splits_hold_a_patient_together(pristine: Path, raw_root: Path) -> None:

@@ -200,7 +200,7 @@ def _convert_all(
                 "A worker process was killed, probably for want of memory.", "Give fewer --processes."
             ) from error
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)  # waits for what runs, which would write into a removed folder
             raise
 
 
