@@ -121,7 +121,7 @@ def test_full_disk_while_preparing(release: Path, ccdcseg, monkeypatch: pytest.M
     def full(*_arguments, **_options):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("ccdcseg.datasets.acdc.write_json", full)
+    monkeypatch.setattr("ccdcseg.datasets.release.write_json", full)
     result = ccdcseg("prepare", "acdc", release, "--dataset", 902)
     assert result.code == 2
     assert "disk" in one_line(result.err)

@@ -3,14 +3,17 @@
 import json
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ccdcseg import __version__
+from ccdcseg.datasets.sequences import CardiacSequence, ChaosSequence
 from ccdcseg.errors import UserError
 from ccdcseg.files import DISK_FULL
 from ccdcseg.methods import METHODS
@@ -48,6 +51,7 @@ class DemoData(StrEnum):
     ACDC = "acdc"
 
 
+DatasetId = Annotated[int, typer.Option("--dataset", min=1, max=999, help="nnU-Net dataset id to give it.")]
 Dataset = Annotated[str, typer.Argument(help="Id or name of the dataset in $nnUNet_raw, such as 27.")]
 Targets = Annotated[
     list[str], typer.Argument(help="Run folders, or a dataset's id or name for all its finished runs.")
@@ -80,23 +84,72 @@ def _options(
 @prepare_app.command("acdc")
 def prepare_acdc_command(
     source: Annotated[Path, typer.Argument(help="The unpacked release, with its patientNNN folders.")],
-    dataset: Annotated[int, typer.Option(min=1, max=999, help="nnU-Net dataset id to give it.")],
+    dataset: DatasetId,
     processes: Processes = PROCESSES,
 ) -> None:
     """ACDC (cine cardiac MRI, 100 or 150 patients) as it is distributed."""
     from ccdcseg.datasets.acdc import prepare_acdc
+
+    _prepare(partial(prepare_acdc, source), dataset, processes)
+
+
+@prepare_app.command("chaos")
+def prepare_chaos_command(
+    source: Annotated[Path, typer.Argument(help="The unpacked release, its folder MR, or one MR patient's.")],
+    dataset: DatasetId,
+    sequence: Annotated[
+        list[ChaosSequence],
+        typer.Option(help="Images to take, each a case of its own; repeatable. Default: all three."),
+    ] = list(ChaosSequence),  # noqa: B006
+    processes: Processes = PROCESSES,
+) -> None:
+    """CHAOS, MR part (abdominal T1-DUAL and T2-SPIR, four organs): DICOM slices with PNG masks."""
+    from ccdcseg.datasets.chaos import prepare_chaos_mr
+
+    _prepare(partial(prepare_chaos_mr, source, sequences=sequence), dataset, processes)
+
+
+@prepare_app.command("chaos-ct")
+def prepare_chaos_ct_command(
+    source: Annotated[Path, typer.Argument(help="The unpacked release, its folder CT, or one CT patient's.")],
+    dataset: DatasetId,
+    processes: Processes = PROCESSES,
+) -> None:
+    """CHAOS, CT part (abdominal CT, the liver): DICOM slices with PNG masks."""
+    from ccdcseg.datasets.chaos import prepare_chaos_ct
+
+    _prepare(partial(prepare_chaos_ct, source), dataset, processes)
+
+
+@prepare_app.command("mscmrseg")
+def prepare_mscmrseg_command(
+    source: Annotated[Path, typer.Argument(help="The unpacked release, images and masks in any folders.")],
+    dataset: DatasetId,
+    sequence: Annotated[CardiacSequence, typer.Option(help="Images to take.")] = CardiacSequence.LGE,
+    processes: Processes = PROCESSES,
+) -> None:
+    """MS-CMRSeg (cardiac MRI: LGE, T2 or bSSFP), the challenge's release or the later one."""
+    from ccdcseg.datasets.mscmrseg import prepare_mscmrseg
+    from ccdcseg.datasets.release import unlabelled_scans
+
+    folder = _prepare(partial(prepare_mscmrseg, source, sequence=sequence), dataset, processes)
+    if scans := unlabelled_scans(folder):
+        typer.echo(f"No mask: {', '.join(scans)}: put into imagesTs, in no split.")
+
+
+def _prepare(convert: Callable[..., Path], dataset: int, processes: int) -> Path:
     from ccdcseg.nnunet.paths import nnunet_folder
 
     with progress_bars() as report:
-        folder = prepare_acdc(
-            source,
-            nnunet_folder("nnUNet_raw"),
-            dataset,
+        folder = convert(
+            raw_root=nnunet_folder("nnUNet_raw"),
+            dataset_id=dataset,
             progress=lambda done, total: report("convert", done, total),
             workers=processes,
         )
     typer.echo(f"Dataset: {folder}")
     typer.echo(f"Next:    ccdcseg split {dataset} --fraction 0.1 --seed 0")
+    return folder
 
 
 @app.command()
@@ -142,7 +195,10 @@ def train(
     fraction: Annotated[float, typer.Option(help="Share of the patients to train on.")] = 0.1,
     seed: Annotated[int, typer.Option(min=0, help="Of split, weights, augmentation and sampling.")] = 0,
     preset: Annotated[
-        str, typer.Option(help="cpu, paper, smoke, nnformer_cpu and so on, or a YAML file.")
+        str,
+        typer.Option(
+            help="cpu, smoke, paper (for ACDC), paper_chaos, paper_mscmrseg, nnformer_cpu and so on, or a file."
+        ),
     ] = "cpu",
     change: Annotated[
         list[str], typer.Option("--set", help="A setting of the preset, such as ccdc.weight=0.1; repeatable.")

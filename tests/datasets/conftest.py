@@ -1,11 +1,15 @@
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
+from PIL import Image
 
 from ccdcseg.datasets.volumes import Volume, write_volume
+
+AXIAL = np.eye(3)[:2]
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +47,84 @@ def release(tmp_path: Path, write_patient: Callable[..., Path]) -> Path:
     for number, group in enumerate(["DCM", "HCM", "MINF", "NOR", "RV"] * 2, start=1):
         write_patient(source / "training", number, group)
     return source
+
+
+@pytest.fixture(scope="session")
+def write_slices() -> Callable[..., list[Path]]:
+    """A volume as DICOM slices as CHAOS has them: 12 bits, names from the top down, a series for each slice.
+
+    Headers are made up, SliceThickness among them, which must not be used. Whatever the pixels are, nobody's
+    name or date goes in.
+    """
+
+    def write(
+        folder: Path,
+        array: np.ndarray,
+        spacing_mm: tuple[float, float, float] = (7.7, 1.5, 1.25),
+        origin_mm: tuple[float, float, float] = (-100.0, -80.0, 30.0),
+        axes: np.ndarray = AXIAL,
+        first: int = 1,
+        step: int = 1,
+    ) -> list[Path]:
+        folder.mkdir(parents=True, exist_ok=True)
+        normal, paths = np.cross(*axes), []
+        for index in reversed(range(len(array))):
+            position = np.array(origin_mm) + index * spacing_mm[0] * normal
+            dataset = dicom_slice(array[index], position, axes, spacing_mm[1:])
+            paths.append(folder / f"IMG-0004-{first + step * len(paths):05d}.dcm")
+            dataset.save_as(paths[-1], enforce_file_format=True)
+        return paths
+
+    return write
+
+
+def dicom_slice(
+    pixels: np.ndarray, position_mm: np.ndarray, axes: np.ndarray, spacing_mm: tuple[float, ...]
+) -> pydicom.Dataset:
+    dataset = pydicom.Dataset()
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.4"
+    dataset.SOPInstanceUID = pydicom.uid.generate_uid()
+    dataset.SeriesInstanceUID = pydicom.uid.generate_uid()
+    dataset.PatientName = "Made^Up"
+    dataset.SliceThickness = 5.5
+    dataset.PixelSpacing = [f"{step:.6g}" for step in spacing_mm]
+    dataset.ImagePositionPatient = [f"{x:.8g}" for x in position_mm]
+    dataset.ImageOrientationPatient = [f"{x:.9g}" for x in axes.ravel()]
+    dataset.Rows, dataset.Columns = pixels.shape
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 12, 11
+    dataset.PixelRepresentation = 0
+    dataset.PixelData = pixels.astype("<u2").tobytes()
+    return dataset
+
+
+@pytest.fixture(scope="session")
+def write_masks() -> Callable[..., list[Path]]:
+    """Label slices as CHAOS has them: 8-bit PNG, names from the top down."""
+
+    def write(folder: Path, labels: np.ndarray, grey: Sequence[int] = (0, 63, 126, 189, 252)) -> list[Path]:
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = [folder / f"IMG-0004-{index:05d}.png" for index in range(1, len(labels) + 1)]
+        for path, mask in zip(paths, labels[::-1], strict=True):
+            Image.fromarray(np.array(grey, np.uint8)[mask]).save(path)
+        return paths
+
+    return write
+
+
+@pytest.fixture
+def change_slice() -> Callable[..., None]:
+    """Set or (with None) remove fields of a DICOM file."""
+
+    def change(path: Path, **fields: object) -> None:
+        dataset = pydicom.dcmread(path)
+        for keyword, value in fields.items():
+            if value is None:
+                delattr(dataset, keyword)
+            else:
+                setattr(dataset, keyword, value)
+        dataset.save_as(path)
+
+    return change

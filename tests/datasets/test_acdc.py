@@ -191,14 +191,16 @@ def fail_at(number: int, failure: BaseException) -> Callable[..., None]:
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk(release: Path, raw_root: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
-    monkeypatch.setattr(acdc, "write_volume", fail_at(9, OSError(code, os.strerror(code))))
+    monkeypatch.setattr("ccdcseg.datasets.release.write_volume", fail_at(9, OSError(code, os.strerror(code))))
     refuse(release, raw_root, r"The disk of .*raw is full.*Free some space")
 
 
 def test_other_failures_of_the_disk_are_not_called_full(
     release: Path, raw_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(acdc, "write_volume", fail_at(9, OSError(errno.EIO, os.strerror(errno.EIO))))
+    monkeypatch.setattr(
+        "ccdcseg.datasets.release.write_volume", fail_at(9, OSError(errno.EIO, os.strerror(errno.EIO)))
+    )
     with pytest.raises(OSError, match="Input/output"):
         prepare_acdc(release, raw_root, 27)
     assert list(raw_root.iterdir()) == []

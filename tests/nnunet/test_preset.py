@@ -9,7 +9,17 @@ from ccdcseg.nnunet.preset import Preset, load_preset, preset_names, preset_of_p
 
 
 def test_shipped_presets_are_valid_and_described():
-    assert preset_names() == ["cpu", "demo", "nnformer_cpu", "nnformer_paper", "paper", "smoke"]
+    names = [
+        "cpu",
+        "demo",
+        "nnformer_cpu",
+        "nnformer_paper",
+        "paper",
+        "paper_chaos",
+        "paper_mscmrseg",
+        "smoke",
+    ]
+    assert preset_names() == names
     for name in preset_names():
         label, preset = load_preset(name)
         assert label == name
@@ -23,6 +33,19 @@ def test_paper_preset_is_the_papers_set_up():
         weight=1, queries=256, negatives=256, temperature=0.5, core_threshold=0.97
     )
     assert preset.training.epochs * preset.training.iterations_per_epoch == 250_000
+
+
+@pytest.mark.parametrize(
+    ("name", "batch_size", "patch_size"),
+    [("paper_chaos", 44, (224, 320)), ("paper_mscmrseg", 12, (512, 512))],
+)
+def test_the_papers_set_ups_differ_in_batch_and_patch(
+    name: str, batch_size: int, patch_size: tuple[int, int]
+):
+    _, acdc = load_preset("paper")
+    _, preset = load_preset(name)
+    network = acdc.network.model_copy(update={"batch_size": batch_size, "patch_size": patch_size})
+    assert preset == acdc.model_copy(update={"network": network, "description": preset.description})
 
 
 def test_no_preset_trains_as_nnunet_does():
@@ -64,7 +87,7 @@ def test_plans_carry_the_preset():
 @pytest.mark.parametrize(
     ("name", "changes", "words"),
     [
-        ("gpu", [], ["no preset gpu", "cpu, demo, nnformer_cpu"]),
+        ("gpu", [], ["no preset gpu", "cpu, demo, nnformer_cpu", "paper_chaos, paper_mscmrseg, smoke"]),
         ("missing.yaml", [], ["missing.yaml"]),
         ("cpu", ["ccdc.wieght=0.1"], ["no setting ccdc.wieght", "weight"]),
         ("cpu", ["trainnig.epochs=1"], ["no setting trainnig", "training"]),

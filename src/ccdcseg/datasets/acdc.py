@@ -1,17 +1,22 @@
 """The ACDC release (Bernard et al., IEEE TMI 37(11), 2018) as an nnU-Net raw folder."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ccdcseg.datasets.cases import Case, dataset_names, id_in_name, write_cases
-from ccdcseg.datasets.volumes import check_not_empty, check_pair, read_image, read_mask, write_volume
+from ccdcseg.datasets.cases import Case
+from ccdcseg.datasets.release import (
+    Progress,
+    Release,
+    free_folder,
+    patient_folders,
+    write_dataset,
+    write_pair,
+)
+from ccdcseg.datasets.volumes import read_image, read_mask
 from ccdcseg.errors import UserError
-from ccdcseg.files import DISK_FULL, new_folder, write_json
 
 LABELS = {"RV": 1, "Myo": 2, "LV": 3}
 """Value of each foreground class of an ACDC mask."""
@@ -24,24 +29,17 @@ _PATIENT_FOLDER = re.compile(r"patient\d{3}")
 _RESTORE = "Restore it from the official release."
 
 
-@dataclass(frozen=True)
-class _Release:
-    name: str
-    description: str
-    reference: str
-    licence: str
-    synthetic: bool = False
-
-
-_ACDC = _Release(
+_ACDC = Release(
     name="ACDC",
     description="Short-axis cine MRI of the Automated Cardiac Diagnosis Challenge, two frames a patient",
     reference="O. Bernard, A. Lalande, C. Zotti, F. Cervenansky, et al. Deep Learning Techniques for "
     "Automatic MRI Cardiac Multi-structures Segmentation and Diagnosis: Is the Problem Solved? IEEE "
     "Transactions on Medical Imaging 37(11), 2514-2525, 2018. doi:10.1109/TMI.2018.2837502",
     licence="CC BY-NC-SA 4.0; whoever uses the data cites the reference",
+    labels=LABELS,
 )
-_PHANTOM = _Release(
+_PHANTOM = replace(
+    _ACDC,
     name="Phantom",
     description="Synthetic cardiac phantom in the layout of ACDC. No scan of a real person.",
     reference="ccdcseg.datasets.phantom",
@@ -62,7 +60,7 @@ def prepare_acdc(
     source: Path,
     raw_root: Path,
     dataset_id: int,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     workers: int = 2,
 ) -> Path:
     """Turn a raw ACDC release into an nnU-Net raw folder with a table of cases.
@@ -86,48 +84,18 @@ def prepare_acdc(
     """
     scans = [scan for folder in _patient_folders(source) for scan in _patient_scans(folder)]
     release = _PHANTOM if any(scan.synthetic for scan in scans) else _ACDC
-    _check_free(raw_root, dataset_id)
-    target = raw_root / f"Dataset{dataset_id:03d}_{release.name}"
-    with refusing_full_disk(raw_root), new_folder(target) as folder:
-        _convert_all(scans, folder, progress, workers)
-        write_json(folder / "dataset.json", _description(release, len(scans)))
-        write_cases(folder, [scan.case for scan in scans])
-    return target
-
-
-@contextmanager
-def refusing_full_disk(folder: Path) -> Iterator[None]:
-    """Turn the operating system's word for a full disk into one of ours.
-
-    Raises:
-        UserError: the disk, or the user's share of it, is full.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in DISK_FULL:
-            raise
-        raise UserError(
-            f"The disk of {folder} is full.", "Free some space, or choose a folder on another disk."
-        ) from error
+    target = free_folder(raw_root, dataset_id, release.name)
+    return write_dataset(release, scans, _convert, target, ThreadPoolExecutor(workers), progress)
 
 
 def _patient_folders(source: Path) -> list[Path]:
-    found: dict[str, Path] = {}
-    for place in (source, source / "training", source / "testing"):
-        for entry in place.iterdir() if place.is_dir() else ():
-            if entry.is_dir() and _PATIENT_FOLDER.fullmatch(entry.name):
-                if entry.name in found:
-                    raise UserError(
-                        f"{entry} and {found[entry.name]} are the same patient.", "Remove one of them."
-                    )
-                found[entry.name] = entry
+    found = patient_folders((source, source / "training", source / "testing"), _PATIENT_FOLDER)
     if not found:
         raise UserError(
             f"{source} holds no patient folder.",
             "Give the folder with patient001, or its parent with training.",
         )
-    return [found[name] for name in sorted(found)]
+    return found
 
 
 def _patient_scans(folder: Path) -> Iterator[_Scan]:
@@ -163,48 +131,5 @@ def _frame(path: Path, phase: str, text: str) -> int:
     return int(text)
 
 
-def _check_free(raw_root: Path, number: int) -> None:
-    if not 1 <= number <= 999:
-        raise UserError(f"The data set id {number} is out of range.", "Choose one from 1 to 999.")
-    names = dataset_names(raw_root) if raw_root.exists() else []
-    taken = [name for name in names if id_in_name(name) == number]
-    if taken:
-        raise UserError(
-            f"The data set id {number} is taken by {raw_root / taken[0]}.", "Choose another id, or remove it."
-        )
-
-
-def _convert_all(
-    scans: Sequence[_Scan], folder: Path, progress: Callable[[int, int], None] | None, workers: int
-) -> None:
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for done, _ in enumerate(pool.map(partial(_convert, folder), scans), start=1):
-                if progress is not None:
-                    progress(done, len(scans))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
 def _convert(folder: Path, scan: _Scan) -> None:
-    image = read_image(scan.image)
-    mask = read_mask(scan.mask, LABELS)
-    check_pair(image, mask)
-    check_not_empty(mask)
-    write_volume(folder / "imagesTr" / f"{scan.case.case}_0000.nii.gz", image)
-    write_volume(folder / "labelsTr" / f"{scan.case.case}.nii.gz", mask)
-
-
-def _description(release: _Release, scans: int) -> dict[str, object]:
-    return {
-        "channel_names": {"0": "MRI"},
-        "labels": {"background": 0, **LABELS},
-        "numTraining": scans,
-        "file_ending": ".nii.gz",
-        "name": release.name,
-        "description": release.description,
-        "reference": release.reference,
-        "licence": release.licence,
-        "synthetic": release.synthetic,
-    }
+    write_pair(folder, scan.case.case, read_image(scan.image), read_mask(scan.mask, LABELS))

@@ -17,7 +17,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from ccdcseg.datasets.acdc import LABELS, SYNTHETIC_KEY, refusing_full_disk
+from ccdcseg.datasets.acdc import LABELS, SYNTHETIC_KEY
+from ccdcseg.datasets.release import refusing_full_disk
 from ccdcseg.datasets.volumes import Volume, write_volume
 from ccdcseg.errors import UserError
 from ccdcseg.files import new_folder, write_text

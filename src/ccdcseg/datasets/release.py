@@ -1,0 +1,218 @@
+"""What converting a raw release to an nnU-Net raw folder has in common, whatever the data set."""
+
+import multiprocessing
+import re
+import signal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from ccdcseg.datasets.cases import Case, dataset_names, id_in_name, write_cases
+from ccdcseg.datasets.volumes import Volume, check_not_empty, check_pair, write_volume
+from ccdcseg.errors import UserError
+from ccdcseg.files import DISK_FULL, new_folder, write_json
+
+IMAGE_SUFFIX = "_0000.nii.gz"
+MASK_SUFFIX = ".nii.gz"
+
+Progress = Callable[[int, int], None]
+"""Called with the number of scans done and of all scans."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """What a data set says of itself in ``dataset.json``.
+
+    Args:
+        name: the part of the folder's name after the id.
+        description: one sentence.
+        reference: what whoever uses the data cites.
+        licence: under which the data are given.
+        labels: value of each foreground class.
+        channel: nnU-Net's word for the kind of image, by which it normalises: "MRI" or "CT".
+        synthetic: no scan of a real person.
+    """
+
+    name: str
+    description: str
+    reference: str
+    licence: str
+    labels: Mapping[str, int]
+    channel: str = "MRI"
+    synthetic: bool = False
+
+
+class Scan(Protocol):
+    """Anything that belongs to a case."""
+
+    @property
+    def case(self) -> Case:
+        """Whose scan it is."""
+
+
+S = TypeVar("S", bound=Scan)
+
+
+def write_dataset(
+    release: Release,
+    scans: Sequence[S],
+    convert: Callable[[Path, S], None],
+    target: Path,
+    pool: Executor,
+    progress: Progress | None = None,
+    unlabelled: Sequence[S] = (),
+) -> Path:
+    """Convert all scans into a new nnU-Net raw folder with ``dataset.json`` and ``cases.csv``.
+
+    Args:
+        release: what the data set says of itself.
+        scans: scan and mask of every case.
+        convert: writes one scan into the folder given to it.
+        target: the new folder, from `free_folder`.
+        pool: of threads or processes.
+        progress: see `Progress`.
+        unlabelled: scans without a mask; converted too, but no cases of the data set.
+
+    Returns:
+        ``target``.
+
+    Raises:
+        UserError: what ``convert`` raises, or the disk is full. Nothing is left.
+    """
+    with refusing_full_disk(target.parent), new_folder(target) as folder:
+        _convert_all([*scans, *unlabelled], partial(convert, folder), pool, progress)
+        write_json(folder / "dataset.json", _description(release, len(scans)))
+        write_cases(folder, [scan.case for scan in scans])
+    return target
+
+
+def write_pair(folder: Path, case: str, image: Volume, mask: Volume) -> None:
+    """Check that scan and mask belong together and write them into ``imagesTr`` and ``labelsTr``.
+
+    Raises:
+        UserError: they do not lie on the same voxels, or the mask is empty.
+    """
+    check_pair(image, mask)
+    check_not_empty(mask)
+    write_volume(folder / "imagesTr" / f"{case}{IMAGE_SUFFIX}", image)
+    write_volume(folder / "labelsTr" / f"{case}{MASK_SUFFIX}", mask)
+
+
+def write_unlabelled(folder: Path, case: str, image: Volume) -> None:
+    """Write a scan that has no mask into ``imagesTs``, nnU-Net's folder of images for prediction only."""
+    write_volume(folder / "imagesTs" / f"{case}{IMAGE_SUFFIX}", image)
+
+
+def unlabelled_scans(folder: Path) -> list[str]:
+    """Names of the scans in ``imagesTs``, sorted."""
+    return sorted(
+        path.name.removesuffix(IMAGE_SUFFIX) for path in (folder / "imagesTs").glob(f"*{IMAGE_SUFFIX}")
+    )
+
+
+def free_folder(raw_root: Path, dataset_id: int, name: str) -> Path:
+    """Where a new data set goes.
+
+    Raises:
+        UserError: the id is not from 1 to 999, or another data set has it.
+    """
+    if not 1 <= dataset_id <= 999:
+        raise UserError(f"The data set id {dataset_id} is out of range.", "Choose one from 1 to 999.")
+    names = dataset_names(raw_root) if raw_root.exists() else []
+    taken = [name for name in names if id_in_name(name) == dataset_id]
+    if taken:
+        raise UserError(
+            f"The data set id {dataset_id} is taken by {raw_root / taken[0]}.",
+            "Choose another id, or remove it.",
+        )
+    return raw_root / f"Dataset{dataset_id:03d}_{name}"
+
+
+def patient_folders(places: Iterable[Path], name: re.Pattern[str]) -> list[Path]:
+    """The folders in ``places`` whose name matches, sorted; places that do not exist are passed over.
+
+    Raises:
+        UserError: two places hold the same patient.
+    """
+    found: dict[str, Path] = {}
+    for place in places:
+        for entry in place.iterdir() if place.is_dir() else ():
+            if entry.is_dir() and name.fullmatch(entry.name):
+                if entry.name in found:
+                    raise UserError(
+                        f"{entry} and {found[entry.name]} are the same patient.", "Remove one of them."
+                    )
+                found[entry.name] = entry
+    return [found[name] for name in sorted(found, key=by_number)]
+
+
+def by_number(name: str) -> tuple[list[tuple[int, str]], str]:
+    """Sorting key that puts "slice2" before "slice10"; names padded with zeros stay in their usual order."""
+    parts = re.split(r"(\d+)", name)
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in parts], name
+
+
+def worker_processes(workers: int) -> Executor:
+    """A pool of processes that leave an interrupt to their parent; one worker needs no process of its own."""
+    if workers == 1:
+        return ThreadPoolExecutor(1)
+    return ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), initializer=_leave_interrupts_to_the_parent
+    )
+
+
+@contextmanager
+def refusing_full_disk(folder: Path) -> Iterator[None]:
+    """Turn the operating system's word for a full disk into one of ours.
+
+    Raises:
+        UserError: the disk, or the user's share of it, is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise UserError(
+            f"The disk of {folder} is full.", "Free some space, or choose a folder on another disk."
+        ) from error
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _convert_all(
+    scans: Sequence[S], convert: Callable[[S], None], pool: Executor, progress: Progress | None
+) -> None:
+    with pool:
+        try:
+            for done, _ in enumerate(pool.map(convert, scans), start=1):
+                if progress is not None:
+                    progress(done, len(scans))
+        except BrokenProcessPool as error:
+            raise UserError(
+                "A worker process was killed, probably for want of memory.", "Give fewer --processes."
+            ) from error
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # waits for what runs, which would write into a removed folder
+            raise
+
+
+def _description(release: Release, scans: int) -> dict[str, object]:
+    return {
+        "channel_names": {"0": release.channel},
+        "labels": {"background": 0, **release.labels},
+        "numTraining": scans,
+        "file_ending": MASK_SUFFIX,
+        "name": release.name,
+        "description": release.description,
+        "reference": release.reference,
+        "licence": release.licence,
+        "synthetic": release.synthetic,
+    }

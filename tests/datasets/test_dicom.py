@@ -1,0 +1,161 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK
+
+from ccdcseg.datasets import dicom
+from ccdcseg.datasets.dicom import read_series, read_voxels
+from ccdcseg.datasets.volumes import Volume
+from ccdcseg.errors import UserError
+
+PIXELS = np.random.default_rng(0).integers(0, 4096, (5, 6, 7)).astype(np.uint16)
+OBLIQUE = np.array([[np.cos(0.3), np.sin(0.3), 0], [0, 0, -1]])
+Write = Callable[..., list[Path]]
+Change = Callable[..., None]
+
+
+@pytest.fixture
+def slices(tmp_path: Path, write_slices: Write) -> list[Path]:
+    """Five slices, the first in the order of names on top."""
+    return write_slices(tmp_path / "scan", PIXELS)
+
+
+@pytest.mark.parametrize("axes", [np.eye(3)[:2], OBLIQUE, [[0, 1, 0], [0, 0, 1]]])
+def test_slices_lie_where_their_headers_say(tmp_path: Path, write_slices: Write, axes: Any) -> None:
+    axes, origin = np.array(axes, float), (-100.0, -80.0, 30.0)
+    series = read_series(write_slices(tmp_path, PIXELS, (7.7, 1.5, 1.25), origin, axes))
+    np.testing.assert_array_equal(read_voxels(series), PIXELS)
+    assert series.order == (4, 3, 2, 1, 0)
+    np.testing.assert_allclose(series.spacing_mm, (7.7, 1.5, 1.25), rtol=1e-5)
+    volume = Volume(tmp_path, PIXELS, series.spacing_mm, series.origin_mm, series.direction)
+    row, column, number = 2, 3, 4
+    expected = origin + column * 1.25 * axes[0] + row * 1.5 * axes[1] + number * 7.7 * np.cross(*axes)
+    np.testing.assert_allclose((volume.affine @ [column, row, number, 1])[:3], expected, atol=1e-3)
+    assert np.linalg.det(np.reshape(series.direction, (3, 3))) == pytest.approx(1)
+
+
+def test_the_place_is_that_of_itk(slices: list[Path]) -> None:
+    one = SimpleITK.ReadImage(str(slices[-1]))
+    series = read_series(slices)
+    assert one.GetOrigin() == pytest.approx(series.origin_mm)
+    assert one.GetSpacing()[:2] == pytest.approx(series.spacing_mm[:0:-1])
+    np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(one)[0], PIXELS[0])
+
+
+def test_the_order_given_does_not_matter(slices: list[Path]) -> None:
+    mixed = [slices[index] for index in (3, 0, 4, 1, 2)]
+    series = read_series(mixed)
+    assert series.paths == read_series(slices).paths
+    assert [mixed[index] for index in series.order] == list(series.paths)
+
+
+def test_values_are_rescaled_slice_by_slice(slices: list[Path], change_slice: Change) -> None:
+    change_slice(slices[0], RescaleSlope=2, RescaleIntercept=-1000)
+    voxels = read_voxels(read_series(slices))
+    assert voxels.dtype == np.int16
+    np.testing.assert_array_equal(voxels[-1], 2 * PIXELS[-1].astype(int) - 1000)
+    np.testing.assert_array_equal(voxels[:-1], PIXELS[:-1])
+
+
+@pytest.mark.parametrize(("field", "value"), [("RescaleSlope", 0.5), ("RescaleIntercept", 40000)])
+def test_values_that_are_no_short_integers(
+    slices: list[Path], change_slice: Change, field: str, value: float
+) -> None:
+    change_slice(slices[2], **{field: value})
+    voxels = read_voxels(read_series(slices))
+    assert voxels.dtype == np.float32
+    expected = PIXELS[2] * 0.5 if field == "RescaleSlope" else PIXELS[2] + 40000.0
+    np.testing.assert_array_equal(voxels[2], expected)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"ImagePositionPatient": None}, r"00003\.dcm has no usable ImagePositionPatient \(None\)"),
+        ({"ImagePositionPatient": [1, 2]}, r"00003\.dcm has no usable ImagePositionPatient"),
+        ({"ImagePositionPatient": ["1", "2", "nan"]}, r"00003\.dcm"),
+        ({"PixelSpacing": None}, r"00003\.dcm has no usable PixelSpacing"),
+        ({"PixelSpacing": [0, 1.25]}, r"00003\.dcm has 6 x 7 pixels of the spacing 0, 1\.25 mm"),
+        ({"PixelSpacing": [1.5, 1.3]}, r"00003\.dcm has another pixel spacing than .*00001\.dcm"),
+        ({"ImageOrientationPatient": [1, 0, 0, 0, 0, 1]}, r"00003\.dcm has another orientation than .*00001"),
+        ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, r"00003\.dcm has an orientation that is no pair"),
+        ({"ImagePositionPatient": [-100, -80, 60.8]}, r"00003\.dcm lies where .*00001\.dcm lies.*doubled"),
+        ({"ImagePositionPatient": [-100, -80, 48]}, r"00004\.dcm and .*00003\.dcm .*10\.3 mm apart, other"),
+        ({"ImagePositionPatient": [-100, -77, 45.4]}, r"00003\.dcm is shifted sideways by 3 mm.*sheared"),
+        ({"Columns": 6}, r"00003\.dcm has another size in pixels than .*00001\.dcm: 6, 6 against 6, 7"),
+        ({"Rows": 60000, "Columns": 60000}, r"00003\.dcm is cut short or its header lies: 7200000000 bytes"),
+        ({"Rows": 0}, r"00003\.dcm has 0 x 7 pixels"),
+        ({"NumberOfFrames": 2}, r"00003\.dcm is no single grey slice"),
+        ({"RescaleSlope": 0}, r"00003\.dcm has .*RescaleSlope 0: its header lies"),
+    ],
+)
+def test_a_wrong_header(
+    slices: list[Path], change_slice: Change, fields: dict[str, object], message: str
+) -> None:
+    change_slice(slices[2], **fields)
+    with pytest.raises(UserError, match=message):
+        read_voxels(read_series(slices))
+
+
+def test_a_missing_slice(slices: list[Path]) -> None:
+    del slices[1]
+    with pytest.raises(UserError, match=r"00003\.dcm and .*00001\.dcm .*15\.4 mm apart, .*7\.7 mm: one is"):
+        read_series(slices)
+
+
+def test_one_slice_is_no_volume(slices: list[Path]) -> None:
+    with pytest.raises(UserError, match=r"00001\.dcm is fewer than two slices"):
+        read_series(slices[:1])
+
+
+@pytest.mark.parametrize("length", [0, 100, 400, -60, -2])
+def test_a_file_cut_short(slices: list[Path], length: int) -> None:
+    slices[2].write_bytes(slices[2].read_bytes()[:length])
+    with pytest.raises(UserError, match=r"00003\.dcm") as error:
+        read_voxels(read_series(slices))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"no DICOM", bytes(200), b"\0" * 128 + b"DICM" + b"\xff" * 50])
+def test_no_dicom_file(slices: list[Path], content: bytes) -> None:
+    slices[2].write_bytes(content)
+    with pytest.raises(UserError, match=r"00003\.dcm (is|has)"):
+        read_series(slices)
+
+
+def test_a_file_that_is_not_there(slices: list[Path]) -> None:
+    slices[2].unlink()
+    with pytest.raises(UserError, match=r"00003\.dcm cannot be read \(No such file"):
+        read_series(slices)
+
+
+def test_many_large_slices_are_refused_from_their_headers(
+    slices: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dicom, "MAX_BYTES", 5 * 6 * 7 * 8 - 1)
+    with pytest.raises(UserError, match=r"00001\.dcm and the 4 slices with it declare .* is the limit"):
+        read_series(slices)
+
+
+@pytest.mark.parametrize("syntax", [pydicom.uid.JPEGLSLossless, pydicom.uid.DeflatedExplicitVRLittleEndian])
+def test_a_compression_that_cannot_be_read(slices: list[Path], syntax: pydicom.uid.UID) -> None:
+    dataset = pydicom.dcmread(slices[2])
+    dataset.file_meta.TransferSyntaxUID = syntax
+    if syntax.is_encapsulated:
+        dataset.PixelData = pydicom.encaps.encapsulate([dataset.PixelData])
+        dataset["PixelData"].is_undefined_length = True
+    dataset.save_as(slices[2])
+    with pytest.raises(UserError, match=r"00003\.dcm is compressed .*gdcmconv"):
+        read_series(slices)
+
+
+def test_lossless_compression_that_can_be_read(slices: list[Path]) -> None:
+    for path in slices:
+        dataset = pydicom.dcmread(path)
+        dataset.compress(pydicom.uid.RLELossless, encoding_plugin="pydicom")
+        dataset.save_as(path)
+    np.testing.assert_array_equal(read_voxels(read_series(slices)), PIXELS)

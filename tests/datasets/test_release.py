@@ -1,0 +1,87 @@
+import json
+import os
+import re
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ccdcseg.datasets.cases import Case, read_cases
+from ccdcseg.datasets.release import (
+    Release,
+    by_number,
+    free_folder,
+    patient_folders,
+    worker_processes,
+    write_dataset,
+)
+from ccdcseg.errors import UserError
+
+RELEASE = Release("Ours", "Two scans", "nobody", "CC0", {"thing": 1}, channel="CT")
+
+
+@dataclass(frozen=True)
+class Scan:
+    case: Case
+
+
+SCANS = [Scan(Case(name, name[0], "", "")) for name in ("a1", "b1")]
+
+
+def touch(folder: Path, scan: Scan) -> None:
+    (folder / scan.case.case).touch()
+
+
+def test_a_dataset_is_written_and_described(tmp_path: Path) -> None:
+    target = free_folder(tmp_path, 7, "Ours")
+    assert write_dataset(RELEASE, SCANS, touch, target, ThreadPoolExecutor(2)) == tmp_path / "Dataset007_Ours"
+    assert read_cases(target) == [scan.case for scan in SCANS]
+    assert (target / "a1").exists()
+    description = json.loads((target / "dataset.json").read_text())
+    assert description["channel_names"] == {"0": "CT"}
+    assert description["labels"] == {"background": 0, "thing": 1}
+    assert (description["numTraining"], description["synthetic"]) == (2, False)
+
+
+class KilledPool(Executor):
+    """A pool whose worker is killed at its first scan."""
+
+    def map(self, *_: Any, **__: Any) -> Iterator[Any]:
+        raise BrokenProcessPool
+
+
+def test_a_killed_worker_is_a_users_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"was killed.*fewer --processes"):
+        write_dataset(RELEASE, SCANS, touch, tmp_path / "Dataset007_Ours", KilledPool())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_workers_are_processes_of_their_own_unless_there_is_one() -> None:
+    with worker_processes(1) as one:
+        assert one.submit(os.getpid).result() == os.getpid()
+    with worker_processes(2) as two:
+        assert two.submit(os.getpid).result() != os.getpid()
+
+
+def test_numbers_in_names_are_counted() -> None:
+    names = ["x10.dcm", "x9.dcm", "x009.dcm", "y1.dcm", "i0002,0000b.dcm", "7.dcm"]
+    assert sorted(names, key=by_number) == [
+        "7.dcm",
+        "i0002,0000b.dcm",
+        "x009.dcm",
+        "x9.dcm",
+        "x10.dcm",
+        "y1.dcm",
+    ]
+
+
+def test_patients_are_found_in_order(tmp_path: Path) -> None:
+    for name in ("one/10", "one/2", "one/notes", "two/3"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "one" / "4").touch()
+    places = [tmp_path / name for name in ("one", "two", "nowhere")]
+    assert [path.name for path in patient_folders(places, re.compile(r"\d+"))] == ["2", "3", "10"]
