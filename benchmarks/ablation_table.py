@@ -1,11 +1,14 @@
 """Table of the published runs of the ablation: each setting, its seeds, and the difference to its paired nnU-Net.
 
 python benchmarks/ablation_table.py docs/ablation/runs > docs/ablation/runs.md
+
+Several folders are joined; each is that of one run, or holds those of several. With --bare: the table alone.
 """
 
 import argparse
 import csv
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -19,26 +22,34 @@ HEADER = """# Runs of the ablation
 Written by `benchmarks/ablation_table.py` from the files under `docs/ablation/runs`; [protocol](protocol.md).
 Measured on the 30 patients for choosing of each seed: Dice in %, mean [95 % interval over patients], the difference
 to nnU-Net of the same seeds (mean, then by class), and mean and median of `hd95_pooled_mm` over all structures.
-
-| setting | seeds | changes to the `cpu` preset | Dice | difference | RV | Myo | LV | HD95, mean, median |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
+COLUMNS = """
+| setting | seeds | changes to the preset | Dice | difference | RV | Myo | LV | HD95, mean, median | no HD95 |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("runs", type=Path)
+    parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("--bare", action="store_true")
+    arguments = parser.parse_args()
     settings: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
     changes: dict[str, str] = {}
-    for table in sorted(parser.parse_args().runs.glob("*/evaluation.csv")):
+    for table in tables(arguments.runs):
         name, seed = table.parent.name.rsplit("_seed", 1)
         settings[name][int(seed)] = read(table)
         changes[name] = ", ".join(f"`{c}`" for c in read_json(table.parent / "run.json")["changes"])
-    print(HEADER, end="")
+    print(COLUMNS[1:] if arguments.bare else HEADER + COLUMNS)
     for name, seeds in sorted(settings.items(), key=lambda item: item[0] != "nnunet"):
         print(
             f"| {name} | {', '.join(map(str, seeds))} | {changes[name]} | {cells(seeds, settings['nnunet'])} |"
         )
+
+
+def tables(folders: Sequence[Path]) -> list[Path]:
+    """The published evaluations in them, or one level below."""
+    found = {table for folder in folders for table in folder.glob("**/evaluation.csv")}
+    return sorted(found)
 
 
 def read(table: Path) -> dict[str, Any]:
@@ -67,7 +78,8 @@ def cells(ours: dict[int, dict[str, Any]], baseline: dict[int, dict[str, Any]]) 
     ]
     theirs = {seed: baseline[seed] for seed in ours if seed in baseline}
     shown = [f"{mean(dice):.2f} [{low:.2f}, {high:.2f}]", *differences(ours, theirs)]
-    return " | ".join([*shown, f"{mean(distances):.1f}, {median(distances):.1f}"])
+    undefined = sum(row["hd95_pooled_mm"] is None for e in ours.values() for row in e["cases"])
+    return " | ".join([*shown, f"{mean(distances):.1f}, {median(distances):.1f}", str(undefined)])
 
 
 def differences(ours: dict[int, dict[str, Any]], theirs: dict[int, dict[str, Any]]) -> list[str]:
