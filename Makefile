@@ -20,6 +20,7 @@ check: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/loss_overhead.py --json
+	$(BIN)/python benchmarks/methods.py --json
 
 docs: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet -e ".[docs]"
