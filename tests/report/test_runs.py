@@ -42,8 +42,8 @@ def test_other_conditions_make_another_arm_named_by_what_differs(bare_runs, chan
 
 
 def test_an_unknown_method_keeps_its_name(bare_runs):
-    change(bare_runs[0], method="reco")
-    assert load_arms(bare_runs[:1])[0].label == "reco"
+    change(bare_runs[0], method="magic")
+    assert load_arms(bare_runs[:1])[0].label == "magic"
 
 
 def test_flattened_names_are_dotted():
