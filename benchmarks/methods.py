@@ -3,7 +3,7 @@
     python benchmarks/methods.py [--json] [--steps 5]
 
 Network, planted logits and the handing over of features are those of loss_overhead.py (nnU-Net's 2-D plan for
-ACDC, batch 4, 256x224, 4 classes, two threads); memories are full from the start. Steps of the methods alternate;
+ACDC, batch 4, 256x224, 4 classes, two threads); memories are full from the start. Steps of the methods alternate, each turn beginning with the next method;
 the table shows medians as ratios to plain nnU-Net. nnFormer is three-dimensional: it gets the same number of
 voxels as one volume, and is not bound by the limit. The term of ReCo is also timed alone, forward,
 at 2x256x64x64 features with 256 queries and 256 negatives of 4 classes.
@@ -49,7 +49,7 @@ from loss_overhead import (
 )
 
 LIMIT, RECO_LIMIT_S = 1.3, 0.1
-VOLUME = (16, 128, 112)
+VOLUME = (8, 128, 224)
 """As many voxels as the batch has pixels."""
 
 Step = Callable[[], None]
@@ -169,8 +169,10 @@ def measure(steps: dict[str, Step], number: int) -> tuple[dict[str, float], dict
     """Median seconds and MiB of each; the first step of each is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     peaks: dict[str, list[float]] = {name: [] for name in steps}
+    order = list(steps)
     for turn in range(number + 1):
-        for name, step in steps.items():
+        for name in [*order[turn % len(order) :], *order[: turn % len(order)]]:
+            step = steps[name]
             reset_peak()
             passed = timed(step)
             if turn:

@@ -1,6 +1,6 @@
 """ContrastiveSeg: pixel contrast across images, in the batch or against a memory of earlier ones."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -147,22 +147,25 @@ class ContrastiveSegLoss(ContrastiveLoss[ContrastiveSegSettings]):
             same = (classes == c).long().repeat(len(anchors), 1)
             same[:, classes == c] -= 2 * torch.eye(len(anchors), dtype=torch.int64)
             return keys, same.to(keys.device)
-        own = self._drawn(self._kept(c), self.settings.positives)
-        others = [self._kept(k) for k in range(self.num_classes) if k != c]
-        other = self._drawn(torch.cat(others), self.settings.negatives)
+        own = self._drawn([c], self.settings.positives)
+        other = self._drawn([k for k in range(self.num_classes) if k != c], self.settings.negatives)
         same = torch.cat((own.new_ones(len(own)), other.new_zeros(len(other))))
         return torch.cat((own, other)), same.long().repeat(len(anchors), 1)
 
-    def _kept(self, c: int) -> Tensor:
+    def _drawn(self, classes: Sequence[int], limit: int) -> Tensor:
+        """At most ``limit`` keys of the classes, pixels and regions alike, at random."""
         assert self.pixels is not None  # noqa: S101 - only with memory
         assert self.regions is not None  # noqa: S101
-        return torch.cat((self.pixels.of_class(c), self.regions.of_class(c)))
-
-    def _drawn(self, keys: Tensor, limit: int) -> Tensor:
-        """At most ``limit`` of the keys, at random."""
-        if len(keys) <= limit:
-            return keys
-        return keys[without_replacement(len(keys), limit, self.generator, keys.device)]
+        kept = [bank.of_class(c) for c in classes for bank in (self.pixels, self.regions)]
+        sizes = [len(keys) for keys in kept]
+        if sum(sizes) <= limit:
+            return torch.cat(kept)
+        drawn = without_replacement(sum(sizes), limit, self.generator, kept[0].device)
+        parts, first = [], 0
+        for keys, size in zip(kept, sizes, strict=True):
+            parts.append(keys[drawn[(drawn >= first) & (drawn < first + size)] - first])
+            first += size
+        return torch.cat(parts)
 
     @torch.no_grad()
     def _remember(self, batch: PixelBatch) -> None:

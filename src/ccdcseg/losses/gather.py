@@ -12,8 +12,8 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, pixels: Tensor, sparse: bool) -> Tensor:
         channels, size = features.shape[1], features.shape[2:].numel()
-        channel = torch.arange(channels, device=pixels.device)[:, None]
-        places = ((pixels // size * channels + channel) * size + pixels % size).flatten()
+        first = pixels + pixels // size * (channels - 1) * size
+        places = (torch.arange(channels, device=pixels.device)[:, None] * size + first).flatten()
         ctx.save_for_backward(places)
         ctx.shape, ctx.sparse = features.shape, sparse
         return features.reshape(-1).index_select(0, places).view(channels, -1).T.contiguous()
