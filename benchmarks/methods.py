@@ -3,10 +3,11 @@
     python benchmarks/methods.py [--json] [--steps 5]
 
 Network, planted logits and the handing over of features are those of loss_overhead.py (nnU-Net's 2-D plan for
-ACDC, batch 4, 256x224, 4 classes, two threads); memories are full from the start. Steps of the methods alternate, each turn beginning with the next method;
-the table shows medians as ratios to plain nnU-Net. nnFormer is three-dimensional: it gets the same number of
-voxels as one volume, and is not bound by the limit. The term of ReCo is also timed alone, forward,
-at 2x256x64x64 features with 256 queries and 256 negatives of 4 classes.
+ACDC, batch 4, 256x224, 4 classes, two threads); memories are full from the start. Steps of the methods
+alternate, each turn beginning with the next method; the table shows medians as ratios to plain nnU-Net.
+nnFormer is three-dimensional: it gets the same number of voxels as one volume, and is not bound by the limit.
+The term of ReCo is also timed alone, forward, at 2x256x64x64 features with 256 queries and 256 negatives of 4
+classes.
 """
 
 import argparse
