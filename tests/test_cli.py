@@ -146,9 +146,26 @@ def test_prepare_and_split(release: Path, ccdcseg):
     late = ccdcseg("split", 902, "--fraction", 0.99)
     assert late.code == 2
     assert "0.99" in one_line(late.err)
+    for shares in ((), ("--fraction", 0.34, "--preset", "paper")):
+        result = ccdcseg("split", 902, *shares)
+        assert result.code == 2
+        assert "--fraction or --preset" in one_line(result.err)
     unknown = ccdcseg("train", 902, "--fraction", 0.5)
     assert unknown.code == 2
     assert "ccdcseg split" in one_line(unknown.err)
+
+
+def test_a_raw_folder_made_elsewhere_needs_its_patients(release: Path, ccdcseg):
+    ccdcseg("prepare", "acdc", release, "--dataset", 902)
+    table = release.parent / "nnUNet_raw" / "Dataset902_Phantom" / "cases.csv"
+    table.unlink()
+    refused = ccdcseg("split", 902, "--fraction", 0.34)
+    assert refused.code == 2
+    assert "ccdcseg patients" in one_line(refused.err)
+    result = ccdcseg("patients", 902, "--pattern", "{patient}_frame{phase}")
+    assert result.code == 0
+    assert "6 cases of 3 patients, 2 each; 1 group" in result.out
+    assert "train 1 patients, 2 scans" in ccdcseg("split", 902, "--fraction", 0.34).out
 
 
 def test_fraction_that_leaves_a_split_without_a_class(release: Path, ccdcseg):

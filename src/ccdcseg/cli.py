@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from enum import StrEnum
@@ -153,9 +154,41 @@ def _prepare(convert: Callable[..., Path], dataset: int, processes: int) -> Path
 
 
 @app.command()
+def patients(
+    dataset: Dataset,
+    pattern: Annotated[
+        str | None,
+        typer.Option(help="How cases are named: {patient}, {phase}, {group}, {} for what does not matter."),
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option(help="CSV with the columns case and patient, maybe group and phase.")
+    ] = None,
+) -> None:
+    """Say whose scans the cases of an existing nnU-Net raw folder are, before `split`."""
+    from ccdcseg.datasets.cases import dataset_folder
+    from ccdcseg.datasets.raw_folder import assign_patients
+    from ccdcseg.nnunet.paths import nnunet_folder
+
+    cases = assign_patients(dataset_folder(nnunet_folder("nnUNet_raw"), dataset), pattern, table)
+    scans = Counter(case.patient for case in cases)
+    groups = len({case.group for case in cases})
+    fewest, most = min(scans.values()), max(scans.values())
+    each = f"{fewest} each" if fewest == most else f"{fewest} to {most} each"
+    typer.echo(
+        f"{len(cases)} cases of {len(scans)} patients, {each}; {groups} group{'s' if groups > 1 else ''}"
+    )
+    typer.echo(f"Next:    ccdcseg split {dataset} --fraction 0.1 --seed 0")
+
+
+@app.command()
 def split(
     dataset: Dataset,
-    fraction: Annotated[list[float], typer.Option(help="Share of the patients to train on; repeatable.")],
+    fraction: Annotated[
+        list[float] | None, typer.Option(help="Share of the patients to train on; repeatable.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Draw the shares of a preset instead, such as paper or paper_chaos.")
+    ] = None,
     seed: Annotated[list[int], typer.Option(min=0, help="Seed of the draw; repeatable.")] = [0],  # noqa: B006
     test: Annotated[
         int | None,
@@ -171,10 +204,14 @@ def split(
     from ccdcseg.datasets.cases import dataset_folder
     from ccdcseg.datasets.splits import split_dataset
     from ccdcseg.nnunet.paths import nnunet_folder
+    from ccdcseg.nnunet.preset import load_preset
 
+    if (fraction is None) == (preset is None):
+        raise UserError("A split has either --fraction or --preset.", "Give one of them.")
+    fractions = fraction or load_preset(str(preset))[1].labelled.fractions
     raw = dataset_folder(nnunet_folder("nnUNet_raw"), dataset)
     for one in seed:
-        for entry in split_dataset(raw, fraction, one, test):
+        for entry in split_dataset(raw, fractions, one, test):
             parts = [
                 f"{part} {count['patients']} patients, {count['cases']} scans, {count['slices']} slices"
                 for part, count in entry["counts"].items()
@@ -192,7 +229,13 @@ def train(
     method: Annotated[
         str, typer.Option(help=f"One of {', '.join(METHODS)}: see `ccdcseg methods`.")
     ] = "ccdc",
-    fraction: Annotated[float, typer.Option(help="Share of the patients to train on.")] = 0.1,
+    fraction: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the patients to train on. Default: the preset's first, mostly 0.1.",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of split, weights, augmentation and sampling.")] = 0,
     preset: Annotated[
         str,

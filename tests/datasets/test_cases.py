@@ -11,6 +11,7 @@ from ccdcseg.datasets.cases import (
     dataset_folder,
     id_in_name,
     read_cases,
+    read_channels,
     read_file_ending,
     read_ignore_label,
     read_labels,
@@ -82,9 +83,28 @@ def test_a_table_that_is_no_text(tmp_path: Path) -> None:
 
 def test_a_missing_table(tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match=r"cases\.csv does not exist.*ccdcseg prepare.*case,patient,group,phase"
+        UserError, match=r"cases\.csv does not exist.*ccdcseg patients.*--table.*case,patient,group,phase"
     ):
         read_cases(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({}, r'has no "channel_names"'),
+        ({"channel_names": ["MRI"]}, r"numbered from 0"),
+        ({"channel_names": {"1": "MRI"}}, r"numbered from 0"),
+        ({"channel_names": {"0": "MRI"}, "dataset": {}}, r"lists its files one by one.*take that key out"),
+    ],
+)
+def test_unusable_channels(tmp_path: Path, content: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read_channels(describe(tmp_path, **content))
+
+
+def test_channels_in_their_order(tmp_path: Path) -> None:
+    names = {"0": "T2", "1": "CT"}
+    assert read_channels(describe(tmp_path, channel_names=names)) == names
 
 
 @pytest.fixture

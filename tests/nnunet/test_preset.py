@@ -3,6 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ccdcseg.datasets.cases import Case
+from ccdcseg.datasets.splits import draw_splits
 from ccdcseg.errors import UserError
 from ccdcseg.losses import CCDCSettings
 from ccdcseg.nnunet.preset import Preset, load_preset, preset_names, preset_of_plans, settings_hash
@@ -45,7 +47,27 @@ def test_the_papers_set_ups_differ_in_batch_and_patch(
     _, acdc = load_preset("paper")
     _, preset = load_preset(name)
     network = acdc.network.model_copy(update={"batch_size": batch_size, "patch_size": patch_size})
-    assert preset == acdc.model_copy(update={"network": network, "description": preset.description})
+    same = acdc.model_copy(
+        update={"network": network, "description": preset.description, "labelled": preset.labelled}
+    )
+    assert preset == same
+
+
+@pytest.mark.parametrize(
+    ("name", "patients", "trained"),
+    [("paper", 100, [10, 5, 20, 40]), ("paper_mscmrseg", 45, [5]), ("paper_chaos", 20, [2])],
+)
+def test_the_papers_set_ups_know_their_training_patients(name: str, patients: int, trained: list[int]):
+    cases = [Case(f"c{number}", f"p{number}", "", "") for number in range(patients)]
+    splits = draw_splits(cases, load_preset(name)[1].labelled.fractions, seed=0)
+    assert [len(split.train) for split in splits] == trained
+
+
+def test_the_labelled_share_does_not_name_a_run():
+    plain, preset = load_preset("cpu")
+    other, changed = load_preset("cpu", ["labelled.fractions=[0.2]"])
+    assert changed.labelled.fractions == (0.2,) != preset.labelled.fractions
+    assert other == plain
 
 
 def test_no_preset_trains_as_nnunet_does():

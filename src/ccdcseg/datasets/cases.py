@@ -162,6 +162,26 @@ def read_file_ending(raw_folder: Path) -> str:
     return ending
 
 
+def read_channels(raw_folder: Path) -> dict[str, str]:
+    """nnU-Net's word for each kind of image ("MRI", "CT") by the channel's number, from ``dataset.json``.
+
+    Raises:
+        UserError: ``dataset.json`` is missing or damaged, names none, or lists its files one by one.
+    """
+    path = raw_folder / "dataset.json"
+    channels = _entry(path, "channel_names")
+    if not isinstance(channels, dict) or [*channels] != [str(number) for number in range(len(channels))]:
+        raise UserError(
+            f'{path} has the "channel_names" {channels}.', 'Write them as {"0": "MRI"}, numbered from 0.'
+        )
+    if "dataset" in read_json(path):
+        raise UserError(
+            f'{path} lists its files one by one ("dataset").',
+            "Put images into imagesTr and masks into labelsTr, and take that key out.",
+        )
+    return channels
+
+
 def _all_labels(path: Path) -> dict[str, int]:
     labels = _entry(path, "labels")
     if not isinstance(labels, dict):
@@ -185,7 +205,10 @@ def _entry(path: Path, key: str) -> Any:
 
 
 def _rows(path: Path) -> list[list[str]]:
-    remedy = f"Make the data set with `ccdcseg prepare`, or write the table: {','.join(_COLUMNS)}."
+    remedy = (
+        "Say whose scan each case is: ccdcseg patients DATASET --pattern '{patient}_{phase}' (or "
+        f"'{{patient}}'), or --table; it writes the columns {','.join(_COLUMNS)}."
+    )
     try:
         header, *rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines(), strict=True)) or [
             []

@@ -25,6 +25,17 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class LabelledShare(_Section):
+    """With how many labelled patients the set-up is trained.
+
+    Attributes:
+        fractions: shares of all patients; ``ccdcseg split --preset`` draws each, ``ccdcseg train`` takes the first
+            unless it is told another.
+    """
+
+    fractions: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(min_length=1)] = (0.1,)
+
+
 class Network(_Section):
     """The network and its input. What is null is left to nnU-Net's planner.
 
@@ -85,6 +96,7 @@ class Preset(_Section):
 
     Attributes:
         description: what it is for.
+        labelled: see :class:`LabelledShare`.
         network: see :class:`Network`.
         training: see :class:`Training`.
         prediction: see :class:`Prediction`.
@@ -102,6 +114,7 @@ class Preset(_Section):
     """
 
     description: str = "nnU-Net's own plan and schedule"
+    labelled: LabelledShare = LabelledShare()
     network: Network = Network()
     training: Training = Training()
     prediction: Prediction = Prediction()
@@ -140,7 +153,9 @@ def load_preset(name: str, changes: Sequence[str] = ()) -> tuple[str, Preset]:
     for change in changes:
         _apply(content, change)
     preset = _validate(content, name)
-    shipped = label in preset_names() and preset == _validate(_read(label)[0], label)
+    shipped = label in preset_names() and settings_hash(preset) == settings_hash(
+        _validate(_read(label)[0], label)
+    )
     return (label if shipped else f"{label}_{settings_hash(preset)}"), preset
 
 
@@ -148,8 +163,9 @@ def settings_hash(preset: Preset) -> str:
     """Eight hexadecimal digits that two presets share only if every setting is the same.
 
     Settings at their defaults do not enter, so that a new setting leaves the names of earlier runs as they are.
+    Nor do the labelled shares: a run has its split.
     """
-    content = preset.model_dump(mode="json", exclude={"description"}, exclude_defaults=True)
+    content = preset.model_dump(mode="json", exclude={"description", "labelled"}, exclude_defaults=True)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 

@@ -11,7 +11,7 @@ from ccdcseg.errors import UserError
 from ccdcseg.files import read_json
 from ccdcseg.methods import METHODS
 from ccdcseg.nnunet.paths import nnunet_folder
-from ccdcseg.nnunet.preset import Preset, load_preset
+from ccdcseg.nnunet.preset import LabelledShare, Preset, load_preset
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Run:
         method: key of :data:`~ccdcseg.methods.METHODS`.
         preset_name: as given.
         changes: to the preset, ``key=value``.
-        preset: resolved settings.
+        preset: resolved settings; the labelled share is the split's, the preset's own is put back to its default.
         plans_name: name of the plans that hold them; different settings, different name.
         fold: nnU-Net's number of the split.
         split: entry of ``splits_final.json``.
@@ -60,9 +60,17 @@ class Run:
 
 
 def resolve_run(
-    dataset: str, method: str, fraction: float, seed: int, preset: str, changes: Sequence[str] = ()
+    dataset: str, method: str, fraction: float | None, seed: int, preset: str, changes: Sequence[str] = ()
 ) -> Run:
     """Find dataset, split and settings.
+
+    Args:
+        dataset: its id or name.
+        method: key of :data:`~ccdcseg.methods.METHODS`.
+        fraction: of the split; None: the preset's first.
+        seed: of the split and the training.
+        preset: name or path of a preset.
+        changes: to it, ``key=value``.
 
     Raises:
         UserError: whatever of it does not exist.
@@ -71,7 +79,7 @@ def resolve_run(
         raise UserError(f"There is no method {method}.", f"Choose one of {', '.join(METHODS)}.")
     label, settings = load_preset(preset, changes)
     raw = dataset_folder(nnunet_folder("nnUNet_raw"), dataset)
-    fold, split = find_fold(raw, fraction, seed)
+    fold, split = find_fold(raw, settings.labelled.fractions[0] if fraction is None else fraction, seed)
     return Run(
         raw=raw,
         preprocessed=nnunet_folder("nnUNet_preprocessed") / raw.name,
@@ -79,7 +87,7 @@ def resolve_run(
         method=method,
         preset_name=preset,
         changes=tuple(changes),
-        preset=settings,
+        preset=settings.model_copy(update={"labelled": LabelledShare()}),
         plans_name=f"ccdcseg_{label}",
         fold=fold,
         split=split,

@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from ccdcseg import __version__
 from ccdcseg.datasets.cases import read_labels
+from ccdcseg.datasets.raw_folder import case_files
 from ccdcseg.errors import UserError
 from ccdcseg.files import content_hash, read_json, write_json
 from ccdcseg.methods import METHODS
@@ -141,7 +142,7 @@ def _record(run: Run, plans: dict[str, Any], started: datetime.datetime, device:
     """What a reader needs to believe, and repeat, the run."""
     epochs = read_history(run.folder)
     dataset = read_json(run.raw / "dataset.json")
-    files = [f for case in run.split["train"] for f in run.raw.glob(f"*Tr/{case}*")]
+    files = [f for case in run.split["train"] for f in case_files(run.raw, case)]
     packages = ("torch", "nnunetv2", "batchgeneratorsv2", "numpy", "SimpleITK", "monai")
     return {
         "format": "ccdcseg-run/1",

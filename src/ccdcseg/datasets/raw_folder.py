@@ -1,0 +1,151 @@
+"""An nnU-Net raw folder that was made elsewhere: whose scan each case is, from a pattern or a table."""
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ccdcseg.datasets.cases import (
+    CASES_FILE,
+    Case,
+    read_cases,
+    read_channels,
+    read_file_ending,
+    write_cases,
+)
+from ccdcseg.datasets.patterns import NamePattern
+from ccdcseg.datasets.release import MASK_SUFFIX, by_number
+from ccdcseg.errors import UserError
+
+PARTS = ("patient", "phase", "group")
+"""Parts of a pattern of case names."""
+
+
+def assign_patients(raw_folder: Path, pattern: str | None = None, table: Path | None = None) -> list[Case]:
+    """Write ``cases.csv``, by which splits and statistics know whose scan a case is.
+
+    Args:
+        raw_folder: with dataset.json, imagesTr and labelsTr, as nnU-Net wants it.
+        pattern: of the cases' names, such as ``{patient}_{phase}``; see `NamePattern`.
+        table: CSV with the columns case and patient, and group and phase where they are known.
+
+    Returns:
+        The cases, as written.
+
+    Raises:
+        UserError: not exactly one of ``pattern`` and ``table``; a case without its images or the other way
+            round; a case that the pattern or the table does not know, or knows twice; or ``cases.csv`` is there
+            and says something else.
+    """
+    if (pattern is None) == (table is None):
+        raise UserError("Patients come from --pattern or --table.", "Give one of them.")
+    names = case_names(raw_folder)
+    found = _by_pattern(names, pattern) if pattern is not None else _by_table(names, Path(str(table)))
+    path = raw_folder / CASES_FILE
+    if path.exists():
+        if sorted(read_cases(raw_folder)) != sorted(found):
+            raise UserError(
+                f"{path} is there and says something else.",
+                "Move it away if it is wrong; splits that were drawn from it are then wrong too.",
+            )
+        return found
+    _check_groups(found)
+    write_cases(raw_folder, found)
+    return found
+
+
+def case_names(raw_folder: Path) -> list[str]:
+    """Names of the cases that have a mask, each with all its images.
+
+    Raises:
+        UserError: files do not end in .nii.gz, there is no mask, or images without a mask or a mask without one
+            of its images.
+    """
+    ending, channels = read_file_ending(raw_folder), read_channels(raw_folder)
+    if ending != MASK_SUFFIX:
+        raise UserError(
+            f"{raw_folder / 'dataset.json'} says that files end in {ending}; {MASK_SUFFIX} is needed.",
+            "Convert them, or make the data set with `ccdcseg prepare nifti`.",
+        )
+    images = {path.name for path in (raw_folder / "imagesTr").glob(f"*{ending}")}
+    names = sorted(
+        (path.name.removesuffix(ending) for path in (raw_folder / "labelsTr").glob(f"*{ending}")),
+        key=by_number,
+    )
+    if not names:
+        raise UserError(f"{raw_folder / 'labelsTr'} holds no *{ending}.", "Put the masks there.")
+    wanted = {f"{name}_{channel:04d}{ending}" for name in names for channel in range(len(channels))}
+    if missing := sorted(wanted - images):
+        raise UserError(
+            f"{raw_folder / 'imagesTr' / missing[0]} does not exist, {len(missing)} such images are missing.",
+            "Add them, or remove their masks.",
+        )
+    if spare := sorted(images - wanted):
+        raise UserError(
+            f"{raw_folder / 'imagesTr' / spare[0]} belongs to no mask, {len(spare)} such images are there.",
+            "Move them to imagesTs, or add their masks.",
+        )
+    return names
+
+
+def case_files(raw_folder: Path, case: str) -> list[Path]:
+    """Images and mask of a case, whether they exist or not."""
+    ending, channels = read_file_ending(raw_folder), read_channels(raw_folder)
+    images = [raw_folder / "imagesTr" / f"{case}_{number:04d}{ending}" for number in range(len(channels))]
+    return [*images, raw_folder / "labelsTr" / f"{case}{ending}"]
+
+
+def _by_pattern(names: Iterable[str], text: str) -> list[Case]:
+    pattern = NamePattern(text, PARTS, ["patient"])
+    cases = []
+    for name in names:
+        parts = pattern.parts(name)
+        if parts is None:
+            raise UserError(f"The pattern {text} does not fit the case {name}.", "Correct it.")
+        cases.append(Case(name, parts["patient"], parts.get("group", ""), parts.get("phase", "")))
+    return cases
+
+
+def _by_table(names: Iterable[str], path: Path) -> list[Case]:
+    rows: dict[str, Case] = {}
+    for number, row in enumerate(_table(path), start=2):
+        values = {key: (row.get(key) or "").strip() for key in ("case", "patient", "group", "phase")}
+        if not (values["case"] and values["patient"]) or None in row:
+            raise UserError(f"{path}, line {number}, is not whole.", "Give each row a case and its patient.")
+        if values["case"] in rows:
+            raise UserError(f"{path} lists {values['case']} twice.", "Keep one row a case.")
+        rows[values["case"]] = Case(**values)
+    names = list(names)
+    for wanted, there, remedy in ((names, rows, "Add it."), (rows, names, "Remove it, or add its files.")):
+        if missing := [name for name in wanted if name not in there]:
+            place = path if there is rows else "The data set"
+            raise UserError(f"{place} has no case {missing[0]} ({len(missing)} are missing).", remedy)
+    return [rows[name] for name in names]
+
+
+def _table(path: Path) -> list[dict[Any, Any]]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        reader = csv.DictReader(lines, strict=True)
+        rows = list(reader)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}).", "Check the path.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is no CSV table ({error}).", "Write it as CSV in UTF-8.") from error
+    columns = [*(reader.fieldnames or [])]
+    if not {"case", "patient"} <= {*columns} <= {"case", "patient", "group", "phase"}:
+        raise UserError(
+            f"{path} has the columns {', '.join(columns) or 'none'}.",
+            "Write case and patient, and group and phase where they are known.",
+        )
+    return rows
+
+
+def _check_groups(cases: Iterable[Case]) -> None:
+    groups: dict[str, str] = {}
+    for case in cases:
+        if groups.setdefault(case.patient, case.group) != case.group:
+            raise UserError(
+                f"The patient {case.patient} is in the groups {groups[case.patient]} and {case.group}.",
+                "Give all scans of a patient the same group.",
+            )

@@ -1,0 +1,127 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from ccdcseg.datasets.cases import Case, read_cases
+from ccdcseg.datasets.raw_folder import assign_patients, case_files, case_names
+from ccdcseg.errors import UserError
+
+NAMES = ["p1_ED", "p1_ES", "p2_ED", "p10_ED"]
+CASES = [Case(name, name[:-3], "", name[-2:]) for name in NAMES]
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    """An nnU-Net raw folder of two channels, without cases.csv; files are empty, nobody opens them here."""
+    for folder in ("imagesTr", "labelsTr"):
+        (tmp_path / folder).mkdir()
+    for name in NAMES:
+        (tmp_path / "labelsTr" / f"{name}.nii.gz").touch()
+        for channel in range(2):
+            (tmp_path / "imagesTr" / f"{name}_000{channel}.nii.gz").touch()
+    content = {"channel_names": {"0": "T1", "1": "T2"}, "file_ending": ".nii.gz", "numTraining": 4}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def test_cases_are_those_with_masks_in_the_order_of_their_numbers(raw: Path) -> None:
+    assert case_names(raw) == NAMES
+
+
+def test_patients_from_a_pattern(raw: Path) -> None:
+    assert assign_patients(raw, "{patient}_{phase}") == CASES
+    assert read_cases(raw) == CASES
+
+
+def test_patients_from_a_table_in_any_order(raw: Path) -> None:
+    table = raw / "table.csv"
+    rows = [f"{case.patient},{case.case},g" for case in reversed(CASES)]
+    table.write_text("\n".join(["patient,case,group", *rows]))
+    found = assign_patients(raw, table=table)
+    assert found == [Case(case.case, case.patient, "g", "") for case in CASES] == read_cases(raw)
+
+
+def test_the_same_again_is_fine_and_something_else_is_not(raw: Path) -> None:
+    assign_patients(raw, "{patient}_{phase}")
+    assert assign_patients(raw, "{patient}_{phase}") == CASES
+    with pytest.raises(UserError, match=r"cases\.csv is there and says something else"):
+        assign_patients(raw, "{patient}")
+    assert read_cases(raw) == CASES
+
+
+@pytest.mark.parametrize("given", [{}, {"pattern": "{patient}", "table": Path("x.csv")}])
+def test_a_pattern_or_a_table(raw: Path, given: dict[str, object]) -> None:
+    with pytest.raises(UserError, match=r"--pattern or --table"):
+        assign_patients(raw, **given)  # type: ignore[arg-type]
+
+
+def test_a_pattern_that_does_not_fit_every_case(raw: Path) -> None:
+    with pytest.raises(UserError, match=r"\{patient\}_ED does not fit the case p1_ES"):
+        assign_patients(raw, "{patient}_ED")
+    assert not (raw / "cases.csv").exists()
+
+
+def test_a_patient_in_two_groups(raw: Path) -> None:
+    with pytest.raises(UserError, match=r"p1 is in the groups ED and ES"):
+        assign_patients(raw, "{patient}_{group}")
+    assert not (raw / "cases.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("case,patient\np1_ED,p1", r"table\.csv has no case p1_ES \(3 are missing\)"),
+        (
+            "case,patient\n" + "\n".join(f"{name},p" for name in [*NAMES, "p3_ED"]),
+            r"The data set has no case p3_ED \(1 are missing\)",
+        ),
+        ("case,patient\np1_ED,p1\np1_ED,p1", r"table\.csv lists p1_ED twice"),
+        ("case,patient\np1_ED,", r"table\.csv, line 2, is not whole"),
+        ("case,patient\np1_ED", r"table\.csv, line 2, is not whole"),
+        ("case,patient\np1_ED,p1,more", r"table\.csv, line 2, is not whole"),
+        ("name,patient\np1_ED,p1", r"table\.csv has the columns name, patient\."),
+        ("case,patient,age\np1_ED,p1,70", r"table\.csv has the columns case, patient, age\."),
+        ("", r"table\.csv has the columns none\."),
+        ('case,patient\n"p1_ED,p1', r"table\.csv is no CSV table"),
+    ],
+)
+def test_unusable_tables(raw: Path, table: str, message: str) -> None:
+    (raw / "table.csv").write_text(table)
+    with pytest.raises(UserError, match=message):
+        assign_patients(raw, table=raw / "table.csv")
+    assert not (raw / "cases.csv").exists()
+
+
+def test_a_missing_table(raw: Path) -> None:
+    with pytest.raises(UserError, match=r"nowhere\.csv cannot be read \(No such file"):
+        assign_patients(raw, table=raw / "nowhere.csv")
+
+
+def test_incomplete_folders(raw: Path) -> None:
+    (raw / "imagesTr" / "p1_ED_0001.nii.gz").unlink()
+    with pytest.raises(UserError, match=r"p1_ED_0001\.nii\.gz does not exist, 1 such"):
+        case_names(raw)
+    (raw / "labelsTr" / "p1_ED.nii.gz").unlink()
+    with pytest.raises(UserError, match=r"p1_ED_0000\.nii\.gz belongs to no mask, 1 such"):
+        case_names(raw)
+    for mask in (raw / "labelsTr").iterdir():
+        mask.unlink()
+    with pytest.raises(UserError, match=r"holds no \*\.nii\.gz"):
+        case_names(raw)
+
+
+def test_files_of_a_case_are_not_those_of_one_whose_name_begins_alike(raw: Path) -> None:
+    images, masks = raw / "imagesTr", raw / "labelsTr"
+    assert case_files(raw, "p1") == [
+        images / "p1_0000.nii.gz",
+        images / "p1_0001.nii.gz",
+        masks / "p1.nii.gz",
+    ]
+
+
+def test_other_formats_are_refused(raw: Path) -> None:
+    description = json.loads((raw / "dataset.json").read_text())
+    (raw / "dataset.json").write_text(json.dumps(description | {"file_ending": ".png"}))
+    with pytest.raises(UserError, match=r"files end in \.png; \.nii\.gz is needed.*prepare nifti"):
+        case_names(raw)
