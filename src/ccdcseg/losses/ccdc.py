@@ -56,23 +56,10 @@ class CCDCLoss(ContrastiveLoss[CCDCSettings]):
         0
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        num_classes: int,
-        settings: CCDCSettings | None = None,
-        *,
-        ignore_label: int | None = None,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__(
-            in_channels,
-            num_classes,
-            settings or CCDCSettings(),
-            ignore_label=ignore_label,
-            generator=generator,
-        )
-        self.average = MovingAverage(num_classes, self.settings.statistics_momentum)
+    settings_type = CCDCSettings
+
+    def _add_modules(self) -> None:
+        self.average = MovingAverage(self.num_classes, self.settings.statistics_momentum)
 
     def _statistics_scope(self) -> StatisticsScope:
         return self.settings.statistics_scope

@@ -90,23 +90,14 @@ class ContrastiveSegLoss(ContrastiveLoss[ContrastiveSegSettings]):
         generator: CPU source of the draws; None: torch's default.
     """
 
+    settings_type = ContrastiveSegSettings
     pixels: MemoryBank | None
     regions: MemoryBank | None
 
-    def __init__(
-        self,
-        in_channels: int,
-        num_classes: int,
-        settings: ContrastiveSegSettings | None = None,
-        *,
-        ignore_label: int | None = None,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        own = settings or ContrastiveSegSettings()
-        super().__init__(in_channels, num_classes, own, ignore_label=ignore_label, generator=generator)
-        length, channels = own.memory_length, own.embedding_channels
-        self.pixels = MemoryBank(num_classes, length, channels) if length else None
-        self.regions = MemoryBank(num_classes, length, channels) if length else None
+    def _add_modules(self) -> None:
+        length, channels = self.settings.memory_length, self.settings.embedding_channels
+        self.pixels = MemoryBank(self.num_classes, length, channels) if length else None
+        self.regions = MemoryBank(self.num_classes, length, channels) if length else None
 
     def _term(self, batch: PixelBatch) -> Tensor:
         shape = (len(batch.features), *batch.features.shape[2:])

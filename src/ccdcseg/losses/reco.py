@@ -72,22 +72,7 @@ class ReCoLoss(ContrastiveLoss[ReCoSettings]):
         generator: CPU source of the draws; None: torch's default.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        num_classes: int,
-        settings: ReCoSettings | None = None,
-        *,
-        ignore_label: int | None = None,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__(
-            in_channels,
-            num_classes,
-            settings or ReCoSettings(),
-            ignore_label=ignore_label,
-            generator=generator,
-        )
+    settings_type = ReCoSettings
 
     def _term(self, batch: PixelBatch) -> Tensor:
         drawn = self._draw_classes(batch.labels.flatten())

@@ -63,18 +63,11 @@ class RegionContrastLoss(ContrastiveLoss[RegionContrastSettings]):
         generator: CPU source of the draws; None: torch's default.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        num_classes: int,
-        settings: RegionContrastSettings | None = None,
-        *,
-        ignore_label: int | None = None,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        own = settings or RegionContrastSettings()
-        super().__init__(in_channels, num_classes, own, ignore_label=ignore_label, generator=generator)
-        self.memory = MemoryBank(num_classes, own.memory_length, own.embedding_channels)
+    settings_type = RegionContrastSettings
+
+    def _add_modules(self) -> None:
+        settings = self.settings
+        self.memory = MemoryBank(self.num_classes, settings.memory_length, settings.embedding_channels)
 
     def _term(self, batch: PixelBatch) -> Tensor:
         centres, classes = region_centres(self.head, batch, self.settings.region_pixels, self.generator)

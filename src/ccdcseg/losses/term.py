@@ -36,7 +36,7 @@ class PixelBatch:
 
 
 class ContrastiveLoss(nn.Module, Generic[S]):
-    """A contrastive term beside a segmentation loss; a subclass says how it is computed.
+    """A contrastive term beside a segmentation loss; a subclass names its settings and says how it is computed.
 
     The module owns its projection head: give ``criterion.parameters()`` to the optimiser, and wrap it in
     ``DistributedDataParallel`` where the network is. In training mode it counts its calls, which the start and
@@ -45,11 +45,12 @@ class ContrastiveLoss(nn.Module, Generic[S]):
     Args:
         in_channels: channels of the decoder features.
         num_classes: C, background among them.
-        settings: of the method.
+        settings: of the method; None: the defaults.
         ignore_label: pixels with this label take no part.
         generator: CPU source of the draws; None: torch's default. A seed gives the same draws on every device.
 
     Attributes:
+        settings_type: class of the settings.
         diagnostics: :class:`~ccdcseg.losses.Diagnostics` of the last call; None before it, and while the term
             waits for ``start_iteration``.
         selection: :class:`~ccdcseg.losses.Selection` of the last call, likewise.
@@ -58,13 +59,14 @@ class ContrastiveLoss(nn.Module, Generic[S]):
         ValueError: fewer than one channel or two classes.
     """
 
+    settings_type: type[S]
     iteration: Tensor
 
     def __init__(
         self,
         in_channels: int,
         num_classes: int,
-        settings: S,
+        settings: S | None = None,
         *,
         ignore_label: int | None = None,
         generator: torch.Generator | None = None,
@@ -75,16 +77,20 @@ class ContrastiveLoss(nn.Module, Generic[S]):
                 "in_channels must be at least 1 and num_classes at least 2, background among them; "
                 f"not {in_channels} and {num_classes}"
             )
-        self.settings = settings
+        self.settings = own = settings or self.settings_type()
         self.num_classes = num_classes
         self.ignore_label = ignore_label
         self.generator = generator
         self.head = ProjectionHead(
-            in_channels, settings.hidden_channels, settings.embedding_channels, settings.head_normalisation
+            in_channels, own.hidden_channels, own.embedding_channels, own.head_normalisation
         )
         self.register_buffer("iteration", torch.zeros((), dtype=torch.int64))
         self.diagnostics: Diagnostics | None = None
         self.selection: Selection | None = None
+        self._add_modules()
+
+    def _add_modules(self) -> None:
+        """What the method keeps beside its head, where it keeps something."""
 
     def forward(self, features: Tensor, logits: Tensor, target: Tensor) -> Tensor:
         """The weighted term of one batch.
