@@ -69,6 +69,18 @@ def test_null_leaves_a_gap_and_no_queries_no_share(runs, drawn):
     assert len(drawn["r-hard"]) == 2
 
 
+def test_a_loss_without_queries_has_no_panel_of_their_share(runs, drawn, tmp_path):
+    folder = shutil.copytree(runs[0], tmp_path / "copy")
+    path = folder / "history.jsonl"
+    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    for entry in entries:
+        for role in ("queries_easy", "queries_hard"):
+            entry["diagnostics"][role] = [0] * len(entry["diagnostics"]["classes"])
+    path.write_text("\n".join(json.dumps(entry) for entry in entries))
+    titles = [panel.title for panel in diagnostics(load_run(folder), "r")[0].panels]
+    assert titles == ["Class confidence", "Similarity to positives", "Similarity to negatives"]
+
+
 def test_a_whole_entry_may_be_null(runs, drawn, tmp_path):
     folder = shutil.copytree(runs[0], tmp_path / "copy")
     path = folder / "history.jsonl"

@@ -76,7 +76,7 @@ def diagnostics(run: Run, name: str) -> list[PanelGroup]:
     """What the contrastive loss measured and sampled during a run; empty where nothing was stored.
 
     Args:
-        run: a run of CCDC.
+        run: of a method with a contrastive loss.
         name: unique on the page, in letters, digits and hyphens.
     """
     history = [entry for entry in run.history if entry.get("diagnostics")]
@@ -84,24 +84,19 @@ def diagnostics(run: Run, name: str) -> list[PanelGroup]:
         return []
     classes: list[str] = history[0]["diagnostics"]["classes"]
     keys = tuple(Key(label, class_look(index)) for index, label in enumerate(classes))
+    found = (
+        ("Class confidence", _class_panel(f"{name}-confidence", history, classes, "confidence", (0, 1))),
+        ("Hard share of the queries", _hard_share(f"{name}-hard", history, classes)),
+        ("Similarity to positives", _class_panel(f"{name}-pos", history, classes, "positive_similarity")),
+        ("Similarity to negatives", _class_panel(f"{name}-neg", history, classes, "negative_similarity")),
+    )
     confidence = PanelGroup(
         "Class confidence and sampling",
         "Confidence: mean probability of the true class over its pixels (Eq. 1). Hard share: hard queries among "
-        "all that were sampled. Similarity: of queries to their own core and to their negatives.",
+        "all that were sampled. Similarity: of queries to their positives (in CCDC the core of their class) and to "
+        "their negatives.",
         keys,
-        (
-            Panel(
-                "Class confidence", _class_panel(f"{name}-confidence", history, classes, "confidence", (0, 1))
-            ),
-            Panel("Hard share of the queries", _hard_share(f"{name}-hard", history, classes)),
-            Panel(
-                "Similarity to the core", _class_panel(f"{name}-pos", history, classes, "positive_similarity")
-            ),
-            Panel(
-                "Similarity to negatives",
-                _class_panel(f"{name}-neg", history, classes, "negative_similarity"),
-            ),
-        ),
+        tuple(Panel(title, figure) for title, figure in found if figure is not None),
     )
     return [confidence, _confusion(name, history, classes, keys), _counts(name, history, classes)]
 
@@ -112,17 +107,20 @@ def _class_panel(
     classes: Sequence[str],
     quantity: str,
     limits: tuple[float, float | None] | None = None,
-) -> Markup:
+) -> Markup | None:
+    """A line a class; None where the loss has no such thing."""
     lines = [
         line
         for index in range(len(classes))
         for line in _lines(history, _of_class(quantity, index), class_look(index))
     ]
+    if not lines:
+        return None
     label = quantity.replace("_", " ")
     return line_panel(name, lines, f"{label} of each class over the training iterations.", label, limits)
 
 
-def _hard_share(name: str, history: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> Markup:
+def _hard_share(name: str, history: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> Markup | None:
     def read(index: int) -> Callable[[Mapping[str, Any]], float]:
         easy, hard = _of_class("queries_easy", index), _of_class("queries_hard", index)
         return lambda entry: hard(entry) / ((easy(entry) + hard(entry)) or math.nan)
@@ -130,6 +128,8 @@ def _hard_share(name: str, history: Sequence[Mapping[str, Any]], classes: Sequen
     lines = [
         line for index in range(len(classes)) for line in _lines(history, read(index), class_look(index))
     ]
+    if not lines:
+        return None
     alt = "Share of hard queries of each class over the training iterations."
     return line_panel(name, lines, alt, "hard / all queries", (0, 1))
 
@@ -151,7 +151,9 @@ def _confusion(
                 line_panel(f"{name}-confusion-{row}", lines, alt, "confusion", (0, None)),
             )
         )
-    text = "Mean probability of each other class over a class's pixels (Eq. 4): the source of its negatives."
+    text = (
+        "Mean probability of each other class over a class's pixels (Eq. 4), by which CCDC chooses negatives."
+    )
     return PanelGroup("Class confusion", text, keys, tuple(panels))
 
 
@@ -163,7 +165,7 @@ def _counts(name: str, history: Sequence[Mapping[str, Any]], classes: Sequence[s
         alt = f"Core, easy and hard pixels of {label} in a batch over the training iterations."
         figure = line_panel(f"{name}-counts-{index}", lines, alt, "pixels a batch", counts=True)
         panels.append(Panel(label, figure))
-    text = "Pixels of each class in a batch, logarithmic. Without core pixels a class is no query class."
+    text = "Pixels of each class in a batch, logarithmic. In CCDC a class without core pixels has no queries."
     return PanelGroup(
         "Core, easy and hard pixels", text, tuple(Key(role, role_look(role)) for role in roles), tuple(panels)
     )
