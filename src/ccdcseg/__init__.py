@@ -1,6 +1,6 @@
 """CCDC: class-confidence and confusion guided contrastive learning for segmentation with few labels.
 
-The loss alone: :class:`ccdcseg.losses.CCDCLoss`. In nnU-Net: the trainers of :mod:`ccdcseg.nnunet`.
+The loss alone: `CCDCLoss`. In nnU-Net: the trainers of `nnunet`.
 From scans to tables: the command ``ccdcseg``.
 """
 

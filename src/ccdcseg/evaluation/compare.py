@@ -64,7 +64,7 @@ def compare(
     Args:
         first: seed to evaluation of the one method.
         second: seed to evaluation of the other.
-        metric: one of :data:`ccdcseg.evaluation.patients.SUMMARY_METRICS`.
+        metric: one of `SUMMARY_METRICS`.
         class_name: a class, or "mean" over the classes.
 
     Raises:

@@ -85,7 +85,7 @@ def read_evaluation(path: Path) -> dict[str, Any]:
     """Read an ``evaluation.json``.
 
     Raises:
-        UserError: it is missing or was not written by :func:`write_evaluation`.
+        UserError: it is missing or was not written by `write_evaluation`.
     """
     result = read_json(path)
     if not isinstance(result, dict) or result.get("format") != FORMAT:

@@ -20,7 +20,7 @@ RESAMPLES = 2000
 def score(row: Mapping[str, Any], metric: str) -> float | None:
     """The value of a metric in a row of ``cases``; ``None`` where it is undefined.
 
-    :data:`WITH_MISSES` is ``hd95_pooled_mm`` with the image's diagonal where the structure was missed, so
+    `WITH_MISSES` is ``hd95_pooled_mm`` with the image's diagonal where the structure was missed, so
     that nobody wins by predicting nothing.
     """
     if metric != WITH_MISSES:
@@ -36,7 +36,7 @@ def patient_values(
     Args:
         rows: the ``cases`` of an evaluation.
         classes: the foreground classes.
-        metric: one of :data:`SUMMARY_METRICS`.
+        metric: one of `SUMMARY_METRICS`.
         class_name: one of ``classes``, or "mean".
 
     Returns:

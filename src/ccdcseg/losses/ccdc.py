@@ -19,7 +19,7 @@ from ccdcseg.losses.term import ContrastiveLoss, PixelBatch, no_pixels
 class CCDCLoss(ContrastiveLoss[CCDCSettings]):
     """Pixel-contrastive loss whose sampling follows the model's own class confidence and confusion.
 
-    For query q of class A with core k_A and negatives n_j (Eq. 5 to 7, as read in ``docs/method.md``)::
+    For query q of class A with core k_A and negatives n_j (Eq. 5 to 7, as read in ``docs/method.md``):
 
         l(q)   = -log( exp(q.k_A / tau) / (exp(q.k_A / tau) + sum_{c != A} S_c(q)) )
         L_A    = mean over the queries of A of l(q)
@@ -30,7 +30,7 @@ class CCDCLoss(ContrastiveLoss[CCDCSettings]):
     warm-up and the strategy "easy_to_hard" go by.
 
     Source: Chen et al., Pattern Recognition 145 (2024) 109881. The paper leaves much open; each choice is a
-    setting of :class:`~ccdcseg.losses.CCDCSettings` and is named there.
+    setting of `CCDCSettings` and is named there.
 
     Args:
         in_channels: channels of the decoder features.
@@ -40,9 +40,9 @@ class CCDCLoss(ContrastiveLoss[CCDCSettings]):
         generator: CPU source of the draws; None: torch's default. A seed gives the same draws on every device.
 
     Attributes:
-        diagnostics: :class:`~ccdcseg.losses.Diagnostics` of the last call; None before it, and while the term
+        diagnostics: `Diagnostics` of the last call; None before it, and while the term
             waits for ``start_iteration``.
-        selection: :class:`~ccdcseg.losses.Selection` of the last call, likewise.
+        selection: `Selection` of the last call, likewise.
 
     Raises:
         ValueError: fewer than one channel or two classes.
@@ -136,7 +136,7 @@ class CombinedLoss(nn.Module):
 
     Args:
         segmentation: called with (logits, target), such as MONAI's ``DiceCELoss`` or nnU-Net's deep supervision.
-        contrastive: such as :class:`CCDCLoss`, whose settings hold the weight. Of the lists of deep supervision it
+        contrastive: such as `CCDCLoss`, whose settings hold the weight. Of the lists of deep supervision it
             takes the first entries, those at full resolution.
     """
 

@@ -30,7 +30,7 @@ def query_losses(
     """Loss of each query.
 
     ``l(q) = -log( exp(q.k/tau) / (exp(q.k/tau) + sum_c S_c(q)) )``, with S_c as
-    :class:`~ccdcseg.losses.settings.Denominator` says. Deviation: the paper prints ``exp(-s)`` and calls s a
+    `Denominator` says. Deviation: the paper prints ``exp(-s)`` and calls s a
     similarity, which would push queries from their core; here s is minus the dot product, as its text needs.
 
     Args:

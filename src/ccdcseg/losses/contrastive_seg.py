@@ -20,7 +20,7 @@ from ccdcseg.losses.term import ContrastiveLoss, PixelBatch, no_pixels
 
 @dataclass(frozen=True, kw_only=True)
 class ContrastiveSegSettings(ContrastiveSettings):
-    """Settings of :class:`ContrastiveSegLoss`, beside those of all contrastive losses.
+    """Settings of `ContrastiveSegLoss`, beside those of all contrastive losses.
 
     Attributes:
         base_temperature: the loss is multiplied by ``temperature / base_temperature``.
@@ -68,7 +68,7 @@ class ContrastiveSegSettings(ContrastiveSettings):
 class ContrastiveSegLoss(ContrastiveLoss[ContrastiveSegSettings]):
     """Anchors, half of them misclassified, against pixels and regions of this batch or of earlier ones.
 
-    For anchor i of class c, positives j of class c and negatives k of the others::
+    For anchor i of class c, positives j of class c and negatives k of the others:
 
         l(i) = mean_j -log( e^{s_ij/tau} / (e^{s_ij/tau} + sum_k e^{s_ik/tau}) ),   L = tau/tau_0 mean_i l(i)
 

@@ -32,7 +32,7 @@ def negative_weights(
     """Relative share of each class among the negatives of ``query_class``; 0 where it has no pixel.
 
     Args:
-        strategy: see :class:`~ccdcseg.losses.settings.NegativeStrategy`.
+        strategy: see `NegativeStrategy`.
         confusion: (C,) row M[A] of the confusion matrix.
         counts: (C,) pixels of each class.
         query_class: A.

@@ -31,7 +31,7 @@ class RegionLossSettings(Settings):
 
     Attributes:
         weight: factor of the loss, at least 0.
-        combination: see :class:`Combination`.
+        combination: see `Combination`.
 
     Raises:
         ValueError: a value outside its range.
@@ -45,7 +45,7 @@ class RegionLossSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class FocalSettings(RegionLossSettings):
-    """Settings of :class:`FocalLoss`.
+    """Settings of `FocalLoss`.
 
     Attributes:
         gamma: how much less an easy pixel counts, at least 0; 0 is cross-entropy.
@@ -58,12 +58,12 @@ class FocalSettings(RegionLossSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class GDLSettings(RegionLossSettings):
-    """Settings of :class:`GDLLoss`."""
+    """Settings of `GDLLoss`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TopKSettings(RegionLossSettings):
-    """Settings of :class:`TopKLoss`.
+    """Settings of `TopKLoss`.
 
     Attributes:
         k_percent: share of the pixels that count, above 0 and at most 100.
@@ -79,7 +79,7 @@ class TopKSettings(RegionLossSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class MCCSettings(RegionLossSettings):
-    """Settings of :class:`MCCLoss`.
+    """Settings of `MCCLoss`.
 
     Attributes:
         scope: whether the counts are of this rank's batch or of all ranks'.
@@ -199,7 +199,7 @@ class TopKLoss(_RegionLoss[TopKSettings]):
 class MCCLoss(_RegionLoss[MCCSettings]):
     """One minus Matthews' correlation coefficient of soft counts.
 
-    For each foreground class against the rest, over all pixels of the batch::
+    For each foreground class against the rest, over all pixels of the batch:
 
         L_c = 1 - (TP TN - FP FN) / sqrt((TP + FP)(TP + FN)(TN + FP)(TN + FN) + eps),   L = mean of L_c
 

@@ -61,7 +61,7 @@ def query_counts(share: float, easy: int, hard: int, settings: CCDCSettings) -> 
     """How many easy and hard queries to draw.
 
     ``n_hard = round(share * N)`` (halves upwards) and ``n_easy = N - n_hard``, then as
-    :class:`~ccdcseg.losses.settings.Shortage` says. The strategies "easy" and "hard" never turn to the other
+    `Shortage` says. The strategies "easy" and "hard" never turn to the other
     subset.
 
     Args:

@@ -22,7 +22,7 @@ from ccdcseg.losses.term import ContrastiveLoss, PixelBatch, no_pixels
 
 @dataclass(frozen=True, kw_only=True)
 class ReCoSettings(ContrastiveSettings):
-    """Settings of :class:`ReCoLoss`, beside those of all contrastive losses.
+    """Settings of `ReCoLoss`, beside those of all contrastive losses.
 
     Attributes:
         queries: queries a class and iteration.
@@ -50,7 +50,7 @@ class ReCoLoss(ContrastiveLoss[ReCoSettings]):
     """Hard pixels are pulled to the mean of their class and pushed from pixels of classes that resemble it.
 
     For class c with prototype mu_c (the normalised mean embedding of all its pixels), query q (a pixel of c with
-    ``p_c < delta_s``) and its negatives n_j::
+    ``p_c < delta_s``) and its negatives n_j:
 
         l(q) = -log( exp(q.mu_c / tau) / (exp(q.mu_c / tau) + sum_j exp(q.n_j / tau)) )
         L    = (1 / present classes) sum_c mean_q l(q)

@@ -31,7 +31,7 @@ def region_pixels(pixels: Tensor, shape: Sequence[int], offsets: Sequence[tuple[
     Args:
         pixels: (n,) indices into a flattened (B, *spatial) batch.
         shape: spatial shape.
-        offsets: R offsets, from :func:`region_offsets`.
+        offsets: R offsets, from `region_offsets`.
 
     Returns:
         (n, R) indices, the pixel itself first.

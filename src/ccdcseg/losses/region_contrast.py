@@ -19,7 +19,7 @@ from ccdcseg.losses.term import ContrastiveLoss, PixelBatch, no_pixels
 
 @dataclass(frozen=True, kw_only=True)
 class RegionContrastSettings(ContrastiveSettings):
-    """Settings of :class:`RegionContrastLoss`, beside those of all contrastive losses.
+    """Settings of `RegionContrastLoss`, beside those of all contrastive losses.
 
     Attributes:
         memory_length: centres kept of each class: the paper takes the number of training images.
@@ -43,7 +43,7 @@ class RegionContrastLoss(ContrastiveLoss[RegionContrastSettings]):
     """Region centres are pulled to earlier centres of their class and pushed from those of the others.
 
     The centre r of a region (the pixels of class c in an image) is the normalised mean of their embeddings. With
-    the memory's centres m_j of class c and m_k of the others::
+    the memory's centres m_j of class c and m_k of the others:
 
         l(r) = mean_j -log( e^{r.m_j/tau} / (e^{r.m_j/tau} + sum_k e^{r.m_k/tau}) ),   L = mean over centres
 

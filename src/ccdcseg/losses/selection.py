@@ -15,7 +15,7 @@ from ccdcseg.losses.queries import ClassQueries
 
 
 class Role(IntEnum):
-    """What a pixel was drawn as, in :func:`selection_map`."""
+    """What a pixel was drawn as, in `selection_map`."""
 
     NONE = 0
     CORE = 1
@@ -85,7 +85,7 @@ def selection_map(selection: Selection, query_class: int | None = None) -> Tenso
             was several things counts as the first of hard query, easy query, core, negative.
 
     Returns:
-        (B, *spatial) uint8 on the CPU, values of :class:`Role`.
+        (B, *spatial) uint8 on the CPU, values of `Role`.
     """
     classes = selection.queries.keys() if query_class is None else {query_class} & selection.queries.keys()
     cores = selection.core.keys() if query_class is None else {query_class} & selection.core.keys()

@@ -183,7 +183,7 @@ class ContrastiveSettings(Settings):
         temperature: tau.
         hidden_channels: width of the projection head.
         embedding_channels: length of a pixel's embedding.
-        head_normalisation: see :class:`HeadNormalisation`.
+        head_normalisation: see `HeadNormalisation`.
     """
 
     weight: float = 1.0
@@ -205,7 +205,7 @@ class ContrastiveSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class CCDCSettings(ContrastiveSettings):
-    """Settings of :class:`~ccdcseg.losses.CCDCLoss`, beside those of :class:`ContrastiveSettings`.
+    """Settings of `CCDCLoss`, beside those of `ContrastiveSettings`.
 
     Attributes:
         queries: queries a class and iteration.
@@ -215,24 +215,24 @@ class CCDCSettings(ContrastiveSettings):
         core_gradient: whether the core carries gradient.
         core_as_queries: whether core pixels may be drawn as queries.
         background_queries: whether the background, class 0, has queries; it gives negatives in any case.
-        threshold: see :class:`ThresholdRule`.
+        threshold: see `ThresholdRule`.
         fixed_threshold: threshold of ``threshold=fixed``.
-        query_strategy: see :class:`QueryStrategy`.
+        query_strategy: see `QueryStrategy`.
         fixed_hard_share: hard share of ``query_strategy=fixed``.
         total_iterations: length of the training, which ``query_strategy=easy_to_hard`` needs.
-        shortage: see :class:`Shortage`.
-        negative_strategy: see :class:`NegativeStrategy`.
-        negative_sharing: see :class:`NegativeSharing`.
+        shortage: see `Shortage`.
+        negative_strategy: see `NegativeStrategy`.
+        negative_sharing: see `NegativeSharing`.
         negative_gradient: whether negatives carry gradient.
-        region: see :class:`Region`.
+        region: see `Region`.
         region_stride: distance to the neighbours of a region, in pixels.
-        region_combination: see :class:`RegionCombination`.
-        denominator: see :class:`Denominator`.
-        query_reduction: see :class:`QueryReduction`.
-        class_average: see :class:`ClassAverage`.
+        region_combination: see `RegionCombination`.
+        denominator: see `Denominator`.
+        query_reduction: see `QueryReduction`.
+        class_average: see `ClassAverage`.
         statistics_momentum: momentum of an exponential moving average of the confusion matrix (None: the
             batch's own, as in the paper); it needs ``statistics_scope=global``, so that all ranks share it.
-        statistics_scope: see :class:`StatisticsScope`.
+        statistics_scope: see `StatisticsScope`.
 
     Raises:
         ValueError: a value outside its range, or ``easy_to_hard`` without ``total_iterations``.

@@ -51,9 +51,9 @@ class ContrastiveLoss(nn.Module, Generic[S]):
 
     Attributes:
         settings_type: class of the settings.
-        diagnostics: :class:`~ccdcseg.losses.Diagnostics` of the last call; None before it, and while the term
+        diagnostics: `Diagnostics` of the last call; None before it, and while the term
             waits for ``start_iteration``.
-        selection: :class:`~ccdcseg.losses.Selection` of the last call, likewise.
+        selection: `Selection` of the last call, likewise.
 
     Raises:
         ValueError: fewer than one channel or two classes.

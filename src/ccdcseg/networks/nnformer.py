@@ -21,7 +21,7 @@ AXES = ("first", "second", "third")
 
 @dataclass(frozen=True, kw_only=True)
 class NNFormerSettings:
-    """Settings of :class:`NNFormer`; the defaults are those of the paper and the released code for ACDC.
+    """Settings of `NNFormer`; the defaults are those of the paper and the released code for ACDC.
 
     Attributes:
         embedding_channels: channels of the first stage; each further stage doubles them.
@@ -185,7 +185,7 @@ class Windows(nn.Module):
         return x.reshape(x.shape[0], a * b * c, i * j * k, x.shape[-1])
 
     def join(self, x: Tensor) -> Tensor:
-        """The inverse of :meth:`split`."""
+        """The inverse of `split`."""
         (a, b, c), (i, j, k) = self.count, self.window
         x = x.reshape(-1, a, b, c, i, j, k, x.shape[-1]).permute(0, 1, 4, 2, 5, 3, 6, 7)
         x = x.reshape(x.shape[0], *self.padded, x.shape[-1])
@@ -247,7 +247,7 @@ class VolumeAttention(nn.Module):
     Args:
         channels: of the maps.
         heads: divide the channels.
-        windows: see :class:`Windows`.
+        windows: see `Windows`.
         projected_query: whether the query is a linear function of its map.
     """
 
@@ -445,7 +445,7 @@ class NNFormer(nn.Module):
         in_channels: of the image.
         num_classes: channels of the logits.
         patch_size: voxels of the input, the slowest axis first; the position bias belongs to one size.
-        settings: see :class:`NNFormerSettings`.
+        settings: see `NNFormerSettings`.
 
     Shape: (B, in_channels, *patch_size) to a list of logits (B, num_classes, ...), the highest resolution first, or
     to the first of them alone where ``decoder.deep_supervision`` is False.

@@ -96,10 +96,10 @@ class Preset(_Section):
 
     Attributes:
         description: what it is for.
-        labelled: see :class:`LabelledShare`.
-        network: see :class:`Network`.
-        training: see :class:`Training`.
-        prediction: see :class:`Prediction`.
+        labelled: see `LabelledShare`.
+        network: see `Network`.
+        training: see `Training`.
+        prediction: see `Prediction`.
         decoder_stage: which decoder stage feeds the projection head: 0 the last, at full resolution, 1 the one
             before it at half of it, and so on.
         ccdc: settings of CCDC's term.

@@ -22,7 +22,7 @@ class Run:
         raw: nnU-Net raw folder of the dataset.
         preprocessed: its preprocessed folder.
         results: its results folder.
-        method: key of :data:`~ccdcseg.methods.METHODS`.
+        method: key of `METHODS`.
         preset_name: as given.
         changes: to the preset, ``key=value``.
         preset: resolved settings; the labelled share is the split's, the preset's own is put back to its default.
@@ -66,7 +66,7 @@ def resolve_run(
 
     Args:
         dataset: its id or name.
-        method: key of :data:`~ccdcseg.methods.METHODS`.
+        method: key of `METHODS`.
         fraction: of the split; None: the preset's first.
         seed: of the split and the training.
         preset: name or path of a preset.

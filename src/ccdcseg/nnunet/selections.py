@@ -18,7 +18,7 @@ def save_selection(path: Path, data: Tensor, labels: Tensor, roles: Tensor) -> N
         path: of an npz file with ``image`` (H, W) float32, ``label`` and ``role`` (H, W) uint8.
         data: (B, channels, \\*spatial) input; the first channel is shown.
         labels: (B, 1, \\*spatial), perhaps coarser than the input.
-        roles: (B, \\*spatial) as the labels, from :func:`~ccdcseg.losses.selection_map`.
+        roles: (B, \\*spatial) as the labels, from `selection_map`.
     """
     label = labels[:, 0].cpu().clamp(min=0)
     most = int((label > 0).flatten(1).sum(1).argmax())

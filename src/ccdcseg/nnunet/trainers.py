@@ -77,7 +77,7 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         super().on_train_epoch_start()
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """One optimiser step, as nnU-Net's but for :meth:`compute_losses` and bfloat16 on the CPU."""
+        """One optimiser step, as nnU-Net's but for `compute_losses` and bfloat16 on the CPU."""
         data = batch["data"].to(self.device, non_blocking=True)
         target = batch["target"]
         several = isinstance(target, list)
@@ -169,7 +169,7 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         return {}
 
     def _load_own_state(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`_own_state` gave."""
+        """Restore what `_own_state` gave."""
 
     def _step(self, loss: Tensor) -> None:
         """Backward pass, clipping and optimiser step, with nnU-Net's gradient scaler where it has one."""

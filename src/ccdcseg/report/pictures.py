@@ -169,7 +169,7 @@ def selection_map(image: Grey, label: Labels, role: Labels) -> NDArray[np.float6
     Args:
         image: shape (H, W).
         label: class of each pixel; may be coarser than the image.
-        role: 0 or 1 + index into :data:`ROLES`; as coarse as ``label``.
+        role: 0 or 1 + index into `ROLES`; as coarse as ``label``.
 
     Returns:
         RGB in [0, 1], enlarged by a whole number.
