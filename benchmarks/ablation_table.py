@@ -21,11 +21,12 @@ HEADER = """# Runs of the ablation
 
 Written by `benchmarks/ablation_table.py` from the files under `docs/ablation/runs`; [protocol](protocol.md).
 Measured on the 30 patients for choosing of each seed: Dice in %, mean [95 % interval over patients], the difference
-to nnU-Net of the same seeds (mean, then by class), and mean and median of `hd95_pooled_mm` over all structures.
+to nnU-Net of the same seeds and number of steps (mean, then by class), and mean and median of `hd95_pooled_mm` over
+all structures, and for how many it is not defined.
 """
 COLUMNS = """
-| setting | seeds | changes to the preset | Dice | difference | RV | Myo | LV | HD95, mean, median | no HD95 |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
+| setting | steps | seeds | changes to the preset | Dice | difference | RV | Myo | LV | HD95, mean, median | none |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
 
 
 def main() -> None:
@@ -33,17 +34,20 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--bare", action="store_true")
     arguments = parser.parse_args()
-    settings: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
-    changes: dict[str, str] = {}
+    seeds: dict[tuple[str, int], dict[int, dict[str, Any]]] = defaultdict(dict)
+    records: dict[tuple[str, int], dict[str, Any]] = {}
     for table in tables(arguments.runs):
         name, seed = table.parent.name.rsplit("_seed", 1)
-        settings[name][int(seed)] = read(table)
-        changes[name] = ", ".join(f"`{c}`" for c in read_json(table.parent / "run.json")["changes"])
+        run = read_json(table.parent / "run.json")
+        records[name, run["iterations"]] = run
+        seeds[name, run["iterations"]][int(seed)] = read(table)
+    baselines = {steps: seeds[name, steps] for (name, steps), r in records.items() if r["method"] == "nnunet"}
     print(COLUMNS[1:] if arguments.bare else HEADER + COLUMNS)
-    for name, seeds in sorted(settings.items(), key=lambda item: item[0] != "nnunet"):
-        print(
-            f"| {name} | {', '.join(map(str, seeds))} | {changes[name]} | {cells(seeds, settings['nnunet'])} |"
-        )
+    for name, steps in sorted(records, key=lambda key: (key[1], records[key]["method"] != "nnunet")):
+        run, ours = records[name, steps], seeds[name, steps]
+        changes = ", ".join(f"`{change}`" for change in run["changes"])
+        row = f"{name} | {steps} | {', '.join(map(str, ours))} | {changes}"
+        print(f"| {row} | {cells(ours, baselines.get(steps, {}))} |")
 
 
 def tables(folders: Sequence[Path]) -> list[Path]:
