@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pytest
 
 from ccdcseg.datasets.volumes import Volume, write_volume
 from ccdcseg.evaluation.evaluate import evaluate_folder, write_evaluation
+from ccdcseg.report import page
 from ccdcseg.report.page import build_report
 
 SPACING_MM = (8.0, 1.5, 1.5)
@@ -62,6 +63,14 @@ def entry(epoch: int, is_ccdc: bool) -> dict[str, Any]:
         "pseudo_dice": {"RV": 0.3 + epoch / 10, "LV": None},
         "diagnostics": ccdc if is_ccdc else None,
     }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_viewer() -> Iterator[None]:
+    """Pages are those of a package that was built without the viewer, whether this one was or not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, "niivue_script", lambda: None)
+        yield
 
 
 @pytest.fixture(scope="session")

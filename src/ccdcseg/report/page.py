@@ -4,7 +4,7 @@ import base64
 import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from importlib import resources
 from itertools import cycle
@@ -24,6 +24,7 @@ from ccdcseg.report.figures import Look, arm_look, difference_panel
 from ccdcseg.report.pictures import (
     CLASS_COLOURS,
     ROLE_COLOURS,
+    Choice,
     Picture,
     case_pictures,
     choose_cases,
@@ -31,6 +32,7 @@ from ccdcseg.report.pictures import (
 )
 from ccdcseg.report.runs import Arm, Run, load_arms
 from ccdcseg.report.tables import Contest
+from ccdcseg.report.viewer import niivue_script, viewer_case
 
 SYNTHETIC = "Synthetic images made by a program. These numbers say nothing about patients."
 
@@ -91,10 +93,11 @@ def build_report(runs: Sequence[Path], output: Path, title: str, note: str = "")
 def _facts(arms: Sequence[Arm]) -> dict[str, Any]:
     """What the page says about itself."""
     script = resources.files("ccdcseg.report").joinpath("page.js").read_text()
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    niivue = niivue_script() or ""
     return {
         "script": Markup(script),  # noqa: S704 - our own file
-        "script_hash": f"sha256-{digest}",
+        "niivue": Markup(niivue),  # noqa: S704 - the pinned release, its checksum verified when it was fetched
+        "script_hashes": " ".join(_hash_source(text) for text in (script, niivue) if text),
         "written": date.today().isoformat(),
         "version": ccdcseg.__version__,
         "dataset": arms[0].runs[0].record.dataset,
@@ -103,6 +106,12 @@ def _facts(arms: Sequence[Arm]) -> dict[str, Any]:
         "number": tables.number,
         "metrics": tables.METRICS,
     }
+
+
+def _hash_source(script: str) -> str:
+    """The script's name in a content security policy."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return f"'sha256-{digest}'"
 
 
 def _context(arms: Sequence[Arm]) -> dict[str, Any]:
@@ -129,6 +138,7 @@ def _context(arms: Sequence[Arm]) -> dict[str, Any]:
         "family": [tables.METRICS[name] for name in tables.FAMILY],
         "patient_rows": tables.patient_rows(evaluated),
         "cases": [case_pictures(choice, evaluated) for choice in choices],
+        "volumes": _volumes(choices, evaluated),
         "class_colours": list(zip(arms[0].classes, cycle(CLASS_COLOURS), strict=False)),
         "curves": learning_curves(arms),
         "diagnoses": _diagnoses(arms),
@@ -138,6 +148,14 @@ def _context(arms: Sequence[Arm]) -> dict[str, Any]:
         "runs": _runs(arms),
         "run_names": [arm.name_of(run) for arm, run in _runs(arms)],
     }
+
+
+def _volumes(choices: Sequence[Choice], evaluated: Sequence[Arm]) -> dict[str, Any]:
+    """The scans of the slice viewer by case; none where there is no viewer."""
+    if niivue_script() is None:
+        return {}
+    packed = [viewer_case(choice, evaluated) for choice in choices]
+    return {case.case: asdict(case) for case in packed if case is not None}
 
 
 def headline(evaluated: Sequence[Arm], contests: Sequence[Contest]) -> list[str]:

@@ -90,8 +90,8 @@ def choose_cases(arms: Sequence[Arm]) -> list[Choice]:
 def case_pictures(choice: Choice, arms: Sequence[Arm]) -> CasePictures:
     """Outline reference and predictions of a scan, on the slice with most foreground in the reference."""
     try:
-        image, reference = _scan(_run_with(arms[0], choice.case), choice.case)
-        predictions = [_prediction(arm, choice.case, reference) for arm in arms]
+        image, reference = scan_of(arms[0], choice.case)
+        predictions = [prediction_of(arm, choice.case, reference) for arm in arms]
     except UserError as error:
         return CasePictures(choice, 0, 0, (), problem=str(error))
     index = largest_slice(reference.array)
@@ -258,7 +258,13 @@ def _run_with(arm: Arm, case: str) -> Run:
     )
 
 
-def _scan(run: Run, case: str) -> tuple[Volume, Volume]:
+def scan_of(arm: Arm, case: str) -> tuple[Volume, Volume]:
+    """A case's first channel and its reference.
+
+    Raises:
+        UserError: they, or the arm's prediction of the case, are not there or cannot be read.
+    """
+    run = _run_with(arm, case)
     if run.record.images is None or run.record.reference is None:
         raise UserError(
             f"{run.folder / 'run.json'} names no images.", "Train the run again to see its slices."
@@ -269,7 +275,12 @@ def _scan(run: Run, case: str) -> tuple[Volume, Volume]:
     return image, reference
 
 
-def _prediction(arm: Arm, case: str, reference: Volume) -> tuple[Run, Volume]:
+def prediction_of(arm: Arm, case: str, reference: Volume) -> tuple[Run, Volume]:
+    """The prediction of the arm's lowest seed, and the run that made it.
+
+    Raises:
+        UserError: it is not there, cannot be read, or does not lie on the reference's voxels.
+    """
     run = _run_with(arm, case)
     prediction = read_mask(run.predictions / f"{case}.nii.gz", run.foreground)
     check_pair(reference, prediction)
