@@ -131,9 +131,103 @@ def prepare_mscmrseg_command(
 ) -> None:
     """MS-CMRSeg (cardiac MRI: LGE, T2 or bSSFP), the challenge's release or the later one."""
     from ccdcseg.datasets.mscmrseg import prepare_mscmrseg
+
+    _say_unlabelled(_prepare(partial(prepare_mscmrseg, source, sequence=sequence), dataset, processes))
+
+
+SourceFolder = Annotated[Path, typer.Argument(help="Folder below which images and masks lie.")]
+Name = Annotated[str, typer.Option(help="Name of the data set.")]
+Label = Annotated[
+    list[str], typer.Option(help="Class and its value in the masks, such as liver=1; repeatable.")
+]
+Channel = Annotated[
+    list[str],
+    typer.Option(help="MRI, CT or another word of nnU-Net, by which it normalises; one for each image."),
+]
+ImagePattern = Annotated[
+    list[str] | None,
+    typer.Option("--image", help="Where images lie, such as {patient}/{phase}.nii.gz; one for each channel."),
+]
+MaskPattern = Annotated[
+    str | None, typer.Option("--mask", help="Where masks lie, such as masks/{patient}_{phase}.nii.gz.")
+]
+ScanTable = Annotated[
+    Path | None,
+    typer.Option("--table", help="CSV with the columns image, mask, patient, maybe phase, group, image_1."),
+]
+Unlabelled = Annotated[bool, typer.Option("--unlabelled", help="Images without a mask go to imagesTs.")]
+
+
+@prepare_app.command("nifti")
+def prepare_nifti_command(
+    source: SourceFolder,
+    dataset: DatasetId,
+    name: Name,
+    label: Label,
+    channel: Channel,
+    image: ImagePattern = None,
+    mask: MaskPattern = None,
+    table: ScanTable = None,
+    unlabelled: Unlabelled = False,
+    processes: Processes = PROCESSES,
+) -> None:
+    """Your own NIfTI images and masks, found by patterns or listed in a table."""
+    _prepare_own(
+        source, (dataset, processes), (name, label, channel, unlabelled), (image, mask, table), False
+    )
+
+
+@prepare_app.command("dicom")
+def prepare_dicom_command(
+    source: SourceFolder,
+    dataset: DatasetId,
+    name: Name,
+    label: Label,
+    channel: Channel,
+    image: ImagePattern = None,
+    mask: MaskPattern = None,
+    table: ScanTable = None,
+    unlabelled: Unlabelled = False,
+    processes: Processes = PROCESSES,
+) -> None:
+    """Your own folders of DICOM slices, with masks as DICOM segmentations or NIfTI."""
+    _prepare_own(source, (dataset, processes), (name, label, channel, unlabelled), (image, mask, table), True)
+
+
+def _prepare_own(
+    source: Path,
+    run: tuple[int, int],
+    said: tuple[str, list[str], list[str], bool],
+    places: tuple[list[str] | None, str | None, Path | None],
+    dicom: bool,
+) -> None:
+    from ccdcseg.datasets.own import Layout, OwnData, prepare_own
+
+    name, label, channel, unlabelled = said
+    images, mask, table = places
+    found_by: Layout | Path
+    if images and mask and table is None:
+        found_by = Layout(tuple(images), mask, dicom)
+    elif table is not None and not images and not mask:
+        found_by = table
+    else:
+        raise UserError("Scans are found by --image and --mask, or by --table.", "Give the two, or the one.")
+    data = OwnData(name, dict(_label(text) for text in label), channel, unlabelled)
+    dataset, processes = run
+    folder = _prepare(partial(prepare_own, source, data=data, found_by=found_by), dataset, processes)
+    _say_unlabelled(folder)
+
+
+def _label(text: str) -> tuple[str, int]:
+    name, equals, value = text.rpartition("=")
+    if not (equals and name and value.isdecimal()):
+        raise UserError(f"--label {text} is not of the form NAME=VALUE.", "Write for instance liver=1.")
+    return name, int(value)
+
+
+def _say_unlabelled(folder: Path) -> None:
     from ccdcseg.datasets.release import unlabelled_scans
 
-    folder = _prepare(partial(prepare_mscmrseg, source, sequence=sequence), dataset, processes)
     if scans := unlabelled_scans(folder):
         typer.echo(f"No mask: {', '.join(scans)}: put into imagesTs, in no split.")
 

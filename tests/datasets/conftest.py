@@ -1,11 +1,14 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import highdicom
 import numpy as np
 import pydicom
 import pytest
 from PIL import Image
+from pydicom.sr.coding import Code
 
 from ccdcseg.datasets.volumes import Volume, write_volume
 
@@ -128,3 +131,53 @@ def change_slice() -> Callable[..., None]:
         dataset.save_as(path)
 
     return change
+
+
+@pytest.fixture(scope="session")
+def write_segmentation() -> Callable[..., Path]:
+    """A DICOM segmentation of slices that lie in files; frames without foreground are left out, as is usual."""
+
+    def write(
+        path: Path, slices: Sequence[Path], mask: np.ndarray, names: Sequence[str], **options: Any
+    ) -> Path:
+        sources = [pydicom.dcmread(one) for one in slices]
+        study, place = pydicom.uid.generate_uid(), pydicom.uid.generate_uid()
+        series = pydicom.uid.generate_uid()
+        for number, source in enumerate(sources, start=1):
+            for keyword in (
+                "PatientID",
+                "PatientBirthDate",
+                "PatientSex",
+                "StudyDate",
+                "StudyTime",
+                "StudyID",
+            ):
+                setattr(source, keyword, "")
+            source.AccessionNumber, source.Modality, source.InstanceNumber = "", "MR", number
+            source.StudyInstanceUID, source.FrameOfReferenceUID = study, place
+            source.SeriesInstanceUID, source.SeriesNumber = series, 1
+            source.file_meta.MediaStorageSOPClassUID = source.SOPClassUID
+        code = Code("123037004", "SCT", "Anatomical Structure")
+        segments = [
+            highdicom.seg.SegmentDescription(number, name, code, code, "MANUAL")
+            for number, name in enumerate(names, start=1)
+        ]
+        segmentation = highdicom.seg.Segmentation(
+            sources,
+            mask,
+            options.pop("kind", "BINARY"),
+            segments,
+            pydicom.uid.generate_uid(),
+            2,
+            pydicom.uid.generate_uid(),
+            1,
+            "made up",
+            "made up",
+            "1",
+            "1",
+            **options,
+        )
+        segmentation.save_as(path)
+        return path
+
+    return write

@@ -57,3 +57,8 @@ def test_two_ways_to_read_a_name_are_refused() -> None:
 def test_unusable_patterns(text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         NamePattern(text, NAMES, ["patient"])
+
+
+@pytest.mark.parametrize(("text", "length"), [("{patient}", 0), ("{patient}_{}", 1), ("a/{patient}_b", 4)])
+def test_fixed_text(text: str, length: int) -> None:
+    assert NamePattern(text, NAMES).fixed_length == length

@@ -21,7 +21,7 @@ from ccdcseg.datasets.release import (
 )
 from ccdcseg.errors import UserError
 
-RELEASE = Release("Ours", "Two scans", "nobody", "CC0", {"thing": 1}, channel="CT")
+RELEASE = Release("Ours", "Two scans", "nobody", "CC0", {"thing": 1}, channels=("CT",))
 
 
 @dataclass(frozen=True)

@@ -132,4 +132,4 @@ def _frame(path: Path, phase: str, text: str) -> int:
 
 
 def _convert(folder: Path, scan: _Scan) -> None:
-    write_pair(folder, scan.case.case, read_image(scan.image), read_mask(scan.mask, LABELS))
+    write_pair(folder, scan.case.case, [read_image(scan.image)], read_mask(scan.mask, LABELS))

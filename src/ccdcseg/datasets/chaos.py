@@ -69,7 +69,7 @@ _CT = Release(
     reference=_MR.reference,
     licence=_MR.licence,
     labels=CT_LABELS,
-    channel="CT",
+    channels=("CT",),
 )
 
 
@@ -217,7 +217,7 @@ def _convert(bands: Bands, folder: Path, scan: _Scan) -> None:
         Volume(path, array, series.spacing_mm, series.origin_mm, series.direction)
         for path, array in ((scan.slices, read_voxels(series)), (scan.ground, mask))
     )
-    write_pair(folder, scan.case.case, image, mask_volume)
+    write_pair(folder, scan.case.case, [image], mask_volume)
 
 
 def _read_mask(path: Path, shape: tuple[int, int], bands: Bands) -> NDArray[np.int16]:

@@ -131,9 +131,9 @@ def _files(source: Path, sequence: CardiacSequence, mask: bool) -> dict[str, Pat
 def _convert(folder: Path, scan: _Scan) -> None:
     image = read_image(scan.image)
     if scan.mask is None:
-        write_unlabelled(folder, scan.case.case, image)
+        write_unlabelled(folder, scan.case.case, [image])
     else:
-        write_pair(folder, scan.case.case, image, _read_mask(scan.mask))
+        write_pair(folder, scan.case.case, [image], _read_mask(scan.mask))
 
 
 def _read_mask(path: Path) -> Volume:

@@ -45,6 +45,11 @@ class NamePattern:
             if name not in found:
                 raise UserError(f"The pattern {self.text} has no {{{name}}}.", "Write where it stands.")
 
+    @property
+    def fixed_length(self) -> int:
+        """Characters outside the braces."""
+        return len(_PART.sub("", self.text))
+
     def parts(self, name: str) -> dict[str, str] | None:
         """Text of each named part of ``name``; None where the pattern does not fit.
 

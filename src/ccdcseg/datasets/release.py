@@ -34,7 +34,7 @@ class Release:
         reference: what whoever uses the data cites.
         licence: under which the data are given.
         labels: value of each foreground class.
-        channel: nnU-Net's word for the kind of image, by which it normalises: "MRI" or "CT".
+        channels: nnU-Net's word for each kind of image, by which it normalises: "MRI", "CT" and so on.
         synthetic: no scan of a real person.
     """
 
@@ -43,7 +43,7 @@ class Release:
     reference: str
     licence: str
     labels: Mapping[str, int]
-    channel: str = "MRI"
+    channels: tuple[str, ...] = ("MRI",)
     synthetic: bool = False
 
 
@@ -91,21 +91,33 @@ def write_dataset(
     return target
 
 
-def write_pair(folder: Path, case: str, image: Volume, mask: Volume) -> None:
-    """Check that scan and mask belong together and write them into ``imagesTr`` and ``labelsTr``.
+def write_pair(folder: Path, case: str, channels: Sequence[Volume], mask: Volume) -> None:
+    """Check that a scan's channels and its mask belong together; write them into ``imagesTr`` and ``labelsTr``.
 
     Raises:
         UserError: they do not lie on the same voxels, or the mask is empty.
     """
-    check_pair(image, mask)
+    for image in channels:
+        check_pair(image, mask)
     check_not_empty(mask)
-    write_volume(folder / "imagesTr" / f"{case}{IMAGE_SUFFIX}", image)
+    _write_channels(folder / "imagesTr", case, channels)
     write_volume(folder / "labelsTr" / f"{case}{MASK_SUFFIX}", mask)
 
 
-def write_unlabelled(folder: Path, case: str, image: Volume) -> None:
-    """Write a scan that has no mask into ``imagesTs``, nnU-Net's folder of images for prediction only."""
-    write_volume(folder / "imagesTs" / f"{case}{IMAGE_SUFFIX}", image)
+def write_unlabelled(folder: Path, case: str, channels: Sequence[Volume]) -> None:
+    """Write a scan that has no mask into ``imagesTs``, nnU-Net's folder of images for prediction only.
+
+    Raises:
+        UserError: the channels do not lie on the same voxels.
+    """
+    for image in channels[1:]:
+        check_pair(channels[0], image)
+    _write_channels(folder / "imagesTs", case, channels)
+
+
+def _write_channels(folder: Path, case: str, channels: Sequence[Volume]) -> None:
+    for number, image in enumerate(channels):
+        write_volume(folder / f"{case}_{number:04d}{MASK_SUFFIX}", image)
 
 
 def unlabelled_scans(folder: Path) -> list[str]:
@@ -206,7 +218,7 @@ def _convert_all(
 
 def _description(release: Release, scans: int) -> dict[str, object]:
     return {
-        "channel_names": {"0": release.channel},
+        "channel_names": {str(number): name for number, name in enumerate(release.channels)},
         "labels": {"background": 0, **release.labels},
         "numTraining": scans,
         "file_ending": MASK_SUFFIX,

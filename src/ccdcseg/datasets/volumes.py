@@ -64,7 +64,7 @@ class Volume:
 
 
 def read_image(path: Path) -> Volume:
-    """Read a 3-D scan.
+    """Read a scan: 3-D, 2-D (one slice of 1 mm) or 3-D with further axes of one element.
 
     Returns:
         The volume, its values as stored.
@@ -83,12 +83,23 @@ def read_image(path: Path) -> Volume:
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise UserError(f"{path} cannot be read ({reason}).", "Convert it to plain 3-D NIfTI.") from error
+    return _in_3d(path, image)
+
+
+def _in_3d(path: Path, image: SimpleITK.Image) -> Volume:
+    """A 2-D image as one slice, axes beyond the third left out."""
+    array = SimpleITK.GetArrayFromImage(image)
+    axes = min(image.GetDimension(), 3)
+    spacing, origin, direction = np.ones(3), np.zeros(3), np.eye(3)
+    spacing[:axes], origin[:axes] = image.GetSpacing()[:axes], image.GetOrigin()[:axes]
+    stored = np.reshape(image.GetDirection(), (image.GetDimension(),) * 2)
+    direction[:axes, :axes] = stored[:axes, :axes]
     return Volume(
         path,
-        SimpleITK.GetArrayFromImage(image),
-        cast(tuple[float, float, float], image.GetSpacing()[::-1]),
-        image.GetOrigin(),
-        image.GetDirection(),
+        array.reshape((1, *array.shape) if array.ndim == 2 else array.shape[-3:]),
+        cast(tuple[float, float, float], tuple(spacing[::-1].tolist())),
+        cast(tuple[float, float, float], tuple(origin.tolist())),
+        tuple(direction.ravel().tolist()),
     )
 
 
@@ -202,14 +213,14 @@ def _header(path: Path) -> Any:
 
 
 def _check_header(path: Path, header: Any) -> None:
-    dimensions = [int(size) for size in header["dim"]]
-    if dimensions[0] != 3 or min(dimensions[1:4]) < 1:
-        shape = " x ".join(str(size) for size in dimensions[1 : 1 + max(dimensions[0], 1)])
+    number, *sizes = (int(size) for size in header["dim"])
+    sizes = sizes[: max(number, 1)]
+    if not 2 <= number <= 7 or min(sizes) < 1 or max(sizes[3:], default=1) > 1:
         raise UserError(
-            f"{path} is not 3-D: its header says {dimensions[0]} dimensions, {shape}.",
+            f"{path} is not 3-D: its header says {number} dimensions, {' x '.join(map(str, sizes))}.",
             "Give one 3-D volume a file.",
         )
-    spacing_mm = [float(step) for step in header["pixdim"][1:4]]
+    spacing_mm = [float(step) for step in header["pixdim"][1 : 1 + min(number, 3)]]
     if not all(np.isfinite(step) and step > 0 for step in spacing_mm):
         raise UserError(
             f"{path} has the spacing (x, y, z) {_rounded(spacing_mm)} mm, which is not finite and positive.",
@@ -243,7 +254,8 @@ def _qform_is_usable(header: Any) -> bool:
 
 def _check_content(path: Path, header: Any) -> None:
     dtype, start = _voxel_type(path, header)
-    declared = start + dtype.itemsize * math.prod(int(size) for size in header["dim"][1:4])
+    axes = min(int(header["dim"][0]), 3)
+    declared = start + dtype.itemsize * math.prod(int(size) for size in header["dim"][1 : 1 + axes])
     if declared > MAX_BYTES:
         raise UserError(
             f"{path} declares {declared / 2**30:.1f} GiB; {MAX_BYTES / 2**30:.0f} GiB is the limit.",

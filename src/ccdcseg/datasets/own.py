@@ -1,0 +1,376 @@
+"""A user's own scans, NIfTI files or folders of DICOM slices, as an nnU-Net raw folder.
+
+What belongs together is said by the user, with patterns of the paths or with a table; nothing is guessed. A mask
+is a NIfTI file or a DICOM segmentation.
+"""
+
+import csv
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ccdcseg.datasets.cases import Case
+from ccdcseg.datasets.dicom import read_series, read_voxels
+from ccdcseg.datasets.patterns import NamePattern
+from ccdcseg.datasets.release import (
+    Progress,
+    Release,
+    by_number,
+    free_folder,
+    worker_processes,
+    write_dataset,
+    write_pair,
+    write_unlabelled,
+)
+from ccdcseg.datasets.segmentations import read_segmentation
+from ccdcseg.datasets.volumes import Volume, read_image, read_mask
+from ccdcseg.errors import UserError
+
+PARTS = ("patient", "phase", "group")
+IGNORE = "ignore"
+_NAME = re.compile(r"\w[\w.-]*")
+_COLUMNS = ("image", "mask", "patient", "phase", "group")
+
+
+@dataclass(frozen=True)
+class OwnData:
+    """What a user says of scans of their own.
+
+    Args:
+        name: of the data set.
+        labels: value of each foreground class in the masks, by name; of a DICOM segmentation the segments of these
+            names are taken. "ignore" is the value of voxels that nobody has labelled. The new masks have 1, 2 and
+            so on in the order of these values, as nnU-Net demands.
+        channels: nnU-Net's word for each channel of an image, by which it normalises ("MRI", "CT").
+        unlabelled: images without a mask go to ``imagesTs``; otherwise they are an error.
+    """
+
+    name: str
+    labels: Mapping[str, int]
+    channels: Sequence[str]
+    unlabelled: bool = False
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the images of a folder and their masks are found.
+
+    Args:
+        images: pattern of each channel's path below the folder; see `NamePattern`.
+        mask: pattern of the masks' paths.
+        folders: an image is a folder of DICOM slices, not a file.
+    """
+
+    images: tuple[str, ...]
+    mask: str
+    folders: bool = False
+
+
+@dataclass(frozen=True)
+class OwnScan:
+    """Channels and mask of a case."""
+
+    case: Case
+    images: tuple[Path, ...]
+    mask: Path | None
+
+
+def prepare_own(
+    source: Path,
+    raw_root: Path,
+    dataset_id: int,
+    data: OwnData,
+    found_by: Layout | Path,
+    progress: Progress | None = None,
+    workers: int = 2,
+) -> Path:
+    """Turn a user's own scans into an nnU-Net raw folder with a table of cases.
+
+    Args:
+        source: folder below which everything lies.
+        raw_root: nnU-Net's ``nnUNet_raw``.
+        dataset_id: nnU-Net's number for the data set, 1 to 999.
+        data: what it holds.
+        found_by: patterns, or a CSV table with the columns image (several channels: image, image_1 and so on),
+            mask, patient, and phase and group where they are known; its paths are below ``source``.
+        progress: called with the number of scans done and of all scans.
+        workers: processes.
+
+    Returns:
+        The new folder, ``Dataset{ID}_{name}``.
+
+    Raises:
+        UserError: a name, label, pattern or table that cannot be used; a mask or an image that has no counterpart;
+            scan or mask are unusable (see `ccdcseg.datasets.volumes` and `ccdcseg.datasets.dicom`); the id is
+            taken; or the disk is full. Nothing is left.
+    """
+    release = _release(source, data)
+    target = free_folder(raw_root, dataset_id, data.name)
+    scans = _scans(source, found_by)
+    _check_scans(scans, data, source)
+    labelled = [scan for scan in scans if scan.mask is not None]
+    if not labelled:
+        raise UserError(f"No image below {source} has a mask.", "Check the pattern or table of the masks.")
+    return write_dataset(
+        release,
+        labelled,
+        partial(_convert, dict(data.labels), dict(release.labels)),
+        target,
+        worker_processes(min(workers, len(scans))),
+        progress,
+        [scan for scan in scans if scan.mask is None],
+    )
+
+
+def _scans(source: Path, found_by: Layout | Path) -> list[OwnScan]:
+    if isinstance(found_by, Layout):
+        return scans_by_pattern(source, found_by)
+    return scans_by_table(source, found_by)
+
+
+def scans_by_pattern(source: Path, layout: Layout) -> list[OwnScan]:
+    """Scans whose paths below ``source`` fit the patterns; the parts patient and phase say what belongs together.
+
+    A path that fits several patterns belongs to the one with the most fixed text.
+
+    Raises:
+        UserError: a pattern that cannot be used or fits nothing, patterns that do not name the same parts, two
+            paths for one channel of a case, a channel or an image that is missing, a group that is not the same
+            everywhere.
+    """
+    texts = (*layout.images, layout.mask)
+    if len({*texts}) < len(texts):
+        raise UserError(f"A pattern is there twice: {', '.join(texts)}.", "Tell images and masks apart.")
+    patterns = [NamePattern(text, PARTS, ["patient"]) for text in texts]
+    with_phase = {("{phase}" in pattern.text) for pattern in patterns}
+    if len(with_phase) > 1:
+        raise UserError(
+            "Some of the patterns have a {phase}, others have none.",
+            "Write it into all of them, or into none.",
+        )
+    files, folders = _below(source)
+    found: dict[str, dict[_Key, tuple[Path, str]]] = {}
+    for pattern in sorted(patterns, key=lambda pattern: -pattern.fixed_length):
+        taken = {path for matches in found.values() for path, _ in matches.values()}
+        places = folders if layout.folders and pattern.text != layout.mask else files
+        found[pattern.text] = _matches(source, pattern, [path for path in places if path not in taken])
+        if not found[pattern.text]:
+            raise UserError(f"Nothing below {source} fits the pattern {pattern.text}.", "Correct it.")
+    images, masks = [found[text] for text in layout.images], found[layout.mask]
+    for key in dict.fromkeys(key for matches in found.values() for key in matches):
+        _check_whole(key, images, masks, layout)
+    return [_scan(key, [found[key] for found in images], masks.get(key)) for key in images[0]]
+
+
+def scans_by_table(source: Path, table: Path) -> list[OwnScan]:
+    """Scans as a table lists them.
+
+    Raises:
+        UserError: no CSV table, other columns, or a row without image or patient, or naming a path that is not
+            there.
+    """
+    columns, rows = _read_table(table)
+    names = [column for column in columns if column == "image" or re.fullmatch(r"image_\d+", column)]
+    unknown = [column for column in columns if column not in (*_COLUMNS, *names)]
+    if unknown or not {"image", "mask", "patient"} <= {*columns}:
+        raise UserError(
+            f"{table} has the columns {', '.join(columns) or 'none'}.",
+            f"Write {', '.join(_COLUMNS)}, the last two where they are known, and image_1 and so on for further "
+            "channels.",
+        )
+    scans = []
+    for number, row in enumerate(rows, start=2):
+        values = {key: (value or "").strip() for key, value in row.items() if key is not None}
+        if None in row or not (values["patient"] and all(values[name] for name in names)):
+            raise UserError(
+                f"{table}, line {number}, is not whole.", "Give each row its images and a patient."
+            )
+        images = tuple(source / values[name] for name in names)
+        mask = source / values["mask"] if values["mask"] else None
+        for path in (*images, *([mask] if mask else [])):
+            if not path.exists():
+                raise UserError(f"{table}, line {number}: {path} does not exist.", "Correct the path.")
+        case = _case(values["patient"], values.get("phase", ""), values.get("group", ""))
+        scans.append(OwnScan(case, images, mask))
+    return scans
+
+
+def _read_table(table: Path) -> tuple[list[str], list[dict[Any, Any]]]:
+    try:
+        reader = csv.DictReader(table.read_text(encoding="utf-8-sig").splitlines(), strict=True)
+        rows = list(reader)
+    except OSError as error:
+        raise UserError(f"{table} cannot be read ({error.strerror}).", "Check the path.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{table} is no CSV table ({error}).", "Write it as CSV in UTF-8.") from error
+    return [*(reader.fieldnames or [])], rows
+
+
+_Key = tuple[str, str]
+"""Patient and phase."""
+
+
+def _matches(source: Path, pattern: NamePattern, paths: Iterable[Path]) -> dict[_Key, tuple[Path, str]]:
+    """Path and group of everything that fits, by patient and phase."""
+    found: dict[_Key, tuple[Path, str]] = {}
+    for path in paths:
+        parts = pattern.parts(path.relative_to(source).as_posix())
+        if parts is None:
+            continue
+        key = parts["patient"], parts.get("phase", "")
+        if key in found:
+            raise UserError(
+                f"{path} and {found[key][0]} are the same image of {' '.join(key).strip()} by the pattern "
+                f"{pattern.text}.",
+                "Write {phase} where they differ, or a narrower pattern.",
+            )
+        found[key] = path, parts.get("group", "")
+    return found
+
+
+def _check_whole(
+    key: _Key,
+    images: Sequence[Mapping[_Key, tuple[Path, str]]],
+    masks: Mapping[_Key, tuple[Path, str]],
+    layout: Layout,
+) -> None:
+    """Refuse a case that lacks a channel."""
+    there = [found[key][0] for found in (*images, masks) if key in found]
+    for found, text in zip(images, layout.images, strict=True):
+        if key not in found:
+            raise UserError(
+                f"{there[0]} has no counterpart of the pattern {text}.",
+                "Add the image, or correct the pattern.",
+            )
+
+
+def _scan(key: _Key, images: Sequence[tuple[Path, str]], mask: tuple[Path, str] | None) -> OwnScan:
+    groups = sorted({group for _, group in (*images, *([mask] if mask else [])) if group})
+    if len(groups) > 1:
+        raise UserError(
+            f"{images[0][0]} and what belongs to it are in the groups {' and '.join(groups)}.",
+            "Give all files of a patient the same group.",
+        )
+    case = _case(*key, groups[0] if groups else "")
+    return OwnScan(case, tuple(path for path, _ in images), mask[0] if mask else None)
+
+
+def _case(patient: str, phase: str, group: str) -> Case:
+    name = re.sub(r"[^\w.-]", "-", f"{patient}_{phase}" if phase else patient)
+    if not _NAME.fullmatch(name):
+        raise UserError(f"The patient {patient} cannot name a file.", "Begin with a letter or a digit.")
+    return Case(name, patient, group, phase)
+
+
+def _check_scans(scans: Sequence[OwnScan], data: OwnData, source: Path) -> None:
+    """Refuse what cannot become a data set."""
+    if not scans:
+        raise UserError(f"No scan is listed below {source}.", "List one a row.")
+    names: dict[str, OwnScan] = {}
+    groups: dict[str, str] = {}
+    for scan in scans:
+        if len(scan.images) != len(data.channels):
+            raise UserError(
+                f"There are {len(scan.images)} images a case and {len(data.channels)} channels.",
+                "Give one --channel for each image, in their order.",
+            )
+        if scan.mask is None and not data.unlabelled:
+            raise UserError(
+                f"{scan.images[0]} has no mask.", "Add it, leave the image out, or give --unlabelled."
+            )
+        other = names.setdefault(scan.case.case, scan)
+        if other is not scan:
+            raise UserError(
+                f"{other.images[0]} and {scan.images[0]} would both be the case {scan.case.case}.",
+                "Tell them apart by patient or phase.",
+            )
+        if groups.setdefault(scan.case.patient, scan.case.group) != scan.case.group:
+            raise UserError(
+                f"The patient {scan.case.patient} is in the groups {groups[scan.case.patient]} and "
+                f"{scan.case.group}.",
+                "Give all scans of a patient the same group.",
+            )
+
+
+def _release(source: Path, data: OwnData) -> Release:
+    name, labels = data.name, data.labels
+    if not _NAME.fullmatch(name):
+        raise UserError(f"The name {name} cannot name a folder.", "Use letters, digits, dots and hyphens.")
+    classes = {label: value for label, value in labels.items() if label != IGNORE}
+    values = [*labels.values()]
+    if not classes or min(values) < 1 or len({*values}) < len(values) or "background" in labels:
+        given = ", ".join(f"{label}={value}" for label, value in labels.items()) or "none"
+        raise UserError(
+            f"The labels ({given}) cannot be used.",
+            "Give each foreground class a value of its own from 1 on, such as --label liver=1.",
+        )
+    order = sorted(classes, key=lambda label: classes[label])
+    new = {label: number for number, label in enumerate(order, start=1)}
+    if IGNORE in labels:
+        new[IGNORE] = len(new) + 1
+    return Release(
+        name,
+        f"Scans of {source.resolve().name}",
+        reference="",
+        licence="",
+        labels=new,
+        channels=tuple(data.channels),
+    )
+
+
+def _convert(labels: Mapping[str, int], new: Mapping[str, int], folder: Path, scan: OwnScan) -> None:
+    channels = [_read_scan(path) for path in scan.images]
+    if scan.mask is None:
+        write_unlabelled(folder, scan.case.case, channels)
+        return
+    stored = _read_own_mask(scan.mask, labels, channels[0])
+    array = np.zeros(stored.array.shape, np.int16)
+    for label, value in labels.items():
+        array[stored.array == value] = new[label]
+    mask = Volume(scan.mask, array, stored.spacing_mm, stored.origin_mm, stored.direction)
+    write_pair(folder, scan.case.case, channels, mask)
+
+
+def _read_scan(path: Path) -> Volume:
+    """A NIfTI file, or all DICOM slices of a folder."""
+    if not path.is_dir():
+        return read_image(path)
+    series = read_series(_slices_in(path))
+    return Volume(path, read_voxels(series), series.spacing_mm, series.origin_mm, series.direction)
+
+
+def _read_own_mask(path: Path, labels: Mapping[str, int], image: Volume) -> Volume:
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        return read_mask(path, labels)
+    return read_segmentation(path, labels, image)
+
+
+def _slices_in(folder: Path) -> list[Path]:
+    """The files of a DICOM folder; hidden files and a DICOMDIR are passed over."""
+    found = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+    return _sorted(path for path in found if path.name != "DICOMDIR")
+
+
+def _below(source: Path) -> tuple[list[Path], list[Path]]:
+    """All files and all folders below a folder; links to folders are not followed.
+
+    Raises:
+        UserError: ``source`` is no folder.
+    """
+    if not source.is_dir():
+        raise UserError(f"{source} is no folder.", "Give the folder that holds the scans.")
+    files, folders = [], []
+    for place, inside, names in os.walk(source):
+        folders += [Path(place) / name for name in inside]
+        files += [Path(place) / name for name in names]
+    return _sorted(files), _sorted(folders)
+
+
+def _sorted(paths: Iterable[Path]) -> list[Path]:
+    return sorted(paths, key=lambda path: by_number(str(path)))

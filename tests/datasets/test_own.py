@@ -1,0 +1,336 @@
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+
+from ccdcseg.datasets.cases import Case, read_cases, read_channels, read_ignore_label, read_labels
+from ccdcseg.datasets.chaos import CT_LABELS, prepare_chaos_ct
+from ccdcseg.datasets.dicom import read_series
+from ccdcseg.datasets.own import Layout, OwnData, prepare_own
+from ccdcseg.datasets.volumes import Volume, read_image, read_mask, write_volume
+from ccdcseg.errors import UserError
+
+DATA = OwnData("Own", {"liver": 1, "tumour": 2}, ["MRI"])
+TWO = OwnData("Own", DATA.labels, ["T1", "T2"])
+LAYOUT = Layout(("{patient}/{phase}.nii.gz",), "masks/{patient}_{phase}.nii.gz")
+SHAPE, SPACING = (3, 5, 6), (6.0, 1.5, 1.25)
+NAMES = [("anna", "pre"), ("anna", "post"), ("bert", "pre")]
+
+
+def pixels(*seed: int, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 900, shape).astype(np.int16)
+
+
+def labels(first: int = 1, second: int = 2) -> np.ndarray:
+    mask = np.zeros(SHAPE, np.int16)
+    mask[:, 1:3, 1:3], mask[1:, 3:, 4:] = first, second
+    return mask
+
+
+def put(path: Path, array: np.ndarray, spacing: tuple[float, float, float] = SPACING) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_volume(path, Volume(path, array, spacing, (3.0, -4.0, 5.0)))
+    return path
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Three scans of two patients, their masks, and a file that belongs to nobody."""
+    root = tmp_path / "scans"
+    for number, (patient, phase) in enumerate(NAMES):
+        put(root / patient / f"{phase}.nii.gz", pixels(number))
+        put(root / "masks" / f"{patient}_{phase}.nii.gz", labels())
+    (root / "notes.txt").write_text("nothing")
+    return root
+
+
+@pytest.fixture
+def prepare(tmp_path: Path, source: Path) -> Callable[..., Path]:
+    def run(data: OwnData = DATA, found_by: Layout | Path = LAYOUT, **options: Any) -> Path:
+        return prepare_own(source, tmp_path / "raw", 7, data, found_by, workers=1, **options)
+
+    return run
+
+
+@pytest.fixture
+def refused(prepare: Callable[..., Path], tmp_path: Path) -> Callable[..., None]:
+    def run(message: str, *arguments: Any, **options: Any) -> None:
+        with pytest.raises(UserError, match=message):
+            prepare(*arguments, **options)
+        assert not (tmp_path / "raw").exists() or not any((tmp_path / "raw").iterdir())
+
+    return run
+
+
+def write_table(path: Path, columns: str, *rows: str) -> Path:
+    path.write_text("\n".join([columns, *rows]))
+    return path
+
+
+def test_scans_found_by_patterns(prepare: Callable[..., Path], source: Path) -> None:
+    folder = prepare()
+    assert folder.name == "Dataset007_Own"
+    assert read_cases(folder) == [
+        Case("anna_post", "anna", "", "post"),
+        Case("anna_pre", "anna", "", "pre"),
+        Case("bert_pre", "bert", "", "pre"),
+    ]
+    assert (read_labels(folder), read_channels(folder)) == (DATA.labels, {"0": "MRI"})
+    image = read_image(folder / "imagesTr" / "anna_post_0000.nii.gz")
+    stored = read_image(source / "anna" / "post.nii.gz")
+    np.testing.assert_array_equal(image.array, pixels(1))
+    np.testing.assert_allclose(image.affine, stored.affine)
+    np.testing.assert_array_equal(
+        read_mask(folder / "labelsTr" / "anna_post.nii.gz", DATA.labels).array, labels()
+    )
+
+
+def test_the_same_scans_listed_in_a_table(prepare: Callable[..., Path], source: Path, tmp_path: Path) -> None:
+    rows = [f"{p}/{f}.nii.gz,masks/{p}_{f}.nii.gz,{p},{f},old" for p, f in NAMES]
+    folder = prepare(found_by=write_table(tmp_path / "t.csv", "image,mask,patient,phase,group", *rows))
+    assert read_cases(folder) == [Case(f"{p}_{f}", p, "old", f) for p, f in NAMES]
+    for number, (patient, phase) in enumerate(NAMES):
+        image = read_image(folder / "imagesTr" / f"{patient}_{phase}_0000.nii.gz")
+        np.testing.assert_array_equal(image.array, pixels(number))
+
+
+def test_groups_stand_in_the_path(prepare: Callable[..., Path], source: Path) -> None:
+    for patient, group in (("anna", "ill"), ("bert", "well")):
+        (source / group).mkdir()
+        (source / patient).rename(source / group / patient)
+    folder = prepare(found_by=Layout(("{group}/{patient}/{phase}.nii.gz",), LAYOUT.mask))
+    assert {case.patient: case.group for case in read_cases(folder)} == {"anna": "ill", "bert": "well"}
+
+
+def test_several_channels(prepare: Callable[..., Path], refused: Callable[..., None], source: Path) -> None:
+    layout = Layout((*LAYOUT.images, "second/{patient}-{phase}.nii.gz"), LAYOUT.mask)
+    for number, (patient, phase) in enumerate(NAMES):
+        put(source / "second" / f"{patient}-{phase}.nii.gz", pixels(number, 1))
+    refused(r"2 images a case and 1 channels\. Give one --channel", found_by=layout)
+    folder = prepare(TWO, layout)
+    assert read_channels(folder) == {"0": "T1", "1": "T2"}
+    second = read_image(folder / "imagesTr" / "bert_pre_0001.nii.gz")
+    np.testing.assert_array_equal(second.array, pixels(2, 1))
+
+
+def test_channels_must_lie_on_the_same_voxels(refused: Callable[..., None], source: Path) -> None:
+    layout = Layout((*LAYOUT.images, "second/{patient}-{phase}.nii.gz"), LAYOUT.mask)
+    for patient, phase in NAMES:
+        put(source / "second" / f"{patient}-{phase}.nii.gz", pixels(1), (6.0, 1.5, 1.5))
+    refused(r"another geometry than .*second.*nii\.gz", TWO, layout)
+    (source / "second" / "bert-pre.nii.gz").unlink()
+    refused(r"bert/pre\.nii\.gz has no counterpart of the pattern second", TWO, layout)
+
+
+def test_labels_become_consecutive_in_the_order_of_their_values(
+    prepare: Callable[..., Path], source: Path
+) -> None:
+    for patient, phase in NAMES:
+        put(source / "masks" / f"{patient}_{phase}.nii.gz", labels(500, 200))
+    mask = source / "masks" / "bert_pre.nii.gz"
+    put(mask, np.where(labels(500, 200) == 0, 9, labels(500, 200)))
+    folder = prepare(OwnData("Own", {"liver": 500, "ignore": 9, "tumour": 200}, ["MRI"]))
+    assert (read_labels(folder), read_ignore_label(folder)) == ({"tumour": 1, "liver": 2}, 3)
+    np.testing.assert_array_equal(read_image(folder / "labelsTr" / "anna_pre.nii.gz").array, labels(2, 1))
+    array = read_image(folder / "labelsTr" / "bert_pre.nii.gz").array
+    assert set(np.unique(array)) == {1, 2, 3}
+
+
+@pytest.mark.parametrize("dimensions", [2, 4])
+def test_a_slice_of_two_dimensions_and_an_axis_of_one(
+    prepare: Callable[..., Path], source: Path, dimensions: int
+) -> None:
+    for number, (patient, phase) in enumerate(NAMES):
+        for path, array in (
+            (source / patient / f"{phase}.nii.gz", pixels(number)),
+            (source / "masks" / f"{patient}_{phase}.nii.gz", labels()),
+        ):
+            voxels = array[1].T if dimensions == 2 else array.T[..., None]
+            nibabel.Nifti1Image(voxels, np.diag([-1.25, -1.5, 6.0, 1.0])).to_filename(path)
+    image = read_image(prepare() / "imagesTr" / "anna_pre_0000.nii.gz")
+    expected = pixels(0)[1:2] if dimensions == 2 else pixels(0)
+    np.testing.assert_array_equal(image.array, expected)
+    assert image.spacing_mm == pytest.approx((1.0 if dimensions == 2 else 6.0, 1.5, 1.25))
+
+
+def test_images_without_a_mask(
+    prepare: Callable[..., Path], refused: Callable[..., None], source: Path
+) -> None:
+    (source / "masks" / "bert_pre.nii.gz").unlink()
+    refused(r"bert/pre\.nii\.gz has no mask\. .*--unlabelled")
+    folder = prepare(OwnData("Own", DATA.labels, ["MRI"], unlabelled=True))
+    assert [case.case for case in read_cases(folder)] == ["anna_post", "anna_pre"]
+    assert [path.name for path in (folder / "imagesTs").iterdir()] == ["bert_pre_0000.nii.gz"]
+
+
+def test_a_mask_without_an_image(refused: Callable[..., None], source: Path) -> None:
+    (source / "bert" / "pre.nii.gz").unlink()
+    refused(r"masks/bert_pre\.nii\.gz has no counterpart of the pattern \{patient\}/\{phase\}")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (OwnData("a/b", DATA.labels, ["MRI"]), r"name a/b cannot name a folder"),
+        (OwnData("Own", {}, ["MRI"]), r"labels \(none\) cannot be used"),
+        (OwnData("Own", {"liver": 0}, ["MRI"]), r"labels \(liver=0\) cannot be used"),
+        (OwnData("Own", {"liver": 1, "tumour": 1}, ["MRI"]), r"cannot be used.*value of its own"),
+        (OwnData("Own", {"background": 1}, ["MRI"]), r"cannot be used"),
+        (OwnData("Own", {"ignore": 1}, ["MRI"]), r"cannot be used"),
+        (OwnData("Own", {"liver": 1}, ["MRI"]), r"masks/\w+\.nii\.gz holds 2, no known label.*1 \(liver\)"),
+    ],
+)
+def test_what_is_said_must_be_usable(refused: Callable[..., None], data: OwnData, message: str) -> None:
+    refused(message, data)
+
+
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [
+        (Layout(("{patient}/pre.nii.gz",), LAYOUT.mask), r"Some of the patterns have a \{phase\}"),
+        (Layout(("{}/{phase}.nii.gz",), LAYOUT.mask), r"has no \{patient\}"),
+        (
+            Layout(("{patient}.nrrd",), "masks/{patient}.nii.gz"),
+            r"Nothing below .* fits the pattern \{patient\}\.nrrd",
+        ),
+        (Layout(LAYOUT.images, LAYOUT.images[0]), r"A pattern is there twice"),
+        (Layout(LAYOUT.images, "{patient}_{phase}"), r"Nothing below .* fits the pattern \{patient\}_"),
+        (
+            Layout(("{patient}/{}.nii.gz",), "masks/{patient}_pre.nii.gz"),
+            r"anna/pre\.nii\.gz and .*anna/post\.nii\.gz are the same image of anna|post.* and .*pre",
+        ),
+    ],
+)
+def test_patterns_that_do_not_fit(refused: Callable[..., None], layout: Layout, message: str) -> None:
+    refused(message, found_by=layout)
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "message"),
+    [
+        ("image,patient", ["a,b"], r"has the columns image, patient\. Write image, mask, patient"),
+        ("image,mask,patient,age", ["a,b,c,7"], r"has the columns image, mask, patient, age"),
+        ("", [], r"has the columns none"),
+        ("image,mask,patient", [], r"No scan is listed"),
+        ("image,mask,patient", ["anna/pre.nii.gz,,"], r"line 2, is not whole"),
+        ("image,mask,patient", [",masks/anna_pre.nii.gz,anna"], r"line 2, is not whole"),
+        ("image,mask,patient", ["a,b,c,d"], r"line 2, is not whole"),
+        (
+            "image,mask,patient",
+            ["x.nii.gz,masks/anna_pre.nii.gz,anna"],
+            r"line 2: .*x\.nii\.gz does not exist",
+        ),
+        ("image,mask,patient", ["anna/pre.nii.gz,x.nii.gz,anna"], r"line 2: .*x\.nii\.gz does not exist"),
+        ("image,mask,patient", ["anna/pre.nii.gz,,anna"], r"anna/pre\.nii\.gz has no mask"),
+        (
+            "image,mask,patient",
+            ["anna/pre.nii.gz,masks/anna_pre.nii.gz,anna", "anna/post.nii.gz,masks/anna_post.nii.gz,anna"],
+            r"would both be the case anna\. Tell them apart",
+        ),
+        (
+            "image,mask,patient,phase,group",
+            ["anna/pre.nii.gz,masks/anna_pre.nii.gz,a,1,x", "anna/post.nii.gz,masks/anna_post.nii.gz,a,2,y"],
+            r"patient a is in the groups x and y",
+        ),
+        ("image,mask,patient", ["anna/pre.nii.gz,masks/anna_pre.nii.gz,../x"], r"\.\./x cannot name a file"),
+        ("image,mask,patient", ['"a,b,c'], r"is no CSV table"),
+    ],
+)
+def test_tables_that_cannot_be_used(
+    refused: Callable[..., None], tmp_path: Path, columns: str, rows: list[str], message: str
+) -> None:
+    refused(message, found_by=write_table(tmp_path / "t.csv", columns, *rows))
+
+
+def test_a_table_that_is_not_there(refused: Callable[..., None], tmp_path: Path) -> None:
+    refused(r"t\.csv cannot be read \(No such file", found_by=tmp_path / "t.csv")
+
+
+def test_names_of_patients_that_no_file_may_have(prepare: Callable[..., Path], tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    with table.open("w", newline="") as handle:
+        csv.writer(handle).writerows(
+            [["image", "mask", "patient"], ["anna/pre.nii.gz", "masks/anna_pre.nii.gz", "Anna K, 7/8"]]
+        )
+    assert read_cases(prepare(found_by=table)) == [Case("Anna-K--7-8", "Anna K, 7/8", "", "")]
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nowhere is no folder"):
+        prepare_own(tmp_path / "nowhere", tmp_path, 7, DATA, LAYOUT)
+
+
+@pytest.mark.parametrize("ending", ["dcm", "nii.gz"])
+def test_folders_of_dicom_slices(
+    tmp_path: Path,
+    write_slices: Callable[..., list[Path]],
+    write_segmentation: Callable[..., Path],
+    ending: str,
+) -> None:
+    for number, patient in enumerate(("anna", "bert")):
+        slices = write_slices(tmp_path / "scans" / patient / "T2", pixels(number))
+        (slices[0].parent / "DICOMDIR").write_text("passed over")
+        mask = tmp_path / "scans" / patient / f"mask.{ending}"
+        if ending == "dcm":
+            write_segmentation(mask, slices, labels()[::-1].astype(np.uint8), ["Liver", "Tumour"])
+        else:
+            write_volume(mask, Volume(mask, labels(), (7.7, 1.5, 1.25), (-100.0, -80.0, 30.0)))
+    layout = Layout(("{patient}/T2",), f"{{patient}}/mask.{ending}", folders=True)
+    folder = prepare_own(tmp_path / "scans", tmp_path / "raw", 7, DATA, layout, workers=1)
+    assert read_cases(folder) == [Case("anna", "anna", "", ""), Case("bert", "bert", "", "")]
+    for number, patient in enumerate(("anna", "bert")):
+        image = read_image(folder / "imagesTr" / f"{patient}_0000.nii.gz")
+        np.testing.assert_array_equal(image.array, pixels(number))
+        assert image.spacing_mm == pytest.approx((7.7, 1.5, 1.25))
+        mask = read_mask(folder / "labelsTr" / f"{patient}.nii.gz", DATA.labels)
+        np.testing.assert_array_equal(mask.array, labels())
+
+
+def test_the_command_line(
+    source: Path, ccdcseg: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nnUNet_raw").mkdir()
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "nnUNet_raw"))
+    own = ("prepare", "nifti", source, "--dataset", 7, "--name", "Own", "--channel", "MRI", "--processes", 1)
+    named = (*own, "--label", "liver=1", "--label", "tumour=2")
+    patterns = ("--image", LAYOUT.images[0], "--mask", LAYOUT.mask)
+    for arguments, words in (
+        (named, "--image and --mask, or by --table"),
+        ((*named, *patterns, "--table", "t.csv"), "--image and --mask, or by --table"),
+        ((*named, *patterns[:2]), "--image and --mask, or by --table"),
+        ((*own, *patterns, "--label", "liver"), "--label liver is not of the form NAME=VALUE"),
+    ):
+        result = ccdcseg(*arguments)
+        assert (result.code, words in result.err) == (2, True)
+    result = ccdcseg(*named, *patterns)
+    assert result.code == 0, result.err
+    assert len(read_cases(tmp_path / "nnUNet_raw" / "Dataset007_Own")) == 3
+
+
+def test_the_real_ct_patient_with_a_segmentation(
+    real_data: Path, tmp_path: Path, write_segmentation: Callable[..., Path]
+) -> None:
+    """The mask of PNG slices and a DICOM segmentation of the same give the same data set."""
+    chaos = tmp_path / "3"
+    chaos.symlink_to(real_data / "chaos_ct_dicom")
+    expected = prepare_chaos_ct(chaos, tmp_path / "raw", 1, workers=1)
+    mask = read_mask(next((expected / "labelsTr").iterdir()), CT_LABELS)
+    image = read_image(next((expected / "imagesTr").iterdir()))
+    source = tmp_path / "scans" / "anna"
+    source.mkdir(parents=True)
+    (source / "CT").symlink_to(real_data / "chaos_ct_dicom" / "DICOM_anon")
+    slices = sorted((source / "CT").glob("*.dcm"))
+
+    ordered = read_series(slices).paths
+    write_segmentation(source / "liver.dcm", ordered, mask.array.astype(np.uint8), ["liver"])
+    data = OwnData("Own", {"liver": 1}, ["CT"])
+    layout = Layout(("{patient}/CT",), "{patient}/liver.dcm", folders=True)
+    folder = prepare_own(tmp_path / "scans", tmp_path / "raw", 2, data, layout, workers=1)
+    ours = read_image(folder / "imagesTr" / "anna_0000.nii.gz")
+    np.testing.assert_array_equal(ours.array, image.array)
+    np.testing.assert_allclose(ours.affine, image.affine)
+    np.testing.assert_array_equal(read_mask(folder / "labelsTr" / "anna.nii.gz", CT_LABELS).array, mask.array)
