@@ -162,6 +162,22 @@ def read_file_ending(raw_folder: Path) -> str:
     return ending
 
 
+def read_channels(raw_folder: Path) -> tuple[str, ...]:
+    """nnU-Net's word for each channel, such as "MRI" or "CT", from ``dataset.json``.
+
+    Raises:
+        UserError: ``dataset.json`` is missing, damaged or does not number its channels from 0 on.
+    """
+    path = raw_folder / "dataset.json"
+    names = _entry(path, "channel_names")
+    numbers = [str(number) for number in range(len(names))] if isinstance(names, dict) else []
+    if not numbers or set(names) != set(numbers):
+        raise UserError(
+            f'{path} has the "channel_names" {names}.', 'Number them from 0 on, such as {"0": "MRI"}.'
+        )
+    return tuple(str(names[number]) for number in numbers)
+
+
 def _all_labels(path: Path) -> dict[str, int]:
     labels = _entry(path, "labels")
     if not isinstance(labels, dict):
