@@ -84,6 +84,13 @@ def test_files_that_nnunet_passes_over(raw_folder: Path, find: Callable[[], list
     assert find() == [(NOTE, "surplus file", (), "nnU-Net passes over 1 files: imagesTr/p1.nii")]
 
 
+def test_hidden_files_that_nnunet_takes_for_cases(raw_folder: Path, find: Callable[[], list]) -> None:
+    (raw_folder / "imagesTr" / "._p1_ED_0000.nii.gz").touch()
+    (raw_folder / "imagesTr" / ".DS_Store").touch()
+    text = "1 hidden files that nnU-Net takes for cases: imagesTr/._p1_ED_0000.nii.gz"
+    assert find() == [(PROBLEM, "surplus file", (), text)]
+
+
 @pytest.mark.parametrize("declared", [7, None, "6"])
 def test_another_number_of_cases(
     raw_folder: Path, find: Callable[[], list], describe_dataset: Callable[..., None], declared: object

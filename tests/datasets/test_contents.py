@@ -50,6 +50,15 @@ def test_half_cases_channels_and_other_files(raw_folder: Path) -> None:
     assert contents.unlabelled == 1
 
 
+def test_hidden_files_are_no_cases(raw_folder: Path) -> None:
+    for name in ("imagesTr/._p1_ED_0000.nii.gz", "labelsTr/.p1.nii.gz", "labelsTr/.DS_Store"):
+        (raw_folder / name).touch()
+    contents = read_contents(raw_folder)
+    assert len(contents.files) == 6
+    assert contents.hidden == ("imagesTr/._p1_ED_0000.nii.gz", "labelsTr/.p1.nii.gz")
+    assert contents.others == ()
+
+
 def test_the_folder_of_images_is_missing(raw_folder: Path) -> None:
     (raw_folder / "imagesTr").rename(raw_folder / "images")
     with pytest.raises(UserError, match=r"imagesTr does not exist"):

@@ -81,6 +81,13 @@ def test_a_part_without_a_class(
     assert find([GOOD]) == [((), "fold 0 has no voxel of LV in its test cases (2)")]
 
 
+def test_a_class_that_nobody_has_is_not_the_splits_fault(
+    find: Callable[..., object], raw_folder: Path, describe_dataset: Callable[..., None]
+) -> None:
+    describe_dataset(raw_folder, labels={"background": 0, "RV": 1, "LV": 2, "Myo": 3})
+    assert find([GOOD]) == []
+
+
 @pytest.mark.parametrize(
     "content", [[1], {"train": []}, 3, [{"train": ["p1_ED"]}], [{"train": 1, "val": 2}], None]
 )

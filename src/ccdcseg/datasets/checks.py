@@ -16,7 +16,7 @@ import ccdcseg
 from ccdcseg.datasets.cases import CASES_FILE
 from ccdcseg.datasets.contents import read_contents
 from ccdcseg.datasets.findings import CheckSettings, Finding, Severity, Survey, note, problem
-from ccdcseg.datasets.measure import FaultKind, MaskFacts, measure_cases, slice_axis
+from ccdcseg.datasets.measure import FaultKind, measure_cases, slice_axis
 from ccdcseg.datasets.outliers import grid_findings, intensity_findings
 from ccdcseg.datasets.release import Progress
 from ccdcseg.datasets.split_checks import split_findings
@@ -131,6 +131,13 @@ def _missing_files(survey: Survey) -> Iterator[Finding]:
         if surplus := sorted(files.images.keys() - wanted):
             text = f"channel {_listed(surplus)} is there, but dataset.json declares {len(wanted)}"
             yield problem("surplus file", [case], text, "Remove it, or declare the channel in dataset.json.")
+    if contents.hidden:
+        yield problem(
+            "surplus file",
+            [],
+            f"{len(contents.hidden)} hidden files that nnU-Net takes for cases: {_listed(contents.hidden)}",
+            "Remove them: macOS leaves them behind where it copies files.",
+        )
     if contents.others:
         yield note(
             "surplus file",
@@ -188,8 +195,7 @@ def _faults(survey: Survey) -> Iterator[Finding]:
 
 def _classes(survey: Survey) -> Iterator[Finding]:
     """Empty masks, and classes that a case or every case lacks."""
-    masks = _masks(survey)
-    present = {value for mask in masks.values() for value in mask.voxels}
+    masks, present = survey.masks, survey.present_values(survey.facts)
     nowhere = [name for name, value in survey.contents.labels.items() if value not in present]
     if masks and nowhere:
         text = f"no mask holds {', '.join(nowhere)}"
@@ -212,7 +218,7 @@ def _classes(survey: Survey) -> Iterator[Finding]:
 def _structures(survey: Survey) -> Iterator[Finding]:
     """Tiny components and structures that reach the border."""
     names = {value: name for name, value in survey.contents.labels.items()}
-    for case, mask in _masks(survey).items():
+    for case, mask in survey.masks.items():
         for value, specks in mask.specks.items():
             yield note(
                 "tiny components",
@@ -221,7 +227,7 @@ def _structures(survey: Survey) -> Iterator[Finding]:
                 f"has {specks.largest:,}",
                 "Remove them if they are slips of the brush.",
             )
-    for case, mask in _masks(survey).items():
+    for case, mask in survey.masks.items():
         if mask.at_border:
             listed = ", ".join(f"{names[value]} {count:,}" for value, count in mask.at_border.items())
             yield note(
@@ -282,12 +288,8 @@ RULES: tuple[Callable[[Survey], Iterable[Finding]], ...] = (
 """All rules, in the order of their findings."""
 
 
-def _masks(survey: Survey) -> dict[str, MaskFacts]:
-    return {case: facts.mask for case, facts in survey.facts.items() if facts.mask is not None}
-
-
 def _class_summary(survey: Survey, value: int) -> dict[str, Any]:
-    found = {case: mask for case, mask in _masks(survey).items() if value in mask.voxels}
+    found = {case: mask for case, mask in survey.masks.items() if value in mask.voxels}
     volumes_ml = [mask.voxels[value] * float(np.prod(mask.grid.spacing_mm)) / 1000 for mask in found.values()]
     return {
         "value": value,

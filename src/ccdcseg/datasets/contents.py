@@ -1,8 +1,9 @@
 """What lies in an nnU-Net raw folder, whoever made it: the files of each case, and whose scans they are."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ class Contents:
         declared_cases: ``numTraining`` of ``dataset.json``; anything may be there.
         synthetic: ``dataset.json`` says that the scans are of no real person.
         files: of every case in ``imagesTr`` or ``labelsTr``, sorted by name.
+        hidden: names of hidden files that nnU-Net takes for scans or masks, with the folder.
         others: names of files that nnU-Net passes over, with the folder.
         unlabelled: number of files in ``imagesTs``.
         table: rows of ``cases.csv``; none where the table is missing or unusable.
@@ -66,12 +68,13 @@ class Contents:
     declared_cases: Any
     synthetic: bool
     files: Mapping[str, CaseFiles]
+    hidden: tuple[str, ...]
     others: tuple[str, ...]
     unlabelled: int
     table: tuple[Case, ...]
     table_error: UserError | None
 
-    @property
+    @cached_property
     def patients(self) -> dict[str, str]:
         """Patient of each case; a case that ``cases.csv`` does not name is a patient of its own."""
         known = {case.case: case.patient for case in self.table}
@@ -90,6 +93,8 @@ def read_contents(folder: Path) -> Contents:
     """
     ending = read_file_ending(folder)
     images, masks = (_files(folder / name) for name in ("imagesTr", "labelsTr"))
+    hidden = [path for path in (*images, *masks) if path.name.startswith(".")]
+    images, masks = ([path for path in paths if path not in hidden] for paths in (images, masks))
     files = dict(_case_files(images, masks, ending))
     if not files:
         raise UserError(
@@ -106,11 +111,16 @@ def read_contents(folder: Path) -> Contents:
         declared_cases=read_json(folder / "dataset.json").get("numTraining"),
         synthetic=read_json(folder / "dataset.json").get("synthetic") is True,
         files=files,
-        others=tuple(f"{path.parent.name}/{path.name}" for path in [*images, *masks] if path not in used),
+        hidden=_names(path for path in hidden if path.name.endswith(ending)),
+        others=_names(path for path in (*images, *masks) if path not in used),
         unlabelled=len(list((folder / "imagesTs").glob(f"*{ending}"))),
         table=table,
         table_error=table_error,
     )
+
+
+def _names(paths: Iterable[Path]) -> tuple[str, ...]:
+    return tuple(f"{path.parent.name}/{path.name}" for path in paths)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass
 from enum import StrEnum
+from functools import cached_property
 
 from ccdcseg.datasets.contents import Contents
-from ccdcseg.datasets.measure import CaseFacts
+from ccdcseg.datasets.measure import CaseFacts, MaskFacts
 from ccdcseg.errors import UserError
 
 
@@ -103,3 +104,13 @@ class Survey:
     contents: Contents
     facts: Mapping[str, CaseFacts]
     settings: CheckSettings
+
+    @cached_property
+    def masks(self) -> dict[str, MaskFacts]:
+        """The masks that could be read, by case."""
+        return {case: facts.mask for case, facts in self.facts.items() if facts.mask is not None}
+
+    def present_values(self, cases: Iterable[str]) -> set[int]:
+        """Values of the classes that occur in at least one of ``cases``; unknown cases count for nothing."""
+        masks = self.masks
+        return {value for case in cases if case in masks for value in masks[case].voxels}

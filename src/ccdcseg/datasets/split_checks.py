@@ -70,10 +70,10 @@ def _torn(number: int, parts: Parts, patients: Mapping[str, str]) -> Iterator[Fi
 
 
 def _absent(number: int, parts: Parts, survey: Survey) -> Iterator[Finding]:
+    everywhere = survey.present_values(survey.facts)
     for part, cases in parts.items():
-        masks = [survey.facts[case].mask for case in cases if case in survey.facts]
-        present = {value for mask in masks if mask for value in mask.voxels}
-        absent = [name for name, value in survey.contents.labels.items() if value not in present]
+        lacking = everywhere - survey.present_values(cases)
+        absent = [name for name, value in survey.contents.labels.items() if value in lacking]
         if absent:
             yield problem(
                 CHECK,

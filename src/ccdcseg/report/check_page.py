@@ -1,5 +1,6 @@
 """The page of a check: findings, numbers, every case and a picture of every patient in one HTML file."""
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,13 +28,16 @@ class Group:
         severity: of all of them.
         check: the rule.
         findings: at least one.
-        remedy: the one of all findings; empty where they differ.
     """
 
     severity: Severity
     check: str
     findings: Sequence[Finding]
-    remedy: str
+
+    @property
+    def remedies(self) -> list[str]:
+        """What to do, each once."""
+        return list(dict.fromkeys(finding.remedy for finding in self.findings))
 
     @property
     def cases(self) -> int:
@@ -79,7 +83,18 @@ def build_check_page(
     """
     chosen = chosen_cases(result)
     pictures = thumbnails(result.survey.contents, [*chosen.values()], cache, workers, progress)
-    shown = [_patient_picture(patient, case, pictures[case], result) for patient, case in chosen.items()]
+    checks = _checks_by_patient(result)
+    shown = [
+        PatientPicture(
+            patient,
+            case,
+            pictures[case],
+            pictures[case].problem.replace(f"{result.survey.contents.folder}/", ""),
+            [*checks[patient, Severity.PROBLEM]],
+            [*checks[patient, Severity.NOTE]],
+        )
+        for patient, case in chosen.items()
+    ]
     write_text(output, render("check.html.j2", _context(result, shown)))
     return output
 
@@ -102,7 +117,7 @@ def verdict(result: CheckResult) -> str:
 
 def groups(result: CheckResult) -> list[Group]:
     """The findings by rule, problems first."""
-    return [_group(findings) for findings in result.groups]
+    return [Group(found[0].severity, found[0].check, found) for found in result.groups]
 
 
 def findings_table(result: CheckResult) -> Table:
@@ -114,10 +129,13 @@ def findings_table(result: CheckResult) -> Table:
         if len(group.findings) > most:
             lines.append(f"and {len(group.findings) - most} more")
         if group.severity is Severity.PROBLEM:
-            lines.append(group.remedy or group.findings[0].remedy)
+            lines += [f"→ {remedy}" for remedy in group.remedies]
         style = "bold" if group.severity is Severity.PROBLEM else ""
         table.add_row(
-            Text(group.severity, style), Text(group.check, style), str(group.cases), Text("\n".join(lines))
+            Text(group.severity, style),
+            Text(group.check, style),
+            str(group.cases or ""),
+            Text("\n".join(lines)),
         )
     return table
 
@@ -127,25 +145,18 @@ def _line(finding: Finding) -> str:
     return f"{names}: {finding.text}" if names else finding.text
 
 
-def _group(findings: Sequence[Finding]) -> Group:
-    remedies = {finding.remedy for finding in findings}
-    first = findings[0]
-    return Group(first.severity, first.check, findings, first.remedy if len(remedies) == 1 else "")
-
-
 def _foreground(facts: CaseFacts) -> int:
     return sum(facts.mask.voxels.values()) if facts.mask else 0
 
 
-def _patient_picture(patient: str, case: str, picture: Thumbnail, result: CheckResult) -> PatientPicture:
+def _checks_by_patient(result: CheckResult) -> dict[tuple[str, Severity], dict[str, None]]:
+    """Rules that found something in a patient's cases, in their order."""
     patients = result.survey.contents.patients
-    found: dict[Severity, list[str]] = {severity: [] for severity in Severity}
+    found: dict[tuple[str, Severity], dict[str, None]] = defaultdict(dict)
     for finding in result.findings:
-        if patient in {patients.get(name) for name in finding.cases}:
-            found[finding.severity].append(finding.check)
-    problem = picture.problem.replace(f"{result.survey.contents.folder}/", "")
-    unique = {severity: list(dict.fromkeys(checks)) for severity, checks in found.items()}
-    return PatientPicture(patient, case, picture, problem, unique[Severity.PROBLEM], unique[Severity.NOTE])
+        for case in finding.cases:
+            found[patients.get(case, ""), finding.severity][finding.check] = None
+    return found
 
 
 def _context(result: CheckResult, shown: Sequence[PatientPicture]) -> dict[str, Any]:
@@ -180,8 +191,8 @@ def _case_rows(result: CheckResult) -> list[dict[str, Any]]:
     """What the table shows of each case."""
     contents, rows = result.survey.contents, []
     phases = {case.case: " ".join(filter(None, (case.group, case.phase))) for case in contents.table}
+    counts = Counter((case, finding.severity) for finding in result.findings for case in finding.cases)
     for case, facts in result.survey.facts.items():
-        about = [finding.severity for finding in result.findings if case in finding.cases]
         rows.append(
             {
                 "case": case,
@@ -190,8 +201,8 @@ def _case_rows(result: CheckResult) -> list[dict[str, Any]]:
                 "grid": facts.grid,
                 "channels": [facts.channels.get(number) for number in range(len(contents.channels))],
                 "volumes_ml": [_volume_ml(facts, value) for value in contents.labels.values()],
-                "problems": about.count(Severity.PROBLEM),
-                "notes": about.count(Severity.NOTE),
+                "problems": counts[case, Severity.PROBLEM],
+                "notes": counts[case, Severity.NOTE],
             }
         )
     return rows
