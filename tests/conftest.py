@@ -1,6 +1,7 @@
 """What several test files need: a small synthetic dataset in nnU-Net's folders, and the command line."""
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -99,8 +100,14 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
 
 
 @pytest.fixture
-def raw_folder(tmp_path: Path) -> Path:
-    """Six small clean cases of three patients as an nnU-Net raw folder, from noise: nothing is to be found."""
+def raw_folder(pristine_raw_folder: Path, tmp_path: Path) -> Path:
+    """Six small clean cases of three patients as an nnU-Net raw folder, to be damaged."""
+    return shutil.copytree(pristine_raw_folder, tmp_path / "nnUNet_raw" / pristine_raw_folder.name)
+
+
+@pytest.fixture(scope="session")
+def pristine_raw_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``raw_folder`` copies: images of noise, two boxes as structures. Nothing is to be found in it."""
     import json
 
     import numpy as np
@@ -108,7 +115,7 @@ def raw_folder(tmp_path: Path) -> Path:
     from ccdcseg.datasets.cases import Case, write_cases
     from ccdcseg.datasets.volumes import Volume, write_volume
 
-    folder = tmp_path / "nnUNet_raw" / "Dataset007_Small"
+    folder = tmp_path_factory.mktemp("pristine") / "Dataset007_Small"
     cases = [
         Case(f"p{number}_{phase}", f"p{number}", "", phase) for number in "123" for phase in ("ED", "ES")
     ]

@@ -226,6 +226,18 @@ def test_scans_of_two_patients_that_are_the_same(raw_folder: Path, find: Callabl
     ]
 
 
+def test_cases_that_share_all_channels_are_named_once(
+    raw_folder: Path, find: Callable[[], list], describe_dataset: Callable[..., None]
+) -> None:
+    describe_dataset(raw_folder, channel_names={"0": "T1", "1": "T2"})
+    for channel, source in enumerate(("p1_ED", "p2_ES")):
+        for case in ("p1_ED", "p3_ES"):
+            content = image(raw_folder, source).read_bytes()
+            image(raw_folder, case, channel).write_bytes(content)
+    image(raw_folder, "p2_ES").unlink()
+    assert [cases for _, check, cases, _ in find() if check == "duplicate scan"] == [("p1_ED", "p3_ES")]
+
+
 def test_the_same_scan_and_mask_within_a_patient(raw_folder: Path, find: Callable[[], list]) -> None:
     for path in (image, mask):
         shutil.copy(path(raw_folder, "p1_ED"), path(raw_folder, "p1_ES"))

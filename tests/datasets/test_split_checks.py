@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,17 @@ def test_a_validation_that_repeats_the_training_stands_for_none(find: Callable[.
 def test_unknown_patients_are_not_torn(raw_folder: Path, find: Callable[..., object]) -> None:
     (raw_folder / "cases.csv").unlink()
     assert find([GOOD | {"val": ["p1_ES"], "train": ["p1_ED"]}]) == []
+
+
+def test_the_same_scan_in_two_parts(raw_folder: Path, find: Callable[..., object]) -> None:
+    images = raw_folder / "imagesTr"
+    shutil.copy(images / "p1_ES_0000.nii.gz", images / "p3_ED_0000.nii.gz")
+    text = "fold 0 has the same scan in train and in test"
+    assert find([GOOD]) == [(("p1_ES", "p3_ED"), text)]
+    assert find([{"train": ["p1_ES", "p3_ED"], "val": ["p2_ED"]}]) == []
+    table = raw_folder / "cases.csv"
+    table.write_text(table.read_text().replace("p3,", "p1,"))
+    assert [text for _, text in find([GOOD])] == ["fold 0 has patient p1 both in train and in test"]
 
 
 def test_a_part_without_a_class(

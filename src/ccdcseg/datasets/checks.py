@@ -239,24 +239,22 @@ def _structures(survey: Survey) -> Iterator[Finding]:
 
 
 def _duplicates(survey: Survey) -> Iterator[Finding]:
-    scans: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    scans: dict[str, list[str]] = defaultdict(list)
     masks: dict[str, list[str]] = defaultdict(list)
     for case, facts in survey.facts.items():
-        for number, channel in facts.channels.items():
-            if channel.minimum < channel.maximum:
-                scans[channel.voxels_hash].append((case, number))
+        for scan in facts.scans:
+            scans[scan].append(case)
         if facts.mask and facts.mask.voxels:
             masks[facts.mask.voxels_hash].append(case)
-    for places in scans.values():
-        cases = list(dict.fromkeys(case for case, _ in places))
-        if len(cases) > 1:
-            yield _duplicate("duplicate scan", cases, survey)
-        elif len(places) > 1:
-            text = f"channels {_listed([number for _, number in places])} hold the same voxels"
-            yield note("duplicate channel", cases, text, "See whether a file was copied to the wrong name.")
-    for cases in masks.values():
-        if len(cases) > 1:
-            yield _duplicate("duplicate mask", cases, survey)
+    for check, found in (("duplicate scan", scans), ("duplicate mask", masks)):
+        groups = dict.fromkeys(tuple(cases) for cases in found.values() if len(cases) > 1)
+        yield from (_duplicate(check, cases, survey) for cases in groups)
+    for case, facts in survey.facts.items():
+        for numbers in facts.scans.values():
+            if len(numbers) > 1:
+                text = f"channels {_listed(numbers)} hold the same voxels"
+                remedy = "See whether a file was copied to the wrong name."
+                yield note("duplicate channel", [case], text, remedy)
 
 
 def _duplicate(check: str, cases: Sequence[str], survey: Survey) -> Finding:

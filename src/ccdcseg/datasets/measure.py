@@ -140,6 +140,15 @@ class CaseFacts:
     faults: tuple[Fault, ...]
 
     @property
+    def scans(self) -> dict[str, list[int]]:
+        """Channels by the hash of their voxels; constant ones, which are all alike, are left out."""
+        found: dict[str, list[int]] = {}
+        for number, facts in self.channels.items():
+            if facts.minimum < facts.maximum:
+                found.setdefault(facts.voxels_hash, []).append(number)
+        return found
+
+    @property
     def grid(self) -> Grid | None:
         """Of the first channel that could be read, or else of the mask."""
         grids = [facts.grid for facts in self.channels.values()]

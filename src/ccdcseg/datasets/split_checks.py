@@ -1,4 +1,4 @@
-"""Rules for splits that lie in the raw folder: cases that are gone, torn patients, absent classes."""
+"""Rules for splits in the raw folder: cases that are gone, torn patients, leaking scans, absent classes."""
 
 from collections.abc import Iterator, Mapping
 from itertools import combinations
@@ -32,6 +32,7 @@ def split_findings(survey: Survey) -> Iterator[Finding]:
     for number, parts in enumerate(folds):
         yield from _gone(number, parts, survey)
         yield from _torn(number, parts, survey.contents.patients)
+        yield from _leaking(number, parts, survey)
         yield from _absent(number, parts, survey)
 
 
@@ -67,6 +68,21 @@ def _torn(number: int, parts: Parts, patients: Mapping[str, str]) -> Iterator[Fi
                 f"fold {number} has patient {patient} both in {first} and in {second}",
                 "Draw the splits by patient: `ccdcseg split`.",
             )
+
+
+def _leaking(number: int, parts: Parts, survey: Survey) -> Iterator[Finding]:
+    """The same scan in two parts under the names of two patients."""
+    scans = {
+        name: {scan: case for case in cases if case in survey.facts for scan in survey.facts[case].scans}
+        for name, cases in parts.items()
+    }
+    patients = survey.contents.patients
+    for first, second in combinations(scans, 2):
+        common = scans[first].keys() & scans[second].keys()
+        for cases in sorted({(scans[first][scan], scans[second][scan]) for scan in common}):
+            if patients[cases[0]] != patients[cases[1]]:
+                text = f"fold {number} has the same scan in {first} and in {second}"
+                yield problem(CHECK, cases, text, "Mend the duplicate scan, then draw the splits anew.")
 
 
 def _absent(number: int, parts: Parts, survey: Survey) -> Iterator[Finding]:
