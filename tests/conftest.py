@@ -1,6 +1,7 @@
 """What several test files need: a small synthetic dataset in nnU-Net's folders, and the command line."""
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -96,3 +97,70 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
         for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
             patch.setenv(name, str(root / name))
         yield Workspace(root, preset)
+
+
+@pytest.fixture
+def raw_folder(pristine_raw_folder: Path, tmp_path: Path) -> Path:
+    """Six small clean cases of three patients as an nnU-Net raw folder, to be damaged."""
+    return shutil.copytree(pristine_raw_folder, tmp_path / "nnUNet_raw" / pristine_raw_folder.name)
+
+
+@pytest.fixture(scope="session")
+def pristine_raw_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``raw_folder`` copies: images of noise, two boxes as structures. Nothing is to be found in it."""
+    import json
+
+    import numpy as np
+
+    from ccdcseg.datasets.cases import Case, write_cases
+    from ccdcseg.datasets.volumes import Volume, write_volume
+
+    folder = tmp_path_factory.mktemp("pristine") / "Dataset007_Small"
+    cases = [
+        Case(f"p{number}_{phase}", f"p{number}", "", phase) for number in "123" for phase in ("ED", "ES")
+    ]
+    for index, case in enumerate(cases):
+        generator = np.random.default_rng(index)
+        mask = np.zeros((4, 20, 24), np.uint8)
+        mask[1:3, 4:14, 4 + index : 12 + index], mask[1:3, 6:10, 6 + index : 10 + index] = 1, 2
+        image = generator.integers(0, 3000, mask.shape).astype(np.int16)
+        for name, array in ((f"imagesTr/{case.case}_0000", image), (f"labelsTr/{case.case}", mask)):
+            path = folder / f"{name}.nii.gz"
+            write_volume(path, Volume(path, array, (8.0, 1.5, 1.4)))
+    description = {
+        "channel_names": {"0": "MRI"},
+        "labels": {"background": 0, "RV": 1, "LV": 2},
+        "numTraining": len(cases),
+        "file_ending": ".nii.gz",
+    }
+    (folder / "dataset.json").write_text(json.dumps(description))
+    write_cases(folder, cases)
+    return folder
+
+
+@pytest.fixture
+def change_volume() -> Callable[..., None]:
+    """Rewrite a volume: its array through a function, other fields by name."""
+    from dataclasses import replace
+
+    from ccdcseg.datasets.volumes import read_image, write_volume
+
+    def change(path: Path, function: Callable[..., object] | None = None, **fields: object) -> None:
+        volume = read_image(path)
+        array = volume.array.copy()
+        result = function(array) if function else None
+        write_volume(path, replace(volume, array=array if result is None else result, **fields))
+
+    return change
+
+
+@pytest.fixture
+def describe_dataset() -> Callable[..., None]:
+    """Change entries of ``dataset.json``."""
+    import json
+
+    def describe(folder: Path, **entries: object) -> None:
+        path = folder / "dataset.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+
+    return describe

@@ -117,6 +117,70 @@ def test_no_release_at_all(release: Path, ccdcseg):
     assert "patient" in one_line(result.err)
 
 
+@pytest.fixture
+def checked(raw_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small clean data set in nnU-Net's folders, and a working folder of its own."""
+    monkeypatch.setenv("nnUNet_raw", str(raw_folder.parent))
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "nnUNet_preprocessed"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return raw_folder
+
+
+def test_check_of_a_clean_dataset(checked: Path, ccdcseg):
+    result = ccdcseg("check", 7, "--processes", 1)
+    assert result.code == 0
+    assert result.out == (
+        f"Dataset007_Small: no problems and no notes in 6 cases. Page: {Path.cwd() / 'check.html'}\n"
+    )
+    assert "measure: 6 of 6" in result.err
+    assert sorted(path.name for path in Path.cwd().iterdir()) == ["check.html", "check.json"]
+    again = ccdcseg("check", "Dataset007_Small", "-o", "sub/page.html", "--processes", 1)
+    assert (again.code, again.err) == (0, "")
+    assert {path.name for path in Path("sub").iterdir()} == {"page.html", "page.json"}
+    assert sorted(path.name for path in checked.iterdir()) == [
+        "cases.csv",
+        "dataset.json",
+        "imagesTr",
+        "labelsTr",
+    ]
+
+
+def test_check_with_notes_alone_succeeds(checked: Path, ccdcseg):
+    (checked / "cases.csv").unlink()
+    result = ccdcseg("check", 7, "--processes", 1)
+    assert result.code == 0
+    assert "patients unknown" in result.out
+    assert "no problems and 1 note in 6 cases." in result.out
+
+
+def test_check_that_finds_a_problem_fails_and_says_why(checked: Path, ccdcseg):
+    (checked / "labelsTr" / "p2_ED.nii.gz").unlink()
+    result = ccdcseg("check", 7, "--processes", 1)
+    assert result.code == 1
+    assert "image without mask" in result.out
+    assert "1 problem and no notes in 6 cases." in result.out
+    assert "Traceback" not in result.err
+    assert "image without mask" in Path("check.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "damage", "words"),
+    [
+        (["check", "8"], None, "id 8"),
+        (["check", "7"], "dataset.json", "dataset.json"),
+        (["check", "7", "-o", "check.json"], None, "check.json"),
+    ],
+)
+def test_check_of_what_cannot_be_checked(checked: Path, ccdcseg, arguments, damage, words):
+    if damage:
+        (checked / damage).write_text("{")
+    result = ccdcseg(*arguments)
+    assert result.code == 2
+    assert words in one_line(result.err)
+    assert list(Path.cwd().iterdir()) == []
+
+
 def test_full_disk_while_preparing(release: Path, ccdcseg, monkeypatch: pytest.MonkeyPatch):
     def full(*_arguments, **_options):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -250,7 +314,17 @@ def test_version_and_help(ccdcseg):
     assert ccdcseg("--version").out.strip() == f"ccdcseg {__version__}"
     result = ccdcseg("--help")
     assert result.code == 0
-    for command in ("prepare", "split", "train", "predict", "evaluate", "report", "trainers", "demo"):
+    for command in (
+        "prepare",
+        "check",
+        "split",
+        "train",
+        "predict",
+        "evaluate",
+        "report",
+        "trainers",
+        "demo",
+    ):
         assert command in result.out
 
 

@@ -275,6 +275,41 @@ def patients(
 
 
 @app.command()
+def check(
+    dataset: Dataset,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="The page to write; check.json lies beside it.")
+    ] = Path("check.html"),
+    processes: Processes = PROCESSES,
+) -> None:
+    """What a careful person looks for before training: one HTML page. Exit code 1 where there is a problem."""
+    from rich.console import Console
+
+    from ccdcseg.datasets.cases import dataset_folder
+    from ccdcseg.datasets.checks import check_dataset, write_check
+    from ccdcseg.nnunet.paths import nnunet_folder
+    from ccdcseg.report.check_page import build_check_page, findings_table, verdict
+
+    raw = dataset_folder(nnunet_folder("nnUNet_raw"), dataset)
+    cache = nnunet_folder("nnUNet_preprocessed") / raw.name / "ccdcseg_check"
+    if output.suffix == ".json":
+        raise UserError(f"The page {output} would be overwritten by its own JSON.", "Name it check.html.")
+    with progress_bars() as report:
+        result = check_dataset(
+            raw, cache / "measurements", processes, lambda done, total: report("measure", done, total)
+        )
+        build_check_page(
+            result, output, cache / "pictures", processes, lambda done, total: report("draw", done, total)
+        )
+        write_check(result, output.with_suffix(".json"))
+    if result.findings:
+        Console().print(findings_table(result))
+    typer.echo(f"{raw.name}: {verdict(result)} Page: {output.absolute()}")
+    if result.problems:
+        raise typer.Exit(1)
+
+
+@app.command()
 def split(
     dataset: Dataset,
     fraction: Annotated[

@@ -79,7 +79,7 @@ def test_scans_found_by_patterns(prepare: Callable[..., Path], source: Path) -> 
         Case("anna_pre", "anna", "", "pre"),
         Case("bert_pre", "bert", "", "pre"),
     ]
-    assert (read_labels(folder), read_channels(folder)) == (DATA.labels, {"0": "MRI"})
+    assert (read_labels(folder), read_channels(folder)) == (DATA.labels, ("MRI",))
     image = read_image(folder / "imagesTr" / "anna_post_0000.nii.gz")
     stored = read_image(source / "anna" / "post.nii.gz")
     np.testing.assert_array_equal(image.array, pixels(1))
@@ -112,7 +112,7 @@ def test_several_channels(prepare: Callable[..., Path], refused: Callable[..., N
         put(source / "second" / f"{patient}-{phase}.nii.gz", pixels(number, 1))
     refused(r"2 images a case and 1 channels\. Give one --channel", found_by=layout)
     folder = prepare(TWO, layout)
-    assert read_channels(folder) == {"0": "T1", "1": "T2"}
+    assert read_channels(folder) == ("T1", "T2")
     second = read_image(folder / "imagesTr" / "bert_pre_0001.nii.gz")
     np.testing.assert_array_equal(second.array, pixels(2, 1))
 

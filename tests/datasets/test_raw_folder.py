@@ -125,3 +125,10 @@ def test_other_formats_are_refused(raw: Path) -> None:
     (raw / "dataset.json").write_text(json.dumps(description | {"file_ending": ".png"}))
     with pytest.raises(UserError, match=r"files end in \.png; \.nii\.gz is needed.*prepare nifti"):
         case_names(raw)
+
+
+def test_a_list_of_files_is_refused(raw: Path) -> None:
+    description = json.loads((raw / "dataset.json").read_text())
+    (raw / "dataset.json").write_text(json.dumps(description | {"dataset": {}}))
+    with pytest.raises(UserError, match=r"lists its files one by one.*take that key out"):
+        case_names(raw)

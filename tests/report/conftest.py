@@ -216,6 +216,12 @@ class Page(HTMLParser):
 
 
 @pytest.fixture
+def parse() -> Callable[[str], Page]:
+    """What a browser would find in a page."""
+    return Page
+
+
+@pytest.fixture
 def build(tmp_path: Path) -> Callable[..., Page]:
     """Builds and parses the page of some runs."""
 

@@ -68,7 +68,7 @@ def test_slices_are_scrolled_and_outlines_switched(shown: Any) -> None:
     viewer = shown.locator("details.viewer").first
     viewer.locator("summary").click()
     canvas, slider = viewer.locator("canvas"), viewer.locator("input[type=range]")
-    shown.wait_for_function("document.querySelector('details.viewer').dataset.ready === 'yes'")
+    shown.wait_for_selector("details.viewer[data-ready=yes]")
     assert viewer.locator("output").inner_text() == "2"
     pictures = [canvas.screenshot()]
     slider.focus()

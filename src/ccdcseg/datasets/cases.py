@@ -162,24 +162,20 @@ def read_file_ending(raw_folder: Path) -> str:
     return ending
 
 
-def read_channels(raw_folder: Path) -> dict[str, str]:
-    """nnU-Net's word for each kind of image ("MRI", "CT") by the channel's number, from ``dataset.json``.
+def read_channels(raw_folder: Path) -> tuple[str, ...]:
+    """nnU-Net's word for each channel, such as "MRI" or "CT", from ``dataset.json``.
 
     Raises:
-        UserError: ``dataset.json`` is missing or damaged, names none, or lists its files one by one.
+        UserError: ``dataset.json`` is missing, damaged or does not number its channels from 0 on.
     """
     path = raw_folder / "dataset.json"
-    channels = _entry(path, "channel_names")
-    if not isinstance(channels, dict) or [*channels] != [str(number) for number in range(len(channels))]:
+    names = _entry(path, "channel_names")
+    numbers = [str(number) for number in range(len(names))] if isinstance(names, dict) else []
+    if not numbers or set(names) != set(numbers):
         raise UserError(
-            f'{path} has the "channel_names" {channels}.', 'Write them as {"0": "MRI"}, numbered from 0.'
+            f'{path} has the "channel_names" {names}.', 'Number them from 0 on, such as {"0": "MRI"}.'
         )
-    if "dataset" in read_json(path):
-        raise UserError(
-            f'{path} lists its files one by one ("dataset").',
-            "Put images into imagesTr and masks into labelsTr, and take that key out.",
-        )
-    return channels
+    return tuple(str(names[number]) for number in numbers)
 
 
 def _all_labels(path: Path) -> dict[str, int]:

@@ -16,6 +16,7 @@ from ccdcseg.datasets.cases import (
 from ccdcseg.datasets.patterns import NamePattern
 from ccdcseg.datasets.release import MASK_SUFFIX, by_number
 from ccdcseg.errors import UserError
+from ccdcseg.files import read_json
 
 PARTS = ("patient", "phase", "group")
 """Parts of a pattern of case names."""
@@ -58,14 +59,19 @@ def case_names(raw_folder: Path) -> list[str]:
     """Names of the cases that have a mask, each with all its images.
 
     Raises:
-        UserError: files do not end in .nii.gz, there is no mask, or images without a mask or a mask without one
-            of its images.
+        UserError: files do not end in .nii.gz or are listed one by one, there is no mask, or there are images
+            without a mask or a mask without one of its images.
     """
     ending, channels = read_file_ending(raw_folder), read_channels(raw_folder)
     if ending != MASK_SUFFIX:
         raise UserError(
             f"{raw_folder / 'dataset.json'} says that files end in {ending}; {MASK_SUFFIX} is needed.",
             "Convert them, or make the data set with `ccdcseg prepare nifti`.",
+        )
+    if "dataset" in read_json(raw_folder / "dataset.json"):
+        raise UserError(
+            f'{raw_folder / "dataset.json"} lists its files one by one ("dataset").',
+            "Put images into imagesTr and masks into labelsTr, and take that key out.",
         )
     images = {path.name for path in (raw_folder / "imagesTr").glob(f"*{ending}")}
     names = sorted(

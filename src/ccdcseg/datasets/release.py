@@ -56,6 +56,8 @@ class Scan(Protocol):
 
 
 S = TypeVar("S", bound=Scan)
+A = TypeVar("A")
+R = TypeVar("R")
 
 
 def write_dataset(
@@ -85,7 +87,7 @@ def write_dataset(
         UserError: what ``convert`` raises, or the disk is full. Nothing is left.
     """
     with refusing_full_disk(target.parent), new_folder(target) as folder:
-        _convert_all([*scans, *unlabelled], partial(convert, folder), pool, progress)
+        pool_map(partial(convert, folder), [*scans, *unlabelled], pool, progress)
         write_json(folder / "dataset.json", _description(release, len(scans)))
         write_cases(folder, [scan.case for scan in scans])
     return target
@@ -178,6 +180,40 @@ def worker_processes(workers: int) -> Executor:
     )
 
 
+def pool_map(
+    function: Callable[[A], R], items: Sequence[A], pool: Executor, progress: Progress | None = None
+) -> list[R]:
+    """Call ``function`` on every item in the pool, which is closed afterwards.
+
+    Args:
+        function: must be picklable where the pool is one of processes.
+        items: its arguments.
+        pool: of threads or processes.
+        progress: see `Progress`.
+
+    Returns:
+        The results, in the order of ``items``.
+
+    Raises:
+        UserError: a process of the pool was killed.
+    """
+    results: list[R] = []
+    with pool:
+        try:
+            for result in pool.map(function, items):
+                results.append(result)
+                if progress is not None:
+                    progress(len(results), len(items))
+        except BrokenProcessPool as error:
+            raise UserError(
+                "A worker process was killed, probably for want of memory.", "Give fewer --processes."
+            ) from error
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # waits for what runs, which would write into a removed folder
+            raise
+    return results
+
+
 @contextmanager
 def refusing_full_disk(folder: Path) -> Iterator[None]:
     """Turn the operating system's word for a full disk into one of ours.
@@ -197,23 +233,6 @@ def refusing_full_disk(folder: Path) -> Iterator[None]:
 
 def _leave_interrupts_to_the_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _convert_all(
-    scans: Sequence[S], convert: Callable[[S], None], pool: Executor, progress: Progress | None
-) -> None:
-    with pool:
-        try:
-            for done, _ in enumerate(pool.map(convert, scans), start=1):
-                if progress is not None:
-                    progress(done, len(scans))
-        except BrokenProcessPool as error:
-            raise UserError(
-                "A worker process was killed, probably for want of memory.", "Give fewer --processes."
-            ) from error
-        except BaseException:
-            pool.shutdown(cancel_futures=True)  # waits for what runs, which would write into a removed folder
-            raise
 
 
 def _description(release: Release, scans: int) -> dict[str, object]:

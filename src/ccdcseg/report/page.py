@@ -1,20 +1,12 @@
 """The page: one HTML file that needs nothing but a browser, neither network nor other files."""
 
-import base64
-import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import date
-from importlib import resources
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
-import ccdcseg
 from ccdcseg.errors import UserError
 from ccdcseg.evaluation.patients import describe
 from ccdcseg.files import write_text
@@ -32,9 +24,8 @@ from ccdcseg.report.pictures import (
 )
 from ccdcseg.report.runs import Arm, Run, load_arms
 from ccdcseg.report.tables import Contest
+from ccdcseg.report.template import SYNTHETIC, render
 from ccdcseg.report.viewer import niivue_script, viewer_case
-
-SYNTHETIC = "Synthetic images made by a program. These numbers say nothing about patients."
 
 
 @dataclass(frozen=True)
@@ -78,40 +69,20 @@ def build_report(runs: Sequence[Path], output: Path, title: str, note: str = "")
         UserError: a folder is no run folder, a file is damaged, or the runs are of different data sets.
     """
     arms = load_arms(runs)
-    environment = Environment(
-        loader=PackageLoader("ccdcseg", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = environment.get_template("page.html.j2")
-    write_text(output, template.render(title=title, note=note, **_facts(arms), **_context(arms)))
+    context = {"title": title, "note": note, **_facts(arms), **_context(arms)}
+    write_text(output, render("page.html.j2", context, niivue_script() or ""))
     return output
 
 
 def _facts(arms: Sequence[Arm]) -> dict[str, Any]:
     """What the page says about itself."""
-    script = resources.files("ccdcseg.report").joinpath("page.js").read_text()
-    niivue = niivue_script() or ""
     return {
-        "script": Markup(script),  # noqa: S704 - our own file
-        "niivue": Markup(niivue),  # noqa: S704 - the pinned release, its checksum verified when it was fetched
-        "script_hashes": " ".join(_hash_source(text) for text in (script, niivue) if text),
-        "written": date.today().isoformat(),
-        "version": ccdcseg.__version__,
         "dataset": arms[0].runs[0].record.dataset,
         "synthetic": SYNTHETIC if any(run.record.synthetic for _, run in _runs(arms)) else "",
         "duration": tables.duration_text,
         "number": tables.number,
         "metrics": tables.METRICS,
     }
-
-
-def _hash_source(script: str) -> str:
-    """The script's name in a content security policy."""
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return f"'sha256-{digest}'"
 
 
 def _context(arms: Sequence[Arm]) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def case_pictures(choice: Choice, arms: Sequence[Arm]) -> CasePictures:
     return CasePictures(choice, index + 1, len(reference.array), tuple(pictures))
 
 
-def largest_slice(labels: Labels) -> int:
+def largest_slice(labels: Labels | NDArray[np.bool_]) -> int:
     """The slice with most foreground; the middle one where there is none."""
     areas = np.count_nonzero(labels, axis=(1, 2))
     return int(areas.argmax()) if areas.any() else len(labels) // 2

@@ -1,0 +1,320 @@
+"""What a careful person looks for in an nnU-Net raw folder before training.
+
+Every case is measured on its own (`ccdcseg.datasets.measure`), then rules look at the measurements of all. A rule
+is a function from a `Survey` to findings; a problem is to be mended before training, a note to be looked at.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import ccdcseg
+from ccdcseg.datasets.cases import CASES_FILE
+from ccdcseg.datasets.contents import read_contents
+from ccdcseg.datasets.findings import CheckSettings, Finding, Severity, Survey, note, problem
+from ccdcseg.datasets.measure import FaultKind, measure_cases, slice_axis
+from ccdcseg.datasets.outliers import grid_findings, intensity_findings
+from ccdcseg.datasets.release import Progress
+from ccdcseg.datasets.split_checks import split_findings
+from ccdcseg.files import write_json
+
+FORMAT = "ccdcseg-check/1"
+
+_WRITE_TABLE = f"Write {CASES_FILE} with the columns case,patient,group,phase."
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What was checked and what was found, problems first."""
+
+    survey: Survey
+    findings: tuple[Finding, ...]
+
+    @property
+    def problems(self) -> list[Finding]:
+        """What must be mended."""
+        return [finding for finding in self.findings if finding.severity is Severity.PROBLEM]
+
+    @property
+    def groups(self) -> list[list[Finding]]:
+        """Findings of one rule together, problems first, rules in the order of their first finding."""
+        groups: dict[tuple[Severity, str], list[Finding]] = defaultdict(list)
+        for finding in self.findings:
+            groups[finding.severity, finding.check].append(finding)
+        return list(groups.values())
+
+
+def check_dataset(
+    raw_folder: Path,
+    cache: Path,
+    workers: int = 2,
+    progress: Progress | None = None,
+    settings: CheckSettings | None = None,
+) -> CheckResult:
+    """Check an nnU-Net raw folder, made by whomever.
+
+    Args:
+        raw_folder: the data set's folder in ``nnUNet_raw``.
+        cache: where measurements are kept, so that only new and changed cases are measured.
+        workers: processes.
+        progress: called with the number of cases measured and to be measured now.
+        settings: thresholds of the rules.
+
+    Raises:
+        UserError: the folder or its ``dataset.json`` is unusable; a file of a case that is unusable is a finding.
+    """
+    settings = settings or CheckSettings()
+    contents = read_contents(raw_folder)
+    facts = measure_cases(contents, cache, settings.speck_fraction, workers, progress)
+    survey = Survey(contents, facts, settings)
+    found = [finding for rule in RULES for finding in rule(survey)]
+    return CheckResult(survey, tuple(sorted(found, key=lambda finding: finding.severity is Severity.NOTE)))
+
+
+def summary(survey: Survey) -> dict[str, Any]:
+    """Numbers about the whole data set.
+
+    Returns:
+        JSON-able: ``cases``, ``patients`` (None where nobody knows whose scans they are), ``slices``,
+        ``unlabelled`` scans, ``shape`` and ``spacing_mm`` (``smallest``, ``median`` and ``largest`` of each axis,
+        in the order z, y, x), ``axes`` (cases by axis codes) and ``classes`` (for each its ``value``, ``voxels``,
+        ``volume_ml`` and ``cases``).
+    """
+    contents = survey.contents
+    grids = [facts.grid for facts in survey.facts.values() if facts.grid is not None]
+    return {
+        "cases": len(contents.files),
+        "patients": len(set(contents.patients.values())) if contents.table else None,
+        "slices": sum(grid.shape[slice_axis(grid.spacing_mm)] for grid in grids),
+        "unlabelled": contents.unlabelled,
+        "shape": _range([grid.shape for grid in grids]),
+        "spacing_mm": _range([grid.spacing_mm for grid in grids]),
+        "axes": dict(Counter(grid.axes for grid in grids).most_common()),
+        "classes": {name: _class_summary(survey, value) for name, value in contents.labels.items()},
+    }
+
+
+def write_check(result: CheckResult, path: Path) -> None:
+    """Write everything as JSON, atomically: findings, summary, measurements, patients and thresholds."""
+    survey = result.survey
+    content = {
+        "format": FORMAT,
+        "version": ccdcseg.__version__,
+        "dataset": survey.contents.folder.name,
+        "findings": [asdict(finding) for finding in result.findings],
+        "summary": summary(survey),
+        "patients": survey.contents.patients,
+        "cases": {case: asdict(facts) for case, facts in survey.facts.items()},
+        "settings": asdict(survey.settings),
+    }
+    write_json(path, content)
+
+
+def _missing_files(survey: Survey) -> Iterator[Finding]:
+    contents, wanted = survey.contents, set(range(len(survey.contents.channels)))
+    check = "missing file"
+    for case, files in contents.files.items():
+        if not files.images:
+            yield problem(check, [case], "mask without image", "Restore the image, or remove the mask.")
+            continue
+        if files.mask is None:
+            yield problem(
+                check, [case], "image without mask", "Annotate it, or move it to imagesTs to predict it only."
+            )
+        if absent := sorted(wanted - files.images.keys()):
+            text = f"channel {_listed(absent)} is missing of {len(wanted)}"
+            yield problem(check, [case], text, "Restore the file, or leave the case out.")
+        if surplus := sorted(files.images.keys() - wanted):
+            text = f"channel {_listed(surplus)} is there, but dataset.json declares {len(wanted)}"
+            yield problem("surplus file", [case], text, "Remove it, or declare the channel in dataset.json.")
+    if contents.hidden:
+        yield problem(
+            "surplus file",
+            [],
+            f"{len(contents.hidden)} hidden files that nnU-Net takes for cases: {_listed(contents.hidden)}",
+            "Remove them: macOS leaves them behind where it copies files.",
+        )
+    if contents.others:
+        yield note(
+            "surplus file",
+            [],
+            f"nnU-Net passes over {len(contents.others)} files: {_listed(contents.others)}",
+            "Name scans CASE_0000 and masks CASE with the file_ending of dataset.json, or remove them.",
+        )
+
+
+def _description(survey: Survey) -> Iterator[Finding]:
+    """``dataset.json`` against what nnU-Net demands and what is there."""
+    contents = survey.contents
+    there = sum(bool(files.images) for files in contents.files.values())
+    if contents.declared_cases != there:
+        yield problem(
+            "dataset.json",
+            [],
+            f"numTraining is {contents.declared_cases}, but imagesTr holds {there} cases",
+            "Write the number of cases into dataset.json, or restore those that are gone.",
+        )
+    values = sorted([0, *contents.labels.values(), *([] if contents.ignore is None else [contents.ignore])])
+    is_last = contents.ignore in (None, values[-1])
+    if values != list(range(len(values))) or not is_last:
+        yield problem(
+            "dataset.json",
+            [],
+            f"the labels are {_listed(values)}" + ("" if is_last else f", and {contents.ignore} is ignored"),
+            "nnU-Net wants labels without gaps from 0 on, the ignore label last: renumber masks and dataset.json.",
+        )
+
+
+def _table(survey: Survey) -> Iterator[Finding]:
+    """``cases.csv`` against what is there."""
+    contents, listed = survey.contents, {case.case for case in survey.contents.table}
+    if contents.table_error:
+        yield problem(CASES_FILE, [], _short(contents.table_error.problem, survey), _WRITE_TABLE)
+    elif not listed:
+        text = f"there is no {CASES_FILE}, so every case counts as a patient of its own"
+        yield note("patients unknown", [], text, f"If a patient has several scans: {_WRITE_TABLE}")
+    elif gone := sorted(listed - contents.files.keys()):
+        text = f"names {len(gone)} cases that are not there"
+        yield problem(CASES_FILE, gone, text, "Restore the cases, or remove their rows.")
+    if listed and (unlisted := sorted(contents.files.keys() - listed)):
+        text = f"lacks {len(unlisted)} cases that are there"
+        yield problem(CASES_FILE, unlisted, text, "Write a row with the patient of each.")
+
+
+def _faults(survey: Survey) -> Iterator[Finding]:
+    for kind in FaultKind:
+        for case, facts in survey.facts.items():
+            for fault in facts.faults:
+                if fault.kind is kind:
+                    yield problem(str(kind), [case], _short(fault.problem, survey), fault.remedy)
+
+
+def _classes(survey: Survey) -> Iterator[Finding]:
+    """Empty masks, and classes that a case or every case lacks."""
+    masks, present = survey.masks, survey.present_values(survey.facts)
+    nowhere = [name for name, value in survey.contents.labels.items() if value not in present]
+    if masks and nowhere:
+        text = f"no mask holds {', '.join(nowhere)}"
+        yield problem("class missing everywhere", [], text, "Annotate it, or remove it from dataset.json.")
+    for case, mask in masks.items():
+        if not mask.voxels:
+            text = f"no voxel of any class, {mask.ignored:,} voxels to be ignored"
+            yield problem("empty mask", [case], text, "Annotate the scan, or leave it out.")
+    for case, mask in masks.items():
+        absent = [name for name, value in survey.contents.labels.items() if value not in mask.voxels]
+        if mask.voxels and (here := [name for name in absent if name not in nowhere]):
+            yield note(
+                "class missing in a case",
+                [case],
+                f"no voxel of {', '.join(here)}",
+                "See whether the structure is not in the scan or was forgotten.",
+            )
+
+
+def _structures(survey: Survey) -> Iterator[Finding]:
+    """Tiny components and structures that reach the border."""
+    names = {value: name for name, value in survey.contents.labels.items()}
+    for case, mask in survey.masks.items():
+        for value, specks in mask.specks.items():
+            yield note(
+                "tiny components",
+                [case],
+                f"{names[value]}: {specks.count} with {specks.voxels:,} voxels together; the largest component "
+                f"has {specks.largest:,}",
+                "Remove them if they are slips of the brush.",
+            )
+    for case, mask in survey.masks.items():
+        if mask.at_border:
+            listed = ", ".join(f"{names[value]} {count:,}" for value, count in mask.at_border.items())
+            yield note(
+                "mask at the image border",
+                [case],
+                f"voxels at the border of the slices: {listed}",
+                "See whether the structure is cut off or the mask shifted.",
+            )
+
+
+def _duplicates(survey: Survey) -> Iterator[Finding]:
+    scans: dict[str, list[str]] = defaultdict(list)
+    masks: dict[str, list[str]] = defaultdict(list)
+    for case, facts in survey.facts.items():
+        for scan in facts.scans:
+            scans[scan].append(case)
+        if facts.mask and facts.mask.voxels:
+            masks[facts.mask.voxels_hash].append(case)
+    for check, found in (("duplicate scan", scans), ("duplicate mask", masks)):
+        groups = dict.fromkeys(tuple(cases) for cases in found.values() if len(cases) > 1)
+        yield from (_duplicate(check, cases, survey) for cases in groups)
+    for case, facts in survey.facts.items():
+        for numbers in facts.scans.values():
+            if len(numbers) > 1:
+                text = f"channels {_listed(numbers)} hold the same voxels"
+                remedy = "See whether a file was copied to the wrong name."
+                yield note("duplicate channel", [case], text, remedy)
+
+
+def _duplicate(check: str, cases: Sequence[str], survey: Survey) -> Finding:
+    owners = sorted({survey.contents.patients[case] for case in cases})
+    if len(owners) == 1:
+        text = f"{len(cases)} cases of patient {owners[0]} hold the same voxels"
+        return note(check, cases, text, "See whether a file was copied to the wrong name.")
+    return problem(
+        check,
+        cases,
+        f"the same voxels in cases of {len(owners)} patients: {_listed(owners)}",
+        f"Remove all but one, or give them the same patient in {CASES_FILE}: else the same scan may be trained "
+        "on and tested.",
+    )
+
+
+RULES: tuple[Callable[[Survey], Iterable[Finding]], ...] = (
+    _description,
+    _missing_files,
+    _table,
+    _faults,
+    _classes,
+    _duplicates,
+    split_findings,
+    intensity_findings,
+    grid_findings,
+    _structures,
+)
+"""All rules, in the order of their findings."""
+
+
+def _class_summary(survey: Survey, value: int) -> dict[str, Any]:
+    found = {case: mask for case, mask in survey.masks.items() if value in mask.voxels}
+    volumes_ml = [mask.voxels[value] * float(np.prod(mask.grid.spacing_mm)) / 1000 for mask in found.values()]
+    return {
+        "value": value,
+        "voxels": sum(mask.voxels[value] for mask in found.values()),
+        "volume_ml": _range([[volume] for volume in volumes_ml]),
+        "cases": len(found),
+    }
+
+
+def _range(rows: Sequence[Sequence[float]]) -> Mapping[str, list[float]] | None:
+    """Smallest, median and largest of each column."""
+    if not rows:
+        return None
+    columns = np.array(rows, dtype=np.float64)
+    parts = {
+        "smallest": columns.min(axis=0),
+        "median": np.median(columns, axis=0),
+        "largest": columns.max(axis=0),
+    }
+    return {name: [round(float(value), 6) for value in values] for name, values in parts.items()}
+
+
+def _short(text: str, survey: Survey) -> str:
+    """Without the path of the data set's folder, and without the full stop."""
+    return text.replace(f"{survey.contents.folder}/", "").removesuffix(".")
+
+
+def _listed(things: Sequence[Any], most: int = 5) -> str:
+    shown = ", ".join(str(thing) for thing in things[:most])
+    return shown if len(things) <= most else f"{shown} and {len(things) - most} more"

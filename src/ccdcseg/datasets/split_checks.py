@@ -1,0 +1,99 @@
+"""Rules for splits in the raw folder: cases that are gone, torn patients, leaking scans, absent classes."""
+
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+from typing import Any
+
+from ccdcseg.datasets.findings import Finding, Survey, problem
+from ccdcseg.datasets.splits import SPLITS_FILE
+from ccdcseg.errors import UserError
+from ccdcseg.files import read_json
+
+CHECK = "split"
+
+Parts = Mapping[str, list[str]]
+
+
+def split_findings(survey: Survey) -> Iterator[Finding]:
+    """What is wrong with ``splits_final.json``, ours or nnU-Net's; nothing where there is none."""
+    path = survey.contents.folder / SPLITS_FILE
+    if not path.exists():
+        return
+    try:
+        folds = [_parts(entry) for entry in read_json(path)]
+    except (UserError, TypeError, KeyError, AttributeError):
+        yield problem(
+            CHECK,
+            [],
+            f"{SPLITS_FILE} is no list of splits with train and val",
+            "Move it away and draw splits with `ccdcseg split`.",
+        )
+        return
+    for number, parts in enumerate(folds):
+        yield from _gone(number, parts, survey)
+        yield from _torn(number, parts, survey.contents.patients)
+        yield from _leaking(number, parts, survey)
+        yield from _absent(number, parts, survey)
+
+
+def _parts(entry: Any) -> Parts:
+    """Cases of each part. A ``val`` that repeats ``train`` stands for none: nnU-Net demands one."""
+    parts = {name: [*entry[name]] for name in ("train", "val")} | {"test": [*entry.get("test", [])]}
+    if parts["val"] == parts["train"]:
+        del parts["val"]
+    return {name: cases for name, cases in parts.items() if cases}
+
+
+def _gone(number: int, parts: Parts, survey: Survey) -> Iterator[Finding]:
+    gone = sorted({case for cases in parts.values() for case in cases} - survey.contents.files.keys())
+    if gone:
+        yield problem(
+            CHECK,
+            gone,
+            f"fold {number} names {len(gone)} cases that are not there",
+            "Restore the cases, or draw the splits anew.",
+        )
+
+
+def _torn(number: int, parts: Parts, patients: Mapping[str, str]) -> Iterator[Finding]:
+    members = {
+        name: {patients[case]: case for case in cases if case in patients} for name, cases in parts.items()
+    }
+    for first, second in combinations(members, 2):
+        for patient in sorted(members[first].keys() & members[second].keys()):
+            cases = {members[part][patient]: None for part in (first, second)}
+            yield problem(
+                CHECK,
+                cases,
+                f"fold {number} has patient {patient} both in {first} and in {second}",
+                "Draw the splits by patient: `ccdcseg split`.",
+            )
+
+
+def _leaking(number: int, parts: Parts, survey: Survey) -> Iterator[Finding]:
+    """The same scan in two parts under the names of two patients."""
+    scans = {
+        name: {scan: case for case in cases if case in survey.facts for scan in survey.facts[case].scans}
+        for name, cases in parts.items()
+    }
+    patients = survey.contents.patients
+    for first, second in combinations(scans, 2):
+        common = scans[first].keys() & scans[second].keys()
+        for cases in sorted({(scans[first][scan], scans[second][scan]) for scan in common}):
+            if patients[cases[0]] != patients[cases[1]]:
+                text = f"fold {number} has the same scan in {first} and in {second}"
+                yield problem(CHECK, cases, text, "Mend the duplicate scan, then draw the splits anew.")
+
+
+def _absent(number: int, parts: Parts, survey: Survey) -> Iterator[Finding]:
+    everywhere = survey.present_values(survey.facts)
+    for part, cases in parts.items():
+        lacking = everywhere - survey.present_values(cases)
+        absent = [name for name, value in survey.contents.labels.items() if value in lacking]
+        if absent:
+            yield problem(
+                CHECK,
+                [],
+                f"fold {number} has no voxel of {', '.join(absent)} in its {part} cases ({len(cases)})",
+                "Draw another split: a larger fraction or another seed.",
+            )

@@ -1,0 +1,46 @@
+"""Filling the templates of our pages: everything escaped, only our own script may run."""
+
+import base64
+import hashlib
+from datetime import date
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+import ccdcseg
+
+SYNTHETIC = "Synthetic images made by a program. These numbers say nothing about patients."
+
+
+def render(name: str, context: dict[str, Any], library: str = "") -> str:
+    """Fill a template of this folder.
+
+    Args:
+        name: of the template.
+        context: what it shows; what every page says about itself is added.
+        library: a script of others that may run too; its checksum was verified when it was fetched.
+    """
+    environment = Environment(
+        loader=PackageLoader("ccdcseg", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script = resources.files("ccdcseg.report").joinpath("page.js").read_text()
+    return environment.get_template(name).render(
+        script=Markup(script),  # noqa: S704 - our own file
+        library=Markup(library),  # noqa: S704 - see above
+        script_hashes=Markup(" ".join(_source(text) for text in (script, library) if text)),  # noqa: S704 - digests
+        written=date.today().isoformat(),
+        version=ccdcseg.__version__,
+        **context,
+    )
+
+
+def _source(script: str) -> str:
+    """The script's name in a content security policy."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return f"'sha256-{digest}'"

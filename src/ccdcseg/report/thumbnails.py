@@ -1,0 +1,163 @@
+"""Small pictures of scans with their masks outlined, as JPEG in data URIs."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import to_rgb
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.ndimage import binary_erosion
+
+from ccdcseg.cache import cache_key, recall, remember
+from ccdcseg.datasets.contents import CaseFiles, Contents
+from ccdcseg.datasets.measure import slice_axis
+from ccdcseg.datasets.release import Progress, pool_map, worker_processes
+from ccdcseg.datasets.volumes import read_image, read_mask
+from ccdcseg.errors import UserError
+from ccdcseg.report.pictures import CLASS_COLOURS, largest_slice
+
+FORMAT = "ccdcseg-thumbnail/1"
+
+_LONGEST_SIDE = 320
+_QUALITY = 80
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """One slice of a case.
+
+    Args:
+        uri: the picture; empty where the scan cannot be shown.
+        slice_number: counted from 1.
+        number_of_slices: of the scan.
+        problem: why there is no picture, or no outline on it.
+    """
+
+    uri: str
+    slice_number: int
+    number_of_slices: int
+    problem: str = ""
+
+
+def class_colour(value: int) -> str:
+    """Colour of a class in hexadecimal, by its label."""
+    return CLASS_COLOURS[(value - 1) % len(CLASS_COLOURS)]
+
+
+def thumbnails(
+    contents: Contents, cases: Sequence[str], cache: Path, workers: int, progress: Progress | None = None
+) -> dict[str, Thumbnail]:
+    """Draw the slice with most foreground of each case, unless it has been drawn from the files as they are.
+
+    Args:
+        contents: of the raw folder.
+        cases: whom to draw.
+        cache: folder of the pictures, one file a case; a damaged or outdated one is made again.
+        workers: processes.
+        progress: called with the number of pictures drawn and to be drawn now.
+
+    Returns:
+        Pictures by case.
+
+    Raises:
+        UserError: a worker was killed.
+    """
+    rule = (FORMAT, dict(contents.labels), contents.ignore)
+    keys = {case: cache_key(contents.files[case].paths, *rule) for case in cases}
+    found = {case: recall(cache / f"{case}.json", keys[case], Thumbnail) for case in cases}
+    missing = [(contents.files[case], keys[case]) for case in cases if found[case] is None]
+    if missing:
+        draw = partial(_drawn, contents.labels, contents.ignore, cache)
+        drawn = pool_map(draw, missing, worker_processes(min(workers, len(missing))), progress)
+        found |= {files.case: picture for (files, _), picture in zip(missing, drawn, strict=True)}
+    return {case: picture for case, picture in found.items() if picture is not None}
+
+
+def draw_case(files: CaseFiles, labels: Mapping[str, int], ignore: int | None) -> Thumbnail:
+    """Outline the mask on the slice with most foreground; the middle slice where there is none.
+
+    Slices lie across the largest spacing and are shown as stored, in the proportions of the body.
+    """
+    if not files.images:
+        return Thumbnail("", 0, 0, "there is no image")
+    try:
+        image = read_image(files.images[min(files.images)])
+    except UserError as error:
+        return Thumbnail("", 0, 0, error.problem)
+    mask, problem = _mask(files, image.array.shape, labels, ignore)
+    across = slice_axis(image.spacing_mm)
+    foreground = np.isin(mask, [*labels.values()])
+    index = largest_slice(np.moveaxis(foreground, across, 0))
+    grey, outlines = (np.take(array, index, across) for array in (image.array, np.where(foreground, mask, 0)))
+    rows_mm, columns_mm = np.delete(image.spacing_mm, across)
+    picture = jpeg(outlined_pixels(grey, outlines, float(rows_mm / columns_mm)))
+    return Thumbnail(picture, index + 1, image.array.shape[across], problem)
+
+
+def outlined_pixels(
+    grey: NDArray[Any], labels: NDArray[np.integer[Any]], pixel_aspect: float
+) -> NDArray[np.uint8]:
+    """A slice with the outline of every class in its colour.
+
+    Args:
+        grey: shape (rows, columns), any number.
+        labels: as large; 0 is not outlined.
+        pixel_aspect: height of a pixel divided by its width.
+
+    Returns:
+        RGB, shape (rows, columns, 3), the longer side of 320 pixels.
+    """
+    low, high = np.percentile(grey, (0.5, 99.5))
+    window = np.clip((grey - low) / max(high - low, 1e-6), 0, 1)
+    height, width = grey.shape[0] * pixel_aspect, grey.shape[1]
+    scale = _LONGEST_SIDE / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    rgb = np.repeat(_resized(window, size)[..., None], 3, axis=2)
+    for value in np.unique(labels[labels != 0]):
+        shares = _resized(labels == value, size)
+        inside = np.pad(shares >= min(128, shares.max()), 1)  # what is smaller than a pixel is shown too
+        outline = (inside & ~binary_erosion(inside))[1:-1, 1:-1]
+        rgb[outline] = np.array(to_rgb(class_colour(int(value)))) * 255
+    return rgb
+
+
+def jpeg(rgb: NDArray[np.uint8]) -> str:
+    """RGB pixels as a data URI."""
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, "JPEG", quality=_QUALITY, subsampling=0, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _drawn(
+    labels: Mapping[str, int], ignore: int | None, cache: Path, item: tuple[CaseFiles, str]
+) -> Thumbnail:
+    files, key = item
+    picture = draw_case(files, labels, ignore)
+    remember(cache / f"{files.case}.json", key, picture)
+    return picture
+
+
+def _mask(
+    files: CaseFiles, shape: tuple[int, ...], labels: Mapping[str, int], ignore: int | None
+) -> tuple[NDArray[np.integer[Any]], str]:
+    """The mask, or an empty one and why."""
+    empty = np.zeros(shape, np.int16)
+    if files.mask is None:
+        return empty, "there is no mask"
+    try:
+        mask = read_mask(files.mask, labels, ignore).array
+    except UserError as error:
+        return empty, error.problem
+    return (mask, "") if mask.shape == shape else (empty, "image and mask have different shapes")
+
+
+def _resized(array: NDArray[Any], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Values from 0 to 1 as 0 to 255, at another size (width, height)."""
+    picture = Image.fromarray((array * 255).astype(np.uint8))
+    return np.asarray(picture.resize(size, Image.Resampling.BILINEAR))
