@@ -202,8 +202,12 @@ def test_unset_folders_are_named(release: Path, ccdcseg, monkeypatch: pytest.Mon
 def test_prepare_and_split(release: Path, ccdcseg):
     assert ccdcseg("prepare", "acdc", release, "--dataset", 902).code == 0
     again = ccdcseg("prepare", "acdc", release, "--dataset", 902)
-    assert again.code == 2
-    assert "902" in one_line(again.err)
+    assert again.code == 0
+    assert "Prepared already" in again.out
+    (release / "notes.txt").write_text("another release")
+    other = ccdcseg("prepare", "acdc", release, "--dataset", 902)
+    assert other.code == 2
+    assert "902" in one_line(other.err)
     result = ccdcseg("split", 902, "--fraction", 0.34, "--seed", 0)
     assert result.code == 0
     assert "train 1 patients, 2 scans" in result.out

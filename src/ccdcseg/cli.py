@@ -9,9 +9,10 @@ from dataclasses import asdict
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from ccdcseg import __version__
 from ccdcseg.datasets.sequences import CardiacSequence, ChaosSequence
@@ -20,7 +21,22 @@ from ccdcseg.files import DISK_FULL
 from ccdcseg.methods import METHODS
 from ccdcseg.progress import progress_bars
 
+
+class _Commands(TyperGroup):
+    """All commands. An interrupt is told in our words; left to typer it would end without one."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """As typer does, but for an interrupt."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise UserError(
+                "Interrupted.", "Nothing half-made was left; run the same command again."
+            ) from error
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="Segmentation with few labels: CCDC in nnU-Net, from raw scans to measured results.",
     no_args_is_help=True,
     add_completion=False,
@@ -84,19 +100,23 @@ def _options(
 
 @prepare_app.command("acdc")
 def prepare_acdc_command(
-    source: Annotated[Path, typer.Argument(help="The unpacked release, with its patientNNN folders.")],
+    source: Annotated[
+        Path, typer.Argument(help="The release with its patientNNN folders, or its zip archive.")
+    ],
     dataset: DatasetId,
     processes: Processes = PROCESSES,
 ) -> None:
     """ACDC (cine cardiac MRI, 100 or 150 patients) as it is distributed."""
     from ccdcseg.datasets.acdc import prepare_acdc
 
-    _prepare(partial(prepare_acdc, source), dataset, processes)
+    _prepare(prepare_acdc, source, dataset, processes)
 
 
 @prepare_app.command("chaos")
 def prepare_chaos_command(
-    source: Annotated[Path, typer.Argument(help="The unpacked release, its folder MR, or one MR patient's.")],
+    source: Annotated[
+        Path, typer.Argument(help="The release or its zip archive, its folder MR, or one patient's.")
+    ],
     dataset: DatasetId,
     sequence: Annotated[
         list[ChaosSequence],
@@ -107,24 +127,28 @@ def prepare_chaos_command(
     """CHAOS, MR part (abdominal T1-DUAL and T2-SPIR, four organs): DICOM slices with PNG masks."""
     from ccdcseg.datasets.chaos import prepare_chaos_mr
 
-    _prepare(partial(prepare_chaos_mr, source, sequences=sequence), dataset, processes)
+    _prepare(prepare_chaos_mr, source, dataset, processes, sequences=sequence)
 
 
 @prepare_app.command("chaos-ct")
 def prepare_chaos_ct_command(
-    source: Annotated[Path, typer.Argument(help="The unpacked release, its folder CT, or one CT patient's.")],
+    source: Annotated[
+        Path, typer.Argument(help="The release or its zip archive, its folder CT, or one patient's.")
+    ],
     dataset: DatasetId,
     processes: Processes = PROCESSES,
 ) -> None:
     """CHAOS, CT part (abdominal CT, the liver): DICOM slices with PNG masks."""
     from ccdcseg.datasets.chaos import prepare_chaos_ct
 
-    _prepare(partial(prepare_chaos_ct, source), dataset, processes)
+    _prepare(prepare_chaos_ct, source, dataset, processes)
 
 
 @prepare_app.command("mscmrseg")
 def prepare_mscmrseg_command(
-    source: Annotated[Path, typer.Argument(help="The unpacked release, images and masks in any folders.")],
+    source: Annotated[
+        Path, typer.Argument(help="The release or its zip archive, images and masks in any folders.")
+    ],
     dataset: DatasetId,
     sequence: Annotated[CardiacSequence, typer.Option(help="Images to take.")] = CardiacSequence.LGE,
     processes: Processes = PROCESSES,
@@ -132,10 +156,12 @@ def prepare_mscmrseg_command(
     """MS-CMRSeg (cardiac MRI: LGE, T2 or bSSFP), the challenge's release or the later one."""
     from ccdcseg.datasets.mscmrseg import prepare_mscmrseg
 
-    _say_unlabelled(_prepare(partial(prepare_mscmrseg, source, sequence=sequence), dataset, processes))
+    _say_unlabelled(_prepare(prepare_mscmrseg, source, dataset, processes, sequence=sequence))
 
 
-SourceFolder = Annotated[Path, typer.Argument(help="Folder below which images and masks lie.")]
+SourceFolder = Annotated[
+    Path, typer.Argument(help="Folder below which images and masks lie, or a zip archive of it.")
+]
 Name = Annotated[str, typer.Option(help="Name of the data set.")]
 Label = Annotated[
     list[str], typer.Option(help="Class and its value in the masks, such as liver=1; repeatable.")
@@ -214,7 +240,7 @@ def _prepare_own(
         raise UserError("Scans are found by --image and --mask, or by --table.", "Give the two, or the one.")
     data = OwnData(name, dict(_label(text) for text in label), channel, unlabelled)
     dataset, processes = run
-    folder = _prepare(partial(prepare_own, source, data=data, found_by=found_by), dataset, processes)
+    folder = _prepare(prepare_own, source, dataset, processes, data=data, found_by=found_by)
     _say_unlabelled(folder)
 
 
@@ -232,16 +258,31 @@ def _say_unlabelled(folder: Path) -> None:
         typer.echo(f"No mask: {', '.join(scans)}: put into imagesTs, in no split.")
 
 
-def _prepare(convert: Callable[..., Path], dataset: int, processes: int) -> Path:
+def _prepare(
+    convert: Callable[..., Path], source: Path, dataset: int, processes: int, **settings: object
+) -> Path:
+    from ccdcseg.datasets.archives import unpacked
+    from ccdcseg.datasets.prepared import find_prepared, fingerprint, record
     from ccdcseg.nnunet.paths import nnunet_folder
 
-    with progress_bars() as report:
+    raw_root = nnunet_folder("nnUNet_raw")
+    mark = fingerprint(source, convert.__name__, settings)
+    if folder := find_prepared(raw_root, dataset, mark):
+        typer.echo(f"Prepared already: {folder}")
+        return folder
+    with (
+        progress_bars() as report,
+        unpacked(source, raw_root, partial(report, "unpack")) as release,
+    ):
         folder = convert(
-            raw_root=nnunet_folder("nnUNet_raw"),
+            release,
+            raw_root=raw_root,
             dataset_id=dataset,
-            progress=lambda done, total: report("convert", done, total),
+            progress=partial(report, "convert"),
             workers=processes,
+            **settings,
         )
+    record(folder, mark)
     typer.echo(f"Dataset: {folder}")
     typer.echo(f"Next:    ccdcseg split {dataset} --fraction 0.1 --seed 0")
     return folder
@@ -509,8 +550,6 @@ def main() -> None:
         app(standalone_mode=True)
     except UserError as error:
         _fail(str(error))
-    except KeyboardInterrupt:
-        _fail("Interrupted. Nothing half-made was left; run the same command again.")
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise

@@ -48,13 +48,17 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        UserError: the file is missing or is no JSON.
+        UserError: the file is missing, cannot be read, is no JSON or is nested too deeply.
     """
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist.", "Check the path.") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}).", "Check the file and its rights."
+        ) from error
+    except (ValueError, RecursionError) as error:  # ValueError: no UTF-8, no JSON, or a number without end
         raise UserError(f"{path} is not valid JSON ({error}).", "Restore it or make it again.") from error
 
 

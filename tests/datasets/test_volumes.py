@@ -10,7 +10,6 @@ import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccdcseg.datasets import volumes
 from ccdcseg.datasets.volumes import (
     Volume,
     check_not_empty,
@@ -159,22 +158,46 @@ def test_a_lying_header_allocates_nothing(
         read_image(scan)
 
 
-def test_a_file_that_unzips_beyond_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_goes_on_after_its_voxels(tmp_path: Path) -> None:
     path = tmp_path / "bomb.nii.gz"
     written(path, np.zeros((2, 4, 4), np.int16))
-    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + bytes(5 * 2**20)))
-    monkeypatch.setattr(volumes, "MAX_BYTES", 2**20)
-    with pytest.raises(UserError, match=r"bomb\.nii\.gz holds more than"):
+    content = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(content + bytes(2**19)))
+    assert read_image(path).array.shape == (2, 4, 4)
+    path.write_bytes(gzip.compress(content + bytes(5 * 2**20)))
+    with pytest.raises(UserError, match=r"bomb\.nii\.gz goes on for more than 1 MiB after the \d+ bytes"):
         read_image(path)
 
 
-@pytest.mark.parametrize("step", [0.0, -1.5, np.nan, np.inf])
+@pytest.mark.parametrize(
+    ("slope", "shift", "message"),
+    [
+        (np.inf, 0, "scales its values by scl_slope inf"),
+        (1, np.nan, "scl_inter nan, which readers take differently"),
+        (0, 5, "scl_slope 0 and scl_inter 5"),
+        (3e38, 3e38, "holds values beyond all numbers once scaled"),
+    ],
+)
+def test_a_scaling_that_readers_disagree_on(scan: Path, slope: float, shift: float, message: str) -> None:
+    patch_header(scan, scl_slope=slope, scl_inter=shift)
+    with pytest.raises(UserError, match=rf"scan\.nii\.gz {message}|{message}"):
+        read_image(scan)
+
+
+@pytest.mark.parametrize("start", [0, 100, 351, -8, np.nan])
+def test_voxels_that_begin_inside_the_header(scan: Path, start: float) -> None:
+    patch_header(scan, vox_offset=start)
+    with pytest.raises(UserError, match=r"scan\.nii\.gz has its voxels begin at byte"):
+        read_image(scan)
+
+
+@pytest.mark.parametrize("step", [0.0, -1.5, np.nan, np.inf, 1e-30, 1e30])
 @pytest.mark.parametrize("axis", [1, 2, 3])
 def test_an_impossible_spacing(scan: Path, step: float, axis: int) -> None:
     spacing = [1.0, 1.25, 1.5, 8.0, 1.0, 1.0, 1.0, 1.0]
     spacing[axis] = step
     patch_header(scan, pixdim=spacing)
-    with pytest.raises(UserError, match=r"scan\.nii\.gz has the spacing .*not finite and positive.*pixdim"):
+    with pytest.raises(UserError, match=r"scan\.nii\.gz has the spacing .*0\.001 to 1000 mm.*pixdim"):
         read_image(scan)
 
 

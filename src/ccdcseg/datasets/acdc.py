@@ -99,9 +99,13 @@ def _patient_folders(source: Path) -> list[Path]:
 
 
 def _patient_scans(folder: Path) -> Iterator[_Scan]:
-    info = _read_info(folder / "Info.cfg")
-    for phase in _PHASES:
-        name = f"{folder.name}_frame{_frame(folder / 'Info.cfg', phase, info[phase]):02d}"
+    path = folder / "Info.cfg"
+    info = _read_info(path)
+    frames = {phase: _frame(path, phase, info[phase]) for phase in _PHASES}
+    if frames["ED"] == frames["ES"]:
+        raise UserError(f"{path} names the same frame, {frames['ED']}, as ED and ES.", _RESTORE)
+    for phase, frame in frames.items():
+        name = f"{folder.name}_frame{frame:02d}"
         image, mask = folder / f"{name}.nii.gz", folder / f"{name}_gt.nii.gz"
         for path in (image, mask):
             if not path.is_file():
@@ -111,23 +115,25 @@ def _patient_scans(folder: Path) -> Iterator[_Scan]:
 
 def _read_info(path: Path) -> dict[str, str]:
     try:
-        lines = [line.partition(":") for line in path.read_text().splitlines()]
+        lines = [line.partition(":") for line in path.read_text(encoding="utf-8").splitlines()]
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist.", _RESTORE) from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}).", _RESTORE) from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is no text file.", _RESTORE) from error
     info = {key.strip(): value.strip() for key, _, value in lines}
     missing = [key for key in (*_PHASES, "Group") if not info.get(key)]
     if missing:
         raise UserError(f"{path} lacks {', '.join(missing)}.", _RESTORE)
-    if info["ED"] == info["ES"]:
-        raise UserError(f"{path} names the same frame, {info['ED']}, as ED and ES.", _RESTORE)
     return info
 
 
 def _frame(path: Path, phase: str, text: str) -> int:
-    if not text.isdecimal():
-        raise UserError(f"{path} gives the {phase} frame as {text!r}, which is no frame number.", _RESTORE)
+    if not re.fullmatch(r"\d{1,4}", text):
+        raise UserError(
+            f"{path} gives the {phase} frame as {text[:20]!r}, which is no frame number.", _RESTORE
+        )
     return int(text)
 
 

@@ -211,14 +211,17 @@ def _rows(path: Path) -> list[list[str]]:
         ]
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist.", remedy) from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}).", remedy) from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} is no CSV table ({error}).", remedy) from error
     if header != _COLUMNS:
-        raise UserError(f"{path} has the columns {','.join(header)}.", remedy)
+        raise UserError(f"{path} has the columns {','.join(header)[:200]}.", remedy)
     return rows
 
 
 def _case(path: Path, number: int, row: list[str]) -> Case:
-    if len(row) != len(_COLUMNS) or not (row[0] and row[1]) or Path(row[0]).name != row[0]:
-        raise UserError(f"{path}, line {number}: {','.join(row)!r}.", f"Write {','.join(_COLUMNS)}.")
+    usable = len(row) == len(_COLUMNS) and row[0] and row[1]
+    if not usable or Path(row[0]).name != row[0] or row[0] == ".." or "\0" in row[0]:
+        raise UserError(f"{path}, line {number}: {','.join(row)[:200]!r}.", f"Write {','.join(_COLUMNS)}.")
     return Case(*row)

@@ -164,7 +164,7 @@ def _check_size(path: Path, dataset: pydicom.Dataset, shape: tuple[int, int]) ->
     if int(dataset.get("NumberOfFrames") or 1) != 1 or int(dataset.get("SamplesPerPixel", 1)) != 1:
         raise UserError(f"{path} is no single grey slice.", _RESTORE)
     syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax.is_deflated or (syntax.is_compressed and not get_decoder(syntax).is_available):
+    if syntax.is_deflated or (syntax.is_compressed and not _has_decoder(syntax)):
         raise UserError(
             f"{path} is compressed ({syntax.name}), which cannot be read here.",
             "Decompress it, for instance with gdcmconv --raw.",
@@ -176,6 +176,13 @@ def _check_size(path: Path, dataset: pydicom.Dataset, shape: tuple[int, int]) ->
             f"{path} is cut short or its header lies: {declared} bytes of pixels declared, {there} there.",
             _DOWNLOAD,
         )
+
+
+def _has_decoder(syntax: pydicom.uid.UID) -> bool:
+    try:
+        return bool(get_decoder(syntax).is_available)
+    except NotImplementedError:
+        return False
 
 
 def _check_geometry(header: _Header) -> None:

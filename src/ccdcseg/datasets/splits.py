@@ -323,6 +323,10 @@ def _is_ours(entry: Any) -> bool:
     return (
         isinstance(entry, dict)
         and keys <= entry.keys()
+        and type(entry["fraction"]) is float
+        and type(entry["seed"]) is int
+        and isinstance(entry["patients"], dict)
+        and {"train", "validation", "test"} <= entry["patients"].keys()
         and entry["hash"] == _hash(entry["fraction"], entry["seed"], entry["patients"])
     )
 

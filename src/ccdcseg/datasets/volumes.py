@@ -28,7 +28,11 @@ from ccdcseg.files import write_bytes
 MAX_BYTES = 4 * 2**30
 """The largest volume that is read, uncompressed."""
 
+SPACINGS_MM = (1e-3, 1e3)
+"""The smallest and the largest spacing that are taken for one."""
+
 _HEADER_BYTES = 348
+_FIRST_BYTE = _HEADER_BYTES + 4  # of voxels, after the header and the four bytes that announce extensions
 _CHUNK_BYTES = 2**20
 _GEOMETRY_TOLERANCE = 0.1  # of a voxel
 
@@ -71,8 +75,8 @@ def read_image(path: Path) -> Volume:
 
     Raises:
         UserError: the file is missing, truncated or damaged, its header lies or is unusable (not 3-D, more
-            than ``MAX_BYTES``, zero, negative or non-finite spacing, singular or skewed axes), or a voxel is
-            NaN or infinite.
+            than ``MAX_BYTES``, a spacing not within ``SPACINGS_MM``, singular or skewed axes, a scaling that
+            readers disagree on), or a voxel is NaN or infinite.
     """
     with _reading(path):
         header = _header(path)
@@ -83,7 +87,9 @@ def read_image(path: Path) -> Volume:
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise UserError(f"{path} cannot be read ({reason}).", "Convert it to plain 3-D NIfTI.") from error
-    return _in_3d(path, image)
+    volume = _in_3d(path, image)
+    _check_read(volume, header)
+    return volume
 
 
 def _in_3d(path: Path, image: SimpleITK.Image) -> Volume:
@@ -101,6 +107,22 @@ def _in_3d(path: Path, image: SimpleITK.Image) -> Volume:
         cast(tuple[float, float, float], tuple(origin.tolist())),
         tuple(direction.ravel().tolist()),
     )
+
+
+def _check_read(volume: Volume, header: Any) -> None:
+    """Refuse what the reader made of a header that passed: scaling beyond all numbers, other axes than stored."""
+    axes = min(int(header["dim"][0]), 3)
+    shape = (1,) * (3 - axes) + tuple(int(size) for size in header["dim"][axes:0:-1])
+    if volume.array.shape != shape or not np.isfinite(volume.affine).all():
+        raise UserError(
+            f"{volume.path} has a header that contradicts itself.", "Convert it to plain 3-D NIfTI."
+        )
+    if volume.array.dtype.kind == "f" and not np.isfinite(volume.array).all():
+        raise UserError(
+            f"{volume.path} holds values beyond all numbers once scaled (scl_slope {header['scl_slope']:g}, "
+            f"scl_inter {header['scl_inter']:g}).",
+            "Correct the scaling in its header.",
+        )
 
 
 def read_mask(path: Path, labels: Mapping[str, int], ignore: int | None = None) -> Volume:
@@ -221,14 +243,23 @@ def _check_header(path: Path, header: Any) -> None:
             "Give one 3-D volume a file.",
         )
     spacing_mm = [float(step) for step in header["pixdim"][1 : 1 + min(number, 3)]]
-    if not all(np.isfinite(step) and step > 0 for step in spacing_mm):
+    if not all(SPACINGS_MM[0] <= step <= SPACINGS_MM[1] for step in spacing_mm):
         raise UserError(
-            f"{path} has the spacing (x, y, z) {_rounded(spacing_mm)} mm, which is not finite and positive.",
+            f"{path} has the spacing (x, y, z) {_rounded(spacing_mm)} mm; "
+            f"{SPACINGS_MM[0]:g} to {SPACINGS_MM[1]:g} mm is taken for one.",
             "Write the true spacing into its header (pixdim).",
         )
     if not (_sform_is_usable(header) and _qform_is_usable(header)):
         raise UserError(
             f"{path} has a singular or non-finite affine.", "Write the true orientation into its header."
+        )
+    slope, shift = float(header["scl_slope"]), float(header["scl_inter"])
+    none = math.isnan(slope) or (slope == 0 and not shift > 0 and not shift < 0)
+    if not none and not (math.isfinite(slope) and slope and math.isfinite(shift)):
+        raise UserError(
+            f"{path} scales its values by scl_slope {slope:g} and scl_inter {shift:g}, which readers take "
+            "differently.",
+            "Correct the scaling in its header: 1 and 0 for none.",
         )
 
 
@@ -261,7 +292,7 @@ def _check_content(path: Path, header: Any) -> None:
             f"{path} declares {declared / 2**30:.1f} GiB; {MAX_BYTES / 2**30:.0f} GiB is the limit.",
             "Check its header, or crop the volume.",
         )
-    content = _content(path)
+    content = _content(path, declared)
     if len(content) < declared:
         raise UserError(
             f"{path} is cut short or its header lies: {declared} bytes declared, {len(content)} there.",
@@ -281,24 +312,33 @@ def _voxel_type(path: Path, header: Any) -> tuple[np.dtype[Any], int]:
         dtype = np.dtype(header.get_data_dtype())
     except (KeyError, HeaderDataError):
         dtype = np.dtype(object)
-    start = float(header["vox_offset"])
-    if dtype.kind not in "iuf" or not 0 <= start <= MAX_BYTES:
+    if dtype.kind not in "iuf":
         raise UserError(
-            f"{path} holds no plain numbers (NIfTI data type {int(header['datatype'])}, from byte {start:g}).",
+            f"{path} holds no plain numbers (NIfTI data type {int(header['datatype'])}).",
             "Convert it to integer or floating-point voxels.",
         )
-    return dtype, max(int(start), _HEADER_BYTES + 4)
+    start = float(header["vox_offset"])
+    if not _FIRST_BYTE <= start <= MAX_BYTES:
+        raise UserError(
+            f"{path} has its voxels begin at byte {start:g}, after {_FIRST_BYTE} bytes of header.",
+            "Correct its header (vox_offset).",
+        )
+    return dtype, int(start)
 
 
-def _content(path: Path) -> bytearray:
-    """All the file holds, unzipped, the checksum verified; never more than the cap."""
+def _content(path: Path, declared: int) -> bytearray:
+    """The bytes declared, unzipped; the rest is read for the checksum alone, and there may be little of it."""
     content = bytearray()
+    read = 0
     with _opened(path) as handle:
         while chunk := handle.read(_CHUNK_BYTES):
-            content += chunk
-            if len(content) > MAX_BYTES:
+            content += chunk[: declared - len(content)]
+            read += len(chunk)
+            if read - declared > _CHUNK_BYTES:
                 raise UserError(
-                    f"{path} holds more than {MAX_BYTES / 2**30:.0f} GiB.", "Check where it comes from."
+                    f"{path} goes on for more than {_CHUNK_BYTES / 2**20:.0f} MiB after the {declared} bytes that "
+                    "its header declares.",
+                    "Check where it comes from.",
                 )
     return content
 

@@ -1,0 +1,76 @@
+"""What a data set was made from, so that the same command again finds it done."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from ccdcseg import __version__
+from ccdcseg.datasets.cases import dataset_names, id_in_name
+from ccdcseg.errors import UserError
+from ccdcseg.files import read_json, write_json
+
+RECORD_FILE = "prepared.json"
+_SCANS = ("imagesTr", "labelsTr", "imagesTs")
+
+
+def fingerprint(source: Path, converter: str, settings: Mapping[str, object]) -> str:
+    """What tells one conversion from another: files by name, size and time of change, converter and settings.
+
+    Args:
+        source: a folder, or one file such as an archive.
+        converter: its name. The version of this package counts, too.
+        settings: what it is called with; a path stands for the file.
+
+    Returns:
+        SHA-256 in hex. Contents are not read.
+    """
+    said = {
+        name: _listing(value) if isinstance(value, Path) else repr(value) for name, value in settings.items()
+    }
+    return _hash([__version__, converter, sorted(said.items()), _listing(source)])
+
+
+def find_prepared(raw_root: Path, dataset_id: int, mark: str) -> Path | None:
+    """Find the data set with this id if it was made from the same source and is as it was then.
+
+    Args:
+        raw_root: nnU-Net's ``nnUNet_raw``.
+        dataset_id: nnU-Net's number for the data set.
+        mark: `fingerprint` of the conversion.
+
+    Returns:
+        Its folder, or None where the id is free.
+
+    Raises:
+        UserError: another data set has the id, or its scans were changed since.
+    """
+    names = dataset_names(raw_root) if raw_root.exists() else []
+    for folder in (raw_root / name for name in names if id_in_name(name) == dataset_id):
+        if not (folder / RECORD_FILE).exists() or read_json(folder / RECORD_FILE) != _record(folder, mark):
+            raise UserError(
+                f"The data set id {dataset_id} is taken by {folder}, which was made from something else or "
+                "changed since.",
+                "Choose another id, or remove it.",
+            )
+        return folder
+    return None
+
+
+def record(folder: Path, mark: str) -> None:
+    """Write down, in the data set's folder, what it was made from and what its scans are."""
+    write_json(folder / RECORD_FILE, _record(folder, mark))
+
+
+def _record(folder: Path, mark: str) -> dict[str, str]:
+    return {"source": mark, "scans": _hash([_listing(folder / part) for part in _SCANS])}
+
+
+def _listing(place: Path) -> list[tuple[str, int, int]]:
+    paths = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file())
+    stats = [(path, path.stat()) for path in paths]
+    return [(str(path.relative_to(place)), stat.st_size, stat.st_mtime_ns) for path, stat in stats]
+
+
+def _hash(content: object) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()

@@ -1,0 +1,73 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from ccdcseg.datasets.prepared import find_prepared, fingerprint, record
+from ccdcseg.errors import UserError
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "release"
+    (folder / "a").mkdir(parents=True)
+    (folder / "a" / "scan").write_text("1")
+    return folder
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    folder = tmp_path / "raw" / "Dataset007_Own"
+    for name in ("imagesTr", "labelsTr"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "a.nii.gz").write_text("1")
+    return folder
+
+
+def test_the_same_source_and_settings_have_one_mark(source: Path) -> None:
+    mark = fingerprint(source, "acdc", {"a": 1, "b": 2})
+    assert fingerprint(source, "acdc", {"b": 2, "a": 1}) == mark
+    assert fingerprint(source, "chaos", {"a": 1, "b": 2}) != mark
+    assert fingerprint(source, "acdc", {"a": 1, "b": 3}) != mark
+
+
+def test_a_changed_source_has_another(source: Path) -> None:
+    mark = fingerprint(source, "acdc", {})
+    scan = source / "a" / "scan"
+    os.utime(scan, ns=(1, 1))
+    assert fingerprint(source, "acdc", {}) != mark
+    mark = fingerprint(source, "acdc", {})
+    scan.rename(source / "a" / "other")
+    assert fingerprint(source, "acdc", {}) != mark
+
+
+def test_a_file_among_the_settings_counts_by_what_it_is(source: Path, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("one")
+    mark = fingerprint(source, "own", {"found_by": table})
+    assert fingerprint(source, "own", {"found_by": table}) == mark
+    table.write_text("another")
+    assert fingerprint(source, "own", {"found_by": table}) != mark
+
+
+def test_a_free_id(tmp_path: Path, dataset: Path) -> None:
+    assert find_prepared(tmp_path / "nowhere", 7, "x") is None
+    assert find_prepared(dataset.parent, 8, "x") is None
+
+
+def test_what_was_prepared_is_found(dataset: Path) -> None:
+    record(dataset, "x")
+    assert find_prepared(dataset.parent, 7, "x") == dataset
+
+
+def test_another_source_or_a_changed_data_set(dataset: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"id 7 is taken by .*Dataset007_Own, which was made from something else"
+    ):
+        find_prepared(dataset.parent, 7, "x")
+    record(dataset, "x")
+    with pytest.raises(UserError, match=r"id 7 is taken"):
+        find_prepared(dataset.parent, 7, "y")
+    (dataset / "labelsTr" / "a.nii.gz").write_text("changed")
+    with pytest.raises(UserError, match=r"or changed since\. Choose another id, or remove it"):
+        find_prepared(dataset.parent, 7, "x")
