@@ -4,7 +4,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export nnUNet_def_n_proc ?= 2
 
-.PHONY: demo test check bench docs clean
+# Of each reader of foreign files; MiB that it may use.
+FUZZ_SECONDS ?= 30
+FUZZ_MIB ?= 2048
+FUZZ_TARGETS ?= nifti nifti_gz dicom segmentation png archive tables
+
+.PHONY: demo test check bench fuzz docs clean
 
 demo: $(VENV)/installed
 	$(BIN)/ccdcseg demo
@@ -21,6 +26,14 @@ check: $(VENV)/installed
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/loss_overhead.py --json
 	$(BIN)/python benchmarks/methods.py --json
+	$(BIN)/python benchmarks/prepare.py --json
+
+fuzz: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet -e ".[fuzz]"
+	mkdir -p fuzz/findings
+	for target in $(FUZZ_TARGETS); do echo "$$target"; $(BIN)/python fuzz/readers.py $$target \
+	  -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=$(FUZZ_MIB) -timeout=10 -max_len=65536 -print_final_stats=1 \
+	  -artifact_prefix=fuzz/findings/$$target- -verbosity=0 || exit 1; done
 
 docs: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet -e ".[docs]"

@@ -223,6 +223,30 @@ def test_prepare_and_split(release: Path, ccdcseg):
     assert "ccdcseg split" in one_line(unknown.err)
 
 
+def test_an_interrupted_prepare_says_so_and_leaves_nothing(release: Path, ccdcseg, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ccdcseg.datasets.acdc.write_pair", interrupted)
+    result = ccdcseg("prepare", "acdc", release, "--dataset", 902, "--processes", 1)
+    assert result.code == 2
+    assert one_line(result.err) == (
+        "ccdcseg: Interrupted. Nothing half-made was left; run the same command again."
+    )
+    assert list((release.parent / "nnUNet_raw").iterdir()) == []
+
+
+def test_a_release_comes_as_a_zip_archive(release: Path, ccdcseg):
+    archive = shutil.make_archive(str(release.parent / "ACDC"), "zip", release.parent, "release")
+    assert ccdcseg("prepare", "acdc", archive, "--dataset", 902).code == 0
+    assert ccdcseg("prepare", "acdc", release, "--dataset", 903).code == 0
+    raw = release.parent / "nnUNet_raw"
+    assert sorted(path.name for path in raw.iterdir()) == ["Dataset902_Phantom", "Dataset903_Phantom"]
+    for path in (raw / "Dataset903_Phantom").rglob("*.nii.gz"):
+        other = raw / "Dataset902_Phantom" / path.relative_to(raw / "Dataset903_Phantom")
+        assert other.read_bytes() == path.read_bytes()
+
+
 def test_a_raw_folder_made_elsewhere_needs_its_patients(release: Path, ccdcseg):
     ccdcseg("prepare", "acdc", release, "--dataset", 902)
     table = release.parent / "nnUNet_raw" / "Dataset902_Phantom" / "cases.csv"
