@@ -238,7 +238,10 @@ def _prepare_own(
         found_by = table
     else:
         raise UserError("Scans are found by --image and --mask, or by --table.", "Give the two, or the one.")
-    data = OwnData(name, dict(_label(text) for text in label), channel, unlabelled)
+    labels = dict(_label(text) for text in label)
+    if len(labels) < len(label):
+        raise UserError("A --label is given twice.", "Give each class one value.")
+    data = OwnData(name, labels, channel, unlabelled)
     dataset, processes = run
     folder = _prepare(prepare_own, source, dataset, processes, data=data, found_by=found_by)
     _say_unlabelled(folder)

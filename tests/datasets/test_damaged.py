@@ -208,6 +208,7 @@ DICOM = [
     ("00002.dcm", fields(ImageOrientationPatient=None), r"no usable ImageOrientationPatient"),
     ("00002.dcm", fields(ImageOrientationPatient=["1", "0", "0", "1", "0", "0"]), r"no pair of perpendicular"),
     ("00002.dcm", fields(ImageOrientationPatient=["0", "1", "0", "0", "0", "1"]), r"another orientation than"),
+    ("00002.dcm", fields(PatientID="somebody else"), r"00002\.dcm is of another patient"),
     ("00002.dcm", fields(PixelSpacing=None), r"no usable PixelSpacing"),
     ("00002.dcm", fields(PixelSpacing=["0", "1.25"]), r"of the spacing 0, 1\.25 mm"),
     ("00002.dcm", fields(PixelSpacing=["1.5", "1.3"]), r"another pixel spacing than"),

@@ -236,6 +236,17 @@ def test_patterns_that_do_not_fit(refused: Callable[..., None], layout: Layout, 
             ["anna/pre.nii.gz,masks/anna_pre.nii.gz,a,1,x", "anna/post.nii.gz,masks/anna_post.nii.gz,a,2,y"],
             r"patient a is in the groups x and y",
         ),
+        (
+            "image,mask,patient",
+            ["anna/pre.nii.gz,masks/anna_pre.nii.gz,a", "anna/pre.nii.gz,masks/bert_pre.nii.gz,b"],
+            r"anna/pre\.nii\.gz is there twice",
+        ),
+        (
+            "image,mask,patient",
+            ["anna/pre.nii.gz,masks/anna_pre.nii.gz,a", "bert/pre.nii.gz,masks/anna_pre.nii.gz,b"],
+            r"masks/anna_pre\.nii\.gz is there twice",
+        ),
+        ("image,mask,patient", ["anna/pre.nii.gz,anna/../anna/pre.nii.gz,a"], r"pre\.nii\.gz is there twice"),
         ("image,mask,patient", ["anna/pre.nii.gz,masks/anna_pre.nii.gz,../x"], r"\.\./x cannot name a file"),
         ("image,mask,patient", ['"a,b,c'], r"is no CSV table"),
     ],
@@ -302,6 +313,7 @@ def test_the_command_line(
         (named, "--image and --mask, or by --table"),
         ((*named, *patterns, "--table", "t.csv"), "--image and --mask, or by --table"),
         ((*named, *patterns[:2]), "--image and --mask, or by --table"),
+        ((*named, *patterns, "--label", "liver=4"), "A --label is given twice"),
         ((*own, *patterns, "--label", "liver"), "--label liver is not of the form NAME=VALUE"),
     ):
         result = ccdcseg(*arguments)

@@ -103,3 +103,36 @@ def test_a_segmentation_cut_short(
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(UserError, match=r"seg\.dcm (is no DICOM segmentation|does not fit)"):
         read_segmentation(path, LABELS, scan(slices))
+
+
+def test_it_must_be_drawn_on_the_slices_of_the_scan(
+    tmp_path: Path,
+    slices: list[Path],
+    write_slices: Callable[..., list[Path]],
+    write_segmentation: Callable[..., Path],
+) -> None:
+    path = write_segmentation(tmp_path / "seg.dcm", slices, MASK[::-1], ["liver", "tumour"])
+    own = read_series(slices)
+    found = read_segmentation(path, LABELS, scan(slices), own.uids)
+    np.testing.assert_array_equal(found.array, np.array([0, 2, 5])[MASK])
+    other = write_slices(tmp_path / "other", PIXELS)
+    with pytest.raises(UserError, match=r"seg\.dcm was drawn on other slices than those of .*other"):
+        read_segmentation(path, LABELS, scan(other), read_series(other).uids)
+
+
+def test_foreground_outside_the_scan_is_not_dropped(
+    tmp_path: Path, slices: list[Path], write_segmentation: Callable[..., Path]
+) -> None:
+    path = write_segmentation(tmp_path / "seg.dcm", slices, MASK[::-1], ["liver", "tumour"])
+    lower = scan(slices[3:])
+    lost = np.count_nonzero(MASK[3:])
+    with pytest.raises(UserError, match=rf"seg\.dcm has {lost} labelled voxels outside .*scan"):
+        read_segmentation(path, LABELS, lower, read_series(slices[3:]).uids)
+
+
+def test_labels_that_differ_by_case_alone(
+    tmp_path: Path, slices: list[Path], write_segmentation: Callable[..., Path]
+) -> None:
+    path = write_segmentation(tmp_path / "seg.dcm", slices, MASK[::-1], ["liver", "Liver"])
+    with pytest.raises(UserError, match=r"labels liver, Liver differ by case alone"):
+        read_segmentation(path, {"liver": 1, "Liver": 2}, scan(slices))

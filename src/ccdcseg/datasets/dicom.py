@@ -41,6 +41,7 @@ class Series:
         spacing_mm: distance between slices (from their positions), between rows and between columns.
         origin_mm: position (x, y, z) of the first voxel, LPS.
         direction: 3 x 3 direction cosines, as in `ccdcseg.datasets.volumes.Volume`.
+        uids: SOPInstanceUID of each slice, empty where a file has none.
     """
 
     paths: tuple[Path, ...]
@@ -49,11 +50,14 @@ class Series:
     spacing_mm: tuple[float, float, float]
     origin_mm: tuple[float, float, float]
     direction: tuple[float, ...]
+    uids: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class _Header:
     path: Path
+    patient: str
+    uid: str
     shape: tuple[int, int]
     spacing_mm: NDArray[np.float64]  # between rows, between columns
     position_mm: NDArray[np.float64]
@@ -68,8 +72,8 @@ def read_series(paths: Sequence[Path]) -> Series:
 
     Raises:
         UserError: a file is missing, damaged or compressed in a way that cannot be read; it lacks position,
-            orientation or spacing; slices differ in orientation, size or spacing; one is missing or doubled;
-            they are sheared; fewer than two; or they declare more than ``MAX_BYTES``.
+            orientation or spacing; slices differ in patient, orientation, size or spacing; one is missing or
+            doubled; they are sheared; fewer than two; or they declare more than ``MAX_BYTES``.
     """
     if len(paths) < 2:
         raise UserError(
@@ -92,6 +96,7 @@ def read_series(paths: Sequence[Path]) -> Series:
         spacing_mm=(float(step_mm), float(first.spacing_mm[0]), float(first.spacing_mm[1])),
         origin_mm=(float(first.position_mm[0]), float(first.position_mm[1]), float(first.position_mm[2])),
         direction=tuple(float(x) for x in np.column_stack([*first.axes, normal]).ravel()),
+        uids=tuple(header.uid for header in ordered),
     )
 
 
@@ -133,6 +138,8 @@ def _read_header(path: Path) -> _Header:
         shape = _whole(path, dataset, "Rows"), _whole(path, dataset, "Columns")
         header = _Header(
             path,
+            str(dataset.get("PatientID") or ""),
+            str(dataset.get("SOPInstanceUID") or ""),
             shape,
             _numbers(path, dataset, "PixelSpacing", 2),
             _numbers(path, dataset, "ImagePositionPatient", 3),
@@ -203,6 +210,11 @@ def _check_geometry(header: _Header) -> None:
 def _check_alike(headers: Sequence[_Header]) -> None:
     first = headers[0]
     for header in headers[1:]:
+        if header.patient != first.patient:
+            raise UserError(
+                f"{header.path} is of another patient (PatientID) than {first.path}.",
+                "Keep the slices of one scan in the folder.",
+            )
         for name, one, other in (
             ("orientation", first.axes, header.axes),
             ("size in pixels", np.array(first.shape), np.array(header.shape)),

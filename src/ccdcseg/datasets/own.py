@@ -274,6 +274,7 @@ def _check_scans(scans: Sequence[OwnScan], data: OwnData, source: Path) -> None:
         raise UserError(f"No scan is listed below {source}.", "List one a row.")
     names: dict[str, OwnScan] = {}
     groups: dict[str, str] = {}
+    used: set[Path] = set()
     for scan in scans:
         if len(scan.images) != len(data.channels):
             raise UserError(
@@ -284,6 +285,10 @@ def _check_scans(scans: Sequence[OwnScan], data: OwnData, source: Path) -> None:
             raise UserError(
                 f"{scan.images[0]} has no mask.", "Add it, leave the image out, or give --unlabelled."
             )
+        for path in (*scan.images, *([scan.mask] if scan.mask else [])):
+            if path.resolve() in used:
+                raise UserError(f"{path} is there twice.", "Give each image and each mask to one case.")
+            used.add(path.resolve())
         other = names.setdefault(scan.case.case, scan)
         if other is not scan:
             raise UserError(
@@ -325,11 +330,11 @@ def _release(source: Path, data: OwnData) -> Release:
 
 
 def _convert(labels: Mapping[str, int], new: Mapping[str, int], folder: Path, scan: OwnScan) -> None:
-    channels = [_read_scan(path) for path in scan.images]
+    channels, slices = zip(*(_read_scan(path) for path in scan.images), strict=True)
     if scan.mask is None:
         write_unlabelled(folder, scan.case.case, channels)
         return
-    stored = _read_own_mask(scan.mask, labels, channels[0])
+    stored = _read_own_mask(scan.mask, labels, channels[0], slices[0])
     array = np.zeros(stored.array.shape, np.int16)
     for label, value in labels.items():
         array[stored.array == value] = new[label]
@@ -337,18 +342,21 @@ def _convert(labels: Mapping[str, int], new: Mapping[str, int], folder: Path, sc
     write_pair(folder, scan.case.case, channels, mask)
 
 
-def _read_scan(path: Path) -> Volume:
-    """A NIfTI file, or all DICOM slices of a folder."""
+def _read_scan(path: Path) -> tuple[Volume, tuple[str, ...] | None]:
+    """A NIfTI file, or all DICOM slices of a folder with their identifiers."""
     if not path.is_dir():
-        return read_image(path)
+        return read_image(path), None
     series = read_series(_slices_in(path))
-    return Volume(path, read_voxels(series), series.spacing_mm, series.origin_mm, series.direction)
+    volume = Volume(path, read_voxels(series), series.spacing_mm, series.origin_mm, series.direction)
+    return volume, series.uids
 
 
-def _read_own_mask(path: Path, labels: Mapping[str, int], image: Volume) -> Volume:
+def _read_own_mask(
+    path: Path, labels: Mapping[str, int], image: Volume, slices: tuple[str, ...] | None
+) -> Volume:
     if path.name.lower().endswith((".nii", ".nii.gz")):
         return read_mask(path, labels)
-    return read_segmentation(path, labels, image)
+    return read_segmentation(path, labels, image, slices)
 
 
 def _slices_in(folder: Path) -> list[Path]:
