@@ -44,6 +44,13 @@ class Part(StrEnum):
     VALIDATION = "validation"
 
 
+class Launcher(StrEnum):
+    """What runs trainings side by side."""
+
+    LOCAL = "local"
+    SLURM = "slurm"
+
+
 class DemoData(StrEnum):
     """On what the demonstration runs."""
 
@@ -288,6 +295,13 @@ def reproduce(
     only: Annotated[str, typer.Option(help="Rows, such as ccdc,nnunet. Default: all.")] = "",
     part: PartOption = Part.TEST,
     workers: Annotated[int, typer.Option(min=1, help="Trainings side by side.")] = 1,
+    launcher: Annotated[
+        Launcher, typer.Option(help="Processes here, or a SLURM job array.")
+    ] = Launcher.LOCAL,
+    slurm: Annotated[
+        list[str],
+        typer.Option(help="submitit's option, such as slurm_partition=gpu or timeout_min=600; repeatable."),
+    ] = [],  # noqa: B006
     device: DeviceOption = Device.CPU,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print a command line for each run to do, nothing else.")
@@ -299,6 +313,7 @@ def reproduce(
     from ccdcseg.experiments.jobs import Choice, plan_jobs
     from ccdcseg.experiments.reproduce import run_jobs, unfinished, write_tables
     from ccdcseg.experiments.runner import Runner, visible_gpus
+    from ccdcseg.experiments.slurm import SlurmRunner, parse_options
 
     declared = load_experiment(experiment)
     choice = Choice(dataset, preset, _numbers(seeds), _words(only), part.value, device.value)
@@ -307,7 +322,13 @@ def reproduce(
         for job in unfinished(jobs):
             typer.echo(job.line)
         return
-    runner = Runner(workers, visible_gpus() if device is Device.CUDA else ())
+    runner: Runner | SlurmRunner
+    if launcher is Launcher.SLURM:
+        runner = SlurmRunner(workers, output.absolute() / "slurm", parse_options(slurm))
+    elif slurm:
+        raise UserError("--slurm is for --launcher slurm.", "Add --launcher slurm, or leave it out.")
+    else:
+        runner = Runner(workers, visible_gpus() if device is Device.CUDA else ())
     try:
         with progress_bars() as report:
             problems = run_jobs(

@@ -9,6 +9,7 @@ from types import FrameType
 from ccdcseg.experiments.experiment import Experiment
 from ccdcseg.experiments.jobs import Choice, Job, plan_jobs, read_results
 from ccdcseg.experiments.runner import Runner, epochs_done, seconds_left
+from ccdcseg.experiments.slurm import SlurmRunner
 from ccdcseg.experiments.table import result_tables, to_csv, to_latex, to_markdown
 from ccdcseg.files import write_text
 
@@ -21,7 +22,7 @@ def unfinished(jobs: list[Job]) -> list[Job]:
 
 
 def run_jobs(
-    jobs: list[Job], runner: Runner, progress: Progress, left: Callable[[float], None]
+    jobs: list[Job], runner: Runner | SlurmRunner, progress: Progress, left: Callable[[float], None]
 ) -> dict[Job, str]:
     """Run what has no result yet.
 

@@ -107,7 +107,8 @@ class Runner:
 
 def worker_environment(workers: int, gpu: str | None) -> dict[str, str]:
     """The environment of a worker: its share of the cores, and its GPU."""
-    threads = str(max(1, (os.cpu_count() or 1) // workers))
+    cores = int(os.environ.get("SLURM_CPUS_ON_NODE") or os.cpu_count() or 1)
+    threads = str(max(1, cores // workers))
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "nnUNet_def_n_proc")
     visible = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
     return {**os.environ, **dict.fromkeys(names, threads), **visible}
