@@ -37,13 +37,13 @@ from ccdcseg.datasets.acdc import prepare_acdc
 from ccdcseg.datasets.phantom import write_phantom
 from ccdcseg.datasets.splits import split_dataset
 root = Path(sys.argv[1])
-split_dataset(prepare_acdc(write_phantom(root / "release", 5, 0), root / "nnUNet_raw", 901), [0.4], 0)
+split_dataset(prepare_acdc(write_phantom(root / "release", 3, 1), root / "nnUNet_raw", 901), [0.34], 0)
 END
 cat > "$folder/tiny.yaml" <<END
 title: tiny
-fractions: [0.4]
+fractions: [0.34]
 rows:
-  - {name: nnunet, method: nnunet, changes: [training.epochs=1]}
-  - {name: ccdc, changes: [training.epochs=1]}
+  - {name: nnunet, method: nnunet, changes: [training.epochs=1, training.iterations_per_epoch=5]}
+  - {name: ccdc, changes: [training.epochs=1, training.iterations_per_epoch=5]}
 END
 ccdcseg reproduce "$folder/tiny.yaml" --dataset 901 --preset smoke --launcher slurm --workers 2 -o "$folder/out"

@@ -39,6 +39,7 @@ def run_jobs(
         KeyboardInterrupt: on Ctrl-C and on SIGTERM, after every process was stopped.
     """
     finished = -1
+    shown: dict[Job, int] = {}
 
     def show() -> None:
         nonlocal finished
@@ -49,7 +50,9 @@ def run_jobs(
             if (seconds := seconds_left(jobs, runner.workers)) is not None:
                 left(seconds)
         for job in jobs:
-            if job.log.exists() and not job.result.exists() and (epochs := epochs_done(job)):
+            epochs = epochs_done(job) if job.log.exists() and not job.result.exists() else 0
+            if epochs > shown.get(job, 0):
+                shown[job] = epochs
                 progress(job.label, epochs, job.epochs)
 
     show()
