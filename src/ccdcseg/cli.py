@@ -61,6 +61,13 @@ class Part(StrEnum):
     VALIDATION = "validation"
 
 
+class Launcher(StrEnum):
+    """What runs trainings side by side."""
+
+    LOCAL = "local"
+    SLURM = "slurm"
+
+
 class DemoData(StrEnum):
     """On what the demonstration runs."""
 
@@ -491,6 +498,76 @@ def evaluate(targets: Targets, part: PartOption = Part.TEST, processes: Processe
             )
         typer.echo(f"Evaluation: {part_folder(run, part) / 'evaluation.json'}")
     Console().print(summary_table(results))
+
+
+@app.command()
+def reproduce(
+    experiment: Annotated[
+        str, typer.Argument(help="table1 to table8, figure6, or a YAML file of your own (docs/reproduce.md).")
+    ],
+    dataset: Annotated[str, typer.Option(help="Id or name of the dataset in $nnUNet_raw, such as 27.")],
+    preset: Annotated[str, typer.Option(help="cpu, paper, smoke, or a file.")] = "cpu",
+    seeds: Annotated[str, typer.Option(help="Such as 0,1,2. Default: those of the experiment.")] = "",
+    only: Annotated[str, typer.Option(help="Rows, such as ccdc,nnunet. Default: all.")] = "",
+    part: PartOption = Part.TEST,
+    workers: Annotated[int, typer.Option(min=1, help="Trainings side by side.")] = 1,
+    launcher: Annotated[
+        Launcher, typer.Option(help="Processes here, or a SLURM job array.")
+    ] = Launcher.LOCAL,
+    slurm: Annotated[
+        list[str],
+        typer.Option(help="submitit's option, such as slurm_partition=gpu or timeout_min=600; repeatable."),
+    ] = [],  # noqa: B006
+    device: DeviceOption = Device.CPU,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print a command line for each run to do, nothing else.")
+    ] = False,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Results and tables.")] = Path("reproduced"),
+) -> None:
+    """A table of the paper: train, predict and measure what is not there yet, then print and write it."""
+    from ccdcseg.experiments.experiment import experiment_label, load_experiment
+    from ccdcseg.experiments.jobs import Choice, plan_jobs
+    from ccdcseg.experiments.reproduce import run_jobs, unfinished, write_tables
+    from ccdcseg.experiments.runner import Runner, visible_gpus
+    from ccdcseg.experiments.slurm import SlurmRunner, parse_options
+
+    declared = load_experiment(experiment)
+    choice = Choice(dataset, preset, _numbers(seeds), _words(only), part.value, device.value)
+    jobs = plan_jobs(declared, choice, output)
+    if dry_run:
+        for job in unfinished(jobs):
+            typer.echo(job.line)
+        return
+    runner: Runner | SlurmRunner
+    if launcher is Launcher.SLURM:
+        runner = SlurmRunner(workers, output.absolute() / "slurm", parse_options(slurm))
+    elif slurm:
+        raise UserError("--slurm is for --launcher slurm.", "Add --launcher slurm, or leave it out.")
+    else:
+        runner = Runner(workers, visible_gpus() if device is Device.CUDA else ())
+    try:
+        with progress_bars() as report:
+            problems = run_jobs(
+                jobs, runner, report, lambda s: typer.echo(f"About {s / 60:.0f} min left", err=True)
+            )
+    except KeyboardInterrupt as error:
+        raise UserError("Interrupted; trainings were stopped.", "The same command goes on.") from error
+    typer.echo(write_tables(declared, choice, output, experiment_label(experiment)))
+    typer.echo(f"Tables: {(output / experiment_label(experiment)).absolute()}.md, .csv, .tex")
+    for job, problem in problems.items():
+        typer.echo(f"Failed: {job.label}: {problem} ({job.log})", err=True)
+    if problems:
+        raise typer.Exit(1)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word for word in text.split(",") if word)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    if not all(word.isdecimal() for word in _words(text)):
+        raise UserError(f"--seeds {text} is no list of numbers.", "Write for instance --seeds 0,1,2.")
+    return tuple(int(word) for word in _words(text))
 
 
 @app.command("report")

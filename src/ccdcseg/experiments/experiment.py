@@ -1,0 +1,202 @@
+"""A declared experiment: which trainings make up a table. YAML files in ``declared/``, or one of one's own."""
+
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ccdcseg.errors import UserError
+from ccdcseg.evaluation.patients import SUMMARY_METRICS
+from ccdcseg.methods import METHODS
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Seed = Annotated[int, Field(ge=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Metric(_Section):
+    """What is shown of each row.
+
+    Attributes:
+        name: one of :data:`ccdcseg.evaluation.patients.SUMMARY_METRICS`.
+        minus: a row whose mean at the same fraction is subtracted; None: the value itself.
+        published: the metric's name in the published numbers; None: none are shown.
+    """
+
+    name: str
+    minus: str | None = None
+    published: str | None = None
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if self.name not in SUMMARY_METRICS:
+            raise ValueError(f"{self.name} is none of {', '.join(SUMMARY_METRICS)}")
+        return self
+
+
+class Row(_Section):
+    """One line of a table: a method with its changes to the preset.
+
+    Attributes:
+        name: by which ``--only`` and ``minus`` call it.
+        title: in the table; default: the method's.
+        method: key of :data:`ccdcseg.methods.METHODS`.
+        changes: to the preset, ``key=value``; ``{iterations}`` stands for the preset's length of training.
+        presets: what ``--preset`` stands for in this row, which then trains with these alone.
+        seeds: of this row; None: the experiment's.
+        published: its variant, or its method, in the published numbers; ``{percent}`` is the fraction.
+    """
+
+    name: Name
+    title: str = ""
+    method: str = "ccdc"
+    changes: tuple[str, ...] = ()
+    presets: dict[str, str] | None = None
+    seeds: tuple[Seed, ...] | None = Field(None, min_length=1)
+    published: str | None = None
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if self.method not in METHODS:
+            raise ValueError(f"there is no method {self.method}; there are {', '.join(METHODS)}")
+        return self
+
+    @property
+    def label(self) -> str:
+        """The row's name in tables."""
+        return self.title or METHODS[self.method].title
+
+
+class Published(_Section):
+    """Which published numbers stand beside ours.
+
+    Attributes:
+        source: printed with the table.
+        table: in the file.
+        structures: the data set's class to the structure's name in the file.
+        file: columns table, dataset, method, variant, metric, structure, value; default: the paper's numbers. A
+            relative path starts at the experiment's own folder.
+    """
+
+    source: str
+    table: str
+    structures: dict[str, str]
+    file: str = ""
+
+
+class Experiment(_Section):
+    """A grid of trainings: rows, each with the fractions and seeds.
+
+    Attributes:
+        title: above the table.
+        rows: see :class:`Row`.
+        fractions: shares of the patients to train on.
+        seeds: unless the command names others.
+        presets: what ``--preset`` stands for here, where it is another one.
+        metrics: a table each.
+        published: see :class:`Published`.
+    """
+
+    title: str
+    rows: tuple[Row, ...] = Field(min_length=1)
+    fractions: tuple[Fraction, ...] = Field((0.1,), min_length=1)
+    seeds: tuple[Seed, ...] = Field((0,), min_length=1)
+    presets: dict[str, str] = {}
+    metrics: tuple[Metric, ...] = Field((Metric(name="dice"), Metric(name="hd95_pooled_mm")), min_length=1)
+    published: Published | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [row.name for row in self.rows]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two rows are called {name}")
+        referred = [metric.minus for metric in self.metrics if metric.minus]
+        for name in referred:
+            if name not in names:
+                raise ValueError(f"there is no row {name}")
+        return self
+
+    def only(self, names: Sequence[str]) -> tuple[Row, ...]:
+        """The rows of these names, all where none is given.
+
+        Raises:
+            UserError: there is no such row.
+        """
+        there = {row.name: row for row in self.rows}
+        for name in names:
+            if name not in there:
+                raise UserError(f"There is no row {name}.", f"Choose among {', '.join(there)}.")
+        return tuple(row for row in self.rows if not names or row.name in names)
+
+    def preset(self, row: Row, name: str) -> str:
+        """The preset, or file, that ``--preset name`` stands for in a row.
+
+        Raises:
+            UserError: the row has presets of its own, but none for ``name``.
+        """
+        if row.presets is None:
+            return self.presets.get(name, name)
+        if name not in row.presets:
+            known = ", ".join(row.presets)
+            raise UserError(
+                f"The row {row.name} has no preset for --preset {name}, only for {known}.",
+                "Name the other rows with --only, or copy the table's file and add the preset.",
+            )
+        return row.presets[name]
+
+
+def experiment_names() -> list[str]:
+    """Names of the experiments that come with the package."""
+    return sorted(p.name.removesuffix(".yaml") for p in _declared().iterdir() if p.name.endswith(".yaml"))
+
+
+def load_experiment(name: str) -> Experiment:
+    """Read an experiment.
+
+    Args:
+        name: of a shipped one, or the path of a YAML file.
+
+    Raises:
+        UserError: no such experiment, a damaged file, or an unknown or wrong entry.
+    """
+    own = name.endswith((".yaml", ".yml"))
+    path = Path(name) if own else _declared() / f"{name}.yaml"
+    if not path.is_file():
+        raise UserError(
+            f"There is no experiment {name}.",
+            f"Choose {', '.join(experiment_names())}, or give the path of a YAML file.",
+        )
+    try:
+        experiment = Experiment.model_validate(yaml.safe_load(path.read_text()))
+    except yaml.YAMLError as error:
+        raise UserError(f"{name} is not valid YAML ({error}).", "Mend the file.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "content"
+        raise UserError(f"{name}: {place}: {first['msg']}.", "See docs/reproduce.md for the form.") from error
+    return _with_absolute_file(experiment, path) if own else experiment
+
+
+def experiment_label(name: str) -> str:
+    """What files of an experiment are called."""
+    return Path(name).stem if name.endswith((".yaml", ".yml")) else name
+
+
+def _with_absolute_file(experiment: Experiment, path: Path) -> Experiment:
+    published = experiment.published
+    if published is None or not published.file:
+        return experiment
+    absolute = published.model_copy(update={"file": str(path.absolute().parent / published.file)})
+    return experiment.model_copy(update={"published": absolute})
+
+
+def _declared() -> Path:
+    return Path(str(files("ccdcseg.experiments") / "declared"))

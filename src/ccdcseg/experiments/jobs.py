@@ -1,0 +1,175 @@
+"""The trainings of an experiment as jobs: the commands of each, and the store of what was measured.
+
+A job's folder in the store is named by the hash of its resolved settings, so tables that share a training share its
+result. The training itself lies where ``ccdcseg train`` puts it.
+"""
+
+import hashlib
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ccdcseg.datasets.splits import part_cases, part_folder
+from ccdcseg.evaluation.evaluate import read_evaluation
+from ccdcseg.experiments.experiment import Experiment, Row
+from ccdcseg.files import read_json, write_json
+from ccdcseg.nnunet.preset import load_preset
+from ccdcseg.nnunet.runs import Run, resolve_run
+
+FORMAT = "ccdcseg-result/1"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training with its prediction and measurement.
+
+    Attributes:
+        row: name of its row.
+        fraction: share of the patients to train on.
+        seed: of everything.
+        part: "test" or "validation", the patients that are measured.
+        epochs: length of the training.
+        run: folder of the training.
+        folder: of the result in the store.
+        commands: arguments of ``ccdcseg`` for each step.
+    """
+
+    row: str
+    fraction: float
+    seed: int
+    part: str
+    epochs: int
+    run: Path
+    folder: Path
+    commands: tuple[tuple[str, ...], ...]
+
+    @property
+    def label(self) -> str:
+        """The job's name in messages."""
+        return f"{self.row}, fraction {self.fraction:g}, seed {self.seed}"
+
+    @property
+    def result(self) -> Path:
+        """The file that says the job is finished."""
+        return self.folder / f"{self.part}.json"
+
+    @property
+    def log(self) -> Path:
+        """What the commands printed."""
+        return self.folder / f"{self.part}.log"
+
+    @property
+    def line(self) -> str:
+        """All commands as one line for a shell."""
+        return " && ".join(shlex.join(["ccdcseg", *command]) for command in self.commands)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a user chooses of an experiment.
+
+    Attributes:
+        dataset: id or name in ``nnUNet_raw``.
+        preset: see :meth:`Experiment.preset`.
+        seeds: empty: the experiment's.
+        only: names of rows; empty: all.
+        part: "test" or "validation".
+        device: "cpu", "cuda" or "mps".
+    """
+
+    dataset: str
+    preset: str = "cpu"
+    seeds: tuple[int, ...] = ()
+    only: tuple[str, ...] = ()
+    part: str = "test"
+    device: str = "cpu"
+
+
+def plan_jobs(experiment: Experiment, choice: Choice, store: Path) -> list[Job]:
+    """Every job of an experiment, in the order of rows, fractions and seeds.
+
+    Args:
+        experiment: the grid.
+        choice: of it.
+        store: folder of the results.
+
+    Raises:
+        UserError: data set, split, patients for ``part``, row, preset or setting do not exist.
+    """
+    return [
+        _job(row, _resolve(experiment, choice, row, fraction, seed), choice, store.absolute())
+        for row in experiment.only(choice.only)
+        for fraction in experiment.fractions
+        for seed in choice.seeds or row.seeds or experiment.seeds
+    ]
+
+
+def row_changes(row: Row, preset: str) -> tuple[str, ...]:
+    """A row's changes, with the length of the preset's training filled in."""
+    training = load_preset(preset)[1].training
+    iterations = str(training.epochs * training.iterations_per_epoch)
+    return tuple(change.replace("{iterations}", iterations) for change in row.changes)
+
+
+def write_result(job: Job) -> None:
+    """Store settings, versions, seed, hash of the data and scores, without paths of the machine."""
+    record = read_json(job.run / "run.json")
+    content = {
+        "format": FORMAT,
+        "part": job.part,
+        "run": {key: value for key, value in record.items() if key not in ("images", "reference")},
+        "evaluation": read_evaluation(part_folder(job.run, job.part) / "evaluation.json"),
+    }
+    write_json(job.result, content)
+
+
+def read_results(jobs: Sequence[Job]) -> dict[Job, dict[str, Any]]:
+    """The results of the jobs that are finished."""
+    return {job: read_json(job.result) for job in jobs if job.result.exists()}
+
+
+def _resolve(experiment: Experiment, choice: Choice, row: Row, fraction: float, seed: int) -> Run:
+    preset = experiment.preset(row, choice.preset)
+    run = resolve_run(choice.dataset, row.method, fraction, seed, preset, row_changes(row, preset))
+    part_cases(run.raw, run.fold, choice.part)
+    return run
+
+
+def _job(row: Row, run: Run, choice: Choice, store: Path) -> Job:
+    return Job(
+        row=row.name,
+        fraction=run.split["fraction"],
+        seed=run.split["seed"],
+        part=choice.part,
+        epochs=run.preset.training.epochs,
+        run=run.folder,
+        folder=store / "runs" / _key(run),
+        commands=_commands(run, choice),
+    )
+
+
+def _key(run: Run) -> str:
+    content = {
+        "dataset": run.raw.name,
+        "method": run.method,
+        "split": run.split["hash"],
+        "settings": run.preset.model_dump(mode="json", exclude={"description"}, exclude_defaults=True),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _commands(run: Run, choice: Choice) -> tuple[tuple[str, ...], ...]:
+    """``--resume`` starts anew where there is nothing to continue."""
+    options = {"method": run.method, "fraction": f"{run.split['fraction']:g}", "seed": str(run.split["seed"])}
+    options |= {"preset": run.preset_name, "device": choice.device}
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    changes = [word for change in run.changes for word in ("--set", change)]
+    part = ("--part", choice.part)
+    return (
+        ("train", run.raw.name, *words, *changes, "--resume"),
+        ("predict", str(run.folder), *part, "--device", choice.device),
+        ("evaluate", str(run.folder), *part),
+    )

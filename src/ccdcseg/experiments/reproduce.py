@@ -1,0 +1,89 @@
+"""From an experiment to its tables: what is not measured yet is run, then the tables are written."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from ccdcseg.experiments.experiment import Experiment
+from ccdcseg.experiments.jobs import Choice, Job, plan_jobs, read_results
+from ccdcseg.experiments.runner import Runner, epochs_done, seconds_left
+from ccdcseg.experiments.slurm import SlurmRunner
+from ccdcseg.experiments.table import result_tables, to_csv, to_latex, to_markdown
+from ccdcseg.files import write_text
+
+Progress = Callable[[str, int, int], None]
+
+
+def unfinished(jobs: list[Job]) -> list[Job]:
+    """Jobs without a result, each training once."""
+    return list({job.result: job for job in jobs if not job.result.exists()}.values())
+
+
+def run_jobs(
+    jobs: list[Job], runner: Runner | SlurmRunner, progress: Progress, left: Callable[[float], None]
+) -> dict[Job, str]:
+    """Run what has no result yet.
+
+    Args:
+        jobs: of an experiment.
+        runner: with its workers.
+        progress: called with a stage's name, steps done and steps in all.
+        left: called with the seconds left each time a job was finished.
+
+    Returns:
+        What went wrong, by job.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C and on SIGTERM, after every process was stopped.
+    """
+    finished = -1
+    shown: dict[Job, int] = {}
+
+    def show() -> None:
+        nonlocal finished
+        done = sum(job.result.exists() for job in jobs)
+        if done != finished:
+            finished = done
+            progress("trainings", done, len(jobs))
+            if (seconds := seconds_left(jobs, runner.workers)) is not None:
+                left(seconds)
+        for job in jobs:
+            epochs = epochs_done(job) if job.log.exists() and not job.result.exists() else 0
+            if epochs > shown.get(job, 0):
+                shown[job] = epochs
+                progress(job.label, epochs, job.epochs)
+
+    show()
+    with _terminated_as_interrupted():
+        problems = runner.run(unfinished(jobs), show)
+    show()
+    return problems
+
+
+def write_tables(experiment: Experiment, choice: Choice, store: Path, name: str) -> str:
+    """Write ``name``.md, .csv and .tex of the finished jobs; the Markdown text."""
+    results = read_results(plan_jobs(experiment, choice, store))
+    tables = result_tables(experiment, results)
+    setup = f"Data set {choice.dataset}, preset {choice.preset}, {choice.part} patients."
+    text = to_markdown(experiment, tables, setup)
+    write_text(store / f"{name}.csv", to_csv(tables))
+    write_text(store / f"{name}.tex", to_latex(experiment, tables, setup))
+    write_text(store / f"{name}.md", text)
+    return text
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM stops as Ctrl-C does, so that no process is left behind."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,149 @@
+"""Running jobs side by side, each step a command of its own; failures do not stop the others."""
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+
+from ccdcseg.errors import UserError
+from ccdcseg.experiments.jobs import Job, read_results, write_result
+
+PROGRAM = (sys.executable, "-c", "from ccdcseg.cli import main; main()")
+GRACE_SECONDS = 30.0
+TICK_SECONDS = 1.0
+
+
+class Runner:
+    """Workers, a thread each, that run the commands of jobs as processes with a share of cores and GPUs.
+
+    Args:
+        workers: jobs side by side.
+        gpus: values of ``CUDA_VISIBLE_DEVICES``; a worker has one of them. Empty: the variable is left alone.
+        program: what runs a command.
+    """
+
+    def __init__(self, workers: int, gpus: Sequence[str] = (), program: Sequence[str] = PROGRAM) -> None:
+        self.workers = workers
+        self._program = program
+        self._slots: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
+        for slot in range(workers):
+            self._slots.put(worker_environment(workers, gpus[slot % len(gpus)] if gpus else None))
+        self._processes: set[subprocess.Popen[bytes]] = set()
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def run(self, jobs: Sequence[Job], progress: Callable[[], None]) -> dict[Job, str]:
+        """Run jobs and call ``progress`` every second; what went wrong, by job.
+
+        Raises:
+            KeyboardInterrupt: after every process was stopped.
+        """
+        with ThreadPoolExecutor(self.workers) as pool:
+            futures = {pool.submit(self._measure, job): job for job in jobs}
+            try:
+                while wait(futures, timeout=TICK_SECONDS).not_done:
+                    progress()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                self._stop()
+                raise
+        return {job: problem for future, job in futures.items() if (problem := future.result())}
+
+    def _measure(self, job: Job) -> str | None:
+        environment = self._slots.get()
+        try:
+            return self._steps(job, environment)
+        finally:
+            self._slots.put(environment)
+
+    def _steps(self, job: Job, environment: dict[str, str]) -> str | None:
+        job.folder.mkdir(parents=True, exist_ok=True)
+        with job.log.open("wb") as log:
+            for command in job.commands:
+                if self._command(command, environment, log.fileno()):
+                    return f"{command[0]} failed: {_last_line(job.log)}"
+        try:
+            write_result(job)
+        except UserError as error:
+            return str(error)
+        return None
+
+    def _command(self, command: Sequence[str], environment: dict[str, str], log: int) -> int:
+        with self._lock:
+            if self._stopped:
+                return 1
+            process = subprocess.Popen(  # noqa: S603 - our own command, no shell
+                [*self._program, *command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+            )
+            self._processes.add(process)
+        code = process.wait()
+        with self._lock:
+            self._processes.discard(process)
+        return code
+
+    def _stop(self) -> None:
+        """Interrupt every process as Ctrl-C would, and kill what does not stop."""
+        with self._lock:
+            self._stopped = True
+            processes = list(self._processes)
+        for process in processes:
+            _signal(process, signal.SIGINT)
+        for process in processes:
+            try:
+                process.wait(GRACE_SECONDS)
+            except subprocess.TimeoutExpired:
+                _signal(process, signal.SIGKILL)
+
+
+def worker_environment(workers: int, gpu: str | None) -> dict[str, str]:
+    """The environment of a worker: its share of the cores, and its GPU."""
+    cores = int(os.environ.get("SLURM_CPUS_ON_NODE") or os.cpu_count() or 1)
+    threads = str(max(1, cores // workers))
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "nnUNet_def_n_proc")
+    visible = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
+    return {**os.environ, **dict.fromkeys(names, threads), **visible}
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    import torch  # noqa: PLC0415 - slow
+
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]
+
+
+def seconds_left(jobs: Sequence[Job], workers: int) -> float | None:
+    """Time until all jobs are trained, from the pace of the finished ones; None before the first is finished."""
+    paces: list[float] = [result["run"]["seconds"] / job.epochs for job, result in read_results(jobs).items()]
+    if not paces:
+        return None
+    epochs = sum(job.epochs - epochs_done(job) for job in jobs if not job.result.exists())
+    return float(epochs * sum(paces) / len(paces) / workers)
+
+
+def epochs_done(job: Job) -> int:
+    """Epochs of a training so far."""
+    history = job.run / "history.jsonl"
+    return len(history.read_text().splitlines()) if history.exists() else 0
+
+
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")

@@ -1,0 +1,129 @@
+"""Running jobs as a SLURM job array, through the optional dependency submitit."""
+
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ccdcseg.errors import UserError
+from ccdcseg.experiments.jobs import Job
+from ccdcseg.experiments.runner import PROGRAM, Runner
+from ccdcseg.files import read_json, write_json
+
+POLL_SECONDS = 2.0
+
+
+class SlurmRunner:
+    """Jobs as one array; which are finished is read from their files, so no SLURM accounting is needed.
+
+    Args:
+        workers: array tasks side by side.
+        folder: of submitit's scripts and logs, on a disk that all nodes see.
+        options: of submitit, such as ``slurm_partition`` or ``timeout_min``.
+        program: what runs a command.
+        cluster: "slurm", or "local" for submitit's own executor without SLURM.
+
+    Raises:
+        UserError: submitit or SLURM is not there, or there is no such option.
+    """
+
+    def __init__(
+        self,
+        workers: int,
+        folder: Path,
+        options: Mapping[str, Any],
+        program: Sequence[str] = PROGRAM,
+        cluster: str = "slurm",
+    ) -> None:
+        self.workers = workers
+        self._program = tuple(program)
+        self._executor = _executor(folder, cluster)
+        self._alive: Callable[[Sequence[Any]], set[str]] = _queued if cluster == "slurm" else _running
+        limits = {"slurm_array_parallelism": workers, "timeout_min": 24 * 60} if cluster == "slurm" else {}
+        try:
+            self._executor.update_parameters(**limits, **options)
+        except (NameError, ValueError, TypeError) as error:
+            raise UserError(f"--slurm: {str(error).splitlines()[0]}", "See submitit's options.") from error
+
+    def run(self, jobs: Sequence[Job], progress: Callable[[], None]) -> dict[Job, str]:
+        """Submit jobs, wait for them and call ``progress`` meanwhile; what went wrong, by job.
+
+        Raises:
+            KeyboardInterrupt: after the array was cancelled.
+        """
+        if not jobs:
+            return {}
+        for job in jobs:
+            _problem_file(job).unlink(missing_ok=True)
+        submitted = self._executor.map_array(measure, jobs, [self._program] * len(jobs))
+        try:
+            while self._alive(submitted) and not all(_ended(job) for job in jobs):
+                progress()
+                time.sleep(POLL_SECONDS)
+        except BaseException:
+            for task in submitted:
+                task.cancel(check=False)
+            raise
+        time.sleep(POLL_SECONDS)  # what was written last on a node becomes visible
+        return {job: _problem(job) for job in jobs if not job.result.exists()}
+
+
+def parse_options(options: Sequence[str]) -> dict[str, Any]:
+    """``key=value`` texts as a mapping, whole numbers as such.
+
+    Raises:
+        UserError: one has another form.
+    """
+    pairs = [option.partition("=") for option in options]
+    for key, equals, value in pairs:
+        if not (key and equals and value):
+            raise UserError(f"--slurm {key} is not of the form key=value.", "Write slurm_partition=gpu.")
+    return {key: int(value) if value.isdecimal() else value for key, _, value in pairs}
+
+
+def measure(job: Job, program: Sequence[str]) -> None:
+    """On a node: run a job, and write down what went wrong."""
+    problems = Runner(1, program=program).run([job], lambda: None)
+    if problems:
+        write_json(_problem_file(job), problems[job])
+
+
+def _executor(folder: Path, cluster: str) -> Any:
+    try:
+        import submitit  # noqa: PLC0415 - optional
+
+        return submitit.AutoExecutor(folder=folder, cluster=cluster)
+    except ImportError as error:
+        raise UserError("The package submitit is not installed.", "pip install 'ccdcseg[slurm]'") from error
+    except RuntimeError as error:
+        raise UserError("There is no SLURM here (no srun).", "Use --launcher local.") from error
+
+
+def _queued(submitted: Sequence[Any]) -> set[str]:
+    """Tasks that SLURM's queue still holds; all of them where it does not answer."""
+    ids = {task.job_id for task in submitted}
+    array = next(iter(ids)).split("_")[0]
+    command = ["squeue", "--noheader", "--array", "--format", "%i", "--jobs", array]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell
+    if answer.returncode:
+        return set() if "Invalid job id" in answer.stderr else ids
+    return set(answer.stdout.split())
+
+
+def _running(submitted: Sequence[Any]) -> set[str]:
+    return {task.job_id for task in submitted if not task.done()}
+
+
+def _ended(job: Job) -> bool:
+    return job.result.exists() or _problem_file(job).exists()
+
+
+def _problem_file(job: Job) -> Path:
+    return job.folder / f"{job.part}.failed.json"
+
+
+def _problem(job: Job) -> str:
+    if _problem_file(job).exists():
+        return str(read_json(_problem_file(job)))
+    return "SLURM ended it without a result (time, memory, or cancelled)"

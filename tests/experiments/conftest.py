@@ -1,0 +1,46 @@
+"""Jobs whose commands are carried out by a tiny script instead of ccdcseg."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ccdcseg.experiments.jobs import Job
+
+FAKE = """
+import json, pathlib, sys, time
+command, folder = sys.argv[1], pathlib.Path(sys.argv[2])
+folder.mkdir(parents=True, exist_ok=True)
+with (folder / "calls").open("a") as calls:
+    calls.write(command + "\\n")
+if command == "train":
+    if (folder / "slow").exists():
+        (folder / "started").touch()
+        time.sleep(60)
+    if "bad" in folder.name:
+        sys.exit("out of luck")
+    (folder / "history.jsonl").write_text("{}\\n" * 4)
+    (folder / "run.json").write_text(json.dumps({"seconds": 8.0, "images": "/secret", "method": "ccdc"}))
+if command == "evaluate":
+    row = {"case": "a", "patient": "p", "class": "RV", "dice": 0.5, "status": "ok"}
+    content = {"format": "ccdcseg-evaluation/1", "classes": ["RV"], "cases": [row], "summary": {}}
+    (folder / "evaluation.json").write_text(json.dumps(content))
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> tuple[str, ...]:
+    script = tmp_path / "fake.py"
+    script.write_text(FAKE)
+    return sys.executable, str(script)
+
+
+@pytest.fixture
+def make_job(tmp_path: Path) -> Callable[[str], Job]:
+    def make(name: str) -> Job:
+        run = tmp_path / "runs" / name
+        commands = tuple((step, str(run)) for step in ("train", "predict", "evaluate"))
+        return Job(name, 0.1, 0, "test", 4, run, tmp_path / "store" / name, commands)
+
+    return make

@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import pytest
+
+from ccdcseg.errors import UserError
+from ccdcseg.experiments.experiment import experiment_names, load_experiment
+from ccdcseg.experiments.jobs import row_changes
+from ccdcseg.nnunet.preset import load_preset
+
+ROWS = [(name, row.name) for name in experiment_names() for row in load_experiment(name).rows]
+
+
+def test_the_papers_tables_are_there():
+    assert experiment_names() == ["figure6", *(f"table{n}" for n in range(1, 9))]
+
+
+@pytest.mark.parametrize(("name", "row"), ROWS)
+@pytest.mark.parametrize("preset", ["cpu", "paper"])
+def test_every_change_is_a_valid_setting_and_is_applied(name: str, row: str, preset: str):
+    experiment = load_experiment(name)
+    (found,) = experiment.only([row])
+    own = experiment.preset(found, preset)
+    changes = row_changes(found, own)
+    settings = load_preset(own, changes)[1].model_dump(mode="json")
+    for change in changes:
+        key, value = change.split("=")
+        section, field = key.split(".")
+        assert str(settings[section][field]).rstrip("0") == value.rstrip("0")
+
+
+def test_easy_to_hard_lasts_as_long_as_the_training():
+    (row,) = load_experiment("table5").only(["pixel_easy_to_hard"])
+    assert load_preset("paper", row_changes(row, "paper"))[1].ccdc.total_iterations == 250_000
+
+
+def test_a_preset_is_the_data_sets_own():
+    chaos = load_experiment("table3")
+    rows = {row.name: row for row in chaos.rows}
+    assert chaos.preset(rows["ccdc"], "paper") == "paper_chaos"
+    assert chaos.preset(rows["nnformer"], "cpu") == "nnformer_cpu"
+    with pytest.raises(UserError, match="--only"):
+        chaos.preset(rows["nnformer"], "smoke")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("title: mine\nrows: [{name: a, method: magic}]", "no method magic"),
+        ("title: mine\nrows: [{name: a}, {name: a}]", "two rows"),
+        ("title: mine\nrows: [{name: a, settings: 3}]", "rows.0.settings"),
+        ("title: mine\nrows: []", "rows"),
+        ("title: mine\nrows: [{name: a}]\nmetrics: [{name: hd95}]", "hd95_pooled_mm"),
+        ("title: mine\nrows: [{name: a}]\nmetrics: [{name: dice, minus: b}]", "no row b"),
+        ("title: [", "not valid YAML"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, content: str, words: str):
+    path = tmp_path / "mine.yaml"
+    path.write_text(content)
+    with pytest.raises(UserError, match=words):
+        load_experiment(str(path))
+
+
+def test_unknown_names():
+    with pytest.raises(UserError, match="table8"):
+        load_experiment("table9")
+    with pytest.raises(UserError, match="nnunet"):
+        load_experiment("table1").only(["nnunett"])

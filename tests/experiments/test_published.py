@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import pytest
+
+from ccdcseg.errors import UserError
+from ccdcseg.experiments.experiment import Published, experiment_names, load_experiment
+from ccdcseg.experiments.published import published_structure, published_values
+
+
+@pytest.mark.parametrize("name", experiment_names())
+def test_every_row_that_claims_published_numbers_has_them(name: str):
+    experiment = load_experiment(name)
+    published = experiment.published
+    values = published_values(published)
+    for row in experiment.rows:
+        for metric in experiment.metrics:
+            if row.published and metric.published:
+                for fraction in experiment.fractions:
+                    variant = row.published.replace("{percent}", f"{100 * fraction:g}")
+                    assert (variant, metric.published, "mean") in values
+    used = {row.published for row in experiment.rows}
+    if len(experiment.fractions) == 1:
+        assert used == {variant for variant, _, _ in values}
+        assert {*published.structures.values(), "mean"} == {structure for _, _, structure in values}
+
+
+def test_printed_means_are_those_of_the_classes():
+    for number in range(1, 9):
+        values = published_values(load_experiment(f"table{number}").published)
+        for (variant, metric, structure), value in values.items():
+            if structure == "mean":
+                classes = [
+                    v for (a, b, c), v in values.items() if (a, b) == (variant, metric) and c != "mean"
+                ]
+                assert value == pytest.approx(sum(classes) / len(classes), abs=0.025)
+
+
+def test_known_numbers():
+    published = load_experiment("table3").published
+    assert published_values(published)["CCDC", "DSC", "RK"] == 62.43
+    assert published_structure(published, "right_kidney") == "RK"
+    assert published_structure(published, "pancreas") is None
+
+
+def test_a_file_of_ones_own(tmp_path: Path):
+    path = tmp_path / "mine.csv"
+    path.write_text("table,dataset,method,variant,metric,structure,value\nA,Mine,UNet,,DSC,mean,80\n")
+    assert published_values(Published(source="", table="A", structures={}, file=str(path))) == {
+        ("UNet", "DSC", "mean"): 80
+    }
+    with pytest.raises(UserError, match="no table B"):
+        published_values(Published(source="", table="B", structures={}, file=str(path)))
+    path.write_text("a,b\n")
+    with pytest.raises(UserError, match="other columns"):
+        published_values(Published(source="", table="A", structures={}, file=str(path)))

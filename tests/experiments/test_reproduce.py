@@ -1,0 +1,51 @@
+import shlex
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.filterwarnings("default")
+
+
+@pytest.fixture
+def mine(workspace, tmp_path: Path) -> list[object]:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "title: mine\nfractions: [0.4]\nrows:\n  - {name: nnunet, method: nnunet}\n  - {name: ccdc}\n"
+    )
+    return ["reproduce", path, "--dataset", 901, "-o", tmp_path / "out"]
+
+
+def test_dry_run_prints_commands_and_nothing_else(ccdcseg, mine, tmp_path: Path):
+    result = ccdcseg(*mine, "--preset", "smoke", "--dry-run")
+    assert (result.code, result.err) == (0, "")
+    lines = result.out.splitlines()
+    assert len(lines) == 2
+    for line, method in zip(lines, ("nnunet", "ccdc"), strict=True):
+        words = shlex.split(line)
+        assert [words[i + 1] for i, word in enumerate(words) if word == "ccdcseg"] == [
+            "train",
+            "predict",
+            "evaluate",
+        ]
+        assert words[words.index("--method") + 1] == method
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("extra", [["--seeds", "one"], ["--only", "recco"], ["--seeds", "7"]])
+def test_mistakes_are_one_line(ccdcseg, mine, extra):
+    result = ccdcseg(*mine, *extra)
+    assert result.code == 2
+    assert "Traceback" not in result.err
+
+
+@pytest.mark.slow
+def test_a_tiny_grid_ends_in_its_tables_and_is_not_run_twice(
+    workspace, ccdcseg, mine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
+    result = ccdcseg(*mine, "--preset", workspace.preset, "--workers", 2)
+    assert result.code == 0, result.err
+    assert "| nnU-Net |" in result.out
+    assert "| CCDC |" in result.out
+    assert {path.suffix for path in (tmp_path / "out").glob("mine.*")} == {".md", ".csv", ".tex"}
+    assert ccdcseg(*mine, "--preset", workspace.preset, "--dry-run").out == ""

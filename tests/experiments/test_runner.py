@@ -1,0 +1,73 @@
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from ccdcseg.experiments.reproduce import run_jobs
+from ccdcseg.experiments.runner import Runner, epochs_done, seconds_left, worker_environment
+
+
+def nothing(*_: object) -> None:
+    return
+
+
+def calls(job) -> list[str]:
+    return (job.run / "calls").read_text().split()
+
+
+def test_a_failure_does_not_stop_the_others(make_job, program):
+    jobs = [make_job(name) for name in ("good", "bad", "better")]
+    problems = Runner(2, program=program).run(jobs, nothing)
+    assert problems == {jobs[1]: "train failed: out of luck"}
+    assert [job.result.exists() for job in jobs] == [True, False, True]
+    assert calls(jobs[0]) == ["train", "predict", "evaluate"]
+    assert calls(jobs[1]) == ["train"]
+    assert "/secret" not in jobs[0].result.read_text()
+
+
+def test_workers_share_cores_and_gpus(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    environment = worker_environment(3, "1")
+    assert environment["OMP_NUM_THREADS"] == environment["nnUNet_def_n_proc"] == "2"
+    assert environment["CUDA_VISIBLE_DEVICES"] == "1"
+
+
+def test_time_left_comes_from_finished_runs(make_job, program):
+    jobs = [make_job(name) for name in ("one", "two", "three")]
+    assert seconds_left(jobs, 1) is None
+    Runner(1, program=program).run(jobs[:1], nothing)
+    assert seconds_left(jobs, 1) == 16
+    assert seconds_left(jobs, 2) == 8
+    jobs[1].run.mkdir(parents=True)
+    (jobs[1].run / "history.jsonl").write_text("{}\n")
+    assert epochs_done(jobs[1]) == 1
+    assert seconds_left(jobs, 1) == 14
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_stops_the_children_and_a_second_call_goes_on(make_job, program, number):
+    done, slow, waiting = (make_job(name) for name in ("done", "slow", "waiting"))
+    slow.run.mkdir(parents=True)
+    (slow.run / "slow").touch()
+    before = signal.getsignal(signal.SIGTERM)
+
+    def interrupt() -> None:
+        while not (slow.run / "started").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=interrupt).start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs([done, slow, waiting], Runner(1, program=program), nothing, nothing)
+    assert time.monotonic() - began < 40  # the child would sleep for a minute
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert [job.result.exists() for job in (done, slow, waiting)] == [True, False, False]
+    assert not (waiting.run / "calls").exists()
+
+    (slow.run / "slow").unlink()
+    assert run_jobs([done, slow, waiting], Runner(1, program=program), nothing, nothing) == {}
+    assert calls(done) == ["train", "predict", "evaluate"]
+    assert calls(slow) == ["train", "train", "predict", "evaluate"]
