@@ -29,7 +29,8 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/prepare.py --json
 
 fuzz: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet -e ".[fuzz]"
+	$(BIN)/python -m pip install --quiet --only-binary atheris -e ".[fuzz]" || { echo "make fuzz needs atheris, \
+	which has wheels for Linux on x86-64 only, Python 3.11 to 3.14."; exit 1; }
 	mkdir -p fuzz/findings
 	for target in $(FUZZ_TARGETS); do echo "$$target"; $(BIN)/python fuzz/readers.py $$target \
 	  -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=$(FUZZ_MIB) -timeout=10 -max_len=65536 -print_final_stats=1 \
