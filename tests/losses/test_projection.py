@@ -174,3 +174,11 @@ def test_group_means_keep_the_heads_precision(dtype: torch.dtype) -> None:
     assert means.dtype == torch.float32
     means.sum().backward()
     assert maps.grad.dtype == dtype
+
+
+@pytest.mark.parametrize("normalisation", HeadNormalisation)
+def test_vectors_have_the_direction_of_single_pixels(normalisation: HeadNormalisation) -> None:
+    head, maps = made_head(normalisation), features()
+    pixels = torch.tensor([7, 23, 7, 0])
+    found = torch.nn.functional.normalize(head.vectors(maps, pixels), dim=1)
+    torch.testing.assert_close(found, head(maps, pixels[:, None], RegionCombination.MEAN))

@@ -54,6 +54,19 @@ class ProjectionHead(nn.Module):
             return F.normalize(self.output(hidden.mean(1)), dim=1)
         return F.normalize(self.output(hidden).flatten(1), dim=1)
 
+    def vectors(self, features: Tensor, pixels: Tensor) -> Tensor:
+        """Embeddings of single pixels before they are given unit length.
+
+        Args:
+            features: (B, in_channels, *spatial) decoder features.
+            pixels: (n,) int64 indices into the flattened (B, *spatial) batch.
+
+        Returns:
+            (n, embedding), in the head's own precision.
+        """
+        found: Tensor = self.output(self._hidden(gather_pixels(features, pixels)))
+        return found
+
     def group_means(self, features: Tensor, pixels: Tensor, groups: Tensor, number: int) -> Tensor:
         """Mean embeddings of groups of pixels; the mean is taken before the linear output layer.
 

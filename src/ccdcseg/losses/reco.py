@@ -76,9 +76,11 @@ class ReCoLoss(ContrastiveLoss[ReCoSettings]):
 
     def _term(self, batch: PixelBatch) -> Tensor:
         drawn = self._draw_classes(batch.labels.flatten())
-        prototypes = self._prototypes(batch.features, drawn)
+        embeddings = self._embeddings(batch.features, drawn)
+        prototypes = torch.stack([F.normalize(part.sum(0), dim=0) for part in embeddings])
         self.selection = self._select(batch, drawn, prototypes)
-        results = self._results(batch.features, prototypes, self.selection)
+        keys = _Keys(torch.cat(drawn), F.normalize(torch.cat(embeddings), dim=1))
+        results = self._results(batch.features, prototypes, keys, self.selection)
         thresholds = [self.settings.hard_threshold] * self.num_classes
         self.diagnostics = diagnose(batch.statistics, self.selection, results, thresholds)
         if not results:
@@ -92,11 +94,9 @@ class ReCoLoss(ContrastiveLoss[ReCoSettings]):
         return [draw_core(pixels, self.settings.class_pixels, self.generator) for pixels in classes]
 
     @torch.no_grad()
-    def _prototypes(self, features: Tensor, drawn: Sequence[Tensor]) -> Tensor:
-        """(C, d) unit prototypes; meaningless for a class without pixels."""
-        sizes = torch.tensor([len(pixels) for pixels in drawn], device=features.device)
-        groups = torch.repeat_interleave(sizes)
-        return F.normalize(self.head.group_means(features, torch.cat(list(drawn)), groups, len(drawn)), dim=1)
+    def _embeddings(self, features: Tensor, drawn: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """(n, d) embeddings of each class's pixels: their mean is its prototype, each may be a negative."""
+        return torch.split(self.head.vectors(features, torch.cat(list(drawn))), [len(part) for part in drawn])
 
     @torch.no_grad()
     def _select(self, batch: PixelBatch, drawn: Sequence[Tensor], prototypes: Tensor) -> Selection:
@@ -118,21 +118,17 @@ class ReCoLoss(ContrastiveLoss[ReCoSettings]):
         shape = (len(batch.features), *batch.features.shape[2:])
         return Selection(shape, {}, dict(enumerate(counts)), queries, negatives)
 
-    def _results(self, features: Tensor, prototypes: Tensor, selection: Selection) -> dict[int, ClassResult]:
-        """Loss of each query class; the pixels of all are projected together."""
+    def _results(
+        self, features: Tensor, prototypes: Tensor, keys: "_Keys", selection: Selection
+    ) -> dict[int, ClassResult]:
+        """Loss of each query class; the queries of all are projected together."""
         if not selection.queries:
             return {}
         groups = [drawn.pixels for drawn in selection.queries.values()]
         queries = torch.split(self._project(features, torch.cat(groups), gradient=True), len(groups[0]))
-        sizes = [len(drawn.pixels) for drawn in selection.negatives.values()]
-        every = torch.cat([drawn.pixels for drawn in selection.negatives.values()])
-        pixels, places = torch.unique(every, return_inverse=True)
-        keys = self._project(features, pixels, gradient=False)
         return {
-            c: self._class_result(query, prototypes[c], keys[place], negatives)
-            for query, place, (c, negatives) in zip(
-                queries, torch.split(places, sizes), selection.negatives.items(), strict=True
-            )
+            c: self._class_result(query, prototypes[c], keys.of(negatives.pixels), negatives)
+            for query, (c, negatives) in zip(queries, selection.negatives.items(), strict=True)
         }
 
     def _class_result(
@@ -143,6 +139,23 @@ class ReCoLoss(ContrastiveLoss[ReCoSettings]):
             attraction, repulsion, negatives.classes, self.settings.temperature, Denominator.PIXEL
         )
         return ClassResult(losses.mean(), attraction.detach().mean(), repulsion.detach().mean())
+
+
+class _Keys:
+    """Unit embeddings of pixels, found by the pixel.
+
+    Args:
+        pixels: (n,) of them, each once.
+        embeddings: (n, d).
+    """
+
+    def __init__(self, pixels: Tensor, embeddings: Tensor) -> None:
+        self.pixels, self.order = pixels.sort()
+        self.embeddings = embeddings
+
+    def of(self, pixels: Tensor) -> Tensor:
+        """(m, d) embeddings of the pixels (m,), which must be among them."""
+        return self.embeddings[self.order[torch.searchsorted(self.pixels, pixels)]]
 
 
 def class_chances(
