@@ -236,6 +236,26 @@ def test_an_interrupted_prepare_says_so_and_leaves_nothing(release: Path, ccdcse
     assert list((release.parent / "nnUNet_raw").iterdir()) == []
 
 
+def test_ctrl_c_while_an_archive_is_converted(release: Path):
+    """The signal itself, in a process of its own: the unpacked archive and the half of a data set go."""
+    for number in range(4, 40):
+        folder = release / "training" / f"patient{number:03d}"
+        shutil.copytree(release / "training" / "patient001", folder)
+        for path in folder.glob("patient001*"):
+            path.rename(folder / path.name.replace("patient001", folder.name))
+    archive = shutil.make_archive(str(release.parent / "ACDC"), "zip", release.parent, "release")
+    raw = release.parent / "nnUNet_raw"
+    program = "from ccdcseg.cli import main; main()"
+    command = [sys.executable, "-c", program, "prepare", "acdc", archive, "--dataset", "902"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        wait_for(lambda: process.poll() is not None or list(raw.glob(".Dataset902_*/labelsTr/*.nii.gz")))
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 2, out
+    assert one_line(err) == "ccdcseg: Interrupted. Nothing half-made was left; run the same command again."
+    assert list(raw.iterdir()) == []
+
+
 def test_a_release_comes_as_a_zip_archive(release: Path, ccdcseg):
     archive = shutil.make_archive(str(release.parent / "ACDC"), "zip", release.parent, "release")
     assert ccdcseg("prepare", "acdc", archive, "--dataset", 902).code == 0
