@@ -1,7 +1,8 @@
 """Compare two methods on the same patients.
 
 The unit is the patient: a patient's scans are averaged, then the seeds. One seed compares two trained
-networks; it takes several to compare two methods.
+networks; it takes several to compare two methods. ``unit="case"`` ignores that scans of a patient are alike: it
+exists to repeat what papers print, and finds differences where there are none (docs/statistics.md).
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from ccdcseg.errors import UserError
 from ccdcseg.evaluation.patients import (
     MEAN,
     RESAMPLES,
+    Unit,
     average,
     bootstrap_interval,
     patient_values,
@@ -52,12 +54,16 @@ class Comparison:
 
     @property
     def n(self) -> int:
-        """Number of patients."""
+        """Number of patients (of scans, where these are the unit)."""
         return len(self.differences)
 
 
 def compare(
-    first: Mapping[int, Evaluation], second: Mapping[int, Evaluation], metric: str, class_name: str = MEAN
+    first: Mapping[int, Evaluation],
+    second: Mapping[int, Evaluation],
+    metric: str,
+    class_name: str = MEAN,
+    unit: Unit = "patient",
 ) -> Comparison:
     """Compare two methods by patient.
 
@@ -66,11 +72,12 @@ def compare(
         second: seed to evaluation of the other.
         metric: one of `SUMMARY_METRICS`.
         class_name: a class, or "mean" over the classes.
+        unit: "patient", or "case" to ignore which scans are of one patient.
 
     Raises:
         UserError: no patient has a value with both methods.
     """
-    ours, theirs = _by_seed(first, metric, class_name), _by_seed(second, metric, class_name)
+    ours, theirs = (values_by_seed(method, metric, class_name, unit) for method in (first, second))
     differences = _differences(average(list(ours.values())), average(list(theirs.values())))
     if not differences:
         raise UserError(f"No patient has {metric} with both methods.", "Test both on the same patients.")
@@ -129,25 +136,39 @@ def hierarchical_interval(by_seed: Sequence[Mapping[str, float]], seed: int = 0)
     patients = sorted({patient for values in by_seed for patient in values})
     table = np.array([[values.get(patient, np.nan) for patient in patients] for values in by_seed])
     generator = np.random.default_rng(seed)
-    means = [_resampled_mean(table, generator) for _ in range(RESAMPLES)]
-    return percentile_interval([mean for mean in means if mean is not None])
+    means = np.array([resampled_means(table[None], generator)[0] for _ in range(RESAMPLES)])
+    return percentile_interval(means[~np.isnan(means)])
 
 
-def _resampled_mean(table: NDArray[np.float64], generator: np.random.Generator) -> float | None:
-    """Mean over drawn patients of the mean over drawn seeds; table (seeds, patients), NaN: not tested."""
-    seeds, patients = (generator.integers(size, size=size) for size in table.shape)
-    drawn = table[np.ix_(seeds, patients)]
+def resampled_means(table: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:
+    """For each method, the mean over drawn patients of the mean over drawn seeds.
+
+    Args:
+        table: values, shape (methods, seeds, patients); NaN where a patient was not tested with a seed, which is
+            then so for every method.
+        generator: draws the same seeds and patients for all methods, each with replacement.
+
+    Returns:
+        Shape (methods,); NaN where no drawn patient was tested with a drawn seed.
+    """
+    seeds, patients = (generator.integers(size, size=size) for size in table.shape[1:])
+    drawn = table[:, seeds][:, :, patients]
     tested = ~np.isnan(drawn)
-    counts = tested.sum(axis=0)
-    sums = np.where(tested, drawn, 0).sum(axis=0)
-    return float(np.mean(sums[counts > 0] / counts[counts > 0])) if counts.any() else None
+    counts = tested.sum(axis=1)
+    sums = np.where(tested, drawn, 0).sum(axis=1)
+    kept = counts[0] > 0
+    if not kept.any():
+        return np.full(len(table), np.nan)
+    means: NDArray[np.float64] = (sums[:, kept] / counts[:, kept]).mean(axis=1)
+    return means
 
 
-def _by_seed(
-    evaluations: Mapping[int, Evaluation], metric: str, class_name: str
+def values_by_seed(
+    evaluations: Mapping[int, Evaluation], metric: str, class_name: str = MEAN, unit: Unit = "patient"
 ) -> dict[int, dict[str, float]]:
+    """For each seed, patient to value."""
     return {
-        seed: patient_values(evaluation["cases"], evaluation["classes"], metric, class_name)
+        seed: patient_values(evaluation["cases"], evaluation["classes"], metric, class_name, unit)
         for seed, evaluation in evaluations.items()
     }
 

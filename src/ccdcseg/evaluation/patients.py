@@ -5,7 +5,7 @@ Scans of one patient are not independent, so the patient is the unit of every me
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,6 +15,10 @@ MEAN = "mean"
 WITH_MISSES = "hd95_pooled_mm_with_misses"
 SUMMARY_METRICS = (*METRICS, WITH_MISSES)
 RESAMPLES = 2000
+
+Unit = Literal["patient", "case"]
+"""Whose scores are one observation. With "case" each scan counts for itself, as papers often have it, though
+scans of one patient are alike."""
 
 
 def score(row: Mapping[str, Any], metric: str) -> float | None:
@@ -29,7 +33,11 @@ def score(row: Mapping[str, Any], metric: str) -> float | None:
 
 
 def patient_values(
-    rows: Iterable[Mapping[str, Any]], classes: Sequence[str], metric: str, class_name: str = MEAN
+    rows: Iterable[Mapping[str, Any]],
+    classes: Sequence[str],
+    metric: str,
+    class_name: str = MEAN,
+    unit: Unit = "patient",
 ) -> dict[str, float]:
     """The value of each patient: the mean over the scans, then (for "mean") over the classes.
 
@@ -38,6 +46,7 @@ def patient_values(
         classes: the foreground classes.
         metric: one of `SUMMARY_METRICS`.
         class_name: one of ``classes``, or "mean".
+        unit: "case" takes each scan for a patient of its own.
 
     Returns:
         Patient to value; undefined scores are left out, and so is a patient who has no other.
@@ -46,7 +55,7 @@ def patient_values(
     for row in rows:
         value = score(row, metric)
         if value is not None:
-            scans[row["class"]][row["patient"]].append(value)
+            scans[row["class"]][row[unit]].append(value)
     wanted = classes if class_name == MEAN else [class_name]
     return average([{patient: _mean(values) for patient, values in scans[name].items()} for name in wanted])
 

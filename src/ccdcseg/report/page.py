@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ccdcseg.errors import UserError
+from ccdcseg.evaluation.display import METRICS, interval_text, number, p_text, signed
+from ccdcseg.evaluation.family import FAMILY
 from ccdcseg.evaluation.patients import describe
 from ccdcseg.files import write_text
 from ccdcseg.report import tables
@@ -80,8 +82,8 @@ def _facts(arms: Sequence[Arm]) -> dict[str, Any]:
         "dataset": arms[0].runs[0].record.dataset,
         "synthetic": SYNTHETIC if any(run.record.synthetic for _, run in _runs(arms)) else "",
         "duration": tables.duration_text,
-        "number": tables.number,
-        "metrics": tables.METRICS,
+        "number": number,
+        "metrics": METRICS,
     }
 
 
@@ -102,11 +104,11 @@ def _context(arms: Sequence[Arm]) -> dict[str, Any]:
         "other_tables": [tables.result_table(evaluated, name) for name in tables.OTHER_METRICS if evaluated],
         "contests": contests,
         "class_differences": tables.class_differences,
-        "signed": tables.signed,
-        "interval": tables.interval_text,
-        "p_text": tables.p_text,
+        "signed": signed,
+        "interval": interval_text,
+        "p_text": p_text,
         "difference_panels": [_difference_panel(contest, index) for index, contest in enumerate(contests)],
-        "family": [tables.METRICS[name] for name in tables.FAMILY],
+        "family": [METRICS[name] for name in FAMILY],
         "patient_rows": tables.patient_rows(evaluated),
         "cases": [case_pictures(choice, evaluated) for choice in choices],
         "volumes": _volumes(choices, evaluated),
@@ -158,8 +160,8 @@ def verdict(contest: Contest) -> str:
     else:
         is_better = (result.mean_difference > 0) == metric.higher_is_better
         claim = f"{names[0]} has a {'better' if is_better else 'worse'} {metric.title} than {names[1]}"
-    difference = f"{tables.signed(result.mean_difference, metric)} {metric.step}"
-    bounds = tables.interval_text(interval, metric, is_difference=True)
+    difference = f"{signed(result.mean_difference, metric)} {metric.step}"
+    bounds = interval_text(interval, metric, is_difference=True)
     uncertainty = f"95 % interval {bounds} {over}" if interval else bounds
     return f"{patients}, {claim}: mean difference {difference} ({uncertainty}).{_disagreement(contest, interval)}"
 
@@ -170,7 +172,7 @@ def _disagreement(contest: Contest, interval: Sequence[float] | None) -> str:
         return ""
     is_shown, is_significant = not interval[0] <= 0 <= interval[1], contest.p_adjusted < 0.05
     equals = "" if contest.p_adjusted < 0.001 else "= "
-    p_value = f"Holm-adjusted p {equals}{tables.p_text(contest.p_adjusted)}"
+    p_value = f"Holm-adjusted p {equals}{p_text(contest.p_adjusted)}"
     if is_significant and not is_shown:
         is_better = (contest.comparison.rank_biserial > 0) == contest.metric.higher_is_better
         favoured = contest.arm.label if is_better else contest.baseline.label
@@ -216,15 +218,15 @@ def _level(arm: Arm) -> str:
 
 
 def _card(arm: Arm, index: int) -> Card:
-    dice, distance = (describe(arm.values(name)) for name in tables.FAMILY)
+    dice, distance = (describe(arm.values(name)) for name in FAMILY)
     count, present = tables.missed(list(arm.evaluations.values()))
     return Card(
         arm.label,
         arm_look(index),
-        tables.number(dice["value"], tables.METRICS["dice"]),
-        tables.interval_text(dice["interval"], tables.METRICS["dice"]),
-        tables.number(distance["value"], tables.METRICS["hd95_pooled_mm"]),
-        tables.interval_text(distance["interval"], tables.METRICS["hd95_pooled_mm"]),
+        number(dice["value"], METRICS["dice"]),
+        interval_text(dice["interval"], METRICS["dice"]),
+        number(distance["value"], METRICS["hd95_pooled_mm"]),
+        interval_text(distance["interval"], METRICS["hd95_pooled_mm"]),
         f"{count} of {present}",
         dice["n_patients"],
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ccdcseg.datasets.splits import part_folder
 from ccdcseg.errors import UserError
 from ccdcseg.evaluation.evaluate import read_evaluation
 from ccdcseg.evaluation.patients import MEAN, average, patient_values
@@ -62,11 +63,13 @@ class Run:
     """A trained model and what was measured of it.
 
     Attributes:
+        part: "test" or "validation", the patients whose predictions and evaluation these are.
         evaluation: contents of ``evaluation.json``; ``None`` where it is absent.
         history: a mapping for each epoch; empty where ``history.jsonl`` is absent.
     """
 
     folder: Path
+    part: str
     record: RunRecord
     evaluation: Mapping[str, Any] | None
     history: Sequence[Mapping[str, Any]]
@@ -84,7 +87,7 @@ class Run:
     @property
     def predictions(self) -> Path:
         """Folder of the predicted label maps."""
-        return self.folder / "predictions"
+        return part_folder(self.folder, self.part) / "predictions"
 
     @property
     def selections(self) -> list[Path]:
@@ -135,15 +138,20 @@ class Arm:
         )
 
 
-def load_run(folder: Path) -> Run:
+def load_run(folder: Path, part: str = "test") -> Run:
     """Read a run folder; only ``run.json`` must be there.
+
+    Args:
+        folder: of the run.
+        part: "test" or "validation", whose predictions and evaluation are read.
 
     Raises:
         UserError: ``run.json`` is missing, a file is damaged, or the evaluation is of other classes.
     """
-    evaluation = folder / "evaluation.json"
+    evaluation = part_folder(folder, part) / "evaluation.json"
     run = Run(
         folder,
+        part,
         _record(folder / "run.json"),
         read_evaluation(evaluation) if evaluation.exists() else None,
         _history(folder / "history.jsonl"),
@@ -153,15 +161,19 @@ def load_run(folder: Path) -> Run:
     return run
 
 
-def load_arms(folders: Sequence[Path]) -> list[Arm]:
+def load_arms(folders: Sequence[Path], part: str = "test") -> list[Arm]:
     """Read runs and group those that differ by nothing but their seed, in the order given.
+
+    Args:
+        folders: of the runs.
+        part: see `load_run`.
 
     Raises:
         UserError: no run; runs of different data sets or classes; a run given twice.
     """
     if not folders:
         raise UserError("There is no run to report.", "Name at least one run folder.")
-    runs = [load_run(folder) for folder in folders]
+    runs = [load_run(folder, part) for folder in folders]
     _check_comparable(runs)
     groups: dict[str, list[Run]] = defaultdict(list)
     for run in runs:

@@ -4,45 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ccdcseg.evaluation.compare import Comparison, compare, holm
+from ccdcseg.evaluation.compare import Comparison, compare
+from ccdcseg.evaluation.display import METRICS, NONE, Metric, interval_text, number, signed
+from ccdcseg.evaluation.family import FAMILY, Pair, compare_family, have_common
 from ccdcseg.evaluation.patients import MEAN, WITH_MISSES, average, describe, patient_values
 from ccdcseg.report.runs import BASELINE, Arm, Run, flattened
 
-NONE = "–"
-FAMILY = ("dice", "hd95_pooled_mm")
-"""The metrics that are tested; the p values of all comparisons with them are one family."""
-
-
-@dataclass(frozen=True)
-class Metric:
-    """How a metric is shown.
-
-    Attributes:
-        scale: what the value is multiplied with.
-        unit: of the value shown.
-        step: unit of a difference.
-    """
-
-    name: str
-    title: str
-    unit: str
-    step: str
-    scale: float = 1.0
-    higher_is_better: bool = False
-
-
-METRICS = {
-    metric.name: metric
-    for metric in (
-        Metric("dice", "Dice", "%", "points", 100.0, higher_is_better=True),
-        Metric("hd95_pooled_mm", "hd95_pooled_mm", "mm", "mm"),
-        Metric("hd95_pooled_vox", "hd95_pooled_vox", "voxels", "voxels"),
-        Metric("hd95_max_mm", "hd95_max_mm", "mm", "mm"),
-        Metric("assd_mm", "assd_mm", "mm", "mm"),
-        Metric("hd_mm", "hd_mm", "mm", "mm"),
-        Metric(WITH_MISSES, "hd95_pooled_mm, missed = diagonal", "mm", "mm"),
-    )
-}
 MAIN_METRICS = ("dice", "hd95_pooled_mm", "hd95_pooled_vox")
 OTHER_METRICS = ("hd95_max_mm", "assd_mm", "hd_mm")
 
@@ -94,30 +61,6 @@ class SettingRow:
     differs: bool
 
 
-def number(value: float | None, metric: Metric) -> str:
-    """A value in the metric's unit, two decimals."""
-    return NONE if value is None else f"{metric.scale * value:.2f}"
-
-
-def signed(value: float, metric: Metric) -> str:
-    """A difference in the metric's unit with its sign."""
-    text = f"{metric.scale * value:+.2f}"
-    return text.replace("-", "−")
-
-
-def interval_text(interval: Sequence[float] | None, metric: Metric, is_difference: bool = False) -> str:
-    """Both ends of an interval."""
-    if interval is None:
-        return "no interval below two patients"
-    low, high = (signed(end, metric) if is_difference else number(end, metric) for end in interval)
-    return f"{low} to {high}"
-
-
-def p_text(p_value: float) -> str:
-    """A p value as printed in papers."""
-    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
-
-
 def result_table(arms: Sequence[Arm], name: str) -> ResultTable:
     """Each arm, and each of its seeds if there are several, by class and on average."""
     classes = arms[0].classes
@@ -136,20 +79,24 @@ def result_table(arms: Sequence[Arm], name: str) -> ResultTable:
 
 
 def contests(arms: Sequence[Arm]) -> list[Contest]:
-    """Every arm against the nnU-Net trained on as many labels, in Dice and HD95.
-
-    Arms without a baseline or without a patient in common with it are left out.
-    """
-    pairs = [(arm, baseline) for arm in arms if (baseline := _baseline(arm, arms)) is not None]
-    family = [
-        (arm, baseline, name) for arm, baseline in pairs for name in FAMILY if _shared(arm, baseline, name)
-    ]
-    results = [compare(arm.evaluations, baseline.evaluations, name) for arm, baseline, name in family]
-    adjusted = holm([result.p_value for result in results])
+    """Every arm against its nnU-Net (`baseline_pairs`), in Dice and HD95."""
+    by_label = {arm.label: arm for arm in arms}
+    outcomes = compare_family(evaluations_of(arms), baseline_pairs(arms))
     return [
-        Contest(arm, baseline, METRICS[name], result, p)
-        for (arm, baseline, name), result, p in zip(family, results, adjusted, strict=True)
+        Contest(by_label[o.first], by_label[o.second], METRICS[o.metric], o.comparison, o.p_adjusted)
+        for o in outcomes
     ]
+
+
+def evaluations_of(arms: Sequence[Arm]) -> dict[str, dict[int, Mapping[str, Any]]]:
+    """Label of each arm to its evaluations."""
+    return {arm.label: arm.evaluations for arm in arms}
+
+
+def baseline_pairs(arms: Sequence[Arm]) -> list[Pair]:
+    """Every other arm with the nnU-Net of as many labels and steps, of the same preset where there are several."""
+    pairs = [(arm, baseline) for arm in arms if (baseline := _baseline(arm, arms)) is not None]
+    return [(arm.label, baseline.label) for arm, baseline in pairs]
 
 
 def class_differences(contest: Contest) -> list[tuple[str, Cell]]:
@@ -230,20 +177,21 @@ def _seeds(seeds: Mapping[int, Any]) -> str:
 
 
 def _baseline(arm: Arm, arms: Sequence[Arm]) -> Arm | None:
-    """The nnU-Net of the same preset and fraction."""
     if arm.method == BASELINE:
         return None
     same = [other for other in arms if other.method == BASELINE and _budget(other) == _budget(arm)]
+    preset = arm.runs[0].record.preset
+    same.sort(key=lambda other: other.runs[0].record.preset != preset)
     return same[0] if same else None
 
 
 def _budget(arm: Arm) -> tuple[Any, ...]:
     record = arm.runs[0].record
-    return record.preset, record.fraction
+    return record.fraction, record.iterations
 
 
-def _shared(arm: Arm, baseline: Arm, metric: str, class_name: str = MEAN) -> bool:
-    return bool(arm.values(metric, class_name).keys() & baseline.values(metric, class_name).keys())
+def _shared(arm: Arm, baseline: Arm, metric: str, class_name: str) -> bool:
+    return have_common(evaluations_of((arm, baseline)), (arm.label, baseline.label), metric, class_name)
 
 
 def _compared(columns: Sequence[Mapping[str, Any]]) -> list[SettingRow]:

@@ -1,0 +1,140 @@
+"""Several comparisons that are tested together, and how surely each method has which rank."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from ccdcseg.evaluation.compare import (
+    Comparison,
+    Evaluation,
+    compare,
+    holm,
+    resampled_means,
+    values_by_seed,
+)
+from ccdcseg.evaluation.display import METRICS
+from ccdcseg.evaluation.patients import MEAN, RESAMPLES, Unit, average
+
+FAMILY = ("dice", "hd95_pooled_mm")
+"""The metrics that are tested unless others are named."""
+
+Methods = Mapping[str, Mapping[int, Evaluation]]
+"""Name of a method to its evaluations by seed."""
+
+Pair = tuple[str, str]
+"""Names of two methods; the difference is the first minus the second."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One comparison of a family, with p adjusted over all of them."""
+
+    first: str
+    second: str
+    comparison: Comparison
+    p_adjusted: float
+
+    @property
+    def metric(self) -> str:
+        """The metric that is compared."""
+        return self.comparison.metric
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """How often each method had each rank when patients (and seeds) were drawn again.
+
+    Attributes:
+        frequencies: name to the shares of rank 1, 2 and so on; methods that are equal share the better rank.
+        patients: that every method was tested on.
+        seeds: that were drawn too; 1: patients alone were drawn.
+    """
+
+    metric: str
+    frequencies: dict[str, list[float]]
+    patients: int
+    seeds: int
+
+
+def compare_family(
+    methods: Methods, pairs: Sequence[Pair], metrics: Sequence[str] = FAMILY, unit: Unit = "patient"
+) -> list[Outcome]:
+    """Compare pairs in several metrics, the mean over the classes; one family for Holm's adjustment.
+
+    Args:
+        methods: what is compared.
+        pairs: names of two of them each.
+        metrics: of `SUMMARY_METRICS`.
+        unit: see `compare`.
+
+    Returns:
+        In the order of metrics, then pairs; without those that share no patient with a value.
+    """
+    found = [
+        (pair, compare(methods[pair[0]], methods[pair[1]], metric, MEAN, unit))
+        for metric in metrics
+        for pair in pairs
+        if have_common(methods, pair, metric)
+    ]
+    adjusted = holm([comparison.p_value for _, comparison in found])
+    return [Outcome(*pair, comparison, p) for (pair, comparison), p in zip(found, adjusted, strict=True)]
+
+
+def have_common(methods: Methods, pair: Pair, metric: str, class_name: str = MEAN) -> bool:
+    """Whether a patient has a value with both methods."""
+    first, second = (values_by_seed(methods[name], metric, class_name).values() for name in pair)
+    return bool({p for values in first for p in values} & {p for values in second for p in values})
+
+
+def one_against_all(methods: Methods, name: str) -> list[Pair]:
+    """One method with each of the others."""
+    return [(name, other) for other in methods if other != name]
+
+
+def rank_frequencies(methods: Methods, metric: str, seed: int = 0) -> Ranks | None:
+    """Draw patients and, where all methods have several seeds in common, seeds anew, and rank the means.
+
+    Args:
+        methods: what is ranked, in ``metric``'s mean over the classes.
+        metric: one of `SUMMARY_METRICS`.
+        seed: of the random draws.
+
+    Returns:
+        None where there are fewer than two methods, or patients that all were tested on.
+    """
+    table = _paired_table([values_by_seed(evaluations, metric) for evaluations in methods.values()])
+    tested = ~np.isnan(table[0]).all(axis=0) if len(table) > 1 else np.zeros(0, bool)
+    if tested.sum() < 2:
+        return None
+    table = table[:, :, tested]
+    generator = np.random.default_rng(seed)
+    means = np.array([resampled_means(table, generator) for _ in range(RESAMPLES)])
+    means = means[~np.isnan(means).any(axis=1)]
+    ranks = rankdata(-means if METRICS[metric].higher_is_better else means, method="min", axis=1)
+    shares = {
+        name: [float(np.mean(ranks[:, index] == rank)) for rank in range(1, len(methods) + 1)]
+        for index, name in enumerate(methods)
+    }
+    return Ranks(metric, shares, int(tested.sum()), table.shape[1])
+
+
+def _paired_table(methods: Sequence[Mapping[int, Mapping[str, float]]]) -> NDArray[np.float64]:
+    """Shape (methods, seeds, patients), NaN for all where one lacks a value.
+
+    Seeds that all methods have are kept apart; where there is none, each method's seeds are averaged first.
+    """
+    common = sorted(set.intersection(*(set(seeds) for seeds in methods))) if methods else []
+    by_seed = (
+        [[seeds[seed] for seed in common] for seeds in methods]
+        if common
+        else [[average(list(seeds.values()))] for seeds in methods]
+    )
+    patients = sorted({patient for seeds in by_seed for values in seeds for patient in values})
+    table = np.array(
+        [[[values.get(p, np.nan) for p in patients] for values in seeds] for seeds in by_seed], dtype=float
+    )
+    table[:, np.isnan(table).any(axis=0)] = np.nan
+    return table

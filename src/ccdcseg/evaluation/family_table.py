@@ -1,0 +1,89 @@
+"""Comparisons and ranks as tables for the screen, for papers and for other programs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ccdcseg.evaluation.display import METRICS, NONE, interval_text, number, p_text, signed
+from ccdcseg.evaluation.family import Outcome, Ranks
+from ccdcseg.evaluation.patients import Unit
+from ccdcseg.tabular import Entry, Grid
+
+FORMAT = "ccdcseg-comparison/1"
+UNITS: dict[Unit, str] = {"patient": "patients", "case": "scans"}
+METHOD_NOTE = (
+    "Mean over structures. Difference: first minus second of each patient, averaged, with its 95 % bootstrap "
+    "interval over patients. With several seeds also the interval with seeds and patients drawn crosswise. p: "
+    "two-sided Wilcoxon signed-rank test over patients; Holm: adjusted over all rows. r: matched-pairs rank-biserial "
+    "correlation, positive where the first has the larger values."
+)
+CASE_NOTE = (
+    "AS IN THE PAPER: each scan counts as a patient of its own. This ignores that scans of a patient are alike, "
+    "so p values are too small and intervals too narrow."
+)
+
+
+def comparison_grid(outcomes: Sequence[Outcome], unit: Unit = "patient") -> Grid:
+    """A row for each comparison."""
+    units = UNITS[unit]
+    header = (
+        "comparison", "metric", units, "difference", f"95 %, {units} and seeds", "by seed", "p", "p, Holm", "r",
+    )  # fmt: skip
+    rows = tuple(_comparison_row(outcome) for outcome in outcomes)
+    return Grid("Paired comparisons", header, rows, notes(unit))
+
+
+def notes(unit: Unit) -> str:
+    """How to read the comparisons."""
+    return f"{METHOD_NOTE} {CASE_NOTE}" if unit == "case" else METHOD_NOTE
+
+
+def rank_grid(ranks: Ranks) -> Grid:
+    """A row for each method: how often it was first, second and so on, in %."""
+    drawn = f"{ranks.patients} patients" + (f" and {ranks.seeds} seeds" if ranks.seeds > 1 else "")
+    title = f"{METRICS[ranks.metric].title}: how often each rank, in %, when {drawn} are drawn again"
+    header = ("method", *(str(place + 1) for place in range(len(ranks.frequencies))))
+    rows = tuple(
+        (Entry(name), *(Entry(f"{100 * share:.1f}") for share in shares))
+        for name, shares in ranks.frequencies.items()
+    )
+    return Grid(title, header, rows)
+
+
+def comparison_record(
+    outcomes: Sequence[Outcome], ranks: Sequence[Ranks], unit: Unit, runs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Everything as JSON: differences of each patient too, in the metrics' own units (Dice from 0 to 1)."""
+    return {
+        "format": FORMAT,
+        "unit": unit,
+        "method": METHOD_NOTE,
+        **({"warning": CASE_NOTE} if unit == "case" else {}),
+        "comparisons": [_record(outcome) for outcome in outcomes],
+        "ranks": [asdict(rank) for rank in ranks],
+        "runs": dict(runs),
+    }
+
+
+def _record(outcome: Outcome) -> dict[str, Any]:
+    record = asdict(outcome)
+    return {**record, "comparison": {**record["comparison"], "n": outcome.comparison.n}}
+
+
+def _comparison_row(outcome: Outcome) -> tuple[Entry, ...]:
+    result, metric = outcome.comparison, METRICS[outcome.metric]
+    seeds = ", ".join(signed(value, metric) for value in result.per_seed.values())
+    return (
+        Entry(f"{outcome.first} − {outcome.second}"),
+        Entry(metric.title),
+        Entry(str(result.n)),
+        Entry(
+            signed(result.mean_difference, metric),
+            note=f"{metric.step}, {interval_text(result.interval, metric, True)}",
+        ),
+        Entry(interval_text(result.interval_seeds, metric, True) if result.interval_seeds else "one seed"),
+        Entry(seeds or NONE, note="" if result.seed_sd is None else f"SD {number(result.seed_sd, metric)}"),
+        Entry(p_text(result.p_value)),
+        Entry(p_text(outcome.p_adjusted)),
+        Entry(f"{result.rank_biserial:+.2f}".replace("-", "−")),
+    )

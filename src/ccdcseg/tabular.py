@@ -1,0 +1,116 @@
+"""A table of texts in the forms that people paste: Markdown, LaTeX and CSV."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
+        "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"$<$", ">": r"$>$", "–": "--", "−": "$-$",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A cell.
+
+    Attributes:
+        text: of the number that is marked.
+        rank: 1 the best of its column, 2 the second, 0 all others.
+        note: small print after the text, never marked.
+    """
+
+    text: str
+    rank: int = 0
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table.
+
+    Attributes:
+        title: what it shows.
+        header: names of the columns; the first is that of the rows.
+        rows: as long as ``header``.
+        note: how to read it.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Entry, ...], ...]
+    note: str = ""
+
+
+def ranked(values: Sequence[float | None], higher_is_better: bool) -> list[int]:
+    """1 for the best values of a column, 2 for the second best, 0 for all others."""
+    sign = -1 if higher_is_better else 1
+    order = sorted({sign * value for value in values if value is not None})[:2]
+    return [
+        order.index(sign * value) + 1 if value is not None and sign * value in order else 0
+        for value in values
+    ]
+
+
+def to_markdown(grid: Grid) -> str:
+    """The table alone: the best of a column bold, the second best in italics."""
+    lines = [_bars(grid.header), _bars(["---"] * len(grid.header))]
+    lines += [_bars([_shown(cell, "**{}**", "*{}*") for cell in row]) for row in grid.rows]
+    return "\n".join(lines) + "\n"
+
+
+def to_latex(grid: Grid) -> str:
+    """For the package booktabs: the best of a column bold, the second best underlined; title and note as comments."""
+    lines = [f"% {' '.join(text.split())}" for text in (grid.title, grid.note) if text]
+    lines += [rf"\begin{{tabular}}{{l{'r' * (len(grid.header) - 1)}}}", r"\toprule"]
+    lines += [_ampersands([_escaped(name) for name in grid.header]), r"\midrule"]
+    for row in grid.rows:
+        cells = [Entry(_escaped(cell.text), cell.rank, _escaped(cell.note)) for cell in row]
+        lines.append(_ampersands([_shown(cell, r"\textbf{{{}}}", r"\underline{{{}}}") for cell in cells]))
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def to_csv(grid: Grid) -> str:
+    """The texts as they are shown, without marks; notes in columns of their own."""
+    noted = [any(row[index].note for row in grid.rows) for index in range(len(grid.header))]
+    header = [
+        text
+        for name, has_notes in zip(grid.header, noted, strict=True)
+        for text in ((name, f"{name}, note") if has_notes else (name,))
+    ]
+    rows = [
+        [
+            text.replace("−", "-")
+            for cell, has_notes in zip(row, noted, strict=True)
+            for text in ((cell.text, cell.note) if has_notes else (cell.text,))
+        ]
+        for row in grid.rows
+    ]
+    return csv_text([header, *rows])
+
+
+def csv_text(rows: Sequence[Sequence[object]]) -> str:
+    """Rows as CSV."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _shown(cell: Entry, best: str, second: str) -> str:
+    text = {1: best, 2: second}.get(cell.rank, "{}").format(cell.text)
+    return f"{text} {cell.note}" if cell.note else text
+
+
+def _escaped(text: str) -> str:
+    return text.translate(_LATEX)
+
+
+def _bars(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _ampersands(cells: Sequence[str]) -> str:
+    return " & ".join(cells) + r" \\"
