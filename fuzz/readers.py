@@ -12,6 +12,8 @@ import gzip
 import io
 import json
 import os
+import shutil
+import signal
 import sys
 import tempfile
 import warnings
@@ -167,7 +169,19 @@ def seeds(target: str) -> list[bytes]:
     }[target]
 
 
+def remove_afterwards(folder: Path) -> None:
+    """Go on in a child process, since libFuzzer ends its process as it likes; then remove and leave."""
+    child = os.fork()
+    if not child:
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # libFuzzer ends on it
+    _, status = os.waitpid(child, 0)
+    shutil.rmtree(folder)
+    sys.exit(os.waitstatus_to_exitcode(status))
+
+
 def main() -> None:
+    remove_afterwards(ROOT)
     if len(sys.argv) < 2 or sys.argv[1] not in TARGETS:
         sys.exit(f"Name a target: {', '.join(TARGETS)}.")
     read = TARGETS[sys.argv[1]]

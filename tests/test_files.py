@@ -1,10 +1,21 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from ccdcseg.errors import UserError
-from ccdcseg.files import content_hash, new_folder, read_json, write_json, write_text
+from ccdcseg.files import (
+    content_hash,
+    file_states,
+    json_hash,
+    locked,
+    new_folder,
+    read_json,
+    write_json,
+    write_text,
+)
 
 
 def test_write_replaces_and_leaves_nothing_beside(tmp_path: Path):
@@ -67,3 +78,59 @@ def test_content_hash_depends_on_names_and_contents(tmp_path: Path):
     (tmp_path / "b").write_text("z")
     assert content_hash(files) != first
     assert content_hash(files[:1]) != first
+
+
+HOLD = """
+import pathlib, sys
+from ccdcseg.files import locked
+with locked(pathlib.Path(sys.argv[1]), "train"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_folder_that_another_process_holds(tmp_path: Path):
+    folder = tmp_path / "new" / "run"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout.readline() == b"held\n"
+        with (
+            pytest.raises(UserError, match=r"^Another process works on .*run\. .*; then predict again"),
+            locked(folder, "predict"),
+        ):
+            pass
+        other.kill()
+    with locked(folder, "predict"):
+        pass
+    assert [(path.name, path.read_bytes()) for path in folder.iterdir()] == [(".lock", b"")]
+
+
+def test_a_folder_held_within_this_process_and_given_back_after_an_error(tmp_path: Path):
+    def fail() -> None:
+        with locked(tmp_path, "train"):
+            with pytest.raises(UserError, match="Another process works on"), locked(tmp_path, "train"):
+                pass
+            raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            fail()
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(UserError, match=r"run cannot be locked \(Not a directory\)"),
+        locked(tmp_path / "file" / "run", "train"),
+    ):
+        pass
+
+
+def test_json_hash_does_not_know_the_order_of_keys():
+    assert json_hash([{"a": 1, "b": 2}]) == json_hash([{"b": 2, "a": 1}]) != json_hash([{"a": 2, "b": 1}])
+
+
+def test_states_are_name_size_and_time(tmp_path: Path):
+    (tmp_path / "a").write_text("xyz")
+    assert file_states([("n", tmp_path / "a")]) == [("n", 3, (tmp_path / "a").stat().st_mtime_ns)]

@@ -1,22 +1,19 @@
 """Results on disk that hold as long as what they were made from: a file each, its first line the key."""
 
-import hashlib
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from ccdcseg.files import write_bytes
+from ccdcseg.files import file_states, json_hash, write_bytes
 
 T = TypeVar("T")
 
 
 def cache_key(paths: Iterable[Path], *settings: Any) -> str:
     """SHA-256, in hex, of name, size and time of change (ns) of each file, and of ``settings`` as JSON."""
-    states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    return hashlib.sha256(json.dumps([states, settings], sort_keys=True).encode()).hexdigest()
+    return json_hash([file_states((path.name, path) for path in paths), settings])
 
 
 def remember(path: Path, key: str, value: Any) -> None:

@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 from ccdcseg import __version__
 from ccdcseg.datasets.sequences import CardiacSequence, ChaosSequence
 from ccdcseg.errors import UserError
-from ccdcseg.files import DISK_FULL
+from ccdcseg.files import DISK_FULL, locked
 from ccdcseg.methods import METHODS
 from ccdcseg.progress import progress_bars
 
@@ -191,8 +191,12 @@ ScanTable = Annotated[
 Unlabelled = Annotated[bool, typer.Option("--unlabelled", help="Images without a mask go to imagesTs.")]
 
 
-@prepare_app.command("nifti")
-def prepare_nifti_command(
+@prepare_app.command(
+    "dicom", help="Your own folders of DICOM slices, with masks as DICOM segmentations or NIfTI."
+)
+@prepare_app.command("nifti", help="Your own NIfTI images and masks, found by patterns or listed in a table.")
+def prepare_own_command(
+    context: typer.Context,
     source: SourceFolder,
     dataset: DatasetId,
     name: Name,
@@ -204,54 +208,25 @@ def prepare_nifti_command(
     unlabelled: Unlabelled = False,
     processes: Processes = PROCESSES,
 ) -> None:
-    """Your own NIfTI images and masks, found by patterns or listed in a table."""
-    _prepare_own(
-        source, (dataset, processes), (name, label, channel, unlabelled), (image, mask, table), False
-    )
-
-
-@prepare_app.command("dicom")
-def prepare_dicom_command(
-    source: SourceFolder,
-    dataset: DatasetId,
-    name: Name,
-    label: Label,
-    channel: Channel,
-    image: ImagePattern = None,
-    mask: MaskPattern = None,
-    table: ScanTable = None,
-    unlabelled: Unlabelled = False,
-    processes: Processes = PROCESSES,
-) -> None:
-    """Your own folders of DICOM slices, with masks as DICOM segmentations or NIfTI."""
-    _prepare_own(source, (dataset, processes), (name, label, channel, unlabelled), (image, mask, table), True)
-
-
-def _prepare_own(
-    source: Path,
-    run: tuple[int, int],
-    said: tuple[str, list[str], list[str], bool],
-    places: tuple[list[str] | None, str | None, Path | None],
-    dicom: bool,
-) -> None:
+    """Scans of one's own; the command's name says whether a pattern of images finds files or folders."""
     from ccdcseg.datasets.own import Layout, OwnData, prepare_own
 
-    name, label, channel, unlabelled = said
-    images, mask, table = places
     found_by: Layout | Path
-    if images and mask and table is None:
-        found_by = Layout(tuple(images), mask, dicom)
-    elif table is not None and not images and not mask:
+    if image and mask and table is None:
+        found_by = Layout(tuple(image), mask, folders=context.info_name == "dicom")
+    elif table is not None and not image and not mask:
         found_by = table
     else:
         raise UserError("Scans are found by --image and --mask, or by --table.", "Give the two, or the one.")
-    labels = dict(_label(text) for text in label)
-    if len(labels) < len(label):
+    data = OwnData(name, _labels(label), channel, unlabelled)
+    _say_unlabelled(_prepare(prepare_own, source, dataset, processes, data=data, found_by=found_by))
+
+
+def _labels(texts: list[str]) -> dict[str, int]:
+    labels = dict(_label(text) for text in texts)
+    if len(labels) < len(texts):
         raise UserError("A --label is given twice.", "Give each class one value.")
-    data = OwnData(name, labels, channel, unlabelled)
-    dataset, processes = run
-    folder = _prepare(prepare_own, source, dataset, processes, data=data, found_by=found_by)
-    _say_unlabelled(folder)
+    return labels
 
 
 def _label(text: str) -> tuple[str, int]:
@@ -546,7 +521,7 @@ def reproduce(
     else:
         runner = Runner(workers, visible_gpus() if device is Device.CUDA else ())
     try:
-        with progress_bars() as report:
+        with locked(output.absolute(), "reproduce"), progress_bars() as report:
             problems = run_jobs(
                 jobs, runner, report, lambda s: typer.echo(f"About {s / 60:.0f} min left", err=True)
             )

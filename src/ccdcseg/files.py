@@ -15,6 +15,7 @@ from ccdcseg.errors import UserError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 """Numbers of the errors that mean a full disk, or a user's full share of it."""
+LOCK_FILE = ".lock"
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -82,6 +83,52 @@ def new_folder(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+@contextmanager
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """Hold a folder, made where needed, so that no other process works on it; ``LOCK_FILE`` stays behind, empty.
+
+    The lock is the system's (``flock``; Windows has its own), so it ends with the process, however that ends.
+
+    Args:
+        folder: to write into.
+        what: is done, as the verb of a command: "train".
+
+    Raises:
+        UserError: another process holds it, or it cannot be written to.
+    """
+    from filelock import FileLock, Timeout  # noqa: PLC0415 - only where something is written
+
+    lock = FileLock(folder / LOCK_FILE)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise UserError(
+            f"Another process works on {folder}.", f"Wait until it has ended, or stop it; then {what} again."
+        ) from error
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise
+        raise UserError(
+            f"{folder} cannot be locked ({error.strerror}).", "Check the folder and its rights."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def json_hash(content: Any) -> str:
+    """SHA-256, in hex, of a JSON-able value; the order of the keys in its mappings does not count."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def file_states(files: Iterable[tuple[str, Path]]) -> list[tuple[str, int, int]]:
+    """Name, size and time of change (ns) of files, each given with its name; contents are not read."""
+    stats = [(name, path.stat()) for name, path in files]
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
 
 
 def content_hash(paths: Iterable[Path]) -> str:

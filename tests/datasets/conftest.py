@@ -117,22 +117,6 @@ def write_masks() -> Callable[..., list[Path]]:
     return write
 
 
-@pytest.fixture
-def change_slice() -> Callable[..., None]:
-    """Set or (with None) remove fields of a DICOM file."""
-
-    def change(path: Path, **fields: object) -> None:
-        dataset = pydicom.dcmread(path)
-        for keyword, value in fields.items():
-            if value is None:
-                delattr(dataset, keyword)
-            else:
-                setattr(dataset, keyword, value)
-        dataset.save_as(path)
-
-    return change
-
-
 @pytest.fixture(scope="session")
 def write_segmentation() -> Callable[..., Path]:
     """A DICOM segmentation of slices that lie in files; frames without foreground are left out, as is usual."""

@@ -58,14 +58,17 @@ def test_a_table_from_a_spreadsheet_is_read(tmp_path: Path) -> None:
     ("table", "message"),
     [
         ("", r"cases\.csv has the columns .*case,patient,group,phase"),
-        ("case,patient\na_1,a\n", r"cases\.csv has the columns case,patient\..*case,patient,group,phase"),
+        ("case,patient\na_1,a\n", r"cases\.csv has the columns case, patient\..*case,patient,group,phase"),
         ("case,patient,group,phase\n", r"cases\.csv lists no case"),
-        ("case,patient,group,phase\na_1,a,DCM\n", r"cases\.csv, line 2: 'a_1,a,DCM'"),
+        ("case,patient,group,phase\na_1,a,DCM\n", r"cases\.csv, line 2, has 3 values, not 4: 'a_1,a,DCM'"),
         ("case,patient,group,phase\na_1,a,DCM,ED\n,b,DCM,ED\n", r"cases\.csv, line 3: ',b,DCM,ED'"),
         ("case,patient,group,phase\na_1,,DCM,ED\n", r"cases\.csv, line 2: 'a_1,,DCM,ED'"),
         ("case,patient,group,phase\n../../a,a,DCM,ED\n", r"cases\.csv, line 2: '\.\./\.\./a,a"),
         ("case,patient,group,phase\na_1,a,,\na_1,a,,\n", r"cases\.csv lists a_1 twice"),
-        ("case,patient,group,phase\na_1,a,X,\na_2,a,Y,\n", r"cases\.csv puts a into the groups X and Y"),
+        (
+            "case,patient,group,phase\na_1,a,X,\na_2,a,Y,\n",
+            r"cases\.csv: the patient a is in the groups X and Y",
+        ),
         ('case,patient,group,phase\n"a_1,a,X,\n', r"cases\.csv is no CSV table"),
     ],
 )

@@ -11,6 +11,7 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK
+from dicom_fields import set_fields
 from PIL import Image
 
 from ccdcseg.datasets import chaos
@@ -157,9 +158,9 @@ def test_a_folder_with_a_name_of_its_own(release: Path, raw_root: Path) -> None:
     assert read_cases(prepare_chaos_ct(release / "my scan", raw_root, 41))[0].patient == "my_scan"
 
 
-def test_ct_is_in_hounsfield_units(release: Path, raw_root: Path, change_slice: Callable[..., None]) -> None:
+def test_ct_is_in_hounsfield_units(release: Path, raw_root: Path) -> None:
     for path in (release / "CT" / "5" / "DICOM_anon").iterdir():
-        change_slice(path, RescaleSlope=1, RescaleIntercept=-1000)
+        set_fields(path, RescaleSlope=1, RescaleIntercept=-1000)
     folder = prepare_chaos_ct(release, raw_root, 41, workers=1)
     assert folder.name == "Dataset041_CHAOS_CT"
     image = read_image(folder / "imagesTr" / "ct05_0000.nii.gz")

@@ -147,6 +147,15 @@ def test_a_damaged_table(raw_folder: Path, find: Callable[[], list]) -> None:
     assert find() == [(PROBLEM, "cases.csv", (), "cases.csv has the columns case")]
 
 
+def test_who_does_not_know_the_patients_is_told_of_the_command(
+    raw_folder: Path, check: Callable[[], CheckResult]
+) -> None:
+    (raw_folder / "cases.csv").write_text("case\np1_ED\n")
+    assert "ccdcseg patients" in check().findings[0].remedy
+    (raw_folder / "cases.csv").unlink()
+    assert "ccdcseg patients" in check().findings[0].remedy
+
+
 def test_a_table_of_other_cases(raw_folder: Path, find: Callable[[], list]) -> None:
     table = raw_folder / "cases.csv"
     table.write_text(table.read_text().replace("p1_ED,", "p9_ED,"))

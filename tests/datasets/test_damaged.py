@@ -18,6 +18,7 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
+from dicom_fields import set_fields
 from PIL import Image
 
 from ccdcseg.datasets.acdc import prepare_acdc
@@ -92,18 +93,7 @@ def unzipped(change: Callable[[bytes], bytes]) -> Damage:
 
 
 def fields(**values: Any) -> Damage:
-    """Set or, with None, remove fields of a DICOM file."""
-
-    def damage(path: Path) -> None:
-        dataset = pydicom.dcmread(path)
-        for keyword, value in values.items():
-            if value is None:
-                delattr(dataset, keyword)
-            else:
-                setattr(dataset, keyword, value)
-        dataset.save_as(path)
-
-    return damage
+    return lambda path: set_fields(path, **values)
 
 
 def syntax(uid: str) -> Damage:

@@ -6,6 +6,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK
+from dicom_fields import set_fields
 
 from ccdcseg.datasets import dicom
 from ccdcseg.datasets.dicom import read_series, read_voxels
@@ -15,7 +16,6 @@ from ccdcseg.errors import UserError
 PIXELS = np.random.default_rng(0).integers(0, 4096, (5, 6, 7)).astype(np.uint16)
 OBLIQUE = np.array([[np.cos(0.3), np.sin(0.3), 0], [0, 0, -1]])
 Write = Callable[..., list[Path]]
-Change = Callable[..., None]
 
 
 @pytest.fixture
@@ -53,8 +53,8 @@ def test_the_order_given_does_not_matter(slices: list[Path]) -> None:
     assert [mixed[index] for index in series.order] == list(series.paths)
 
 
-def test_values_are_rescaled_slice_by_slice(slices: list[Path], change_slice: Change) -> None:
-    change_slice(slices[0], RescaleSlope=2, RescaleIntercept=-1000)
+def test_values_are_rescaled_slice_by_slice(slices: list[Path]) -> None:
+    set_fields(slices[0], RescaleSlope=2, RescaleIntercept=-1000)
     voxels = read_voxels(read_series(slices))
     assert voxels.dtype == np.int16
     np.testing.assert_array_equal(voxels[-1], 2 * PIXELS[-1].astype(int) - 1000)
@@ -62,10 +62,8 @@ def test_values_are_rescaled_slice_by_slice(slices: list[Path], change_slice: Ch
 
 
 @pytest.mark.parametrize(("field", "value"), [("RescaleSlope", 0.5), ("RescaleIntercept", 40000)])
-def test_values_that_are_no_short_integers(
-    slices: list[Path], change_slice: Change, field: str, value: float
-) -> None:
-    change_slice(slices[2], **{field: value})
+def test_values_that_are_no_short_integers(slices: list[Path], field: str, value: float) -> None:
+    set_fields(slices[2], **{field: value})
     voxels = read_voxels(read_series(slices))
     assert voxels.dtype == np.float32
     expected = PIXELS[2] * 0.5 if field == "RescaleSlope" else PIXELS[2] + 40000.0
@@ -93,10 +91,8 @@ def test_values_that_are_no_short_integers(
         ({"RescaleSlope": 0}, r"00003\.dcm has .*RescaleSlope 0: its header lies"),
     ],
 )
-def test_a_wrong_header(
-    slices: list[Path], change_slice: Change, fields: dict[str, object], message: str
-) -> None:
-    change_slice(slices[2], **fields)
+def test_a_wrong_header(slices: list[Path], fields: dict[str, object], message: str) -> None:
+    set_fields(slices[2], **fields)
     with pytest.raises(UserError, match=message):
         read_voxels(read_series(slices))
 

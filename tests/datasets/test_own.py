@@ -212,13 +212,13 @@ def test_patterns_that_do_not_fit(refused: Callable[..., None], layout: Layout, 
 @pytest.mark.parametrize(
     ("columns", "rows", "message"),
     [
-        ("image,patient", ["a,b"], r"has the columns image, patient\. Write image, mask, patient"),
+        ("image,patient", ["a,b"], r"has the columns image, patient\. Give a CSV .*image, mask and patient"),
         ("image,mask,patient,age", ["a,b,c,7"], r"has the columns image, mask, patient, age"),
         ("", [], r"has the columns none"),
         ("image,mask,patient", [], r"No scan is listed"),
         ("image,mask,patient", ["anna/pre.nii.gz,,"], r"line 2, is not whole"),
         ("image,mask,patient", [",masks/anna_pre.nii.gz,anna"], r"line 2, is not whole"),
-        ("image,mask,patient", ["a,b,c,d"], r"line 2, is not whole"),
+        ("image,mask,patient", ["a,b,c,d"], r"line 2, has 4 values, not 3"),
         (
             "image,mask,patient",
             ["x.nii.gz,masks/anna_pre.nii.gz,anna"],
@@ -258,7 +258,7 @@ def test_tables_that_cannot_be_used(
 
 
 def test_a_table_that_is_not_there(refused: Callable[..., None], tmp_path: Path) -> None:
-    refused(r"t\.csv cannot be read \(No such file", found_by=tmp_path / "t.csv")
+    refused(r"t\.csv does not exist", found_by=tmp_path / "t.csv")
 
 
 def test_names_of_patients_that_no_file_may_have(prepare: Callable[..., Path], tmp_path: Path) -> None:

@@ -78,8 +78,8 @@ def test_a_patient_in_two_groups(raw: Path) -> None:
         ),
         ("case,patient\np1_ED,p1\np1_ED,p1", r"table\.csv lists p1_ED twice"),
         ("case,patient\np1_ED,", r"table\.csv, line 2, is not whole"),
-        ("case,patient\np1_ED", r"table\.csv, line 2, is not whole"),
-        ("case,patient\np1_ED,p1,more", r"table\.csv, line 2, is not whole"),
+        ("case,patient\np1_ED", r"table\.csv, line 2, has 1 values, not 2: 'p1_ED'"),
+        ("case,patient\np1_ED,p1,more", r"table\.csv, line 2, has 3 values, not 2"),
         ("name,patient\np1_ED,p1", r"table\.csv has the columns name, patient\."),
         ("case,patient,age\np1_ED,p1,70", r"table\.csv has the columns case, patient, age\."),
         ("", r"table\.csv has the columns none\."),
@@ -94,7 +94,7 @@ def test_unusable_tables(raw: Path, table: str, message: str) -> None:
 
 
 def test_a_missing_table(raw: Path) -> None:
-    with pytest.raises(UserError, match=r"nowhere\.csv cannot be read \(No such file"):
+    with pytest.raises(UserError, match=r"nowhere\.csv does not exist"):
         assign_patients(raw, table=raw / "nowhere.csv")
 
 

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,16 @@ def slices(tmp_path: Path, write_slices: Callable[..., list[Path]]) -> list[Path
     return write_slices(tmp_path / "scan", PIXELS)
 
 
+@pytest.fixture
+def draw(tmp_path: Path, slices: list[Path], write_segmentation: Callable[..., Path]) -> Callable[..., Path]:
+    """Draw a mask, from the bottom up, on the slices."""
+
+    def write(mask: np.ndarray = MASK, names: Sequence[str] = ("liver", "tumour")) -> Path:
+        return write_segmentation(tmp_path / "seg.dcm", slices, mask[::-1], names)
+
+    return write
+
+
 @pytest.mark.parametrize("kind", ["BINARY", "LABELMAP"])
 @pytest.mark.parametrize("axes", [np.eye(3)[:2], OBLIQUE])
 def test_segments_lie_where_they_were_drawn(
@@ -45,41 +55,40 @@ def test_segments_lie_where_they_were_drawn(
 
 
 @pytest.mark.parametrize("index", [0, 3, 5])
-def test_a_single_slice(
-    tmp_path: Path, slices: list[Path], write_segmentation: Callable[..., Path], index: int
-) -> None:
+def test_a_single_slice(draw: Callable[..., Path], slices: list[Path], index: int) -> None:
     mask = np.zeros_like(MASK)
     mask[index, 2:4, 3] = 1
-    path = write_segmentation(tmp_path / "seg.dcm", slices, mask[::-1], ["liver"])
-    np.testing.assert_array_equal(read_segmentation(path, LABELS, scan(slices)).array, 2 * mask)
+    found = read_segmentation(draw(mask, ["liver"]), LABELS, scan(slices))
+    np.testing.assert_array_equal(found.array, 2 * mask)
 
 
-def test_a_segment_of_another_name(
-    tmp_path: Path, slices: list[Path], write_segmentation: Callable[..., Path]
+@pytest.mark.parametrize(
+    ("names", "labels", "message"),
+    [
+        (["liver", "kidney"], LABELS, r"seg\.dcm has the segment kidney, .*Liver, tumour\. Name it: --label"),
+        (["liver", "Liver"], {"liver": 1, "Liver": 2}, r"labels liver, Liver differ by case alone"),
+    ],
+)
+def test_segments_that_have_no_label_of_their_own(
+    draw: Callable[..., Path], slices: list[Path], names: list[str], labels: dict[str, int], message: str
 ) -> None:
-    path = write_segmentation(tmp_path / "seg.dcm", slices, MASK[::-1], ["liver", "kidney"])
-    with pytest.raises(
-        UserError, match=r"seg\.dcm has the segment kidney, .*Liver, tumour\. Name it: --label"
-    ):
-        read_segmentation(path, LABELS, scan(slices))
+    with pytest.raises(UserError, match=message):
+        read_segmentation(draw(names=names), labels, scan(slices))
 
 
-def test_segments_that_overlap(
-    tmp_path: Path, slices: list[Path], write_segmentation: Callable[..., Path]
-) -> None:
-    both = np.stack([MASK[::-1] > 0, MASK[::-1] == 1], axis=-1)
-    path = write_segmentation(tmp_path / "seg.dcm", slices, both, ["liver", "tumour"])
+def test_segments_that_overlap(draw: Callable[..., Path], slices: list[Path]) -> None:
+    path = draw(np.stack([MASK > 0, MASK == 1], axis=-1))
     with pytest.raises(UserError, match=r"seg\.dcm does not fit .*scan \(.*without overlapping segments"):
         read_segmentation(path, LABELS, scan(slices))
 
 
 def test_voxels_of_another_scan(
     tmp_path: Path,
+    draw: Callable[..., Path],
     slices: list[Path],
     write_slices: Callable[..., list[Path]],
-    write_segmentation: Callable[..., Path],
 ) -> None:
-    path = write_segmentation(tmp_path / "seg.dcm", slices, MASK[::-1], ["liver", "tumour"])
+    path = draw()
     other = write_slices(tmp_path / "other", PIXELS, spacing_mm=(7.7, 1.6, 1.25))
     with pytest.raises(UserError, match=r"seg\.dcm does not fit .*other \("):
         read_segmentation(path, LABELS, scan(other))
@@ -96,10 +105,8 @@ def test_what_is_no_segmentation(tmp_path: Path, slices: list[Path]) -> None:
         read_segmentation(tmp_path / "nowhere.dcm", LABELS, image)
 
 
-def test_a_segmentation_cut_short(
-    tmp_path: Path, slices: list[Path], write_segmentation: Callable[..., Path]
-) -> None:
-    path = write_segmentation(tmp_path / "seg.dcm", slices, MASK[::-1], ["liver", "tumour"])
+def test_a_segmentation_cut_short(draw: Callable[..., Path], slices: list[Path]) -> None:
+    path = draw()
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(UserError, match=r"seg\.dcm (is no DICOM segmentation|does not fit)"):
         read_segmentation(path, LABELS, scan(slices))
@@ -107,11 +114,11 @@ def test_a_segmentation_cut_short(
 
 def test_it_must_be_drawn_on_the_slices_of_the_scan(
     tmp_path: Path,
+    draw: Callable[..., Path],
     slices: list[Path],
     write_slices: Callable[..., list[Path]],
-    write_segmentation: Callable[..., Path],
 ) -> None:
-    path = write_segmentation(tmp_path / "seg.dcm", slices, MASK[::-1], ["liver", "tumour"])
+    path = draw()
     own = read_series(slices)
     found = read_segmentation(path, LABELS, scan(slices), own.uids)
     np.testing.assert_array_equal(found.array, np.array([0, 2, 5])[MASK])
@@ -120,19 +127,9 @@ def test_it_must_be_drawn_on_the_slices_of_the_scan(
         read_segmentation(path, LABELS, scan(other), read_series(other).uids)
 
 
-def test_foreground_outside_the_scan_is_not_dropped(
-    tmp_path: Path, slices: list[Path], write_segmentation: Callable[..., Path]
-) -> None:
-    path = write_segmentation(tmp_path / "seg.dcm", slices, MASK[::-1], ["liver", "tumour"])
+def test_foreground_outside_the_scan_is_not_dropped(draw: Callable[..., Path], slices: list[Path]) -> None:
+    path = draw()
     lower = scan(slices[3:])
     lost = np.count_nonzero(MASK[3:])
     with pytest.raises(UserError, match=rf"seg\.dcm has {lost} labelled voxels outside .*scan"):
         read_segmentation(path, LABELS, lower, read_series(slices[3:]).uids)
-
-
-def test_labels_that_differ_by_case_alone(
-    tmp_path: Path, slices: list[Path], write_segmentation: Callable[..., Path]
-) -> None:
-    path = write_segmentation(tmp_path / "seg.dcm", slices, MASK[::-1], ["liver", "Liver"])
-    with pytest.raises(UserError, match=r"labels liver, Liver differ by case alone"):
-        read_segmentation(path, {"liver": 1, "Liver": 2}, scan(slices))

@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from ccdcseg.files import locked
+
 pytestmark = pytest.mark.filterwarnings("default")
 
 
@@ -36,6 +38,14 @@ def test_mistakes_are_one_line(ccdcseg, mine, extra):
     result = ccdcseg(*mine, *extra)
     assert result.code == 2
     assert "Traceback" not in result.err
+
+
+def test_a_store_that_another_reproduce_holds(ccdcseg, mine, tmp_path: Path):
+    with locked(tmp_path / "out", "reproduce"):
+        result = ccdcseg(*mine, "--preset", "smoke")
+        assert ccdcseg(*mine, "--preset", "smoke", "--dry-run").code == 0
+    assert (result.code, "Another process works on" in result.err) == (2, True)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ccdcseg.datasets.tables import Row, read_table
 from ccdcseg.errors import UserError
 from ccdcseg.files import read_json, write_text
 
@@ -33,6 +34,10 @@ class Case:
 
 
 _COLUMNS = [field.name for field in fields(Case)]
+_REMEDY = (
+    "Say whose scan each case is: ccdcseg patients DATASET --pattern '{patient}_{phase}' (or '{patient}'), or "
+    f"--table; it writes the columns {','.join(_COLUMNS)}. Move a {CASES_FILE} that is wrong away first."
+)
 
 
 def write_cases(raw_folder: Path, cases: Iterable[Case]) -> None:
@@ -47,25 +52,39 @@ def read_cases(raw_folder: Path) -> list[Case]:
     """Read ``cases.csv`` (columns case, patient, group, phase) of an nnU-Net raw folder.
 
     Raises:
-        UserError: the table is missing, has other columns, no row, a row without case or patient, a case that
-            is no file name or comes twice, or a patient in two groups.
+        UserError: the table cannot be read (see `read_table`), has no row, a row without case or patient, a case
+            that is no file name or comes twice, or a patient in two groups.
     """
     path = raw_folder / CASES_FILE
-    cases = [_case(path, number, row) for number, row in enumerate(_rows(path), start=2)]
+    cases = [_case(row) for row in read_table(path, _COLUMNS, "", _REMEDY)]
     if not cases:
         raise UserError(f"{path} lists no case.", "Write one row a scan.")
-    groups: dict[str, str] = {}
     seen: set[str] = set()
     for case in cases:
         if case.case in seen:
             raise UserError(f"{path} lists {case.case} twice.", "Keep one row a scan.")
         seen.add(case.case)
+    check_groups(cases, path)
+    return cases
+
+
+def check_groups(cases: Iterable[Case], source: Path) -> None:
+    """Refuse a patient in two groups.
+
+    Args:
+        cases: all of a data set.
+        source: where they are from, for the message.
+
+    Raises:
+        UserError: there is one.
+    """
+    groups: dict[str, str] = {}
+    for case in cases:
         if groups.setdefault(case.patient, case.group) != case.group:
             raise UserError(
-                f"{path} puts {case.patient} into the groups {groups[case.patient]} and {case.group}.",
+                f"{source}: the patient {case.patient} is in the groups {groups[case.patient]} and {case.group}.",
                 "Give all scans of a patient the same group.",
             )
-    return cases
 
 
 def dataset_folder(raw_root: Path, dataset: str) -> Path:
@@ -200,28 +219,11 @@ def _entry(path: Path, key: str) -> Any:
     return content[key]
 
 
-def _rows(path: Path) -> list[list[str]]:
-    remedy = (
-        "Say whose scan each case is: ccdcseg patients DATASET --pattern '{patient}_{phase}' (or "
-        f"'{{patient}}'), or --table; it writes the columns {','.join(_COLUMNS)}."
-    )
-    try:
-        header, *rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines(), strict=True)) or [
-            []
-        ]
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist.", remedy) from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}).", remedy) from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} is no CSV table ({error}).", remedy) from error
-    if header != _COLUMNS:
-        raise UserError(f"{path} has the columns {','.join(header)[:200]}.", remedy)
-    return rows
-
-
-def _case(path: Path, number: int, row: list[str]) -> Case:
-    usable = len(row) == len(_COLUMNS) and row[0] and row[1]
-    if not usable or Path(row[0]).name != row[0] or row[0] == ".." or "\0" in row[0]:
-        raise UserError(f"{path}, line {number}: {','.join(row)[:200]!r}.", f"Write {','.join(_COLUMNS)}.")
-    return Case(*row)
+def _case(row: Row) -> Case:
+    case = Case(**row.values)
+    name = case.case
+    if not (name and case.patient) or Path(name).name != name or name == ".." or "\0" in name:
+        raise UserError(
+            f"{row.place}: {','.join(row.values.values())[:200]!r}.", f"Write {','.join(_COLUMNS)}."
+        )
+    return case

@@ -24,7 +24,7 @@ from ccdcseg.files import write_json
 
 FORMAT = "ccdcseg-check/1"
 
-_WRITE_TABLE = f"Write {CASES_FILE} with the columns case,patient,group,phase."
+_SAY_PATIENTS = "say whose scan each case is with `ccdcseg patients` (docs/datasets/raw.md)."
 
 
 @dataclass(frozen=True)
@@ -173,10 +173,11 @@ def _table(survey: Survey) -> Iterator[Finding]:
     """``cases.csv`` against what is there."""
     contents, listed = survey.contents, {case.case for case in survey.contents.table}
     if contents.table_error:
-        yield problem(CASES_FILE, [], _short(contents.table_error.problem, survey), _WRITE_TABLE)
+        remedy = f"Mend it, or move it away and {_SAY_PATIENTS}"
+        yield problem(CASES_FILE, [], _short(contents.table_error.problem, survey), remedy)
     elif not listed:
         text = f"there is no {CASES_FILE}, so every case counts as a patient of its own"
-        yield note("patients unknown", [], text, f"If a patient has several scans: {_WRITE_TABLE}")
+        yield note("patients unknown", [], text, f"If a patient has several scans, {_SAY_PATIENTS}")
     elif gone := sorted(listed - contents.files.keys()):
         text = f"names {len(gone)} cases that are not there"
         yield problem(CASES_FILE, gone, text, "Restore the cases, or remove their rows.")

@@ -1,7 +1,7 @@
 """Rules that compare cases with each other: spacing, shape, orientation and intensities."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import log
 
 import numpy as np
@@ -59,16 +59,9 @@ def intensity_findings(survey: Survey) -> Iterator[Finding]:
         }
         name = f"channel {number} ({channel})"
         varied = {case: facts for case, facts in found.items() if facts.minimum < facts.maximum}
-        for case in found.keys() - varied.keys():
-            yield problem(
-                "constant image",
-                [case],
-                f"{name}: every voxel is {found[case].minimum:g}",
-                "Export the scan again, or leave it out.",
-            )
-        if channel.casefold() == "ct":
-            yield from _hounsfield_findings(varied, name, survey.settings)
-        yield from _clipped_findings(varied, name, survey.settings)
+        yield from _case_findings(_constant, found, name, survey.settings)
+        for rule in (_no_hounsfield, _clipped) if channel.casefold() == "ct" else (_clipped,):
+            yield from _case_findings(rule, varied, name, survey.settings)
         if len(varied) >= survey.settings.fewest_cases:
             yield from _intensity_outliers(varied, name, survey.settings)
 
@@ -99,31 +92,47 @@ def _orientation_findings(grids: Mapping[str, Grid]) -> Iterator[Finding]:
             )
 
 
-def _hounsfield_findings(
-    found: Mapping[str, ChannelFacts], name: str, settings: CheckSettings
-) -> Iterator[Finding]:
-    for case, facts in found.items():
-        if facts.minimum >= settings.ct_minimum_below or facts.maximum <= settings.ct_maximum_above:
-            yield problem(
-                "no Hounsfield units",
-                [case],
-                f"{name}: values from {facts.minimum:g} to {facts.maximum:g}",
-                'Apply RescaleSlope and RescaleIntercept, or name the channel otherwise than "CT" in '
-                "dataset.json if it is none.",
-            )
+_Finder = Callable[[str, str, ChannelFacts, CheckSettings], Finding | None]
+"""Case, name of the channel, its facts and the thresholds to a finding, if there is one."""
 
 
-def _clipped_findings(
-    found: Mapping[str, ChannelFacts], name: str, settings: CheckSettings
+def _case_findings(
+    find: _Finder, found: Mapping[str, ChannelFacts], name: str, settings: CheckSettings
 ) -> Iterator[Finding]:
     for case, facts in found.items():
-        if facts.share_at_maximum >= settings.clipped_share:
-            yield note(
-                "clipped intensities",
-                [case],
-                f"{name}: {100 * facts.share_at_maximum:.2g} % of the voxels at the maximum, {facts.maximum:g}",
-                "Export the scan with its full range of values, if that can be had.",
-            )
+        if finding := find(case, name, facts, settings):
+            yield finding
+
+
+def _constant(case: str, name: str, facts: ChannelFacts, settings: CheckSettings) -> Finding | None:
+    del settings
+    if facts.minimum < facts.maximum:
+        return None
+    text = f"{name}: every voxel is {facts.minimum:g}"
+    return problem("constant image", [case], text, "Export the scan again, or leave it out.")
+
+
+def _no_hounsfield(case: str, name: str, facts: ChannelFacts, settings: CheckSettings) -> Finding | None:
+    if facts.minimum < settings.ct_minimum_below and facts.maximum > settings.ct_maximum_above:
+        return None
+    return problem(
+        "no Hounsfield units",
+        [case],
+        f"{name}: values from {facts.minimum:g} to {facts.maximum:g}",
+        'Apply RescaleSlope and RescaleIntercept, or name the channel otherwise than "CT" in dataset.json if it is '
+        "none.",
+    )
+
+
+def _clipped(case: str, name: str, facts: ChannelFacts, settings: CheckSettings) -> Finding | None:
+    if facts.share_at_maximum < settings.clipped_share:
+        return None
+    return note(
+        "clipped intensities",
+        [case],
+        f"{name}: {100 * facts.share_at_maximum:.2g} % of the voxels at the maximum, {facts.maximum:g}",
+        "Export the scan with its full range of values, if that can be had.",
+    )
 
 
 def _intensity_outliers(

@@ -4,18 +4,16 @@ What belongs together is said by the user, with patterns of the paths or with a 
 is a NIfTI file or a DICOM segmentation.
 """
 
-import csv
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ccdcseg.datasets.cases import Case
+from ccdcseg.datasets.cases import Case, check_groups
 from ccdcseg.datasets.dicom import read_series, read_voxels
 from ccdcseg.datasets.patterns import NamePattern
 from ccdcseg.datasets.release import (
@@ -29,13 +27,17 @@ from ccdcseg.datasets.release import (
     write_unlabelled,
 )
 from ccdcseg.datasets.segmentations import read_segmentation
+from ccdcseg.datasets.tables import read_table
 from ccdcseg.datasets.volumes import Volume, read_image, read_mask
 from ccdcseg.errors import UserError
 
 PARTS = ("patient", "phase", "group")
 IGNORE = "ignore"
 _NAME = re.compile(r"\w[\w.-]*")
-_COLUMNS = ("image", "mask", "patient", "phase", "group")
+_TABLE_REMEDY = (
+    "Give a CSV table in UTF-8 with the columns image, mask and patient, phase and group where they are known, and "
+    "image_1 and so on for further channels."
+)
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,11 @@ class OwnScan:
     case: Case
     images: tuple[Path, ...]
     mask: Path | None
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All of them, the mask last."""
+        return (*self.images, *([self.mask] if self.mask else []))
 
 
 def prepare_own(
@@ -172,44 +179,26 @@ def scans_by_table(source: Path, table: Path) -> list[OwnScan]:
     """Scans as a table lists them.
 
     Raises:
-        UserError: no CSV table, other columns, or a row without image or patient, or naming a path that is not
-            there.
+        UserError: a table that cannot be read (see `read_table`), or a row without image or patient, or with a
+            path that is not there.
     """
-    columns, rows = _read_table(table)
-    names = [column for column in columns if column == "image" or re.fullmatch(r"image_\d+", column)]
-    unknown = [column for column in columns if column not in (*_COLUMNS, *names)]
-    if unknown or not {"image", "mask", "patient"} <= {*columns}:
-        raise UserError(
-            f"{table} has the columns {', '.join(columns) or 'none'}.",
-            f"Write {', '.join(_COLUMNS)}, the last two where they are known, and image_1 and so on for further "
-            "channels.",
-        )
     scans = []
-    for number, row in enumerate(rows, start=2):
-        values = {key: (value or "").strip() for key, value in row.items() if key is not None}
-        if None in row or not (values["patient"] and all(values[name] for name in names)):
-            raise UserError(
-                f"{table}, line {number}, is not whole.", "Give each row its images and a patient."
-            )
-        images = tuple(source / values[name] for name in names)
+    for row in read_table(table, ("image", "mask", "patient"), r"phase|group|image_\d+", _TABLE_REMEDY):
+        values = {column: value.strip() for column, value in row.values.items()}
+        images = [values[column] for column in values if column.startswith("image")]
+        if not (values["patient"] and all(images)):
+            raise UserError(f"{row.place}, is not whole.", "Give each row its images and a patient.")
         mask = source / values["mask"] if values["mask"] else None
-        for path in (*images, *([mask] if mask else [])):
+        scan = OwnScan(
+            _case(values["patient"], values.get("phase", ""), values.get("group", "")),
+            tuple(source / image for image in images),
+            mask,
+        )
+        for path in scan.paths:
             if not path.exists():
-                raise UserError(f"{table}, line {number}: {path} does not exist.", "Correct the path.")
-        case = _case(values["patient"], values.get("phase", ""), values.get("group", ""))
-        scans.append(OwnScan(case, images, mask))
+                raise UserError(f"{row.place}: {path} does not exist.", "Correct the path.")
+        scans.append(scan)
     return scans
-
-
-def _read_table(table: Path) -> tuple[list[str], list[dict[Any, Any]]]:
-    try:
-        reader = csv.DictReader(table.read_text(encoding="utf-8-sig").splitlines(), strict=True)
-        rows = list(reader)
-    except OSError as error:
-        raise UserError(f"{table} cannot be read ({error.strerror}).", "Check the path.") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{table} is no CSV table ({error}).", "Write it as CSV in UTF-8.") from error
-    return [*(reader.fieldnames or [])], rows
 
 
 _Key = tuple[str, str]
@@ -273,7 +262,6 @@ def _check_scans(scans: Sequence[OwnScan], data: OwnData, source: Path) -> None:
     if not scans:
         raise UserError(f"No scan is listed below {source}.", "List one a row.")
     names: dict[str, OwnScan] = {}
-    groups: dict[str, str] = {}
     used: set[Path] = set()
     for scan in scans:
         if len(scan.images) != len(data.channels):
@@ -285,7 +273,7 @@ def _check_scans(scans: Sequence[OwnScan], data: OwnData, source: Path) -> None:
             raise UserError(
                 f"{scan.images[0]} has no mask.", "Add it, leave the image out, or give --unlabelled."
             )
-        for path in (*scan.images, *([scan.mask] if scan.mask else [])):
+        for path in scan.paths:
             if path.resolve() in used:
                 raise UserError(f"{path} is there twice.", "Give each image and each mask to one case.")
             used.add(path.resolve())
@@ -295,12 +283,7 @@ def _check_scans(scans: Sequence[OwnScan], data: OwnData, source: Path) -> None:
                 f"{other.images[0]} and {scan.images[0]} would both be the case {scan.case.case}.",
                 "Tell them apart by patient or phase.",
             )
-        if groups.setdefault(scan.case.patient, scan.case.group) != scan.case.group:
-            raise UserError(
-                f"The patient {scan.case.patient} is in the groups {groups[scan.case.patient]} and "
-                f"{scan.case.group}.",
-                "Give all scans of a patient the same group.",
-            )
+    check_groups((scan.case for scan in scans), source)
 
 
 def _release(source: Path, data: OwnData) -> Release:

@@ -1,14 +1,12 @@
 """What a data set was made from, so that the same command again finds it done."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from ccdcseg import __version__
 from ccdcseg.datasets.cases import dataset_names, id_in_name
 from ccdcseg.errors import UserError
-from ccdcseg.files import read_json, write_json
+from ccdcseg.files import file_states, json_hash, read_json, write_json
 
 RECORD_FILE = "prepared.json"
 _SCANS = ("imagesTr", "labelsTr", "imagesTs")
@@ -28,7 +26,7 @@ def fingerprint(source: Path, converter: str, settings: Mapping[str, object]) ->
     said = {
         name: _listing(value) if isinstance(value, Path) else repr(value) for name, value in settings.items()
     }
-    return _hash([__version__, converter, sorted(said.items()), _listing(source)])
+    return json_hash([__version__, converter, sorted(said.items()), _listing(source)])
 
 
 def find_prepared(raw_root: Path, dataset_id: int, mark: str) -> Path | None:
@@ -63,14 +61,9 @@ def record(folder: Path, mark: str) -> None:
 
 
 def _record(folder: Path, mark: str) -> dict[str, str]:
-    return {"source": mark, "scans": _hash([_listing(folder / part) for part in _SCANS])}
+    return {"source": mark, "scans": json_hash([_listing(folder / part) for part in _SCANS])}
 
 
 def _listing(place: Path) -> list[tuple[str, int, int]]:
     paths = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file())
-    stats = [(path, path.stat()) for path in paths]
-    return [(str(path.relative_to(place)), stat.st_size, stat.st_mtime_ns) for path, stat in stats]
-
-
-def _hash(content: object) -> str:
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    return file_states((str(path.relative_to(place)), path) for path in paths)

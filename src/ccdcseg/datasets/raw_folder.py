@@ -1,13 +1,12 @@
 """An nnU-Net raw folder that was made elsewhere: whose scan each case is, from a pattern or a table."""
 
-import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from ccdcseg.datasets.cases import (
     CASES_FILE,
     Case,
+    check_groups,
     read_cases,
     read_channels,
     read_file_ending,
@@ -15,11 +14,15 @@ from ccdcseg.datasets.cases import (
 )
 from ccdcseg.datasets.patterns import NamePattern
 from ccdcseg.datasets.release import MASK_SUFFIX, by_number
+from ccdcseg.datasets.tables import read_table
 from ccdcseg.errors import UserError
 from ccdcseg.files import read_json
 
 PARTS = ("patient", "phase", "group")
 """Parts of a pattern of case names."""
+_TABLE_REMEDY = (
+    "Give a CSV table in UTF-8 with the columns case and patient, and group and phase where they are known."
+)
 
 
 def assign_patients(raw_folder: Path, pattern: str | None = None, table: Path | None = None) -> list[Case]:
@@ -50,7 +53,7 @@ def assign_patients(raw_folder: Path, pattern: str | None = None, table: Path | 
                 "Move it away if it is wrong; splits that were drawn from it are then wrong too.",
             )
         return found
-    _check_groups(found)
+    check_groups(found, raw_folder)
     write_cases(raw_folder, found)
     return found
 
@@ -112,46 +115,17 @@ def _by_pattern(names: Iterable[str], text: str) -> list[Case]:
     return cases
 
 
-def _by_table(names: Iterable[str], path: Path) -> list[Case]:
+def _by_table(names: Sequence[str], path: Path) -> list[Case]:
     rows: dict[str, Case] = {}
-    for number, row in enumerate(_table(path), start=2):
-        values = {key: (row.get(key) or "").strip() for key in ("case", "patient", "group", "phase")}
-        if not (values["case"] and values["patient"]) or None in row:
-            raise UserError(f"{path}, line {number}, is not whole.", "Give each row a case and its patient.")
-        if values["case"] in rows:
-            raise UserError(f"{path} lists {values['case']} twice.", "Keep one row a case.")
-        rows[values["case"]] = Case(**values)
-    names = list(names)
+    for row in read_table(path, ("case", "patient"), "group|phase", _TABLE_REMEDY):
+        case = Case(**{"group": "", "phase": ""} | {key: value.strip() for key, value in row.values.items()})
+        if not (case.case and case.patient):
+            raise UserError(f"{row.place}, is not whole.", "Give each row a case and its patient.")
+        if case.case in rows:
+            raise UserError(f"{path} lists {case.case} twice.", "Keep one row a case.")
+        rows[case.case] = case
     for wanted, there, remedy in ((names, rows, "Add it."), (rows, names, "Remove it, or add its files.")):
         if missing := [name for name in wanted if name not in there]:
             place = path if there is rows else "The data set"
             raise UserError(f"{place} has no case {missing[0]} ({len(missing)} are missing).", remedy)
     return [rows[name] for name in names]
-
-
-def _table(path: Path) -> list[dict[Any, Any]]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-        reader = csv.DictReader(lines, strict=True)
-        rows = list(reader)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}).", "Check the path.") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} is no CSV table ({error}).", "Write it as CSV in UTF-8.") from error
-    columns = [*(reader.fieldnames or [])]
-    if not {"case", "patient"} <= {*columns} <= {"case", "patient", "group", "phase"}:
-        raise UserError(
-            f"{path} has the columns {', '.join(columns) or 'none'}.",
-            "Write case and patient, and group and phase where they are known.",
-        )
-    return rows
-
-
-def _check_groups(cases: Iterable[Case]) -> None:
-    groups: dict[str, str] = {}
-    for case in cases:
-        if groups.setdefault(case.patient, case.group) != case.group:
-            raise UserError(
-                f"The patient {case.patient} is in the groups {groups[case.patient]} and {case.group}.",
-                "Give all scans of a patient the same group.",
-            )

@@ -4,8 +4,6 @@ A job's folder in the store is named by the hash of its resolved settings, so ta
 result. The training itself lies where ``ccdcseg train`` puts it.
 """
 
-import hashlib
-import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ from typing import Any
 from ccdcseg.datasets.splits import part_cases, part_folder
 from ccdcseg.evaluation.evaluate import read_evaluation
 from ccdcseg.experiments.experiment import Experiment, Row
-from ccdcseg.files import read_json, write_json
+from ccdcseg.files import json_hash, read_json, write_json
 from ccdcseg.nnunet.preset import load_preset
 from ccdcseg.nnunet.runs import Run, resolve_run
 
@@ -158,7 +156,7 @@ def _key(run: Run) -> str:
         "split": run.split["hash"],
         "settings": run.preset.model_dump(mode="json", exclude={"description"}, exclude_defaults=True),
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    return json_hash(content)[:16]
 
 
 def _commands(run: Run, choice: Choice) -> tuple[tuple[str, ...], ...]:

@@ -1,7 +1,5 @@
 """From a preset to nnU-Net plans, and the preprocessing they ask for."""
 
-import hashlib
-import json
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -12,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ccdcseg.errors import UserError
-from ccdcseg.files import read_json, write_json
+from ccdcseg.files import json_hash, read_json, write_json
 from ccdcseg.nnunet.preset import Network, Preset
 
 Progress = Callable[[int, int], None]
@@ -133,7 +131,7 @@ def _data_identifier(name: str, configuration: dict[str, Any]) -> str:
     keys = ("spacing", "normalization_schemes", "use_mask_for_norm", "preprocessor_name")
     resampling = {k: v for k, v in configuration.items() if k.startswith("resampling")}
     content = {**{k: configuration[k] for k in keys}, **resampling}
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+    digest = json_hash(content)[:8]
     return f"ccdcseg_{name}_{digest}"
 
 

@@ -12,7 +12,7 @@ import torch
 from ccdcseg.datasets.splits import part_cases
 from ccdcseg.datasets.volumes import read_mask
 from ccdcseg.errors import UserError
-from ccdcseg.files import read_json
+from ccdcseg.files import locked, read_json
 from ccdcseg.nnunet.checkpoints import load_checkpoint
 from ccdcseg.nnunet.preset import preset_of_plans
 
@@ -117,19 +117,43 @@ def predict(
 ) -> Path:
     """Predict cases that are not predicted yet; the output equals that of ``nnUNetv2_predict`` bit for bit.
 
+    A run into whose folder is written is held meanwhile, as `ccdcseg.nnunet.train.train` does.
+
     Args:
         folder: ``fold_N`` of a trained model.
         images: image files of each case, one a channel.
         output: where ``CASE.nii.gz`` are written, each atomically.
         device: "cpu", "cuda" or "mps".
         progress: called with cases done and cases in all.
+
+    Raises:
+        UserError: the disk is full, or another process works on the run.
     """
+    if not _missing(folder, images, output):
+        return output
+    ours = output.resolve().is_relative_to(folder.resolve())
+    with locked(folder, "predict") if ours else contextlib.nullcontext():
+        _predict(folder, images, output, device, progress)
+    return output
+
+
+def _missing(folder: Path, images: Mapping[str, Sequence[Path]], output: Path) -> list[str]:
+    """Cases that are not predicted yet."""
+    ending = read_json(folder.parent / "dataset.json")["file_ending"]
+    return [case for case in images if not (output / f"{case}{ending}").exists()]
+
+
+def _predict(
+    folder: Path,
+    images: Mapping[str, Sequence[Path]],
+    output: Path,
+    device: str,
+    progress: Callable[[int, int], None],
+) -> None:
     dataset = read_json(folder.parent / "dataset.json")
     ending, labels = dataset["file_ending"], dataset["labels"]
     output.mkdir(parents=True, exist_ok=True)
-    missing = [case for case in images if not (output / f"{case}{ending}").exists()]
-    if not missing:
-        return output
+    missing = _missing(folder, images, output)
     scratch = output / ".partial"
     with contextlib.redirect_stdout(StringIO()):
         predictor = build_predictor(folder, device)
@@ -146,7 +170,6 @@ def predict(
         progress(len(images), len(images))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return output
 
 
 def _check_written(path: Path, labels: Mapping[str, int]) -> None:

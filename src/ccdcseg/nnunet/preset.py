@@ -1,7 +1,5 @@
 """Presets: how a network is built and trained, in a YAML file that one can read, copy and change."""
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -11,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ccdcseg.errors import UserError
+from ccdcseg.files import json_hash
 from ccdcseg.losses.contrastive_seg import ContrastiveSegSettings
 from ccdcseg.losses.pixelwise import FocalSettings, GDLSettings, MCCSettings, TopKSettings
 from ccdcseg.losses.reco import ReCoSettings
@@ -166,7 +165,7 @@ def settings_hash(preset: Preset) -> str:
     Nor do the labelled shares: a run has its split.
     """
     content = preset.model_dump(mode="json", exclude={"description", "labelled"}, exclude_defaults=True)
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+    return json_hash(content)[:8]
 
 
 def preset_of_plans(plans: Mapping[str, Any]) -> Preset:

@@ -18,7 +18,7 @@ from ccdcseg import __version__
 from ccdcseg.datasets.cases import read_labels
 from ccdcseg.datasets.raw_folder import case_files
 from ccdcseg.errors import UserError
-from ccdcseg.files import content_hash, read_json, write_json
+from ccdcseg.files import LOCK_FILE, content_hash, locked, read_json, write_json
 from ccdcseg.methods import METHODS
 from ccdcseg.nnunet.history import read_history
 from ccdcseg.nnunet.plans import base_plans, preprocess, preset_plans, store_plans
@@ -44,11 +44,18 @@ def train(run: Run, *, resume: bool, device: str, processes: int, progress: Prog
         The run's folder, with nnU-Net's checkpoints, ``history.jsonl`` and ``run.json``.
 
     Raises:
-        UserError: an interrupted training lies there and ``resume`` is not set, or one with other settings.
+        UserError: an interrupted training lies there and ``resume`` is not set, one with other settings, or another
+            process works on it.
     """
-    if run.finished:
-        return run.folder
-    _check_leftovers(run, resume)
+    _check_settings(run)
+    with locked(run.folder, "train"):
+        if not run.finished:
+            _clear_leftovers(run, resume)
+            _train(run, device, processes, progress)
+    return run.folder
+
+
+def _train(run: Run, device: str, processes: int, progress: Progress) -> None:
     plans = prepare(run, processes, progress)
     started = datetime.datetime.now(datetime.UTC)
     trainer = _trainer(run, plans, device)
@@ -59,7 +66,6 @@ def train(run: Run, *, resume: bool, device: str, processes: int, progress: Prog
         _report_steps(trainer, progress)
         trainer.run_training()
     write_json(run.folder / "run.json", _record(run, plans, started, device))
-    return run.folder
 
 
 def prepare(run: Run, processes: int, progress: Progress) -> dict[str, Any]:
@@ -90,22 +96,30 @@ def _prepare(run: Run, processes: int, progress: Progress) -> dict[str, Any]:
     return plans
 
 
-def _check_leftovers(run: Run, resume: bool) -> None:
-    """Refuse to overwrite; clear away a training that never reached a checkpoint."""
+def _check_settings(run: Run) -> None:
+    """Refuse a folder of other settings."""
     stored = run.model / "plans.json"
     if stored.exists() and preset_of_plans(read_json(stored)) != run.preset:
         raise UserError(
             f"{run.model} was trained with other settings under the same name.",
             "Move that folder away, or give your preset another name.",
         )
+
+
+def _clear_leftovers(run: Run, resume: bool) -> None:
+    """Refuse to overwrite; clear away a training that never reached a checkpoint."""
     if (run.folder / LATEST).exists():
         if not resume:
             raise UserError(
                 f"{run.folder} holds an interrupted training.",
                 "Continue it with --resume, or remove the folder.",
             )
-    elif run.folder.exists():
-        shutil.rmtree(run.folder)
+        return
+    for entry in run.folder.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name != LOCK_FILE:
+            entry.unlink()
 
 
 def _trainer(run: Run, plans: dict[str, Any], device: str) -> Any:
