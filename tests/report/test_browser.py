@@ -154,6 +154,15 @@ def test_marks_are_walked_through_with_the_arrow_keys(shown: Any) -> None:
     assert shown.locator(marks.nth(1).get_attribute("href")).is_visible()
 
 
+def test_an_address_with_a_row_shows_it(shown: Any, built: Path) -> None:
+    shown.goto("about:blank")
+    shown.goto(f"{built.as_uri()}#patient-3")
+    shown.wait_for_function(
+        "() => { const box = document.getElementById('patient-3').getBoundingClientRect();"
+        " return box.height && box.top >= 0 && box.bottom <= innerHeight; }"
+    )
+
+
 @pytest.mark.parametrize("script", [False, True])
 def test_without_the_viewer_a_mark_leads_to_its_row(
     browser: Any, whole: Any, tmp_path: Path, script: bool

@@ -46,6 +46,7 @@ function reveal(hash) {
   const target = document.getElementById(decodeURIComponent(hash.slice(1)));
   if (viewer && target === viewer.parentElement) viewer.open = true;
   for (let box = target?.closest("details"); box; box = box.parentElement.closest("details")) box.open = true;
+  return target;
 }
 document.addEventListener("click", (event) => {
   const link = event.target.closest('a[href^="#"]');
@@ -165,4 +166,4 @@ if (viewer) {
     box.addEventListener("change", () => { if (scan) view.setOpacity(index + 1, box.checked ? 1 : 0); });
   });
 }
-reveal(location.hash);
+reveal(location.hash)?.scrollIntoView();
