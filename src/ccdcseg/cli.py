@@ -558,7 +558,9 @@ def report_command(
     from ccdcseg.report.page import build_report
 
     runs = [run for target in targets for run in find_runs(target)]
-    typer.echo(f"Report: {build_report(runs, output, title).absolute()}")
+    with progress_bars() as report:
+        build_report(runs, output, title, progress=partial(report, "scans"))
+    typer.echo(f"Report: {output.absolute()}")
 
 
 @app.command()

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 _LATEX = str.maketrans(
     {
         "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
-        "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"$<$", ">": r"$>$", "–": "--", "−": "$-$",
+        "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"$<$", ">": r"$>$",
+        "–": "--", "−": "$-$",
     }
 )  # fmt: skip
 
@@ -63,7 +64,7 @@ def to_markdown(grid: Grid) -> str:
 
 
 def to_latex(grid: Grid) -> str:
-    """For the package booktabs: the best of a column bold, the second best underlined; title and note as comments."""
+    """For the package booktabs: the best bold, the second best underlined, title and note as comments."""
     lines = [f"% {' '.join(text.split())}" for text in (grid.title, grid.note) if text]
     lines += [rf"\begin{{tabular}}{{l{'r' * (len(grid.header) - 1)}}}", r"\toprule"]
     lines += [_ampersands([_escaped(name) for name in grid.header]), r"\midrule"]

@@ -215,7 +215,7 @@ class Page(HTMLParser):
         return next(rows[1:] for rows in self.tables if rows[0][0].startswith(caption))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def parse() -> Callable[[str], Page]:
     """What a browser would find in a page."""
     return Page

@@ -22,6 +22,7 @@ SWITCHES = [
     "--disable-sync",
 ]
 
+needs_niivue = pytest.mark.skipif(niivue_script() is None, reason="the package was built without NiiVue")
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
 
 
@@ -34,17 +35,23 @@ def browser() -> Iterator[Any]:
         started.close()
 
 
+@pytest.fixture(scope="module")
+def built(runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page with the viewer that the package was built with."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, "niivue_script", niivue_script)
+        return build_report(runs, tmp_path_factory.mktemp("browser") / "report.html", "A title")
+
+
 @pytest.fixture
-def shown(browser: Any, runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def shown(browser: Any, built: Path) -> Iterator[Any]:
     """The page, opened from disk; whatever the browser complains of fails the test."""
-    monkeypatch.setattr(page, "niivue_script", niivue_script)
-    path = build_report(runs, tmp_path / "report.html", "A title")
     tab = browser.new_page(viewport={"width": 1000, "height": 800})
     complaints: list[str] = []
     tab.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     tab.on("pageerror", lambda error: complaints.append(str(error)))
     tab.on("request", lambda request: complaints.append(request.url) if "http" in request.url[:5] else None)
-    tab.goto(path.as_uri())
+    tab.goto(built.as_uri())
     yield tab
     tab.close()
     assert complaints == []
@@ -63,23 +70,115 @@ def test_a_table_is_sorted_by_keyboard(shown: Any) -> None:
         assert table.locator("thead th").nth(1).get_attribute("aria-sort") == order
 
 
-@pytest.mark.skipif(niivue_script() is None, reason="the package was built without NiiVue")
+def patient_of(mark: Any) -> str:
+    return str(mark.get_attribute("aria-label")).split(":")[0]
+
+
+def opened(shown: Any, place: int) -> Any:
+    """The viewer, once it shows the scan at a place."""
+    shown.wait_for_selector(f"details.viewer[data-shown='{place}']")
+    return shown.locator("details.viewer")
+
+
+@needs_niivue
 def test_slices_are_scrolled_and_outlines_switched(shown: Any) -> None:
-    viewer = shown.locator("details.viewer").first
-    viewer.locator("summary").click()
+    shown.locator(".viewer summary").click()
+    viewer = opened(shown, 0)
     canvas, slider = viewer.locator("canvas"), viewer.locator("input[type=range]")
-    shown.wait_for_selector("details.viewer[data-ready=yes]")
-    assert viewer.locator("output").inner_text() == "2"
+    assert viewer.locator("output").inner_text() == "2 of 3"
     pictures = [canvas.screenshot()]
     slider.focus()
     shown.keyboard.press("ArrowLeft")
-    assert viewer.locator("output").inner_text() == "1"
+    assert viewer.locator("output").inner_text() == "1 of 3"
     pictures.append(canvas.screenshot())
-    for box in viewer.locator("input[type=checkbox]").all()[:2]:
-        box.uncheck()
+    for box in reversed(viewer.locator("fieldset input").all()[:2]):
+        box.focus()
+        shown.keyboard.press("Space")
         pictures.append(canvas.screenshot())
     assert len(set(pictures)) == len(pictures)
     assert not viewer.locator(".warning").is_visible()
+
+
+@needs_niivue
+def test_a_scan_is_chosen_by_keyboard_and_buttons(shown: Any) -> None:
+    shown.locator(".viewer summary").click()
+    viewer = opened(shown, 0)
+    canvas, choice = viewer.locator("canvas"), viewer.locator("select")
+    pictures = [canvas.screenshot()]
+    choice.focus()
+    shown.keyboard.press("ArrowDown")
+    opened(shown, 1)
+    pictures.append(canvas.screenshot())
+    assert canvas.get_attribute("aria-label") == "Slices of p0_es with outlines"
+    viewer.locator("fieldset input").nth(1).uncheck()
+    for name, place in (("previous", 0), ("previous", 9), ("next", 0), ("next", 1)):
+        viewer.get_by_role("button", name=name).click()
+        opened(shown, place)
+        assert choice.input_value() == str(place)
+    pictures.append(canvas.screenshot())
+    assert len(set(pictures)) == 3  # another scan; the same without the outline that was switched off before
+    assert viewer.locator(".choice a").inner_text() == "scores of p0"
+    assert viewer.locator("fieldset .small").nth(1).inner_text().startswith("RV ")
+
+
+@needs_niivue
+def test_a_mark_opens_the_row_and_the_scan(shown: Any) -> None:
+    mark = shown.locator("figure svg a").nth(2)
+    mark.click()
+    viewer = opened(shown, int(mark.get_attribute("data-scan")))
+    row = shown.locator(mark.get_attribute("href"))
+    assert row.is_visible()
+    assert row.locator("th").inner_text().startswith(patient_of(mark))
+    assert viewer.locator("select").evaluate("choice => choice.value") == mark.get_attribute("data-scan")
+    assert shown.evaluate("document.activeElement.tagName") == "SELECT"
+    row.locator("a.scan").first.click()
+    opened(shown, 2 * int(patient_of(mark)[1:]))
+
+
+@needs_niivue
+def test_a_picture_leads_to_its_scan(shown: Any) -> None:
+    link = shown.locator("#slices a", has_text="Scroll through all 3 slices").last
+    link.press("Enter")
+    opened(shown, int(link.get_attribute("data-scan")))
+
+
+def test_marks_are_walked_through_with_the_arrow_keys(shown: Any) -> None:
+    marks = shown.locator("figure svg").filter(has=shown.locator("a")).first.locator("a")
+    assert [mark.get_attribute("tabindex") for mark in marks.all()] == ["0", "-1", "-1", "-1", "-1"]
+    marks.first.focus()
+    for key in ("ArrowRight", "ArrowRight", "ArrowLeft"):
+        shown.keyboard.press(key)
+    focused = shown.evaluate("document.activeElement.getAttribute('aria-label')")
+    assert focused == marks.nth(1).get_attribute("aria-label")
+    shown.keyboard.press("Enter")
+    assert shown.locator(marks.nth(1).get_attribute("href")).is_visible()
+
+
+def test_an_address_with_a_row_shows_it(shown: Any, built: Path) -> None:
+    shown.goto("about:blank")
+    shown.goto(f"{built.as_uri()}#patient-3")
+    shown.wait_for_function(
+        "() => { const box = document.getElementById('patient-3').getBoundingClientRect();"
+        " return box.height && box.top >= 0 && box.bottom <= innerHeight; }"
+    )
+
+
+@pytest.mark.parametrize("script", [False, True])
+def test_without_the_viewer_a_mark_leads_to_its_row(
+    browser: Any, whole: Any, tmp_path: Path, script: bool
+) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(whole.source, encoding="utf-8")
+    context = browser.new_context(java_script_enabled=script)
+    tab = context.new_page()
+    tab.goto(path.as_uri())
+    mark = tab.locator("figure svg a").nth(1)
+    mark.click()
+    tab.wait_for_url(f"**{mark.get_attribute('href')}")
+    row = tab.locator(mark.get_attribute("href"))
+    assert row.locator("th").inner_text().startswith(patient_of(mark))
+    assert row.is_visible()
+    context.close()
 
 
 @pytest.mark.parametrize("width", [360, 1400])

@@ -5,11 +5,24 @@ from xml.etree import ElementTree
 import matplotlib as mpl
 import pytest
 
-from ccdcseg.report.figures import Line, Look, arm_look, class_look, difference_panel, line_panel, role_look
+from ccdcseg.report.figures import (
+    Dot,
+    Line,
+    Look,
+    arm_look,
+    class_look,
+    difference_panel,
+    line_panel,
+    role_look,
+)
 
 
 def lines(*values):
     return [Line(range(len(y)), y, class_look(index)) for index, y in enumerate(values)]
+
+
+def dots(*values):
+    return [Dot(value, f"patient {place}: {value}", f"patient-{place}") for place, value in enumerate(values)]
 
 
 @pytest.fixture
@@ -68,31 +81,45 @@ def test_counts_are_written_out():
 
 @pytest.mark.parametrize("better_up", [True, False])
 def test_better_and_worse_patients_have_other_colours_and_marks(better_up):
-    panel = difference_panel("d", [2.0, -1.0, 0.0], [-1.0, 1.5], "alt", "points", better_up)
+    panel = difference_panel("d", dots(2.0, -1.0, 0.0), [-1.0, 1.5], "alt", "points", better_up)
     ElementTree.fromstring(str(panel))
     stems = [panel.count(f"stroke: var(--{name}); stroke-opacity: 0.6") for name in ("good", "bad")]
     assert stems == [1, 2]
 
 
 def test_better_is_to_the_right_whatever_the_sign():
-    def heights(better_up):
-        panel = difference_panel("d", [3.0, -1.0, -2.0], None, "alt", "mm", better_up)
-        found = re.findall(
-            r"<use href=\"#d-[^\"]+\" x=\"([\d.]+)\" y=\"([\d.]+)\" style=\"fill: var\(--(\w+)\)", panel
-        )
-        return [
-            name
-            for _, _, name in sorted(
-                (float(x), float(y), name) for x, y, name in found if name in ("good", "bad")
-            )
-        ]
+    def colours(better_up):
+        panel = difference_panel("d", dots(3.0, -1.0, -2.0), None, "alt", "mm", better_up)
+        marks = re.findall(r"<a .*?(?: x=\"| d=\"M )([\d.]+).*?fill: var\(--(\w+)\).*?</a>", panel, re.DOTALL)
+        return [name for _, name in sorted((float(x), name) for x, name in marks)]
 
-    assert heights(better_up=True) == ["bad", "bad", "good"]
-    assert heights(better_up=False) == ["bad", "good", "good"]
+    assert colours(better_up=True) == ["bad", "bad", "good"]
+    assert colours(better_up=False) == ["bad", "good", "good"]
+
+
+@pytest.mark.parametrize("better_up", [True, False])
+def test_every_mark_is_a_link_from_worst_to_best(better_up):
+    given = [*dots(2.0, -1.0, 0.5), Dot(-4.0, '<b> & "p": −4.0', "patient-9", 7)]
+    panel = difference_panel("d", given, None, "alt", "mm", better_up)
+    links = list(ElementTree.fromstring(str(panel)).iter("a"))
+    ranked = sorted(given, key=lambda dot: dot.value, reverse=not better_up)
+    assert [link.attrib["href"] for link in links] == [f"#{dot.row}" for dot in ranked]
+    assert [link.attrib["aria-label"] for link in links] == [dot.label for dot in ranked]
+    assert [link.find("title").text for link in links] == [dot.label for dot in ranked]
+    assert [link.attrib.get("data-scan") for link in links] == [
+        None if dot.scan is None else str(dot.scan) for dot in ranked
+    ]
+    assert all(link.find(".//use") is not None or link.find(".//path") is not None for link in links)
+    assert not any("target" in link.attrib for link in links)
+
+
+def test_links_are_not_hidden_by_the_role_of_a_picture(panel):
+    assert 'role="img"' in panel
+    assert 'role="group"' in difference_panel("d", dots(1.0), None, "alt", "mm", better_up=True)
 
 
 def test_one_patient_can_be_drawn():
-    assert "<svg" in difference_panel("d", [1.0], None, "alt", "mm", better_up=True)
+    assert "<svg" in difference_panel("d", dots(1.0), None, "alt", "mm", better_up=True)
 
 
 def test_looks_repeat_rather_than_run_out():

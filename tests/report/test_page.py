@@ -10,7 +10,7 @@ from ccdcseg.errors import UserError
 from ccdcseg.evaluation.compare import compare
 from ccdcseg.evaluation.evaluate import read_evaluation
 from ccdcseg.evaluation.patients import average, patient_values
-from ccdcseg.report.page import build_report, doubts, headline, verdict
+from ccdcseg.report.page import build_report, doubts, headline, short_name, verdict
 from ccdcseg.report.pictures import choose_cases
 from ccdcseg.report.runs import load_arms
 from ccdcseg.report.tables import contests
@@ -75,6 +75,28 @@ def test_every_patient_is_listed(runs, whole):
     ours, _ = evaluations(runs)
     values = average([patient_values(result["cases"], ["RV", "LV"], "dice") for result in ours.values()])
     assert [row[1] for row in rows[1:]] == [f"{100 * value:.2f}" for value in values.values()]
+
+
+def test_every_mark_leads_to_its_patients_row(runs, whole):
+    rows = {row["id"]: place for place, row in enumerate(row for row in whole.all("tr") if "id" in row)}
+    assert list(rows) == [f"patient-{number}" for number in range(5)]
+    marks = [link for link in whole.all("a") if "aria-label" in link]
+    for metric, unit in (("dice", "points"), ("hd95_pooled_mm", "mm")):
+        scale = 100 if metric == "dice" else 1
+        for patient, value in compare(*evaluations(runs), metric).differences.items():
+            label = f"{patient}: {scale * value:+.2f} {unit}".replace("-", "−")
+            assert [link["href"] for link in marks if link["aria-label"] == label] == [
+                f"#patient-{patient[1:]}"
+            ]
+    assert len(marks) == 2 * 5
+
+
+@pytest.mark.parametrize(
+    ("case", "patient", "name"),
+    [("p1_ed", "p1", "ed"), ("p1-2", "p1", "2"), ("scan7", "p1", "scan7"), ("p1", "p1", "p1")],
+)
+def test_a_scan_is_named_by_what_its_patient_does_not_tell(case, patient, name):
+    assert short_name(case, patient) == name
 
 
 def test_missed_structures_are_counted_in_the_tables(make_run, build):
@@ -176,7 +198,7 @@ def test_the_page_needs_nothing_else(whole):
         value for _, attributes in whole.elements for name, value in attributes.items() if name in loading
     ]
     assert len(addresses) > 10
-    assert all(value.startswith(("#", "data:image/png;base64,")) for value in addresses)
+    assert all(value.startswith(("#", "data:image/webp;base64,")) for value in addresses)
     assert whole.all("link") == []
 
 

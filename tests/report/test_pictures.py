@@ -19,9 +19,9 @@ from ccdcseg.report.runs import load_arms, load_run
 
 
 def pixels(uri):
-    prefix = "data:image/png;base64,"
+    prefix = "data:image/webp;base64,"
     assert uri.startswith(prefix)
-    return imread(io.BytesIO(base64.b64decode(uri.removeprefix(prefix))))[..., :3]
+    return imread(io.BytesIO(base64.b64decode(uri.removeprefix(prefix))), format="webp")[..., :3] / 255
 
 
 def count_of(image, colour, tolerance=0.02):

@@ -14,8 +14,8 @@ UNITS: dict[Unit, str] = {"patient": "patients", "case": "scans"}
 METHOD_NOTE = (
     "Mean over structures. Difference: first minus second of each patient, averaged, with its 95 % bootstrap "
     "interval over patients. With several seeds also the interval with seeds and patients drawn crosswise. p: "
-    "two-sided Wilcoxon signed-rank test over patients; Holm: adjusted over all rows. r: matched-pairs rank-biserial "
-    "correlation, positive where the first has the larger values."
+    "two-sided Wilcoxon signed-rank test over patients; Holm: adjusted over all rows. r: matched-pairs "
+    "rank-biserial correlation, positive where the first has the larger values."
 )
 CASE_NOTE = (
     "AS IN THE PAPER: each scan counts as a patient of its own. This ignores that scans of a patient are alike, "

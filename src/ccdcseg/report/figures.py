@@ -56,6 +56,9 @@ _STYLE = {
     "ytick.labelcolor": _STAND_IN["ink"],
 }
 
+_DOT = "dot:"
+"""Where matplotlib lets a patient's mark lead until its link is known."""
+
 _STYLES = ["default", _STYLE]
 """nnU-Net's progress plot sets font sizes for the whole process, so we begin from matplotlib's own."""
 
@@ -80,6 +83,23 @@ class Line:
     x: Sequence[float]
     y: Sequence[float]
     look: Look
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A patient's difference, and where its mark leads.
+
+    Attributes:
+        value: the difference.
+        label: patient and difference in words.
+        row: id of the patient's row in the table.
+        scan: place of a scan of the patient in the viewer; None where there is none.
+    """
+
+    value: float
+    label: str
+    row: str
+    scan: int | None = None
 
 
 def arm_look(index: int) -> Look:
@@ -133,46 +153,68 @@ def line_panel(
 
 def difference_panel(
     name: str,
-    differences: Sequence[float],
+    dots: Sequence[Dot],
     interval: Sequence[float] | None,
     alt: str,
     y_label: str,
     better_up: bool,
 ) -> Markup:
-    """A dot for each patient, sorted by paired difference, with the mean and its interval.
+    """A dot for each patient, sorted by paired difference, with the mean and its interval; each is a link.
 
     Args:
         name: unique on the page, in letters, digits and hyphens.
-        differences: of the patients, in the unit of ``y_label``.
+        dots: the patients, their differences in the unit of ``y_label``.
         interval: 95 % interval of the mean difference.
         alt: what a reader who does not see the figure should know.
         y_label: quantity and unit.
         better_up: whether a positive difference favours the first method.
     """
-    values = np.sort(np.asarray(differences, dtype=float))
+    ranked = sorted(dots, key=lambda dot: dot.value, reverse=not better_up)
+    values = np.array([dot.value for dot in ranked])
     with matplotlib.style.context(_STYLES):
         figure = Figure(figsize=_WIDE_INCHES, layout="constrained")
         axes = figure.subplots()
-        _draw_differences(axes, values if better_up else values[::-1], better_up)
+        _draw_differences(axes, values, better_up)
         if interval:
             axes.axhspan(*interval, color=_STAND_IN["ink"], alpha=0.13, linewidth=0)
         axes.axhline(float(values.mean()), color=_STAND_IN["ink"], linewidth=1.2, dashes=(4, 2))
         axes.set(xlabel="patients, from worst to best difference", ylabel=y_label)
         axes.xaxis.grid(visible=False)
         axes.set_xticks([])
-        return _inline(figure, name, alt)
+        return _linked(_inline(figure, name, alt, role="group"), ranked)
 
 
 def _draw_differences(axes: Axes, values: np.ndarray[Any, Any], better_up: bool) -> None:
     places = np.arange(len(values))
     is_better = values > 0 if better_up else values < 0
-    for chosen, colour, marker in ((is_better, "good", "o"), (~is_better, "bad", "D")):
+    for chosen, colour, marker in ((~is_better, "bad", "D"), (is_better, "good", "o")):
         axes.vlines(places[chosen], 0, values[chosen], color=_STAND_IN[colour], linewidth=0.8, alpha=0.6)
-        axes.plot(places[chosen], values[chosen], marker, color=_STAND_IN[colour], markersize=3.2)
+        marks = axes.scatter(
+            places[chosen],
+            values[chosen],
+            s=3.2**2,
+            color=_STAND_IN[colour],
+            marker=marker,
+            linewidths=0,
+            zorder=2,
+        )
+        marks.set_urls([f"{_DOT}{place}" for place in places[chosen]])
     axes.axhline(0, color=_STAND_IN["muted"], linewidth=1)
 
 
-def _inline(figure: Figure, name: str, alt: str) -> Markup:
+def _linked(svg: str, dots: Sequence[Dot]) -> Markup:
+    """Lead the links that stand for the dots to where these lead."""
+
+    def anchor(match: re.Match[str]) -> str:
+        dot = dots[int(match[1])]
+        scan = "" if dot.scan is None else Markup(' data-scan="{}"').format(dot.scan)
+        opening = Markup('<a href="#{}"{} aria-label="{}"><title>{}</title>')
+        return opening.format(dot.row, scan, dot.label, dot.label)
+
+    return Markup(re.sub(rf'<a href="{_DOT}(\d+)" target="_blank">', anchor, svg))  # noqa: S704 - escaped above
+
+
+def _inline(figure: Figure, name: str, alt: str, role: str = "img") -> Markup:
     """The figure as an ``svg`` element for the body of a page."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
@@ -183,7 +225,7 @@ def _inline(figure: Figure, name: str, alt: str) -> Markup:
     svg = svg.replace("xlink:href", "href")
     svg = re.sub(
         r'<svg[^>]*?viewBox="([^"]*)"[^>]*>',
-        lambda match: f'<svg viewBox="{match[1]}" role="img" aria-label="{escape(alt)}">',
+        lambda match: f'<svg viewBox="{match[1]}" role="{role}" aria-label="{escape(alt)}">',
         svg,
         count=1,
     )

@@ -1,7 +1,7 @@
 """The page: one HTML file that needs nothing but a browser, neither network nor other files."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import cycle
 from pathlib import Path
@@ -14,20 +14,20 @@ from ccdcseg.evaluation.patients import describe
 from ccdcseg.files import write_text
 from ccdcseg.report import tables
 from ccdcseg.report.curves import Panel, PanelGroup, diagnostics, learning_curves
-from ccdcseg.report.figures import Look, arm_look, difference_panel
+from ccdcseg.report.figures import Dot, Look, arm_look, difference_panel
 from ccdcseg.report.pictures import (
     CLASS_COLOURS,
     ROLE_COLOURS,
-    Choice,
     Picture,
     case_pictures,
     choose_cases,
+    scan_dice,
     selection_pictures,
 )
 from ccdcseg.report.runs import Arm, Run, load_arms
 from ccdcseg.report.tables import Contest
 from ccdcseg.report.template import SYNTHETIC, render
-from ccdcseg.report.viewer import niivue_script, viewer_case
+from ccdcseg.report.viewer import STRAY_MARGIN_MM, Gallery, Progress, gallery, niivue_script
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,9 @@ class Diagnosis:
     problem: str
 
 
-def build_report(runs: Sequence[Path], output: Path, title: str, note: str = "") -> Path:
+def build_report(
+    runs: Sequence[Path], output: Path, title: str, note: str = "", progress: Progress | None = None
+) -> Path:
     """Write a self-contained page about one or several runs.
 
     Args:
@@ -63,6 +65,7 @@ def build_report(runs: Sequence[Path], output: Path, title: str, note: str = "")
         output: the HTML file, replaced if it exists.
         title: heading of the page.
         note: a remark of the author, shown under the answer.
+        progress: called with the number of scans read for the viewer and to be read.
 
     Returns:
         ``output``.
@@ -71,7 +74,7 @@ def build_report(runs: Sequence[Path], output: Path, title: str, note: str = "")
         UserError: a folder is no run folder, a file is damaged, or the runs are of different data sets.
     """
     arms = load_arms(runs)
-    context = {"title": title, "note": note, **_facts(arms), **_context(arms)}
+    context = {"title": title, "note": note, **_facts(arms), **_context(arms, progress)}
     write_text(output, render("page.html.j2", context, niivue_script() or ""))
     return output
 
@@ -84,14 +87,20 @@ def _facts(arms: Sequence[Arm]) -> dict[str, Any]:
         "duration": tables.duration_text,
         "number": number,
         "metrics": METRICS,
+        "asdict": asdict,
+        "short_name": short_name,
+        "stray_margin_mm": STRAY_MARGIN_MM,
     }
 
 
-def _context(arms: Sequence[Arm]) -> dict[str, Any]:
+def _context(arms: Sequence[Arm], progress: Progress | None) -> dict[str, Any]:
     """Everything the template shows."""
     evaluated = [arm for arm in arms if arm.evaluations]
     contests = tables.contests(evaluated)
     choices = choose_cases(evaluated) if evaluated else []
+    stored = _gallery(evaluated, [choice.case for choice in choices], progress)
+    patient_rows = tables.patient_rows(evaluated)
+    row_ids = {patient: f"patient-{index}" for index, (patient, _) in enumerate(patient_rows)}
     return {
         "arms": arms,
         "evaluated": evaluated,
@@ -107,11 +116,14 @@ def _context(arms: Sequence[Arm]) -> dict[str, Any]:
         "signed": signed,
         "interval": interval_text,
         "p_text": p_text,
-        "difference_panels": [_difference_panel(contest, index) for index, contest in enumerate(contests)],
+        "difference_panels": [
+            _difference_panel(contest, index, row_ids, stored) for index, contest in enumerate(contests)
+        ],
         "family": [METRICS[name] for name in FAMILY],
-        "patient_rows": tables.patient_rows(evaluated),
+        "patient_rows": patient_rows,
+        "row_ids": row_ids,
         "cases": [case_pictures(choice, evaluated) for choice in choices],
-        "volumes": _volumes(choices, evaluated),
+        "gallery": stored,
         "class_colours": list(zip(arms[0].classes, cycle(CLASS_COLOURS), strict=False)),
         "curves": learning_curves(arms),
         "diagnoses": _diagnoses(arms),
@@ -123,12 +135,16 @@ def _context(arms: Sequence[Arm]) -> dict[str, Any]:
     }
 
 
-def _volumes(choices: Sequence[Choice], evaluated: Sequence[Arm]) -> dict[str, Any]:
-    """The scans of the slice viewer by case; none where there is no viewer."""
-    if niivue_script() is None:
-        return {}
-    packed = [viewer_case(choice, evaluated) for choice in choices]
-    return {case.case: asdict(case) for case in packed if case is not None}
+def _gallery(evaluated: Sequence[Arm], first: Sequence[str], progress: Progress | None) -> Gallery:
+    """The scans of the slice viewer; none where there is no viewer."""
+    if niivue_script() is None or not evaluated:
+        return Gallery()
+    return gallery(evaluated, first, progress=progress)
+
+
+def short_name(case: str, patient: str) -> str:
+    """What tells a scan from others of its patient."""
+    return case.removeprefix(patient).strip("_-. ") or case
 
 
 def headline(evaluated: Sequence[Arm], contests: Sequence[Contest]) -> list[str]:
@@ -232,17 +248,27 @@ def _card(arm: Arm, index: int) -> Card:
     )
 
 
-def _difference_panel(contest: Contest, index: int) -> Panel:
+def _difference_panel(contest: Contest, index: int, rows: Mapping[str, str], stored: Gallery) -> Panel:
     result, metric = contest.comparison, contest.metric
-    scaled = [metric.scale * value for value in result.differences.values()]
+    dots = [_dot(contest, patient, rows[patient], stored) for patient in result.differences]
     bounds = [metric.scale * end for end in result.interval] if result.interval else None
     against = f"{contest.arm.label} minus {contest.baseline.label}"
-    better = sum(value > 0 if metric.higher_is_better else value < 0 for value in scaled)
+    better = sum(dot.value > 0 if metric.higher_is_better else dot.value < 0 for dot in dots)
     alt = f"{metric.title}, {against}, of {result.n} patients: {better} better, {result.n - better} not."
     figure = difference_panel(
-        f"difference-{index}", scaled, bounds, alt, f"difference, {metric.step}", metric.higher_is_better
+        f"difference-{index}", dots, bounds, alt, f"difference, {metric.step}", metric.higher_is_better
     )
     return Panel(f"{metric.title}: {against}; better for {better} of {result.n} patients", figure)
+
+
+def _dot(contest: Contest, patient: str, row: str, stored: Gallery) -> Dot:
+    """A patient's mark: it leads to the row and to the stored scan with the lowest Dice."""
+    value, metric = contest.comparison.differences[patient], contest.metric
+    scans = stored.of_patient(patient)
+    dice = scan_dice(contest.arm, patient) if scans else {}
+    scan = min(scans, key=lambda case: dice.get(case, 1.0), default=None)
+    label = f"{patient}: {signed(value, metric)} {metric.step}"
+    return Dot(metric.scale * value, label, row, None if scan is None else scans[scan])
 
 
 def _diagnoses(arms: Sequence[Arm]) -> list[Diagnosis]:

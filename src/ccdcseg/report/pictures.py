@@ -1,4 +1,4 @@
-"""Slices with outlines and selection maps, as PNG in data URIs; and the rule by which cases are shown."""
+"""Slices with outlines and selection maps, as WebP in data URIs; and the rule by which cases are shown."""
 
 import base64
 import io
@@ -33,6 +33,7 @@ _DPI = 115
 _MARGIN = 0.3  # of the structures' extent, on each side
 _SMALLEST_CROP_MM = 60
 _SELECTION_WIDTH = 512
+_LOSSLESS = {"lossless": True, "quality": 50}  # "quality" is how long it tries; about half of PNG
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def outlined(image: Grey, labels: Labels, pixel_aspect: float, over: Labels | No
     for value in _values(over) if over is not None else []:
         axes.contour(over == value, levels=[0.5], colors=["white"], linewidths=0.9, linestyles="dotted")
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    figure.savefig(buffer, format="webp", pil_kwargs=_LOSSLESS)
     return _uri(buffer)
 
 
@@ -207,7 +208,7 @@ def _selection_picture(path: Path) -> Picture:
     except (OSError, EOFError, KeyError, ValueError, BadZipFile) as error:
         raise UserError(f"{path} is no selection map ({error}).", "Remove it.") from error
     buffer = io.BytesIO()
-    imsave(buffer, rgb, format="png")
+    imsave(buffer, rgb, format="webp", pil_kwargs=_LOSSLESS)
     epoch = int(path.stem.removeprefix("epoch_"))
     listed = ", ".join(f"{count:,} {name}" for count, name in zip(counts, ROLES, strict=True))
     return Picture(
@@ -216,7 +217,7 @@ def _selection_picture(path: Path) -> Picture:
 
 
 def _uri(buffer: io.BytesIO) -> str:
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _values(labels: Labels) -> list[int]:
@@ -238,12 +239,16 @@ def _largest_difference(arms: Sequence[Arm]) -> str | None:
 
 
 def _lowest_scan(arm: Arm, patient: str) -> str:
-    scans = average([_scan_dice(evaluation, patient) for evaluation in arm.evaluations.values()])
-    return min(sorted(scans), key=lambda case: scans[case])
+    dice = scan_dice(arm, patient)
+    return min(sorted(dice), key=lambda case: dice[case])
 
 
-def _scan_dice(evaluation: Mapping[str, Any], patient: str) -> dict[str, float]:
-    """Scan to Dice, the mean over the classes."""
+def scan_dice(arm: Arm, patient: str) -> dict[str, float]:
+    """Dice of each of the patient's scans where it is defined, averaged over classes, then over seeds."""
+    return average([_dice_by_scan(evaluation, patient) for evaluation in arm.evaluations.values()])
+
+
+def _dice_by_scan(evaluation: Mapping[str, Any], patient: str) -> dict[str, float]:
     rows = [row for row in evaluation["cases"] if row["patient"] == patient and row["dice"] is not None]
     return average([{row["case"]: row["dice"]} for row in rows])
 
@@ -289,9 +294,14 @@ def prediction_of(arm: Arm, case: str, reference: Volume) -> tuple[Run, Volume]:
 
 def _caption(arm: Arm, run: Run, case: str) -> str:
     """The arm, its seed and its Dice in the whole scan."""
+    found = scores(run, case)
+    return arm.name_of(run) + (f": {found}" if found else "")
+
+
+def scores(run: Run, case: str) -> str:
+    """Dice of each class in a scan, in percent; empty where the run was not evaluated on it."""
     rows = [row for row in (run.evaluation or {"cases": []})["cases"] if row["case"] == case]
-    scores = ", ".join(
+    return ", ".join(
         f"{row['class']} " + ("undefined" if row["dice"] is None else f"{100 * row['dice']:.1f}")
         for row in rows
     )
-    return f"{arm.label}, seed {run.record.seed}" + (f": {scores}" if scores else "")

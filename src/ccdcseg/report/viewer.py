@@ -6,41 +6,92 @@ Where it is not there, the page has its static slices alone.
 
 import base64
 import gzip
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import resources
-from itertools import cycle
+from itertools import accumulate, cycle
 from typing import Any
 
 import nibabel
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import find_objects, maximum_filter, minimum_filter
 
 from ccdcseg.errors import UserError
-from ccdcseg.report.pictures import CLASS_COLOURS, Choice, largest_slice, prediction_of, scan_of
+from ccdcseg.report.pictures import (
+    CLASS_COLOURS,
+    Box,
+    crop_box,
+    largest_slice,
+    prediction_of,
+    scan_of,
+    scores,
+)
 from ccdcseg.report.runs import Arm
 
 REFERENCE_COLOUR = "#ffffff"
+METHOD_COLOURS = (*CLASS_COLOURS, "#ff5c5c", "#b6ff5c", "#c8a27a")
+STRAY_MARGIN_MM = 5
+MOST_CHARACTERS = 64 * 2**20
+"""The most that all scans together may take on a page; browsers become slow beyond."""
+
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Outlines that can be switched on and off: a gzipped NIfTI of zeros and ones, in base64."""
+    """Outlines that can be switched on and off: a gzipped NIfTI of zeros and ones, in base64.
+
+    Attributes:
+        scores: Dice of each class in this scan, in words; empty for the reference.
+    """
 
     label: str
     colour: str
+    scores: str
     volume: str
 
 
 @dataclass(frozen=True)
 class ViewerCase:
-    """A scan (gzipped NIfTI of 8-bit greys, in base64), its slices and what lies over it."""
+    """A scan (gzipped NIfTI of 8-bit greys, in base64), its slices and what lies over it.
+
+    Attributes:
+        focus: where the reference is: left, top, right and bottom, as fractions of a slice.
+    """
 
     case: str
+    patient: str
     slices: int
     first_slice: int
+    focus: tuple[float, float, float, float]
     image: str
     layers: tuple[Layer, ...]
+
+    @property
+    def characters(self) -> int:
+        """What the volumes take on a page."""
+        return len(self.image) + sum(len(layer.volume) for layer in self.layers)
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The scans of the viewer, sorted by patient.
+
+    Attributes:
+        unread: evaluated scans of which an image, a reference or a prediction cannot be read.
+        left_out: scans beyond ``MOST_CHARACTERS``.
+    """
+
+    cases: tuple[ViewerCase, ...] = ()
+    unread: int = 0
+    left_out: int = 0
+
+    def of_patient(self, patient: str) -> dict[str, int]:
+        """The patient's scans and their places among ``cases``."""
+        return {shown.case: place for place, shown in enumerate(self.cases) if shown.patient == patient}
 
 
 def niivue_script() -> str | None:
@@ -49,25 +100,106 @@ def niivue_script() -> str | None:
     return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
-def viewer_case(choice: Choice, arms: Sequence[Arm]) -> ViewerCase | None:
-    """Pack a scan, its reference and every arm's prediction; None where one of them cannot be read."""
+def gallery(
+    arms: Sequence[Arm],
+    first: Collection[str],
+    most: int = MOST_CHARACTERS,
+    progress: Progress | None = None,
+) -> Gallery:
+    """Pack every evaluated scan that can be read.
+
+    Args:
+        arms: the methods, evaluated.
+        first: scans that are kept before others where not all find room.
+        most: characters that all scans together may take.
+        progress: called with the number of scans read and to be read.
+    """
+    rows = [row for arm in arms for evaluation in arm.evaluations.values() for row in evaluation["cases"]]
+    patients = {row["case"]: row["patient"] for row in rows}
+    names = sorted(patients, key=lambda case: (patients[case], case))
+    read = []
+    with ThreadPoolExecutor() as pool:
+        for done, found in enumerate(
+            pool.map(lambda case: viewer_case(case, patients[case], arms), names), 1
+        ):
+            read += [found] if found else []
+            if progress:
+                progress(done, len(names))
+    kept = _within(read, first, most)
+    return Gallery(tuple(kept), len(names) - len(read), len(read) - len(kept))
+
+
+def _within(cases: Sequence[ViewerCase], first: Collection[str], most: int) -> list[ViewerCase]:
+    ranked = sorted(cases, key=lambda shown: shown.case not in first)
+    totals = accumulate(shown.characters for shown in ranked)
+    kept = {shown.case for shown, total in zip(ranked, totals, strict=True) if total <= most}
+    return [shown for shown in cases if shown.case in kept]
+
+
+def viewer_case(case: str, patient: str, arms: Sequence[Arm]) -> ViewerCase | None:
+    """Pack a scan, its reference and every arm's prediction, cropped to what is near a structure.
+
+    Returns:
+        The packed scan; None where an image, reference or prediction cannot be read.
+    """
     try:
-        image, reference = scan_of(arms[0], choice.case)
-        predictions = [prediction_of(arm, choice.case, reference) for arm in arms]
+        image, reference = scan_of(arms[0], case)
+        predictions = [prediction_of(arm, case, reference) for arm in arms]
     except UserError:
         return None
-    spacing_mm = reference.spacing_mm
-    layers = [Layer("Reference", REFERENCE_COLOUR, packed(outlines(reference.array), spacing_mm))]
-    for arm, (run, prediction), colour in zip(arms, predictions, cycle(CLASS_COLOURS), strict=False):
-        label = f"{arm.label}, seed {run.record.seed}"
-        layers.append(Layer(label, colour, packed(outlines(prediction.array), spacing_mm)))
+    labels = [reference.array, *(prediction.array for _, prediction in predictions)]
+    near, centre = surroundings(labels, reference.spacing_mm)
+    box = find_objects(near.astype(np.uint8))[0]
+
+    def pack(array: NDArray[np.uint8]) -> str:
+        return packed(array[box], reference.spacing_mm)
+
+    layers = [Layer("Reference", REFERENCE_COLOUR, "", pack(outlines(reference.array)))]
+    for arm, (run, prediction), colour in zip(arms, predictions, cycle(METHOD_COLOURS), strict=False):
+        layers.append(Layer(arm.name_of(run), colour, scores(run, case), pack(outlines(prediction.array))))
     return ViewerCase(
-        choice.case,
+        case,
+        patient,
         len(image.array),
         largest_slice(reference.array),
-        packed(greys(image.array), spacing_mm),
+        focus(centre, box[1:]),
+        pack(np.where(near, greys(image.array), np.uint8(0))),
         tuple(layers),
     )
+
+
+def surroundings(
+    labels: Sequence[NDArray[Any]], spacing_mm: Sequence[float]
+) -> tuple[NDArray[np.bool_], Box]:
+    """Where grey values are worth their bytes: around the reference, and near whatever a method marks.
+
+    Weak models scatter false positives over the whole slice, so that a box around everything is no crop.
+
+    Args:
+        labels: reference and predictions, shape (z, y, x).
+        spacing_mm: in the order of the axes.
+
+    Returns:
+        True within the crop of the reference, in every slice, and within ``STRAY_MARGIN_MM`` of a labelled
+        voxel of any, in its slice; and the crop of the reference.
+    """
+    structures = np.any([array > 0 for array in labels], axis=0)
+    rows, columns = (2 * math.ceil(STRAY_MARGIN_MM / step) + 1 for step in spacing_mm[1:])
+    near: NDArray[np.bool_] = maximum_filter(structures, size=(1, rows, columns))
+    centre = crop_box([labels[0].max(axis=0)], spacing_mm[1:])
+    near[:, *centre] = True
+    return near, centre
+
+
+def focus(centre: Box, outer: Box) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of a box as fractions of one around it."""
+    sides = []
+    for inner, around in zip(centre, outer, strict=True):
+        start, stop, _ = inner.indices(around.stop)
+        length = around.stop - around.start
+        sides.append(((start - around.start) / length, (stop - around.start) / length))
+    (top, bottom), (left, right) = sides
+    return left, top, right, bottom
 
 
 def greys(image: NDArray[Any]) -> NDArray[np.uint8]:
@@ -79,15 +211,12 @@ def greys(image: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def outlines(labels: NDArray[Any]) -> NDArray[np.uint8]:
-    """One where a labelled voxel has a neighbour with another label in its slice, shape (z, y, x)."""
-    found = np.zeros(labels.shape, bool)
-    for axis in (1, 2):
-        before, after = [slice(None)] * 3, [slice(None)] * 3
-        before[axis], after[axis] = slice(None, -1), slice(1, None)
-        differs = labels[tuple(before)] != labels[tuple(after)]
-        found[tuple(before)] |= differs
-        found[tuple(after)] |= differs
-    return (found & (labels > 0)).astype(np.uint8)
+    """One where a voxel has a smaller label beside or diagonally from it in its slice, shape (z, y, x).
+
+    So a border is one voxel wide, also between two classes, and has no gaps.
+    """
+    marked: NDArray[np.bool_] = labels > minimum_filter(labels, size=(1, 3, 3), mode="nearest")
+    return marked.astype(np.uint8)
 
 
 def packed(array: NDArray[np.uint8], spacing_mm: Sequence[float]) -> str:
