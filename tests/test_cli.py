@@ -2,6 +2,7 @@
 
 import errno
 import gzip
+import json
 import os
 import shutil
 import signal
@@ -340,7 +341,7 @@ def test_full_disk_while_training(workspace, ccdcseg, tmp_path: Path, monkeypatc
 
 def test_nothing_trained_yet(workspace, ccdcseg, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("nnUNet_results", str(tmp_path))
-    for command in ("predict", "evaluate", "report"):
+    for command in ("predict", "evaluate", "compare", "report"):
         result = ccdcseg(command, 901)
         assert result.code == 2
         assert "Train first" in one_line(result.err)
@@ -369,6 +370,7 @@ def test_version_and_help(ccdcseg):
         "train",
         "predict",
         "evaluate",
+        "compare",
         "report",
         "trainers",
         "demo",
@@ -425,6 +427,9 @@ def test_the_whole_path_by_commands(pristine: Path, tmp_path: Path):
     table = run("evaluate", 902).stdout
     assert "nnunet" in table
     assert "ccdc" in table
+    compared = run("compare", 902, "--as-in-the-paper", "--output", tmp_path / "compared").stdout
+    assert "AS IN THE PAPER" in " ".join(compared.split())
+    assert json.loads((tmp_path / "compared.json").read_text())["unit"] == "case"
     page = tmp_path / "report.html"
     run("report", 902, "--output", page)
     assert "Dataset902_Phantom" in page.read_text()

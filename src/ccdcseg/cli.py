@@ -476,6 +476,42 @@ def evaluate(targets: Targets, part: PartOption = Part.TEST, processes: Processe
 
 
 @app.command()
+def compare(
+    targets: Targets,
+    of: Annotated[
+        str | None,
+        typer.Option(help="Method to compare with each other one; default: each method with its nnU-Net."),
+    ] = None,
+    metric: Annotated[
+        list[str], typer.Option(help="May be repeated; all metrics and pairs are one family.")
+    ] = ["dice", "hd95_pooled_mm"],  # noqa: B006
+    part: PartOption = Part.TEST,
+    as_in_the_paper: Annotated[
+        bool,
+        typer.Option("--as-in-the-paper", help="Count scans as patients, which is wrong (see the docs)."),
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write OUTPUT.json, .csv, .md and .tex too.")
+    ] = None,
+) -> None:
+    """Is one method better? Paired tests, intervals and ranks over the same patients."""
+    from rich.console import Console
+
+    from ccdcseg.nnunet.runs import find_runs
+    from ccdcseg.report.comparison import compare_runs, write_comparison
+    from ccdcseg.tabular import to_screen
+
+    runs = [run for target in targets for run in find_runs(target)]
+    result = compare_runs(runs, part, of, metric, "case" if as_in_the_paper else "patient")
+    for grid in result.grids():
+        Console().print(to_screen(grid))
+    for sentence in result.left_out:
+        typer.echo(f"Not compared: {sentence}")
+    for path in write_comparison(result, output) if output else []:
+        typer.echo(f"Comparison: {path}")
+
+
+@app.command()
 def reproduce(
     experiment: Annotated[
         str, typer.Argument(help="table1 to table8, figure6, or a YAML file of your own (docs/reproduce.md).")

@@ -1,9 +1,12 @@
-"""A table of texts in the forms that people paste: Markdown, LaTeX and CSV."""
+"""A table of texts in the forms that people read and paste: screen, Markdown, LaTeX and CSV."""
 
 import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from rich.table import Table
+from rich.text import Text
 
 _LATEX = str.maketrans(
     {
@@ -54,6 +57,22 @@ def ranked(values: Sequence[float | None], higher_is_better: bool) -> list[int]:
         order.index(sign * value) + 1 if value is not None and sign * value in order else 0
         for value in values
     ]
+
+
+def to_screen(grid: Grid) -> Table:
+    """For a rich console: the best of a column bold, the second best in italics, small print below."""
+    table = Table(title=grid.title, caption=grid.note or None, title_justify="left", caption_justify="left")
+    for index, name in enumerate(grid.header):
+        table.add_column(name, justify="right" if index else "left", overflow="fold")
+    styles = ("", "bold", "italic")
+    for row in grid.rows:
+        table.add_row(
+            *(
+                Text.assemble((cell.text, styles[cell.rank]), f"\n{cell.note}" if cell.note else "")
+                for cell in row
+            )
+        )
+    return table
 
 
 def to_markdown(grid: Grid) -> str:

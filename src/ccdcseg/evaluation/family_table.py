@@ -10,6 +10,7 @@ from ccdcseg.evaluation.patients import Unit
 from ccdcseg.tabular import Entry, Grid
 
 FORMAT = "ccdcseg-comparison/1"
+LONGEST_NAME = 20
 UNITS: dict[Unit, str] = {"patient": "patients", "case": "scans"}
 METHOD_NOTE = (
     "Mean over structures. Difference: first minus second of each patient, averaged, with its 95 % bootstrap "
@@ -23,14 +24,21 @@ CASE_NOTE = (
 )
 
 
-def comparison_grid(outcomes: Sequence[Outcome], unit: Unit = "patient") -> Grid:
-    """A row for each comparison."""
-    units = UNITS[unit]
-    header = (
-        "comparison", "metric", units, "difference", f"95 %, {units} and seeds", "by seed", "p", "p, Holm", "r",
-    )  # fmt: skip
-    rows = tuple(_comparison_row(outcome) for outcome in outcomes)
-    return Grid("Paired comparisons", header, rows, notes(unit))
+def comparison_grid(outcomes: Sequence[Outcome], unit: Unit = "patient", abbreviate: bool = True) -> Grid:
+    """A row for each comparison; columns about seeds where a comparison has several.
+
+    Args:
+        outcomes: of one family.
+        unit: that they were compared by.
+        abbreviate: whether numbers stand for long names, explained in the note.
+    """
+    names = _names(outcomes, abbreviate)
+    has_seeds = any(len(outcome.comparison.per_seed) > 1 for outcome in outcomes)
+    of_seeds = (f"95 %, {UNITS[unit]} and seeds", "by seed") if has_seeds else ()
+    header = ("comparison", "metric", UNITS[unit], "difference", *of_seeds, "p", "p, Holm", "r")
+    rows = tuple(_comparison_row(outcome, names, has_seeds) for outcome in outcomes)
+    legend = "".join(f" {short}: {name}." for name, short in names.items() if short != name)
+    return Grid("Paired comparisons", header, rows, notes(unit) + legend)
 
 
 def notes(unit: Unit) -> str:
@@ -70,20 +78,32 @@ def _record(outcome: Outcome) -> dict[str, Any]:
     return {**record, "comparison": {**record["comparison"], "n": outcome.comparison.n}}
 
 
-def _comparison_row(outcome: Outcome) -> tuple[Entry, ...]:
+def _names(outcomes: Sequence[Outcome], abbreviate: bool) -> dict[str, str]:
+    names = list(dict.fromkeys(name for outcome in outcomes for name in (outcome.first, outcome.second)))
+    if not abbreviate or all(len(name) <= LONGEST_NAME for name in names):
+        return {name: name for name in names}
+    return {name: f"[{place}]" for place, name in enumerate(names, 1)}
+
+
+def _comparison_row(outcome: Outcome, names: Mapping[str, str], has_seeds: bool) -> tuple[Entry, ...]:
     result, metric = outcome.comparison, METRICS[outcome.metric]
-    seeds = ", ".join(signed(value, metric) for value in result.per_seed.values())
+    interval = interval_text(result.interval, metric, True)
     return (
-        Entry(f"{outcome.first} − {outcome.second}"),
+        Entry(f"{names[outcome.first]} − {names[outcome.second]}"),
         Entry(metric.title),
         Entry(str(result.n)),
-        Entry(
-            signed(result.mean_difference, metric),
-            note=f"{metric.step}, {interval_text(result.interval, metric, True)}",
-        ),
-        Entry(interval_text(result.interval_seeds, metric, True) if result.interval_seeds else "one seed"),
-        Entry(seeds or NONE, note="" if result.seed_sd is None else f"SD {number(result.seed_sd, metric)}"),
+        Entry(signed(result.mean_difference, metric), note=f"{metric.step}, {interval}"),
+        *(_of_seeds(outcome) if has_seeds else ()),
         Entry(p_text(result.p_value)),
         Entry(p_text(outcome.p_adjusted)),
         Entry(f"{result.rank_biserial:+.2f}".replace("-", "−")),
+    )
+
+
+def _of_seeds(outcome: Outcome) -> tuple[Entry, Entry]:
+    result, metric = outcome.comparison, METRICS[outcome.metric]
+    by_seed = ", ".join(signed(value, metric) for value in result.per_seed.values())
+    return (
+        Entry(interval_text(result.interval_seeds, metric, True) if result.interval_seeds else "one seed"),
+        Entry(by_seed or NONE, note="" if result.seed_sd is None else f"SD {number(result.seed_sd, metric)}"),
     )

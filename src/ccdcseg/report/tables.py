@@ -99,6 +99,12 @@ def baseline_pairs(arms: Sequence[Arm]) -> list[Pair]:
     return [(arm.label, baseline.label) for arm, baseline in pairs]
 
 
+def budget(arm: Arm) -> tuple[Any, ...]:
+    """Labels and steps of training: what must be alike where methods are compared."""
+    record = arm.runs[0].record
+    return record.fraction, record.iterations
+
+
 def class_differences(contest: Contest) -> list[tuple[str, Cell]]:
     """Mean paired difference by class; exploratory, so without p values."""
     cells = []
@@ -179,15 +185,10 @@ def _seeds(seeds: Mapping[int, Any]) -> str:
 def _baseline(arm: Arm, arms: Sequence[Arm]) -> Arm | None:
     if arm.method == BASELINE:
         return None
-    same = [other for other in arms if other.method == BASELINE and _budget(other) == _budget(arm)]
+    same = [other for other in arms if other.method == BASELINE and budget(other) == budget(arm)]
     preset = arm.runs[0].record.preset
     same.sort(key=lambda other: other.runs[0].record.preset != preset)
     return same[0] if same else None
-
-
-def _budget(arm: Arm) -> tuple[Any, ...]:
-    record = arm.runs[0].record
-    return record.fraction, record.iterations
 
 
 def _shared(arm: Arm, baseline: Arm, metric: str, class_name: str) -> bool:

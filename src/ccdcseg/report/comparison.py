@@ -1,0 +1,176 @@
+"""``ccdcseg compare``: methods against each other on the same patients, for the screen and for papers."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ccdcseg import __version__
+from ccdcseg.errors import UserError
+from ccdcseg.evaluation.family import (
+    FAMILY,
+    Outcome,
+    Pair,
+    Ranks,
+    compare_family,
+    have_common,
+    rank_frequencies,
+)
+from ccdcseg.evaluation.family_table import comparison_grid, comparison_record, rank_grid
+from ccdcseg.evaluation.patients import SUMMARY_METRICS, Unit
+from ccdcseg.files import write_json, write_text
+from ccdcseg.report.runs import Arm, load_arms
+from ccdcseg.report.tables import baseline_pairs, budget, evaluations_of
+from ccdcseg.tabular import Grid, to_csv, to_latex, to_markdown
+
+
+@dataclass(frozen=True)
+class RunComparison:
+    """What was compared, and what was not.
+
+    Attributes:
+        arms: those with an evaluation.
+        outcomes: one family; see `compare_family`.
+        ranks: for each metric and each group of more than two arms of as many labels and steps.
+        unit: "case" where scans count as patients, as in the paper.
+        left_out: sentences about runs and pairs that are not compared.
+    """
+
+    arms: tuple[Arm, ...]
+    outcomes: tuple[Outcome, ...]
+    ranks: tuple[Ranks, ...]
+    unit: Unit
+    left_out: tuple[str, ...]
+
+    def grids(self, abbreviate: bool = True) -> list[Grid]:
+        """The comparisons, then the ranks."""
+        return [comparison_grid(self.outcomes, self.unit, abbreviate), *map(rank_grid, self.ranks)]
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Everything as JSON, with what was trained on what."""
+        record = comparison_record(
+            self.outcomes, self.ranks, self.unit, {a.label: _origin(a) for a in self.arms}
+        )
+        return {**record, "left_out": list(self.left_out), "ccdcseg": __version__}
+
+
+def compare_runs(
+    folders: Sequence[Path],
+    part: str = "test",
+    of: str | None = None,
+    metrics: Sequence[str] = FAMILY,
+    unit: Unit = "patient",
+) -> RunComparison:
+    """Compare evaluated runs; those that differ by their seed alone are one method.
+
+    Args:
+        folders: of the runs.
+        part: "test" or "validation", whose evaluations are read.
+        of: a method that is compared with each other one of as many labels and steps; None: each with its nnU-Net.
+        metrics: of `SUMMARY_METRICS`; all of them and all pairs are one family.
+        unit: see `compare`.
+
+    Raises:
+        UserError: as `load_arms`; an unknown metric; no run of ``of``; nothing to compare.
+    """
+    _check_metrics(metrics)
+    arms = load_arms(folders, part)
+    evaluated = [arm for arm in arms if arm.evaluations]
+    left_out = [
+        f"{arm.name_of(run)}: not evaluated." for arm in arms for run in arm.runs if run.evaluation is None
+    ]
+    pairs = baseline_pairs(evaluated) if of is None else _pairs_of(of, evaluated)
+    methods = evaluations_of(evaluated)
+    left_out += [
+        f"{first} − {second}: no patient has {metric} with both."
+        for metric in metrics
+        for first, second in pairs
+        if not have_common(methods, (first, second), metric)
+    ]
+    left_out += _unpaired(evaluated, pairs)
+    outcomes = compare_family(methods, pairs, metrics, unit)
+    if not outcomes:
+        raise UserError(
+            " ".join(["There is nothing to compare.", *left_out]),
+            "It takes two methods of as many labels and steps, evaluated on the same patients: with nnU-Net "
+            "among them, or with --of METHOD.",
+        )
+    ranks = [_ranks(group, metric) for metric in metrics for group in _groups(evaluated, pairs)]
+    return RunComparison(
+        tuple(evaluated), tuple(outcomes), tuple(found for found in ranks if found), unit, tuple(left_out)
+    )
+
+
+def write_comparison(comparison: RunComparison, stem: Path) -> list[Path]:
+    """Write ``stem``.json, .csv, .md and .tex; their paths."""
+    grids = comparison.grids()
+    texts = {
+        ".csv": "\n".join(to_csv(grid) for grid in comparison.grids(abbreviate=False)),
+        ".md": "\n".join(
+            f"## {grid.title}\n\n{to_markdown(grid)}\n{grid.note}".rstrip() + "\n" for grid in grids
+        ),
+        ".tex": "\n".join(to_latex(grid) for grid in grids),
+    }
+    paths = {suffix: stem.with_name(stem.name + suffix) for suffix in (".json", *texts)}
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    write_json(paths[".json"], comparison.record)
+    for suffix, text in texts.items():
+        write_text(paths[suffix], text)
+    return list(paths.values())
+
+
+def _check_metrics(metrics: Sequence[str]) -> None:
+    for name in metrics:
+        if name not in SUMMARY_METRICS:
+            raise UserError(f"There is no metric {name}.", f"Choose among {', '.join(SUMMARY_METRICS)}.")
+
+
+def _pairs_of(method: str, arms: Sequence[Arm]) -> list[Pair]:
+    ours = [arm for arm in arms if arm.method == method]
+    if not ours:
+        known = ", ".join(dict.fromkeys(arm.method for arm in arms)) or "none"
+        raise UserError(f"No evaluated run is of the method {method}.", f"There are: {known}.")
+    return [
+        (arm.label, other.label)
+        for arm in ours
+        for other in arms
+        if other.method != method and budget(other) == budget(arm)
+    ]
+
+
+def _unpaired(arms: Sequence[Arm], pairs: Sequence[Pair]) -> list[str]:
+    paired = {label for pair in pairs for label in pair}
+    return [
+        f"{arm.label}: nothing of as many labels and steps to compare it with."
+        for arm in arms
+        if arm.label not in paired
+    ]
+
+
+def _groups(arms: Sequence[Arm], pairs: Sequence[Pair]) -> list[list[Arm]]:
+    """Arms of as many labels and steps that are compared, where they are more than two."""
+    paired = {label for pair in pairs for label in pair}
+    groups: dict[Any, list[Arm]] = defaultdict(list)
+    for arm in arms:
+        if arm.label in paired:
+            groups[budget(arm)].append(arm)
+    return [group for group in groups.values() if len(group) > 2]
+
+
+def _ranks(group: Sequence[Arm], metric: str) -> Ranks | None:
+    return rank_frequencies(evaluations_of(group), metric)
+
+
+def _origin(arm: Arm) -> dict[str, Any]:
+    record = arm.runs[0].record
+    return {
+        "method": record.method,
+        "preset": record.preset,
+        "fraction": record.fraction,
+        "iterations": record.iterations,
+        "changes": record.changes,
+        "versions": record.versions,
+        "seeds": {str(run.record.seed): {"data": run.record.data_hash} for run in arm.runs},
+    }

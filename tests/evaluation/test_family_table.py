@@ -1,0 +1,80 @@
+import json
+
+from ccdcseg.evaluation.family import compare_family, rank_frequencies
+from ccdcseg.evaluation.family_table import CASE_NOTE, comparison_grid, comparison_record, rank_grid
+from ccdcseg.tabular import to_markdown
+
+
+def evaluation(*values):
+    rows = [
+        {"case": f"p{i}_0", "patient": f"p{i}", "class": "LV", "status": "ok", "dice": value}
+        for i, value in enumerate(values)
+    ]
+    return {"classes": ["LV"], "cases": rows}
+
+
+METHODS = {
+    "CCDC": {0: evaluation(0.9, 0.8, 0.7), 1: evaluation(0.9, 0.8, 0.7)},
+    "nnU-Net": {0: evaluation(0.8, 0.7, 0.6), 1: evaluation(0.7, 0.6, 0.5)},
+    "a method with quite a long name": {0: evaluation(0.7, 0.7, 0.7)},
+}
+LONG = "a method with quite a long name"
+
+
+def outcomes(*pairs, unit="patient"):
+    return compare_family(METHODS, pairs, ["dice"], unit)
+
+
+def test_a_row_says_difference_interval_seeds_and_p():
+    grid = comparison_grid(outcomes(("CCDC", "nnU-Net")))
+    cells = dict(zip(grid.header, grid.rows[0], strict=True))
+    assert cells["comparison"].text == "CCDC − nnU-Net"
+    assert cells["patients"].text == "3"
+    assert (cells["difference"].text, cells["difference"].note) == ("+15.00", "points, +15.00 to +15.00")
+    assert (cells["by seed"].text, cells["by seed"].note) == ("+10.00, +20.00", "SD 7.07")
+    assert cells["95 %, patients and seeds"].text == "+10.00 to +20.00"
+    assert cells["r"].text == "+1.00"
+
+
+def test_without_several_seeds_there_are_no_columns_about_them():
+    grid = comparison_grid(
+        compare_family({"a": {0: evaluation(1)}, "b": {0: evaluation(0)}}, [("a", "b")], ["dice"])
+    )
+    assert grid.header == ("comparison", "metric", "patients", "difference", "p", "p, Holm", "r")
+    assert {len(row) for row in grid.rows} == {7}
+
+
+def test_long_names_are_numbers_that_the_note_explains():
+    found = outcomes(("CCDC", LONG))
+    grid = comparison_grid(found)
+    assert grid.rows[0][0].text == "[1] − [2]"
+    assert grid.note.endswith(f"[1]: CCDC. [2]: {LONG}.")
+    assert comparison_grid(found, abbreviate=False).rows[0][0].text == f"CCDC − {LONG}"
+
+
+def test_scans_as_patients_are_never_without_their_warning():
+    found = outcomes(("CCDC", "nnU-Net"), unit="case")
+    grid = comparison_grid(found, "case")
+    assert grid.header[2] == "scans"
+    assert CASE_NOTE in grid.note
+    record = comparison_record(found, [], "case", {})
+    assert record["warning"] == CASE_NOTE
+    assert "warning" not in comparison_record(found, [], "patient", {})
+
+
+def test_the_record_is_json_with_each_patient():
+    ranks = rank_frequencies(METHODS, "dice")
+    record = json.loads(
+        json.dumps(comparison_record(outcomes(("CCDC", "nnU-Net")), [ranks], "patient", {"x": 1}))
+    )
+    (comparison,) = record["comparisons"]
+    assert comparison["comparison"]["n"] == 3
+    assert list(comparison["comparison"]["differences"]) == ["p0", "p1", "p2"]
+    assert record["ranks"][0]["frequencies"]["CCDC"][0] == 1.0
+    assert record["runs"] == {"x": 1}
+
+
+def test_ranks_are_shares_in_percent():
+    grid = rank_grid(rank_frequencies({name: METHODS[name] for name in ("CCDC", "nnU-Net")}, "dice"))
+    assert "3 patients and 2 seeds" in grid.title
+    assert to_markdown(grid).splitlines()[2:] == ["| CCDC | 100.0 | 0.0 |", "| nnU-Net | 0.0 | 100.0 |"]

@@ -1,0 +1,90 @@
+import csv
+import json
+
+import pytest
+
+from ccdcseg.errors import UserError
+from ccdcseg.report.comparison import compare_runs, write_comparison
+
+WORSE = [1, 2, 1, 2, 3, 2, 1, 2, 3, 3]
+BETTER = [0, 1, 0, 1, 1, 1, 0, 1, 2, 1]
+BEST = [0, 0, 0, 0, 1, 0, 0, 1, 1, 1]
+
+
+@pytest.fixture
+def three(make_run):
+    return [make_run("nnunet", WORSE), make_run("ccdc", BETTER), make_run("reco", BEST)]
+
+
+def pairs(comparison):
+    return [(o.first, o.second, o.metric) for o in comparison.outcomes]
+
+
+def test_each_method_is_compared_with_its_nnunet(three):
+    found = compare_runs(three, metrics=["dice"])
+    assert pairs(found) == [("CCDC", "nnU-Net", "dice"), ("ReCo", "nnU-Net", "dice")]
+    assert all(o.comparison.mean_difference > 0 and o.comparison.n == 5 for o in found.outcomes)
+    assert found.left_out == ()
+
+
+def test_one_method_with_all_others(three):
+    found = compare_runs(three, of="ccdc")
+    assert pairs(found)[:2] == [("CCDC", "nnU-Net", "dice"), ("CCDC", "ReCo", "dice")]
+    assert len(found.outcomes) == 4
+
+
+def test_more_than_two_methods_are_ranked(three):
+    found = compare_runs(three)
+    assert [ranks.metric for ranks in found.ranks] == ["dice", "hd95_pooled_mm"]
+    assert found.ranks[0].frequencies["ReCo"] == [1, 0, 0]
+    assert compare_runs(three[:2]).ranks == ()
+
+
+def test_scans_as_patients(three):
+    assert [o.comparison.n for o in compare_runs(three, unit="case", metrics=["dice"]).outcomes] == [10, 10]
+
+
+def test_what_is_not_compared_is_said(make_run):
+    runs = [make_run("nnunet", WORSE), make_run("ccdc", BETTER), make_run("reco", BEST, iterations=9)]
+    runs.append(make_run("mcc", BEST))
+    (runs[-1] / "evaluation.json").unlink()
+    assert compare_runs(runs).left_out == (
+        "MCC, seed 0: not evaluated.",
+        "ReCo: nothing of as many labels and steps to compare it with.",
+    )
+
+
+def test_other_patients_are_not_compared(three):
+    path = three[1] / "evaluation.json"
+    evaluation = json.loads(path.read_text())
+    for row in evaluation["cases"]:
+        row["patient"] += "x"
+    path.write_text(json.dumps(evaluation))
+    found = compare_runs(three, metrics=["dice"])
+    assert pairs(found) == [("ReCo", "nnU-Net", "dice")]
+    assert found.left_out == ("CCDC − nnU-Net: no patient has dice with both.",)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"metrics": ["dise"]}, "There is no metric dise"),
+        ({"of": "topk"}, "No evaluated run is of the method topk"),
+        ({"part": "validation"}, "There is nothing to compare. nnU-Net, seed 0: not evaluated."),
+    ],
+)
+def test_mistakes(three, options, words):
+    with pytest.raises(UserError, match=words):
+        compare_runs(three, **options)
+
+
+def test_files_for_papers_and_programs(three, tmp_path):
+    paths = write_comparison(compare_runs(three, of="ccdc"), tmp_path / "new" / "methods.v1")
+    assert [path.name for path in paths] == [f"methods.v1.{end}" for end in ("json", "csv", "md", "tex")]
+    record = json.loads(paths[0].read_text())
+    assert len(record["comparisons"]) == 4
+    assert record["runs"]["CCDC"]["seeds"] == {"0": {"data": "hash of seed 0"}}
+    rows = list(csv.reader(paths[1].read_text().splitlines()))
+    assert rows[1][:3] == ["CCDC - nnU-Net", "Dice", "5"]
+    assert "| CCDC − ReCo | Dice | 5 |" in paths[2].read_text()
+    assert paths[3].read_text().count(r"\begin{tabular}") == 3

@@ -1,0 +1,77 @@
+import csv
+import io
+
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from ccdcseg.tabular import Entry, Grid, ranked, to_csv, to_latex, to_markdown, to_screen
+
+GRID = Grid(
+    "Dice & Co",
+    ("method", "Dice, %", "missed"),
+    (
+        (Entry("my_method"), Entry("81.50", 1, "80.00 to 82.00"), Entry("0")),
+        (Entry("a|b"), Entry("−1.20", 2), Entry("< 3")),
+    ),
+    "How to\nread it.",
+)
+
+
+def test_best_and_second_best_of_a_column():
+    assert ranked([0.8, None, 0.9, 0.7], higher_is_better=True) == [2, 0, 1, 0]
+    assert ranked([0.8, None, 0.9, 0.7], higher_is_better=False) == [2, 0, 0, 1]
+    assert ranked([0.8, 0.8, 0.7], higher_is_better=True) == [1, 1, 2]
+    assert ranked([None], higher_is_better=True) == [0]
+
+
+@given(st.lists(st.one_of(st.none(), st.floats(-10, 10))), st.booleans())
+def test_the_best_are_all_those_that_none_beats(values, higher):
+    sign = 1 if higher else -1
+    there = [sign * value for value in values if value is not None]
+    for value, rank in zip(values, ranked(values, higher), strict=True):
+        better = None if value is None else {other for other in there if other > sign * value}
+        assert rank == (0 if better is None or len(better) > 1 else len(better) + 1)
+
+
+def test_markdown_marks_the_number_alone_and_escapes_bars():
+    assert to_markdown(GRID).splitlines() == [
+        "| method | Dice, % | missed |",
+        "| --- | --- | --- |",
+        "| my_method | **81.50** 80.00 to 82.00 | 0 |",
+        "| a\\|b | *−1.20* | < 3 |",
+    ]
+
+
+def test_latex_is_escaped_everywhere_but_in_its_comments():
+    assert to_latex(GRID).splitlines() == [
+        "% Dice & Co",
+        "% How to read it.",
+        r"\begin{tabular}{lrr}",
+        r"\toprule",
+        r"method & Dice, \% & missed \\",
+        r"\midrule",
+        r"my\_method & \textbf{81.50} 80.00 to 82.00 & 0 \\",
+        r"a|b & \underline{$-$1.20} & $<$ 3 \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+
+
+def test_csv_has_notes_in_columns_of_their_own_and_plain_minus_signs():
+    assert list(csv.reader(io.StringIO(to_csv(GRID)))) == [
+        ["method", "Dice, %", "Dice, %, note", "missed"],
+        ["my_method", "81.50", "80.00 to 82.00", "0"],
+        ["a|b", "-1.20", "", "< 3"],
+    ]
+
+
+def test_the_screen_shows_every_text_however_narrow():
+    for width in (40, 100):
+        console = Console(width=width, record=True, file=io.StringIO())
+        console.print(to_screen(GRID))
+        shown = console.export_text()
+        assert "Dice & Co" in shown
+        for text in ("81.50", "−1.20", "< 3"):
+            assert text in shown
+        assert "…" not in shown
