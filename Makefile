@@ -27,6 +27,7 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/loss_overhead.py --json
 	$(BIN)/python benchmarks/methods.py --json
 	$(BIN)/python benchmarks/prepare.py --json
+	$(BIN)/python benchmarks/false_positives.py --json
 
 fuzz: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --only-binary atheris -e ".[fuzz]" || { echo "make fuzz needs atheris, \
