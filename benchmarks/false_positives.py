@@ -61,9 +61,7 @@ def false_positives(study: Study, studies: int, seed: int = 0) -> dict[str, floa
         first, second = evaluations(study, 1, generator)
         for unit in ("patient", "case"):
             found[unit] += compare(first, second, "dice", unit=unit).p_value < NOMINAL
-        pooled = [
-            a["dice"] - b["dice"] for a, b in zip(first[0]["cases"], second[0]["cases"], strict=True)
-        ]
+        pooled = [a["dice"] - b["dice"] for a, b in zip(first[0]["cases"], second[0]["cases"], strict=True)]
         found["class x case"] += wilcoxon_p(pooled) < NOMINAL
     return {unit: count / studies for unit, count in found.items()}
 

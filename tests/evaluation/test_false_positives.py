@@ -1,4 +1,4 @@
-"""The test of a comparison finds as many differences as it claims to where there is none, if patients are the unit."""
+"""Where there is no difference, a comparison finds one as often as it claims to, if patients are the unit."""
 
 import runpy
 from pathlib import Path
