@@ -28,6 +28,7 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/methods.py --json
 	$(BIN)/python benchmarks/prepare.py --json
 	$(BIN)/python benchmarks/false_positives.py --json
+	$(BIN)/python benchmarks/metrics.py --json
 
 fuzz: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --only-binary atheris -e ".[fuzz]" || { echo "make fuzz needs atheris, \
