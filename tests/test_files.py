@@ -102,8 +102,8 @@ def test_a_folder_that_another_process_holds(tmp_path: Path):
             pass
         other.kill()
     with locked(folder, "predict"):
-        pass
-    assert [(path.name, path.read_bytes()) for path in folder.iterdir()] == [(".lock", b"")]
+        (folder / "file").touch()
+    assert sorted((path.name, path.read_bytes()) for path in folder.iterdir()) == [(".lock", b""), ("file", b"")]
 
 
 def test_a_folder_held_within_this_process_and_given_back_after_an_error(tmp_path: Path):
@@ -116,6 +116,18 @@ def test_a_folder_held_within_this_process_and_given_back_after_an_error(tmp_pat
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             fail()
+
+
+def test_a_folder_made_for_nothing_goes_again_and_what_was_there_stays(tmp_path: Path):
+    (tmp_path / "there").mkdir()
+    with pytest.raises(UserError), locked(tmp_path / "there" / "new" / "run", "train"):
+        raise UserError("No.", "Do not.")
+    assert list((tmp_path / "there").iterdir()) == []
+    with locked(tmp_path / "there", "train"):
+        pass
+    with locked(tmp_path / "there" / "new" / "run", "train"):
+        (tmp_path / "there" / "new" / "beside").touch()
+    assert sorted(path.name for path in (tmp_path / "there").rglob("*")) == [".lock", "beside", "new"]
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path):

@@ -6,8 +6,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,8 @@ def new_folder(path: Path) -> Iterator[Path]:
 def locked(folder: Path, what: str) -> Iterator[None]:
     """Hold a folder, made where needed, so that no other process works on it; ``LOCK_FILE`` stays behind, empty.
 
-    The lock is the system's (``flock``; Windows has its own), so it ends with the process, however that ends.
+    The lock is the system's (``flock``; Windows has its own), so it ends with the process, however that ends. Folders
+    that were made here and that nothing was written into are removed again.
 
     Args:
         folder: to write into.
@@ -101,6 +102,7 @@ def locked(folder: Path, what: str) -> Iterator[None]:
     from filelock import FileLock, Timeout  # noqa: PLC0415 - only where something is written
 
     lock = FileLock(folder / LOCK_FILE)
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=False)
@@ -117,7 +119,18 @@ def locked(folder: Path, what: str) -> Iterator[None]:
     try:
         yield
     finally:
+        _remove_unused(made)
         lock.release()
+
+
+def _remove_unused(made: Sequence[Path]) -> None:
+    """Remove folders, the innermost first, up to the first that holds more than ``LOCK_FILE``."""
+    with suppress(OSError):  # another process may fill them at the same time; then they stay
+        for folder in made:
+            if any(entry.name != LOCK_FILE for entry in folder.iterdir()):
+                return
+            (folder / LOCK_FILE).unlink(missing_ok=True)
+            folder.rmdir()
 
 
 def json_hash(content: Any) -> str:
