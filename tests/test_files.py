@@ -103,7 +103,10 @@ def test_a_folder_that_another_process_holds(tmp_path: Path):
         other.kill()
     with locked(folder, "predict"):
         (folder / "file").touch()
-    assert sorted((path.name, path.read_bytes()) for path in folder.iterdir()) == [(".lock", b""), ("file", b"")]
+    assert sorted((path.name, path.read_bytes()) for path in folder.iterdir()) == [
+        (".lock", b""),
+        ("file", b""),
+    ]
 
 
 def test_a_folder_held_within_this_process_and_given_back_after_an_error(tmp_path: Path):
