@@ -89,8 +89,8 @@ def new_folder(path: Path) -> Iterator[Path]:
 def locked(folder: Path, what: str) -> Iterator[None]:
     """Hold a folder, made where needed, so that no other process works on it; ``LOCK_FILE`` stays behind, empty.
 
-    The lock is the system's (``flock``; Windows has its own), so it ends with the process, however that ends. Folders
-    that were made here and that nothing was written into are removed again.
+    The lock is the system's (``flock``; Windows has its own), so it ends with the process, however that ends.
+    Folders that were made here and that nothing was written into are removed again.
 
     Args:
         folder: to write into.
