@@ -513,8 +513,11 @@ def compare(
 
 @app.command()
 def reproduce(
-    experiment: Annotated[
-        str, typer.Argument(help="table1 to table8, figure6, or a YAML file of your own (docs/reproduce.md).")
+    experiments: Annotated[
+        list[str],
+        typer.Argument(
+            help="table1 to table8, figure6, figure7, or a YAML file of your own (docs/reproduce.md)."
+        ),
     ],
     dataset: Annotated[str, typer.Option(help="Id or name of the dataset in $nnUNet_raw, such as 27.")],
     preset: Annotated[str, typer.Option(help="cpu, paper, smoke, or a file.")] = "cpu",
@@ -533,42 +536,59 @@ def reproduce(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print a command line for each run to do, nothing else.")
     ] = False,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Results and tables.")] = Path("reproduced"),
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Results, tables, figures and the page report.html.")
+    ] = Path("reproduced"),
 ) -> None:
-    """A table of the paper: train, predict and measure what is not there yet, then print and write it."""
-    from ccdcseg.experiments.experiment import experiment_label, load_experiment
+    """Tables and figures of the paper: train, predict and measure what is not there yet, then write them."""
+    from ccdcseg.experiments.experiment import load_experiments
     from ccdcseg.experiments.jobs import Choice, plan_jobs
-    from ccdcseg.experiments.reproduce import run_jobs, unfinished, write_tables
-    from ccdcseg.experiments.runner import Runner, visible_gpus
-    from ccdcseg.experiments.slurm import SlurmRunner, parse_options
+    from ccdcseg.experiments.outputs import write_outputs, write_page
+    from ccdcseg.experiments.reproduce import run_jobs, unfinished
 
-    declared = load_experiment(experiment)
+    declared = load_experiments(experiments)
     choice = Choice(dataset, preset, _numbers(seeds), _words(only), part.value, device.value)
-    jobs = plan_jobs(declared, choice, output)
+    jobs = {name: plan_jobs(experiment, choice, output) for name, experiment in declared.items()}
+    wanted = [job for planned in jobs.values() for job in planned]
     if dry_run:
-        for job in unfinished(jobs):
+        for job in unfinished(wanted):
             typer.echo(job.line)
         return
-    runner: Runner | SlurmRunner
-    if launcher is Launcher.SLURM:
-        runner = SlurmRunner(workers, output.absolute() / "slurm", parse_options(slurm))
-    elif slurm:
-        raise UserError("--slurm is for --launcher slurm.", "Add --launcher slurm, or leave it out.")
-    else:
-        runner = Runner(workers, visible_gpus() if device is Device.CUDA else ())
+    runner = _runner(workers, launcher, slurm, device, output.absolute())
     try:
         with locked(output.absolute(), "reproduce"), progress_bars() as report:
             problems = run_jobs(
-                jobs, runner, report, lambda s: typer.echo(f"About {s / 60:.0f} min left", err=True)
+                wanted, runner, report, lambda s: typer.echo(f"About {s / 60:.0f} min left", err=True)
             )
+            results = [
+                write_outputs(e, choice, jobs[name], output.absolute() / name) for name, e in declared.items()
+            ]
+            page = write_page(results, wanted, part, output.absolute(), partial(report, "scans"))
     except KeyboardInterrupt as error:
         raise UserError("Interrupted; trainings were stopped.", "The same command goes on.") from error
-    typer.echo(write_tables(declared, choice, output, experiment_label(experiment)))
-    typer.echo(f"Tables: {(output / experiment_label(experiment)).absolute()}.md, .csv, .tex")
-    for job, problem in problems.items():
-        typer.echo(f"Failed: {job.label}: {problem} ({job.log})", err=True)
-    if problems:
+    for result in results:
+        typer.echo(result.markdown)
+        for path in result.files:
+            typer.echo(f"Written: {path}")
+    if page:
+        typer.echo(f"Report: {page}")
+    failures = [f"{job.label}: {problem} ({job.log})" for job, problem in problems.items()]
+    failures += [f"{result.experiment.title}: {result.problem}" for result in results if result.problem]
+    for failure in failures:
+        typer.echo(f"Failed: {failure}", err=True)
+    if failures:
         raise typer.Exit(1)
+
+
+def _runner(workers: int, launcher: Launcher, slurm: list[str], device: Device, output: Path) -> Any:
+    from ccdcseg.experiments.runner import Runner, visible_gpus
+    from ccdcseg.experiments.slurm import SlurmRunner, parse_options
+
+    if launcher is Launcher.SLURM:
+        return SlurmRunner(workers, output / "slurm", parse_options(slurm))
+    if slurm:
+        raise UserError("--slurm is for --launcher slurm.", "Add --launcher slurm, or leave it out.")
+    return Runner(workers, visible_gpus() if device is Device.CUDA else ())
 
 
 def _words(text: str) -> tuple[str, ...]:

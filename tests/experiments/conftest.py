@@ -44,3 +44,32 @@ def make_job(tmp_path: Path) -> Callable[[str], Job]:
         return Job(name, 0.1, 0, "test", 4, run, tmp_path / "store" / name, commands)
 
     return make
+
+
+@pytest.fixture
+def job() -> Callable[..., Job]:
+    """A job by its row, fraction and seed."""
+
+    def make(row: str, fraction: float = 0.1, seed: int = 0) -> Job:
+        return Job(row, fraction, seed, "test", 1, Path("run"), Path(f"{row}{fraction}{seed}"), ())
+
+    return make
+
+
+@pytest.fixture
+def result() -> Callable[..., dict]:
+    """Two patients, ``less`` apart in Dice. Distances are 10 times the error."""
+
+    def make(missed: int = 0, patients: int = 2, less: float = 0.1, **dice: float) -> dict:
+        cases = [
+            {
+                "case": f"p{p}_ED", "patient": f"p{p}", "class": name, "dice": value - p * less, "status": "ok",
+                "hd95_pooled_mm": 10 * (1 - value + p * less), "hd95_pooled_vox": None, "diagonal_mm": 100.0,
+            }
+            for p in range(patients)
+            for name, value in dice.items()
+        ]  # fmt: skip
+        summary = {"mean": {"n_missing": missed}}
+        return {"evaluation": {"classes": list(dice), "cases": cases, "summary": summary}}
+
+    return make

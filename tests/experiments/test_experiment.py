@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from ccdcseg.errors import UserError
-from ccdcseg.experiments.experiment import experiment_names, load_experiment
+from ccdcseg.experiments.experiment import experiment_names, load_experiment, load_experiments
 from ccdcseg.experiments.jobs import row_changes
 from ccdcseg.nnunet.preset import load_preset
 
@@ -11,7 +11,7 @@ ROWS = [(name, row.name) for name in experiment_names() for row in load_experime
 
 
 def test_the_papers_tables_are_there():
-    assert experiment_names() == ["figure6", *(f"table{n}" for n in range(1, 9))]
+    assert experiment_names() == ["figure6", "figure7", *(f"table{n}" for n in range(1, 9))]
 
 
 @pytest.mark.parametrize(("name", "row"), ROWS)
@@ -51,6 +51,10 @@ def test_a_preset_is_the_data_sets_own():
         ("title: mine\nrows: []", "rows"),
         ("title: mine\nrows: [{name: a}]\nmetrics: [{name: hd95}]", "hd95_pooled_mm"),
         ("title: mine\nrows: [{name: a}]\nmetrics: [{name: dice, minus: b}]", "no row b"),
+        ("title: mine\nrows: [{name: a}, {name: b}]", "two rows are called CCDC"),
+        ("title: mine\nrows: [{name: a}]\ncompare: {row: b}", "no row b"),
+        ("title: mine\nrows: [{name: a}]\ncompare: {row: a, metrics: [dsc]}", "dsc is none of dice"),
+        ("title: mine\nrows: [{name: a}]\nfigure: pie", "figure"),
         ("title: [", "not valid YAML"),
     ],
 )
@@ -66,3 +70,20 @@ def test_unknown_names():
         load_experiment("table9")
     with pytest.raises(UserError, match="nnunet"):
         load_experiment("table1").only(["nnunett"])
+
+
+def test_several_experiments_are_called_by_their_files(tmp_path: Path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.yaml").write_text("title: mine\nrows: [{name: a}]")
+    first, second = (str(tmp_path / folder / "mine.yaml") for folder in ("a", "b"))
+    assert list(load_experiments(["table6", first, "table6", first])) == ["table6", "mine"]
+    with pytest.raises(UserError, match="Two experiments are called mine"):
+        load_experiments([first, second])
+
+
+def test_every_table_says_what_is_tested():
+    for name in experiment_names():
+        experiment = load_experiment(name)
+        assert experiment.compare is not None
+        assert len(experiment.rows) > 1

@@ -13,6 +13,7 @@ def mine(workspace, tmp_path: Path) -> list[object]:
     path = tmp_path / "mine.yaml"
     path.write_text(
         "title: mine\nfractions: [0.4]\nrows:\n  - {name: nnunet, method: nnunet}\n  - {name: ccdc}\n"
+        "compare: {row: ccdc}\nfigure: cases\n"
     )
     return ["reproduce", path, "--dataset", 901, "-o", tmp_path / "out"]
 
@@ -57,5 +58,13 @@ def test_a_tiny_grid_ends_in_its_tables_and_is_not_run_twice(
     assert result.code == 0, result.err
     assert "| nnU-Net |" in result.out
     assert "| CCDC |" in result.out
-    assert {path.suffix for path in (tmp_path / "out").glob("mine.*")} == {".md", ".csv", ".tex"}
+    assert "| CCDC − nnU-Net | Dice |" in result.out
+    names = {path.name for path in (tmp_path / "out").iterdir() if path.is_file()}
+    assert names == {
+        ".lock", "mine.md", "mine.csv", "mine.tex", "mine.png", "mine.pdf", "mine_comparison.csv",
+        "mine_comparison.json", "report.html",
+    }  # fmt: skip
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Reference and predictions outlined" in page
+    assert "Paired comparisons" in page
     assert ccdcseg(*mine, "--preset", workspace.preset, "--dry-run").out == ""

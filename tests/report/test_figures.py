@@ -1,19 +1,24 @@
 import math
 import re
+from importlib import resources
 from xml.etree import ElementTree
 
 import matplotlib as mpl
 import pytest
 
 from ccdcseg.report.figures import (
+    PRINT_COLOURS,
     Dot,
     Line,
     Look,
+    Shares,
     arm_look,
     class_look,
     difference_panel,
     line_panel,
     role_look,
+    shares_panel,
+    write_shares,
 )
 
 
@@ -128,3 +133,39 @@ def test_looks_repeat_rather_than_run_out():
     assert class_look(8).colour == "class-0"
     assert role_look("hard").colour == "role-hard"
     assert len({class_look(index) for index in range(8)}) == 8
+
+
+SHARES = [
+    Shares("nnU-Net", [5, 10], [60.0, 70.0], [[55.0, 64.0], None], arm_look(0)),
+    Shares("CCDC", [5, 10], [61.0, 72.0], [[58.0, 66.0], [70.0, 74.0]], arm_look(1)),
+]
+
+
+def test_values_over_the_share_of_labelled_patients():
+    panel = shares_panel("shares", SHARES, "CCDC is better.", "Dice, %")
+    root = ElementTree.fromstring(str(panel))
+    assert root.attrib["aria-label"] == "CCDC is better."
+    texts = [element.text for element in root.iter("text")]
+    assert {"5 %", "10 %", "labelled patients", "Dice, %"} <= set(texts)
+    assert {"var(--arm-0)", "var(--arm-1)"} <= set(re.findall(r"var\(--arm-\d\)", panel))
+
+
+def test_a_method_without_intervals_is_drawn_without():
+    whole, without = (
+        shares_panel("s", [Shares("a", [5, 10], [1.0, 2.0], ends, arm_look(0))], "a", "b")
+        for ends in ([[0.0, 2.0], [1.0, 3.0]], [None, None])
+    )
+    assert whole != without
+
+
+def test_the_files_have_the_pages_light_colours_and_a_legend(tmp_path):
+    paths = write_shares(tmp_path / "figure6", [("Dice, %", SHARES), ("mm", SHARES[:1])])
+    assert [path.name for path in paths] == ["figure6.svg", "figure6.pdf"]
+    svg = paths[0].read_text()
+    assert PRINT_COLOURS["arm-1"] in svg
+    assert "CCDC" in svg
+    assert paths[1].read_bytes().startswith(b"%PDF")
+    assert write_shares(tmp_path / "again", [("Dice, %", SHARES), ("mm", SHARES[:1])])[0].read_text() == svg
+    css = (resources.files("ccdcseg.report") / "page.css").read_text()
+    light = css[: css.index("@media")]
+    assert all(f"--{name}: {colour};" in light for name, colour in PRINT_COLOURS.items())

@@ -3,18 +3,25 @@
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ccdcseg.errors import UserError
+from ccdcseg.evaluation.family import FAMILY
 from ccdcseg.evaluation.patients import SUMMARY_METRICS
 from ccdcseg.methods import METHODS
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0)]
+
+
+def _check_metrics(names: Sequence[str]) -> None:
+    for name in names:
+        if name not in SUMMARY_METRICS:
+            raise ValueError(f"{name} is none of {', '.join(SUMMARY_METRICS)}")
 
 
 class _Section(BaseModel):
@@ -36,8 +43,24 @@ class Metric(_Section):
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        if self.name not in SUMMARY_METRICS:
-            raise ValueError(f"{self.name} is none of {', '.join(SUMMARY_METRICS)}")
+        _check_metrics([self.name])
+        return self
+
+
+class Compare(_Section):
+    """Which row is tested against every other; all pairs and metrics are one family (Holm).
+
+    Attributes:
+        row: its name; the others are those of the same fraction.
+        metrics: of :data:`ccdcseg.evaluation.patients.SUMMARY_METRICS`, in their mean over the classes.
+    """
+
+    row: str
+    metrics: tuple[str, ...] = Field(FAMILY, min_length=1)
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        _check_metrics(self.metrics)
         return self
 
 
@@ -101,6 +124,9 @@ class Experiment(_Section):
         seeds: unless the command names others.
         presets: what ``--preset`` stands for here, where it is another one.
         metrics: a table each.
+        compare: see :class:`Compare`; None: nothing is tested.
+        figure: "fractions" (each metric over the share of labelled patients), "cases" (outlined predictions of
+            cases that a rule chose, see :func:`ccdcseg.report.pictures.choose_cases`), or None.
         published: see :class:`Published`.
     """
 
@@ -110,16 +136,19 @@ class Experiment(_Section):
     seeds: tuple[Seed, ...] = Field((0,), min_length=1)
     presets: dict[str, str] = {}
     metrics: tuple[Metric, ...] = Field((Metric(name="dice"), Metric(name="hd95_pooled_mm")), min_length=1)
+    compare: Compare | None = None
+    figure: Literal["fractions", "cases"] | None = None
     published: Published | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         names = [row.name for row in self.rows]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"two rows are called {name}")
+        for calls in (names, [row.label for row in self.rows]):
+            for call in calls:
+                if calls.count(call) > 1:
+                    raise ValueError(f"two rows are called {call}")
         referred = [metric.minus for metric in self.metrics if metric.minus]
-        for name in referred:
+        for name in [*referred, *([self.compare.row] if self.compare else [])]:
             if name not in names:
                 raise ValueError(f"there is no row {name}")
         return self
@@ -185,9 +214,19 @@ def load_experiment(name: str) -> Experiment:
     return _with_absolute_file(experiment, path) if own else experiment
 
 
-def experiment_label(name: str) -> str:
-    """What files of an experiment are called."""
-    return Path(name).stem if name.endswith((".yaml", ".yml")) else name
+def load_experiments(names: Sequence[str]) -> dict[str, Experiment]:
+    """Read several; what their files are called (a file's name without its suffix) to experiment.
+
+    Raises:
+        UserError: as `load_experiment`; two would be called alike.
+    """
+    found: dict[str, Experiment] = {}
+    for name in dict.fromkeys(names):
+        label = Path(name).stem if name.endswith((".yaml", ".yml")) else name
+        if label in found:
+            raise UserError(f"Two experiments are called {label}.", "Rename a file, or run them one by one.")
+        found[label] = load_experiment(name)
+    return found
 
 
 def _with_absolute_file(experiment: Experiment, path: Path) -> Experiment:

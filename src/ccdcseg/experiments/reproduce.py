@@ -1,17 +1,13 @@
-"""From an experiment to its tables: what is not measured yet is run, then the tables are written."""
+"""Running what an experiment still lacks, with progress, interruptible."""
 
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 
-from ccdcseg.experiments.experiment import Experiment
-from ccdcseg.experiments.jobs import Choice, Job, plan_jobs, read_results
+from ccdcseg.experiments.jobs import Job
 from ccdcseg.experiments.runner import Runner, epochs_done, seconds_left
 from ccdcseg.experiments.slurm import SlurmRunner
-from ccdcseg.experiments.table import result_tables, to_csv, to_latex, to_markdown
-from ccdcseg.files import write_text
 
 Progress = Callable[[str, int, int], None]
 
@@ -60,18 +56,6 @@ def run_jobs(
         problems = runner.run(unfinished(jobs), show)
     show()
     return problems
-
-
-def write_tables(experiment: Experiment, choice: Choice, store: Path, name: str) -> str:
-    """Write ``name``.md, .csv and .tex of the finished jobs; the Markdown text."""
-    results = read_results(plan_jobs(experiment, choice, store))
-    tables = result_tables(experiment, results)
-    setup = f"Data set {choice.dataset}, preset {choice.preset}, {choice.part} patients."
-    text = to_markdown(experiment, tables, setup)
-    write_text(store / f"{name}.csv", to_csv(tables))
-    write_text(store / f"{name}.tex", to_latex(experiment, tables, setup))
-    write_text(store / f"{name}.md", text)
-    return text
 
 
 @contextmanager

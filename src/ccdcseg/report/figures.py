@@ -6,8 +6,9 @@ belong to the page, not to the figure.
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import matplotlib.style
@@ -15,7 +16,9 @@ import numpy as np
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+
+from ccdcseg.files import write_bytes
 
 ARM_COLOURS = 6
 CLASS_COLOURS = 8
@@ -35,32 +38,41 @@ _STAND_IN = {name: f"#{index:02x}fe{index:02x}" for index, name in enumerate(_NA
 _DASHES: tuple[tuple[float, ...], ...] = ((), (5, 2), (1.5, 1.5), (6, 2, 1.5, 2))
 _PANEL_INCHES = (3.3, 2.35)
 _WIDE_INCHES = (4.8, 3.0)
-_STYLE = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "ccdcseg",
-    "text.parse_math": False,
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": _STAND_IN["grid"],
-    "grid.linewidth": 0.6,
-    "axes.edgecolor": _STAND_IN["muted"],
-    "axes.linewidth": 0.8,
-    "axes.labelcolor": _STAND_IN["ink"],
-    "text.color": _STAND_IN["ink"],
-    "xtick.color": _STAND_IN["muted"],
-    "ytick.color": _STAND_IN["muted"],
-    "xtick.labelcolor": _STAND_IN["ink"],
-    "ytick.labelcolor": _STAND_IN["ink"],
-}
+PRINT_COLOURS = {
+    "ink": "#1a2027", "muted": "#5b6672", "grid": "#dfe4e9", "arm-0": "#0072b2", "arm-1": "#c14a00",
+    "arm-2": "#00805d", "arm-3": "#a3467e", "arm-4": "#7a5a00", "arm-5": "#444c55",
+}  # fmt: skip
+"""Colours of figures in files of their own: those of the page in light."""
+
+
+def _style(colours: Mapping[str, str]) -> list[Any]:
+    """Ours upon matplotlib's own, since nnU-Net's progress plot sets font sizes for the whole process."""
+    ours = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "ccdcseg",
+        "pdf.fonttype": 42,
+        "text.parse_math": False,
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": colours["grid"],
+        "grid.linewidth": 0.6,
+        "axes.edgecolor": colours["muted"],
+        "axes.linewidth": 0.8,
+        "axes.labelcolor": colours["ink"],
+        "text.color": colours["ink"],
+        "xtick.color": colours["muted"],
+        "ytick.color": colours["muted"],
+        "xtick.labelcolor": colours["ink"],
+        "ytick.labelcolor": colours["ink"],
+    }
+    return ["default", ours]
+
 
 _DOT = "dot:"
 """Where matplotlib lets a patient's mark lead until its link is known."""
-
-_STYLES = ["default", _STYLE]
-"""nnU-Net's progress plot sets font sizes for the whole process, so we begin from matplotlib's own."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +94,23 @@ class Line:
 
     x: Sequence[float]
     y: Sequence[float]
+    look: Look
+
+
+@dataclass(frozen=True)
+class Shares:
+    """A method's value at several shares of labelled patients.
+
+    Attributes:
+        percent: of the patients.
+        values: in the unit of the axis.
+        intervals: 95 % of each value, None where there is none.
+    """
+
+    label: str
+    percent: Sequence[float]
+    values: Sequence[float]
+    intervals: Sequence[Sequence[float] | None]
     look: Look
 
 
@@ -135,7 +164,7 @@ def line_panel(
         limits: of the y axis; an upper limit of ``None`` is chosen to fit.
         counts: draw the y axis logarithmic above 1, linear below.
     """
-    with matplotlib.style.context(_STYLES):
+    with matplotlib.style.context(_style(_STAND_IN)):
         figure = Figure(figsize=_PANEL_INCHES, layout="constrained")
         axes = figure.subplots()
         for line in lines:
@@ -149,6 +178,81 @@ def line_panel(
             axes.set_ylim(bottom=0)
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         return _inline(figure, name, alt)
+
+
+def shares_panel(name: str, series: Sequence[Shares], alt: str, y_label: str) -> Markup:
+    """A line for each method over the share of labelled patients, with 95 % intervals.
+
+    Args:
+        name: unique on the page, in letters, digits and hyphens.
+        series: the methods.
+        alt: what a reader who does not see the figure should know.
+        y_label: quantity and unit.
+    """
+    with matplotlib.style.context(_style(_STAND_IN)):
+        figure = Figure(figsize=_WIDE_INCHES, layout="constrained")
+        _draw_shares(figure.subplots(), series, y_label, _STAND_IN)
+        return _inline(figure, name, alt)
+
+
+def write_shares(path: Path, panels: Sequence[tuple[str, Sequence[Shares]]]) -> list[Path]:
+    """The same, side by side with one legend, as ``path``.svg and .pdf; their paths.
+
+    Args:
+        path: without a suffix.
+        panels: label of the y axis, and the methods.
+    """
+    width, height = _WIDE_INCHES
+    with matplotlib.style.context(_style(PRINT_COLOURS)):
+        figure = Figure(figsize=(width * len(panels), height + 0.4), layout="constrained")
+        grid = figure.subplots(1, len(panels), squeeze=False)[0]
+        for axes, (y_label, series) in zip(grid, panels, strict=True):
+            _draw_shares(axes, series, y_label, PRINT_COLOURS)
+        keys = max((axes.get_legend_handles_labels() for axes in grid), key=lambda found: len(found[1]))
+        figure.legend(*keys, loc="outside lower center", ncols=4, frameon=False)
+        return save_figure(figure, path, {"svg": {"metadata": {"Date": None}}, "pdf": {}})
+
+
+def save_figure(figure: Figure, path: Path, formats: Mapping[str, Mapping[str, Any]]) -> list[Path]:
+    """Save a figure in several formats, each file written whole or not at all; the files' paths.
+
+    Args:
+        figure: what is drawn.
+        path: without a suffix.
+        formats: suffix to what matplotlib should know.
+    """
+    written = []
+    for suffix, options in formats.items():
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=suffix, **options)
+        written.append(path.with_name(f"{path.name}.{suffix}"))
+        write_bytes(written[-1], buffer.getvalue())
+    return written
+
+
+def _draw_shares(axes: Axes, series: Sequence[Shares], y_label: str, colours: Mapping[str, str]) -> None:
+    for place, one in enumerate(series):
+        beside = 1.025 ** (place - (len(series) - 1) / 2)  # so that intervals do not hide each other
+        ends = [interval or (value, value) for value, interval in zip(one.values, one.intervals, strict=True)]
+        errors = np.abs(np.transpose(ends) - np.array(one.values))
+        line = axes.errorbar(
+            beside * np.array(one.percent),
+            one.values,
+            errors,
+            label=one.label,
+            color=colours[one.look.colour],
+            linewidth=1.4,
+            marker="o",
+            markersize=4,
+            elinewidth=0.9,
+            capsize=2,
+        )
+        line.lines[0].set_dashes(one.look.dash or (None, None))
+    shown = sorted({share for one in series for share in one.percent})
+    axes.set_xscale("log")
+    axes.set_xticks(shown, [f"{share:g} %" for share in shown])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set(xlabel="labelled patients", ylabel=y_label)
 
 
 def difference_panel(
@@ -171,7 +275,7 @@ def difference_panel(
     """
     ranked = sorted(dots, key=lambda dot: dot.value, reverse=not better_up)
     values = np.array([dot.value for dot in ranked])
-    with matplotlib.style.context(_STYLES):
+    with matplotlib.style.context(_style(_STAND_IN)):
         figure = Figure(figsize=_WIDE_INCHES, layout="constrained")
         axes = figure.subplots()
         _draw_differences(axes, values, better_up)

@@ -5,11 +5,14 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 from zipfile import BadZipFile
 
 import matplotlib as mpl
+import matplotlib.style
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from numpy.typing import NDArray
@@ -30,6 +33,8 @@ ROLE_COLOURS = {"core": "#009e73", "easy": "#56b4e9", "hard": "#ff6a1a", "negati
 
 _WIDTH_INCHES = 4.0
 _DPI = 115
+_MONTAGE_INCHES = 1.7  # a picture's width
+_MONTAGE_LETTERS = 28  # of a line under a picture
 _MARGIN = 0.3  # of the structures' extent, on each side
 _SMALLEST_CROP_MM = 60
 _SELECTION_WIDTH = 512
@@ -91,23 +96,103 @@ def choose_cases(arms: Sequence[Arm]) -> list[Choice]:
 def case_pictures(choice: Choice, arms: Sequence[Arm]) -> CasePictures:
     """Outline reference and predictions of a scan, on the slice with most foreground in the reference."""
     try:
-        image, reference = scan_of(arms[0], choice.case)
-        predictions = [prediction_of(arm, choice.case, reference) for arm in arms]
+        shown = case_slice(choice, arms)
     except UserError as error:
         return CasePictures(choice, 0, 0, (), problem=str(error))
+    where = f"{choice.case}, slice {shown.number}"
+    reference = outlined(shown.image, shown.reference, shown.aspect)
+    pictures = [Picture(reference, f"Reference outlined on {where}.", "Reference")]
+    for arm, run, labels in zip(arms, shown.runs, shown.predictions, strict=True):
+        alt = f"Prediction of {arm.label} and reference outlined on {where}."
+        picture = outlined(shown.image, labels, shown.aspect, shown.reference)
+        pictures.append(Picture(picture, alt, _caption(arm, run, choice.case)))
+    return CasePictures(choice, shown.number, shown.number_of_slices, tuple(pictures))
+
+
+@dataclass(frozen=True)
+class CaseSlice:
+    """The slice of a scan with most foreground in the reference, cropped around the outlines.
+
+    Attributes:
+        number: of the slice, from 1.
+        aspect: height of a pixel over its width.
+        predictions: label map of each arm, by the run in ``runs``.
+    """
+
+    number: int
+    number_of_slices: int
+    aspect: float
+    image: Grey
+    reference: Labels
+    runs: tuple[Run, ...]
+    predictions: tuple[Labels, ...]
+
+
+def case_slice(choice: Choice, arms: Sequence[Arm]) -> CaseSlice:
+    """Read image, reference and every arm's prediction of a scan.
+
+    Raises:
+        UserError: one is not there, cannot be read, or does not lie on the same voxels.
+    """
+    image, reference = scan_of(arms[0], choice.case)
+    predictions = [prediction_of(arm, choice.case, reference) for arm in arms]
     index = largest_slice(reference.array)
     masks = [volume.array[index] for volume in (reference, *(found for _, found in predictions))]
     box = crop_box(masks, reference.spacing_mm[1:])
-    grey, expected, *found = (array[box] for array in (image.array[index], *masks))
-    aspect = reference.spacing_mm[1] / reference.spacing_mm[2]
-    where = f"{choice.case}, slice {index + 1}"
-    pictures = [Picture(outlined(grey, expected, aspect), f"Reference outlined on {where}.", "Reference")]
-    for arm, (run, _), labels in zip(arms, predictions, found, strict=True):
-        alt = f"Prediction of {arm.label} and reference outlined on {where}."
-        pictures.append(
-            Picture(outlined(grey, labels, aspect, expected), alt, _caption(arm, run, choice.case))
-        )
-    return CasePictures(choice, index + 1, len(reference.array), tuple(pictures))
+    expected, *found = (mask[box] for mask in masks)
+    return CaseSlice(
+        index + 1,
+        len(reference.array),
+        reference.spacing_mm[1] / reference.spacing_mm[2],
+        image.array[index][box],
+        expected,
+        tuple(run for run, _ in predictions),
+        tuple(found),
+    )
+
+
+def montage(choices: Sequence[Choice], arms: Sequence[Arm]) -> Figure:
+    """A row for each scan: the reference, then each arm's prediction with the reference dotted over it.
+
+    Under a prediction stands the Dice of the whole scan, the mean of its classes in percent.
+
+    Raises:
+        UserError: as `case_slice`.
+    """
+    slices = [case_slice(choice, arms) for choice in choices]
+    heights = [shown.image.shape[0] * shown.aspect / shown.image.shape[1] for shown in slices]
+    columns = ["Reference", *(arm.label for arm in arms)]
+    width = _MONTAGE_INCHES
+    size = (width * len(columns), sum(width * height + 0.55 for height in heights) + 0.3)
+    with matplotlib.style.context(
+        ["default", {"text.parse_math": False, "pdf.fonttype": 42, "font.size": 8}]
+    ):
+        figure = Figure(figsize=size, layout="constrained")
+        grid = figure.subplots(len(slices), len(columns), squeeze=False, height_ratios=heights)
+        for row, choice, shown in zip(grid, choices, slices, strict=True):
+            _draw_case(row, choice, shown)
+        for axes, name in zip(grid[0], columns, strict=True):
+            axes.set_title(name, fontsize=8)
+    return figure
+
+
+def montage_picture(figure: Figure, alt: str) -> Picture:
+    """The montage for the page."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="webp", dpi=_DPI, pil_kwargs=_LOSSLESS)
+    return Picture(_uri(buffer), alt, "")
+
+
+def _draw_case(row: Sequence[Axes], choice: Choice, shown: CaseSlice) -> None:
+    words = [f"{choice.case}, slice {shown.number}", *choice.reasons]
+    row[0].set_xlabel("\n".join(line for text in words for line in wrap(text, _MONTAGE_LETTERS)))
+    draw_outlines(row[0], shown.image, shown.reference, shown.aspect)
+    for axes, run, labels in zip(row[1:], shown.runs, shown.predictions, strict=True):
+        draw_outlines(axes, shown.image, labels, shown.aspect, shown.reference)
+        values = _dice_by_scan(run.evaluation or {"cases": []}, choice.patient)
+        axes.set_xlabel(f"Dice {100 * values[choice.case]:.1f}" if choice.case in values else "")
+    for axes in row:
+        axes.set(xticks=[], yticks=[])
 
 
 def largest_slice(labels: Labels | NDArray[np.bool_]) -> int:
@@ -135,22 +220,34 @@ def crop_box(slices: Sequence[Labels], spacing_mm: Sequence[float]) -> Box:
 
 def outlined(image: Grey, labels: Labels, pixel_aspect: float, over: Labels | None = None) -> str:
     """A grey slice with the outline of every class, and of ``over`` dotted in white, as a data URI."""
-    low, high = np.percentile(image, (0.5, 99.5))
     height, width = image.shape
     figure = Figure(figsize=(_WIDTH_INCHES, _WIDTH_INCHES * height * pixel_aspect / width), dpi=_DPI)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
+    draw_outlines(axes, image, labels, pixel_aspect, over)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="webp", pil_kwargs=_LOSSLESS)
+    return _uri(buffer)
+
+
+def draw_outlines(
+    axes: Axes, image: Grey, labels: Labels, pixel_aspect: float, over: Labels | None = None
+) -> None:
+    """Draw a grey slice with the outline of every class, and of ``over`` dotted in white."""
+    low, high = np.percentile(image, (0.5, 99.5))
     axes.imshow(
-        image, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect="auto", interpolation="bilinear"
+        image,
+        cmap="gray",
+        vmin=low,
+        vmax=max(high, low + 1e-6),
+        aspect=pixel_aspect,
+        interpolation="bilinear",
     )
     for value in _values(labels):
         colour = CLASS_COLOURS[(value - 1) % len(CLASS_COLOURS)]
         axes.contour(labels == value, levels=[0.5], colors=[colour], linewidths=1.8)
     for value in _values(over) if over is not None else []:
         axes.contour(over == value, levels=[0.5], colors=["white"], linewidths=0.9, linestyles="dotted")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="webp", pil_kwargs=_LOSSLESS)
-    return _uri(buffer)
 
 
 def selection_pictures(run: Run, most: int = 4) -> list[Picture]:

@@ -1,0 +1,125 @@
+"""What an experiment ends in: tables, comparisons and figures as files, and its part of the page."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ccdcseg.errors import UserError
+from ccdcseg.experiments.comparison import Family, declared_family
+from ccdcseg.experiments.experiment import Experiment
+from ccdcseg.experiments.figures import Drawn, draw
+from ccdcseg.experiments.jobs import Choice, Job, read_results
+from ccdcseg.experiments.measured import measured_rows
+from ccdcseg.experiments.table import Table, result_tables, table_grid, to_csv
+from ccdcseg.files import json_text, write_text
+from ccdcseg.report.page import build_report
+from ccdcseg.report.sections import Section
+from ccdcseg.report.viewer import Progress
+from ccdcseg.tabular import Grid, to_latex, to_markdown
+from ccdcseg.tabular import to_csv as grid_to_csv
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Everything about an experiment that is written.
+
+    Attributes:
+        setup: data set, preset and patients in a sentence.
+        family: its comparisons, where there are some.
+        figure: its figure, where it has one.
+        stem: folder and name of its files.
+        problem: why the figure could not be drawn.
+    """
+
+    experiment: Experiment
+    setup: str
+    tables: tuple[Table, ...]
+    family: Family | None
+    figure: Drawn
+    stem: Path
+    problem: str = ""
+
+    @property
+    def grids(self) -> list[Grid]:
+        """Its tables, then the comparisons and ranks."""
+        shown = [table_grid(self.experiment, table) for table in self.tables]
+        return shown + (self.family.grids() if self.family else [])
+
+    @property
+    def section(self) -> Section:
+        """Its part of the page."""
+        text = f"{self.setup} {self.problem}".strip()
+        return Section(self.experiment.title, text, self.grids, self.figure.panels, self.figure.keys)
+
+    @property
+    def markdown(self) -> str:
+        """All tables: best value bold, second best in italics, published numbers in brackets."""
+        blocks = [f"# {self.experiment.title}", self.setup]
+        for grid in self.grids:
+            blocks += [f"## {grid.title}", to_markdown(grid).rstrip(), grid.note]
+        return "\n\n".join(block for block in blocks if block) + "\n"
+
+    @property
+    def texts(self) -> dict[Path, str]:
+        """Its files, but for the figure's."""
+        texts = {".md": self.markdown, ".csv": to_csv(self.tables), ".tex": self.latex}
+        if self.family:
+            grids = self.family.grids(abbreviate=False)
+            texts["_comparison.csv"] = "\n".join(map(grid_to_csv, grids))
+            texts["_comparison.json"] = json_text(self.family.record)
+        return {self.stem.with_name(self.stem.name + suffix): text for suffix, text in texts.items()}
+
+    @property
+    def files(self) -> list[Path]:
+        """Everything that was written."""
+        return [*self.texts, *self.figure.files]
+
+    @property
+    def latex(self) -> str:
+        """All tables for the package booktabs: best value bold, second best underlined."""
+        return f"% {self.experiment.title}. {self.setup}\n" + "\n".join(map(to_latex, self.grids))
+
+
+def write_outputs(experiment: Experiment, choice: Choice, jobs: Sequence[Job], stem: Path) -> Outputs:
+    """Write ``stem``.md, .csv and .tex of the finished jobs, comparisons and figures beside.
+
+    Args:
+        experiment: what the jobs belong to.
+        choice: what was chosen of it.
+        jobs: all of them, finished or not.
+        stem: folder and name of the files.
+    """
+    measured = measured_rows(experiment, read_results(jobs))
+    figure, problem = Drawn(), ""
+    try:
+        figure = draw(experiment, measured, stem)
+    except UserError as error:
+        problem = f"There is no figure: {error}"
+    setup = f"Data set {choice.dataset}, preset {choice.preset}, {choice.part} patients."
+    tables = tuple(result_tables(experiment, measured))
+    family = declared_family(experiment, measured)
+    outputs = Outputs(experiment, setup, tables, family, figure, stem, problem)
+    for path, text in outputs.texts.items():
+        write_text(path, text)
+    return outputs
+
+
+def write_page(
+    outputs: Sequence[Outputs], jobs: Sequence[Job], part: str, store: Path, progress: Progress
+) -> Path | None:
+    """Write ``report.html`` about the finished trainings; None where there are none.
+
+    Args:
+        outputs: each a section of the page.
+        jobs: all of them, finished or not.
+        part: "test" or "validation", the patients that were measured.
+        store: folder of the page.
+        progress: called with the number of scans read and to be read.
+    """
+    folders = dict.fromkeys(job.run for job in jobs if job.result.exists())
+    if not folders:
+        return None
+    title = "; ".join(one.experiment.title for one in outputs)
+    sections = [one.section for one in outputs]
+    page = store / "report.html"
+    return build_report(list(folders), page, title, progress=progress, part=part, sections=sections)
