@@ -544,12 +544,12 @@ def reproduce(
     from ccdcseg.experiments.experiment import load_experiments
     from ccdcseg.experiments.jobs import Choice, plan_jobs
     from ccdcseg.experiments.outputs import write_outputs, write_page
-    from ccdcseg.experiments.reproduce import run_jobs, unfinished
+    from ccdcseg.experiments.reproduce import distinct, run_jobs, unfinished
 
     declared = load_experiments(experiments)
     choice = Choice(dataset, preset, _numbers(seeds), _words(only), part.value, device.value)
     jobs = {name: plan_jobs(experiment, choice, output) for name, experiment in declared.items()}
-    wanted = [job for planned in jobs.values() for job in planned]
+    wanted = distinct(job for planned in jobs.values() for job in planned)
     if dry_run:
         for job in unfinished(wanted):
             typer.echo(job.line)

@@ -1,7 +1,7 @@
 """Running what an experiment still lacks, with progress, interruptible."""
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -12,9 +12,14 @@ from ccdcseg.experiments.slurm import SlurmRunner
 Progress = Callable[[str, int, int], None]
 
 
-def unfinished(jobs: list[Job]) -> list[Job]:
-    """Jobs without a result, each training once."""
-    return list({job.result: job for job in jobs if not job.result.exists()}.values())
+def distinct(jobs: Iterable[Job]) -> list[Job]:
+    """Each training once: tables share some."""
+    return list({job.result: job for job in jobs}.values())
+
+
+def unfinished(jobs: Iterable[Job]) -> list[Job]:
+    """Jobs without a result."""
+    return [job for job in jobs if not job.result.exists()]
 
 
 def run_jobs(
