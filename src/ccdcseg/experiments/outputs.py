@@ -15,7 +15,7 @@ from ccdcseg.files import json_text, write_text
 from ccdcseg.report.page import build_report
 from ccdcseg.report.sections import Section
 from ccdcseg.report.viewer import Progress
-from ccdcseg.tabular import Grid, to_latex, to_markdown
+from ccdcseg.tabular import Grid, notes_once, to_latex, to_markdown
 from ccdcseg.tabular import to_csv as grid_to_csv
 
 
@@ -43,7 +43,7 @@ class Outputs:
     def grids(self) -> list[Grid]:
         """Its tables, then the comparisons and ranks."""
         shown = [table_grid(self.experiment, table) for table in self.tables]
-        return shown + (self.family.grids() if self.family else [])
+        return notes_once(shown + (self.family.grids() if self.family else []))
 
     @property
     def section(self) -> Section:

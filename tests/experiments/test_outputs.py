@@ -1,0 +1,88 @@
+import csv
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ccdcseg.experiments.experiment import load_experiment
+from ccdcseg.experiments.jobs import Choice
+from ccdcseg.experiments.outputs import write_outputs, write_page
+
+CHOICE = Choice("27", part="validation")
+
+
+@pytest.fixture
+def finished(job, result, tmp_path: Path):
+    """A finished job with its result in the store."""
+
+    def make(row: str, **dice: float):
+        made = replace(job(row), folder=tmp_path / row)
+        made.folder.mkdir()
+        made.result.write_text(json.dumps(result(patients=6, **dice)))
+        return made
+
+    return make
+
+
+@pytest.fixture
+def outputs(finished, job, tmp_path: Path):
+    jobs = [finished("nnunet", RV=0.8, Myo=0.8), finished("ccdc", RV=0.9, Myo=0.8), job("reco")]
+    return write_outputs(load_experiment("table1"), CHOICE, jobs, tmp_path / "out" / "table1")
+
+
+def test_every_file_is_written_and_named(outputs, tmp_path: Path):
+    names = ["table1.md", "table1.csv", "table1.tex", "table1_comparison.csv", "table1_comparison.json"]
+    assert outputs.files == [tmp_path / "out" / name for name in names]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(names)
+
+
+def test_markdown_has_tables_published_numbers_comparisons_and_notes(outputs):
+    text = outputs.files[0].read_text()
+    assert text.startswith(
+        "# Table 1, methods on ACDC (cine cardiac MRI)\n\nData set 27, preset cpu, validation "
+    )
+    assert "| CCDC | **65.00** (83.49) |" in text
+    assert "| CCDC − nnU-Net | Dice | 6 | +5.00 points, +5.00 to +5.00 |" in text
+    assert "ReCo" not in text
+    assert text.count("Wilcoxon") == text.count("In brackets, published") == 1
+
+
+def test_latex_is_balanced(outputs):
+    text = outputs.files[2].read_text()
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 4
+    assert r"CCDC & \textbf{65.00} (83.49) &" in text
+    for line in text.splitlines():
+        assert line.startswith("%") or "%" not in line.replace(r"\%", "")
+
+
+def test_numbers_and_differences_for_programs(outputs):
+    rows = list(csv.DictReader(io.StringIO(outputs.files[1].read_text())))
+    assert {row["row"] for row in rows} == {"nnunet", "ccdc"}
+    record = json.loads(outputs.files[4].read_text())
+    assert len(record["comparisons"][0]["comparison"]["differences"]) == 6
+
+
+def test_a_figure_that_cannot_be_drawn_stops_nothing_and_is_said(finished, tmp_path: Path):
+    jobs = [finished("nnunet", RV=0.8), finished("ccdc", RV=0.9)]
+    outputs = write_outputs(load_experiment("figure7"), CHOICE, jobs, tmp_path / "figure7")
+    assert "There is no figure" in outputs.problem
+    assert outputs.problem in outputs.section.text
+    assert outputs.files[0].is_file()
+
+
+def test_the_part_of_the_page(outputs):
+    section = outputs.section
+    assert section.title == "Table 1, methods on ACDC (cine cardiac MRI)"
+    assert [grid.title for grid in section.grids] == [
+        "Dice, %",
+        "hd95_pooled_mm, mm",
+        "hd95_pooled_vox, voxels",
+        "Paired comparisons",
+    ]
+
+
+def test_no_page_where_nothing_is_finished(outputs, job, tmp_path: Path):
+    assert write_page([outputs], [job("ccdc")], "validation", tmp_path, lambda done, total: None) is None
+    assert not (tmp_path / "report.html").exists()
