@@ -608,6 +608,7 @@ def report_command(
     title: Annotated[
         str, typer.Option(help="Heading of the page.")
     ] = "Few-label segmentation: CCDC and nnU-Net",
+    part: PartOption = Part.TEST,
 ) -> None:
     """One HTML page of evaluated runs: tables, curves, pictures."""
     from ccdcseg.nnunet.runs import find_runs
@@ -615,7 +616,7 @@ def report_command(
 
     runs = [run for target in targets for run in find_runs(target)]
     with progress_bars() as report:
-        build_report(runs, output, title, progress=partial(report, "scans"))
+        build_report(runs, output, title, progress=partial(report, "scans"), part=part)
     typer.echo(f"Report: {output.absolute()}")
 
 

@@ -89,7 +89,7 @@ def compare_runs(
         for first, second in pairs
         if not have_common(methods, (first, second), metric)
     ]
-    left_out += _unpaired(evaluated, pairs)
+    left_out += unpaired(evaluated, pairs)
     outcomes = compare_family(methods, pairs, metrics, unit)
     if not outcomes:
         raise UserError(
@@ -97,10 +97,31 @@ def compare_runs(
             "It takes two methods of as many labels and steps, evaluated on the same patients: with nnU-Net "
             "among them, or with --of METHOD.",
         )
-    ranks = [_ranks(group, metric) for metric in metrics for group in _groups(evaluated, pairs)]
-    return RunComparison(
-        tuple(evaluated), tuple(outcomes), tuple(found for found in ranks if found), unit, tuple(left_out)
-    )
+    ranks = rankings(evaluated, pairs, metrics)
+    return RunComparison(tuple(evaluated), tuple(outcomes), tuple(ranks), unit, tuple(left_out))
+
+
+def rankings(arms: Sequence[Arm], pairs: Sequence[Pair], metrics: Sequence[str] = FAMILY) -> list[Ranks]:
+    """For each metric, how often each rank, in each group of more than two arms of as many labels and steps.
+
+    Args:
+        arms: with an evaluation.
+        pairs: that are compared; other arms are not ranked.
+        metrics: of `SUMMARY_METRICS`.
+    """
+    groups = _groups(arms, pairs)
+    found = [rank_frequencies(evaluations_of(group), metric) for metric in metrics for group in groups]
+    return [ranks for ranks in found if ranks]
+
+
+def unpaired(arms: Sequence[Arm], pairs: Sequence[Pair]) -> list[str]:
+    """A sentence about each arm that is in no pair."""
+    paired = {label for pair in pairs for label in pair}
+    return [
+        f"{arm.label}: nothing of as many labels and steps to compare it with."
+        for arm in arms
+        if arm.label not in paired
+    ]
 
 
 def write_comparison(comparison: RunComparison, stem: Path) -> list[Path]:
@@ -140,15 +161,6 @@ def _pairs_of(method: str, arms: Sequence[Arm]) -> list[Pair]:
     ]
 
 
-def _unpaired(arms: Sequence[Arm], pairs: Sequence[Pair]) -> list[str]:
-    paired = {label for pair in pairs for label in pair}
-    return [
-        f"{arm.label}: nothing of as many labels and steps to compare it with."
-        for arm in arms
-        if arm.label not in paired
-    ]
-
-
 def _groups(arms: Sequence[Arm], pairs: Sequence[Pair]) -> list[list[Arm]]:
     """Arms of as many labels and steps that are compared, where they are more than two."""
     paired = {label for pair in pairs for label in pair}
@@ -157,10 +169,6 @@ def _groups(arms: Sequence[Arm], pairs: Sequence[Pair]) -> list[list[Arm]]:
         if arm.label in paired:
             groups[budget(arm)].append(arm)
     return [group for group in groups.values() if len(group) > 2]
-
-
-def _ranks(group: Sequence[Arm], metric: str) -> Ranks | None:
-    return rank_frequencies(evaluations_of(group), metric)
 
 
 def _origin(arm: Arm) -> dict[str, Any]:

@@ -132,8 +132,11 @@ class Dot:
 
 
 def arm_look(index: int) -> Look:
-    """Colour and dash of the arm at a place in the order of the page."""
-    return Look(f"arm-{index % ARM_COLOURS}", _DASHES[index % len(_DASHES)])
+    """Colour and dash of the arm at a place in the order of the page; 24 arms all look different.
+
+    Six colours and four dashes repeat together after twelve, so the dashes then move on by one.
+    """
+    return Look(f"arm-{index % ARM_COLOURS}", _DASHES[(index + index // 12) % len(_DASHES)])
 
 
 def class_look(index: int) -> Look:

@@ -185,6 +185,11 @@ def load_arms(folders: Sequence[Path], part: str = "test") -> list[Arm]:
     return [Arm(label, tuple(group)) for label, group in zip(labels, groups.values(), strict=True)]
 
 
+def runs_of(arms: Sequence[Arm]) -> list[tuple[Arm, Run]]:
+    """Every run with its arm."""
+    return [(arm, run) for arm in arms for run in arm.runs]
+
+
 def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings as one level, with dotted names."""
     flat: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Parts of the page that others fill: the tables of a paper, for instance."""
+"""What a page shows beside the runs themselves: tables of an experiment, with published numbers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from ccdcseg.tabular import Grid
 
 @dataclass(frozen=True)
 class Section:
-    """A part with a heading of its own.
+    """A part of the page with its own heading, between the answer and the results.
 
     Attributes:
-        title: the heading.
-        text: a sentence or two below it.
-        grids: its tables.
-        panels: its figures, above the tables.
-        keys: legend of the figures.
+        title: the heading, and the link to it.
+        text: how to read it; line breaks are kept.
+        grids: the tables.
+        panels: figures above the tables, whose names (`line_panel`) must be unique on the page.
+        keys: the legend of the figures.
     """
 
     title: str

@@ -1,55 +1,21 @@
-"""The numbers of the page, as rows of texts: results, comparisons, settings, provenance."""
+"""The numbers of the page: results, differences by structure, settings, provenance."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ccdcseg.evaluation.compare import Comparison, compare
+from ccdcseg.evaluation.compare import Evaluation, compare
 from ccdcseg.evaluation.display import METRICS, NONE, Metric, interval_text, number, signed
-from ccdcseg.evaluation.family import FAMILY, Pair, compare_family, have_common
+from ccdcseg.evaluation.family import FAMILY, Methods, Outcome, Pair, compare_family, have_common
 from ccdcseg.evaluation.patients import MEAN, WITH_MISSES, average, describe, patient_values
 from ccdcseg.report.runs import BASELINE, Arm, Run, flattened
+from ccdcseg.tabular import Entry, Grid, ranked
 
 MAIN_METRICS = ("dice", "hd95_pooled_mm", "hd95_pooled_vox")
 OTHER_METRICS = ("hd95_max_mm", "assd_mm", "hd_mm")
 
-
-@dataclass(frozen=True)
-class Cell:
-    """A number and the small print under it."""
-
-    text: str
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class ResultRow:
-    """An arm (the mean of its seeds) or one of its seeds."""
-
-    label: str
-    is_seed: bool
-    cells: tuple[Cell, ...]
-    missed: str
-
-
-@dataclass(frozen=True)
-class ResultTable:
-    """A metric by class and method."""
-
-    metric: Metric
-    columns: tuple[str, ...]
-    rows: tuple[ResultRow, ...]
-
-
-@dataclass(frozen=True)
-class Contest:
-    """An arm against its baseline in one metric, with p adjusted over the family."""
-
-    arm: Arm
-    baseline: Arm
-    metric: Metric
-    comparison: Comparison
-    p_adjusted: float
+Score = tuple[float | None, Entry]
+"""A mean and how it is shown."""
 
 
 @dataclass(frozen=True)
@@ -61,34 +27,67 @@ class SettingRow:
     differs: bool
 
 
-def result_table(arms: Sequence[Arm], name: str) -> ResultTable:
-    """Each arm, and each of its seeds if there are several, by class and on average."""
-    classes = arms[0].classes
+def result_grid(arms: Sequence[Arm], name: str) -> Grid:
+    """Each arm, the mean of its seeds, by class and on average; the best and second best are marked."""
     metric = METRICS[name]
-    rows = []
-    for arm in arms:
-        seeds = arm.evaluations
-        rows.append(_row(f"{arm.label}, {_seeds(seeds)}", list(seeds.values()), arm.classes, metric))
-        if len(seeds) > 1:
-            rows += [
-                _row(f"seed {seed}", [evaluation], arm.classes, metric, is_seed=True)
-                for seed, evaluation in seeds.items()
-            ]
-    columns = (MEAN, *classes, *(("mean, missed = diagonal",) if name == "hd95_pooled_mm" else ()))
-    return ResultTable(metric, columns, tuple(rows))
+    scored = [_scores(list(arm.evaluations.values()), arm.classes, metric) for arm in arms]
+    columns = [_marked(column, metric) for column in zip(*scored, strict=True)]
+    rows = tuple(
+        (Entry(arm.label, note=_seeds(arm.evaluations)), *entries, _missed_entry(arm.evaluations.values()))
+        for arm, entries in zip(arms, zip(*columns, strict=True), strict=True)
+    )
+    title = f"{metric.title}, {metric.unit} – {'higher' if metric.higher_is_better else 'lower'} is better"
+    return Grid(
+        title, ("method", *_headings(arms[0].classes, metric), "missed"), rows, _note(arms[0], metric)
+    )
 
 
-def contests(arms: Sequence[Arm]) -> list[Contest]:
+def seed_grid(arms: Sequence[Arm], name: str) -> Grid | None:
+    """Each seed of the arms that have several; ``None`` where none has."""
+    metric = METRICS[name]
+    rows = tuple(
+        (
+            Entry(arm.label),
+            Entry(str(seed)),
+            *(entry for _, entry in _scores([evaluation], arm.classes, metric)),
+            _missed_entry([evaluation]),
+        )
+        for arm in arms
+        if len(arm.evaluations) > 1
+        for seed, evaluation in arm.evaluations.items()
+    )
+    if not rows:
+        return None
+    header = ("method", "seed", *_headings(arms[0].classes, metric), "missed")
+    return Grid(f"{metric.title}, {metric.unit}, by seed", header, rows, _note(arms[0], metric))
+
+
+def structure_grid(outcomes: Sequence[Outcome], arms: Sequence[Arm]) -> Grid:
+    """Mean paired difference by class of what was compared; exploratory, so without p values."""
+    methods, classes = evaluations_of(arms), arms[0].classes
+    rows = tuple(
+        (
+            Entry(f"{outcome.first} − {outcome.second}"),
+            Entry(METRICS[outcome.metric].title),
+            *(_structure(methods, outcome, name) for name in classes),
+        )
+        for outcome in outcomes
+    )
+    return Grid(
+        "Differences by structure",
+        ("comparison", "metric", *classes),
+        rows,
+        "Exploratory, so without p values. First minus second of each patient, averaged, with its 95 % bootstrap "
+        "interval over patients.",
+    )
+
+
+def baseline_outcomes(arms: Sequence[Arm]) -> list[Outcome]:
     """Every arm against its nnU-Net (`baseline_pairs`), in Dice and HD95."""
-    by_label = {arm.label: arm for arm in arms}
-    outcomes = compare_family(evaluations_of(arms), baseline_pairs(arms))
-    return [
-        Contest(by_label[o.first], by_label[o.second], METRICS[o.metric], o.comparison, o.p_adjusted)
-        for o in outcomes
-    ]
+    return compare_family(evaluations_of(arms), baseline_pairs(arms))
 
 
-def evaluations_of(arms: Sequence[Arm]) -> dict[str, dict[int, Mapping[str, Any]]]:
+def evaluations_of(arms: Sequence[Arm]) -> dict[str, dict[int, Evaluation]]:
     """Label of each arm to its evaluations."""
     return {arm.label: arm.evaluations for arm in arms}
 
@@ -105,20 +104,7 @@ def budget(arm: Arm) -> tuple[Any, ...]:
     return record.fraction, record.iterations
 
 
-def class_differences(contest: Contest) -> list[tuple[str, Cell]]:
-    """Mean paired difference by class; exploratory, so without p values."""
-    cells = []
-    for name in contest.arm.classes:
-        if _shared(contest.arm, contest.baseline, contest.metric.name, name):
-            result = compare(contest.arm.evaluations, contest.baseline.evaluations, contest.metric.name, name)
-            note = interval_text(result.interval, contest.metric, is_difference=True)
-            cells.append((name, Cell(signed(result.mean_difference, contest.metric), note)))
-        else:
-            cells.append((name, Cell(NONE)))
-    return cells
-
-
-def missed(evaluations: Sequence[Mapping[str, Any]], class_name: str = MEAN) -> tuple[int, int]:
+def missed(evaluations: Sequence[Evaluation], class_name: str = MEAN) -> tuple[int, int]:
     """Structures missed entirely, and structures in the reference, over all scans and seeds."""
     rows = [row for item in evaluations for row in item["cases"] if class_name in (row["class"], MEAN)]
     present = [row["status"] for row in rows if row["status"] in ("ok", "missed")]
@@ -151,23 +137,22 @@ def duration_text(seconds: float | None) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
-def _row(
-    label: str,
-    evaluations: Sequence[Mapping[str, Any]],
-    classes: Sequence[str],
-    metric: Metric,
-    is_seed: bool = False,
-) -> ResultRow:
-    cells = [_cell(evaluations, classes, metric, name) for name in (MEAN, *classes)]
+def _headings(classes: Sequence[str], metric: Metric) -> tuple[str, ...]:
+    """Of the columns with numbers; see `_scores`."""
+    return MEAN, *classes, *(["mean, missed = diagonal"] if metric.name == "hd95_pooled_mm" else [])
+
+
+def _scores(evaluations: Sequence[Evaluation], classes: Sequence[str], metric: Metric) -> list[Score]:
+    """The mean over the classes, every class and, of the distance that is tested, the mean with misses."""
+    wanted = [(metric, name) for name in (MEAN, *classes)]
     if metric.name == "hd95_pooled_mm":
-        cells.append(_cell(evaluations, classes, METRICS[WITH_MISSES], MEAN))
-    count, present = missed(evaluations)
-    return ResultRow(label, is_seed, tuple(cells), f"{count} of {present}")
+        wanted.append((METRICS[WITH_MISSES], MEAN))
+    return [_score(evaluations, classes, *column) for column in wanted]
 
 
-def _cell(
-    evaluations: Sequence[Mapping[str, Any]], classes: Sequence[str], metric: Metric, class_name: str
-) -> Cell:
+def _score(
+    evaluations: Sequence[Evaluation], classes: Sequence[str], metric: Metric, class_name: str
+) -> Score:
     seeds = [patient_values(item["cases"], classes, metric.name, class_name) for item in evaluations]
     summary = describe(average(seeds))
     if class_name == MEAN:
@@ -175,7 +160,32 @@ def _cell(
     else:
         count, _ = missed(evaluations, class_name)
         note = f"{count} missed" if count else ""
-    return Cell(number(summary["value"], metric), note)
+    return summary["value"], Entry(number(summary["value"], metric), note=note)
+
+
+def _marked(column: Sequence[Score], metric: Metric) -> list[Entry]:
+    """The cells of a column with their ranks; one alone has none."""
+    ranks = ranked([value for value, _ in column], metric.higher_is_better) if len(column) > 1 else [0]
+    return [replace(entry, rank=rank) for (_, entry), rank in zip(column, ranks, strict=True)]
+
+
+def _missed_entry(evaluations: Iterable[Evaluation]) -> Entry:
+    count, present = missed(list(evaluations))
+    return Entry(f"{count} of {present}")
+
+
+def _note(arm: Arm, metric: Metric) -> str:
+    found = "" if metric.higher_is_better else " Structures that were missed have no distance."
+    return f"Mean over {arm.runs[0].part} patients; of the mean its 95 % bootstrap interval.{found}"
+
+
+def _structure(methods: Methods, outcome: Outcome, class_name: str) -> Entry:
+    pair, metric = (outcome.first, outcome.second), METRICS[outcome.metric]
+    if not have_common(methods, pair, metric.name, class_name):
+        return Entry(NONE)
+    result = compare(methods[outcome.first], methods[outcome.second], metric.name, class_name)
+    interval = interval_text(result.interval, metric, is_difference=True)
+    return Entry(signed(result.mean_difference, metric), note=f"{metric.step}, {interval}")
 
 
 def _seeds(seeds: Mapping[int, Any]) -> str:
@@ -189,10 +199,6 @@ def _baseline(arm: Arm, arms: Sequence[Arm]) -> Arm | None:
     preset = arm.runs[0].record.preset
     same.sort(key=lambda other: other.runs[0].record.preset != preset)
     return same[0] if same else None
-
-
-def _shared(arm: Arm, baseline: Arm, metric: str, class_name: str) -> bool:
-    return have_common(evaluations_of((arm, baseline)), (arm.label, baseline.label), metric, class_name)
 
 
 def _compared(columns: Sequence[Mapping[str, Any]]) -> list[SettingRow]:

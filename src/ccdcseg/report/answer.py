@@ -1,0 +1,209 @@
+"""The answer of the page in sentences, and what makes it doubtful."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ccdcseg.evaluation.display import METRICS, interval_text, number, p_text, signed
+from ccdcseg.evaluation.family import Outcome
+from ccdcseg.evaluation.patients import describe
+from ccdcseg.report.runs import Arm, Run, runs_of
+
+MOST_SENTENCES = 6
+"""Where there would be more, the page opens with a summary."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the page opens with.
+
+    Attributes:
+        sentences: always shown.
+        details: one sentence for each of many methods or comparisons, shown on demand.
+        details_title: what these are of.
+    """
+
+    sentences: tuple[str, ...]
+    details: tuple[str, ...] = ()
+    details_title: str = ""
+
+
+def headline(evaluated: Sequence[Arm], outcomes: Sequence[Outcome], part: str = "test") -> Answer:
+    """Better, worse or not shown, for each comparison or in a summary of many, then what limits it."""
+    if not evaluated:
+        option = "" if part == "test" else f" --part {part}"
+        return Answer((f"Nothing has been evaluated yet: run `ccdcseg evaluate{option}` on the runs first.",))
+    if not outcomes:
+        return _levels(evaluated, part)
+    sentences = tuple(verdict(outcome, part) for outcome in outcomes)
+    limit: tuple[str, ...] = ()
+    if any(len(outcome.comparison.per_seed) < 2 for outcome in outcomes):
+        limit = ("With fewer than two seeds in common this compares trained networks, not methods.",)
+    if len(sentences) <= MOST_SENTENCES:
+        return Answer((*sentences, *limit))
+    return Answer((*_summaries(outcomes, part), _adjusted(outcomes), *limit), sentences, "Each comparison")
+
+
+def verdict(outcome: Outcome, part: str = "test") -> str:
+    """Better, worse or not shown, with difference, interval and number of patients.
+
+    The interval over seeds and patients decides where there are several seeds, that over patients otherwise.
+    """
+    result, metric = outcome.comparison, METRICS[outcome.metric]
+    interval, shown = _interval(outcome), _shown(outcome)
+    over = "over patients and seeds" if result.interval_seeds else "over patients"
+    if not shown:
+        claim = f"no difference in {metric.title} between {outcome.first} and {outcome.second} is shown"
+    else:
+        claim = f"{outcome.first} has a {_word(shown)} {metric.title} than {outcome.second}"
+    bounds = interval_text(interval, metric, is_difference=True)
+    uncertainty = f"95 % interval {bounds} {over}" if interval else bounds
+    return (
+        f"On {patients_text([result.n], part)}, {claim}: mean difference {_difference(outcome)} "
+        f"({uncertainty}).{_disagreement(outcome)}"
+    )
+
+
+def doubts(arms: Sequence[Arm]) -> list[str]:
+    """What makes a comparison doubtful: other data, patients seen in training, other patients or seeds tested."""
+    found = [text for arm, run in runs_of(arms) if (text := _leak(arm, run))]
+    hashes: dict[tuple[float, int], set[str]] = defaultdict(set)
+    for _, run in runs_of(arms):
+        hashes[run.record.fraction, run.record.seed].add(run.record.data_hash)
+    for (fraction, seed), different in hashes.items():
+        if len(different) > 1:
+            found.append(
+                f"Runs of fraction {fraction:g} and seed {seed} were not trained on the same data (hashes)."
+            )
+    evaluated = [arm for arm in arms if arm.evaluations]
+    tested = [frozenset(arm.values("dice")) for arm in evaluated]
+    if len(set(tested)) > 1:
+        common = len(frozenset.intersection(*tested))
+        found.append(f"The methods were not tested on the same patients; {common} are common to all.")
+    if len({tuple(arm.evaluations) for arm in evaluated}) > 1:
+        found.append("The methods were not trained with the same seeds.")
+    return found
+
+
+def patients_text(counts: Sequence[int], part: str) -> str:
+    """How many patients of which part of the split; a range where the counts differ."""
+    low, high = min(counts), max(counts)
+    number_text = str(low) if low == high else f"{low} to {high}"
+    return f"{number_text} {part} patient{'s' if high != 1 else ''}"
+
+
+def _interval(outcome: Outcome) -> list[float] | None:
+    return outcome.comparison.interval_seeds or outcome.comparison.interval
+
+
+def _shown(outcome: Outcome) -> int:
+    """1 where the first method is shown to be better, -1 to be worse, 0 where neither is shown."""
+    interval = _interval(outcome)
+    if interval is None or interval[0] <= 0 <= interval[1]:
+        return 0
+    return 1 if _improvement(outcome) > 0 else -1
+
+
+def _improvement(outcome: Outcome) -> float:
+    """The mean difference, positive where the first method is better."""
+    difference = outcome.comparison.mean_difference
+    return difference if METRICS[outcome.metric].higher_is_better else -difference
+
+
+def _word(shown: int) -> str:
+    return "better" if shown > 0 else "worse"
+
+
+def _difference(outcome: Outcome) -> str:
+    metric = METRICS[outcome.metric]
+    return f"{signed(outcome.comparison.mean_difference, metric)} {metric.step}"
+
+
+def _summaries(outcomes: Sequence[Outcome], part: str) -> list[str]:
+    """A sentence for each metric and baseline."""
+    groups: dict[tuple[str, str], list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        groups[outcome.metric, outcome.second].append(outcome)
+    return [_summary(group, part) for group in groups.values()]
+
+
+def _summary(group: Sequence[Outcome], part: str) -> str:
+    metric, baseline, count = METRICS[group[0].metric], group[0].second, len(group)
+    patients = patients_text([outcome.comparison.n for outcome in group], part)
+    clauses: list[str] = []
+    for sign in (1, -1):
+        found = sorted((o for o in group if _shown(o) == sign), key=_improvement, reverse=sign > 0)
+        if found:
+            names = ", ".join(f"{outcome.first} ({_difference(outcome)})" for outcome in found)
+            clauses.append(f"{_word(sign)} {'' if clauses else 'is shown '}for {names}")
+    others = [outcome.first for outcome in group if not _shown(outcome)]
+    if others and clauses:
+        rest = others[0] if len(others) == 1 else f"the other {len(others)}"
+        clauses.append(f"no difference for {rest}")
+    return (
+        f"{metric.title}, {count} method{'s' if count != 1 else ''} against {baseline} on {patients}: "
+        f"{'; '.join(clauses) or 'no difference is shown'}."
+    )
+
+
+def _adjusted(outcomes: Sequence[Outcome]) -> str:
+    """What is left of the differences where the number of comparisons is taken into account."""
+    shown = [outcome for outcome in outcomes if _shown(outcome)]
+    kept = sum(outcome.p_adjusted < 0.05 for outcome in shown)
+    return (
+        "Shown: the 95 % interval of the mean difference excludes zero. The signed-rank test, adjusted for all "
+        f"{len(outcomes)} comparisons, has p < 0.05 for {kept} of these {len(shown)}."
+    )
+
+
+def _disagreement(outcome: Outcome) -> str:
+    """What to say where the signed-rank test and the interval of the mean do not agree."""
+    if _interval(outcome) is None:
+        return ""
+    shown, is_significant = _shown(outcome), outcome.p_adjusted < 0.05
+    equals = "" if outcome.p_adjusted < 0.001 else "= "
+    p_value = f"Holm-adjusted p {equals}{p_text(outcome.p_adjusted)}"
+    if is_significant and not shown:
+        is_better = (outcome.comparison.rank_biserial > 0) == METRICS[outcome.metric].higher_is_better
+        favoured = outcome.first if is_better else outcome.second
+        return f" The signed-rank test over patients, which knows no seeds, favours {favoured} ({p_value})."
+    if shown and not is_significant:
+        return f" The signed-rank test over patients does not confirm it ({p_value})."
+    return ""
+
+
+def _levels(evaluated: Sequence[Arm], part: str) -> Answer:
+    sentences = tuple(_level(arm, part) for arm in evaluated)
+    limit = "There is no comparison: no nnU-Net of as many labels and steps was evaluated."
+    if len(sentences) <= MOST_SENTENCES:
+        return Answer((*sentences, limit))
+    return Answer((_range(evaluated, part), limit), sentences, "Each method")
+
+
+def _level(arm: Arm, part: str) -> str:
+    dice, metric = describe(arm.values("dice")), METRICS["dice"]
+    return (
+        f"{arm.label}: Dice {number(dice['value'], metric)} % (95 % interval "
+        f"{interval_text(dice['interval'], metric)}) on {patients_text([dice['n_patients']], part)}."
+    )
+
+
+def _range(evaluated: Sequence[Arm], part: str) -> str:
+    """The lowest and the highest Dice."""
+    dice = [describe(arm.values("dice")) for arm in evaluated]
+    patients = patients_text([found["n_patients"] for found in dice], part)
+    means = [found["value"] for found in dice if found["value"] is not None]
+    low, high = (number(pick(means, default=None), METRICS["dice"]) for pick in (min, max))
+    return f"Dice of {len(evaluated)} methods on {patients}: {low} to {high} %."
+
+
+def _leak(arm: Arm, run: Run) -> str:
+    """Patients that were tested although the training, or the choice of settings, had seen them."""
+    parts = ("train", "validation") if run.part == "test" else ("train",)
+    seen = {patient for part in parts for patient in run.record.patients.get(part, [])}
+    tested = {row["patient"] for row in run.evaluation["cases"]} if run.evaluation else set()
+    both = sorted(seen & tested)
+    if not both:
+        return ""
+    names = "training or validation" if run.part == "test" else "training"
+    return f"{arm.name_of(run)} was tested on {len(both)} of its {names} patients ({both[0]}, ...)."
