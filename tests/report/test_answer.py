@@ -107,7 +107,9 @@ def test_the_seed_interval_decides_in_the_summary_too(runs):
     item = outcome("A", 0.02)
     undecided = Comparison(**{**vars(item.comparison), "interval_seeds": [-0.01, 0.05]})
     outcomes = [Outcome("A", "nnU-Net", undecided, 0.01)] * 7
-    assert "no difference is shown." in headline(load_arms(runs), outcomes).sentences[0]
+    sentences = headline(load_arms(runs), outcomes).sentences
+    assert "no difference is shown." in sentences[0]
+    assert len(sentences) == 2
 
 
 def test_many_methods_without_a_baseline_are_summed_up(runs):
