@@ -347,6 +347,17 @@ def test_nothing_trained_yet(workspace, ccdcseg, tmp_path: Path, monkeypatch: py
         assert "Train first" in one_line(result.err)
 
 
+@pytest.mark.parametrize(
+    ("part", "command"), [("test", "evaluate"), ("validation", "evaluate --part validation")]
+)
+def test_the_report_is_of_a_part_of_the_split(ccdcseg, tmp_path: Path, part: str, command: str):
+    run = {"method": "ccdc", "dataset": "D", "preset": "cpu", "fraction": 0.1, "seed": 0, "labels": {"LV": 1}}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    page = tmp_path / "page.html"
+    assert ccdcseg("report", tmp_path, "--part", part, "--output", page).code == 0
+    assert f"run `ccdcseg {command}` on the runs first" in page.read_text()
+
+
 def test_input_and_output_belong_together(workspace, ccdcseg, tmp_path: Path):
     result = ccdcseg("predict", 901, "--input", tmp_path)
     assert result.code == 2

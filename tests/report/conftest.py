@@ -179,6 +179,7 @@ class Page(HTMLParser):
         self.text = ""
         self.tables: list[list[list[str]]] = []
         self._raw = ""
+        self._in_cell = False
         self.source = text
         self.feed(text)
         self.text = " ".join(self.text.split())
@@ -186,6 +187,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
         self._raw = tag if tag in ("script", "style") else ""
+        self._in_cell = self._in_cell or tag in ("caption", "td", "th")
         if tag == "table":
             self.tables.append([])
         elif tag == "caption":
@@ -194,17 +196,18 @@ class Page(HTMLParser):
             self.tables[-1].append([])
         elif tag in ("td", "th"):
             self.tables[-1][-1].append("")
-        elif tag in ("span", "br") and self.tables and self.tables[-1] and self.tables[-1][-1]:
+        elif tag in ("span", "br") and ("class", "unseen") not in attrs and self._in_cell:
             self.tables[-1][-1][-1] += " "
 
     def handle_endtag(self, tag: str) -> None:
         self._raw = ""
+        self._in_cell = self._in_cell and tag not in ("caption", "td", "th")
 
     def handle_data(self, data: str) -> None:
         if self._raw:
             return
         self.text += data
-        if self.tables and self.tables[-1] and self.tables[-1][-1]:
+        if self._in_cell:
             self.tables[-1][-1][-1] += data.strip()
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
@@ -225,10 +228,17 @@ def parse() -> Callable[[str], Page]:
 def build(tmp_path: Path) -> Callable[..., Page]:
     """Builds and parses the page of some runs."""
 
-    def build(runs: list[Path], title: str = "A title", note: str = "") -> Page:
-        return Page(build_report(runs, tmp_path / "report.html", title, note).read_text())
+    def build(runs: list[Path], title: str = "A title", **options: Any) -> Page:
+        return Page(build_report(runs, tmp_path / "report.html", title, **options).read_text())
 
     return build
+
+
+@pytest.fixture
+def many(make_run: Callable[..., Path]) -> list[Path]:
+    """nnU-Net and four other methods, one seed each: too many for a card and a sentence each."""
+    shifts = {"nnunet": 3, "ccdc": 1, "reco": 2, "mcc": 3, "topk": 4}
+    return [make_run(method, [shift, 0] * 5) for method, shift in shifts.items()]
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,13 @@ from typing import Any
 
 import pytest
 
+from ccdcseg.evaluation.family_table import comparison_grid
 from ccdcseg.report import page
 from ccdcseg.report.page import build_report
+from ccdcseg.report.runs import load_arms
+from ccdcseg.report.tables import baseline_outcomes
 from ccdcseg.report.viewer import niivue_script
+from ccdcseg.tabular import to_csv, to_latex
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SWITCHES = [
@@ -59,7 +63,7 @@ def shown(browser: Any, built: Path) -> Iterator[Any]:
 
 def test_a_table_is_sorted_by_keyboard(shown: Any) -> None:
     shown.locator("summary", has_text="Every patient").click()
-    table = shown.locator("table.sortable")
+    table = shown.locator("table.patients")
     heading = table.locator("thead button").nth(1)
     heading.focus()
     for sign, order in ((1, "ascending"), (-1, "descending")):
@@ -68,6 +72,45 @@ def test_a_table_is_sorted_by_keyboard(shown: Any) -> None:
         values = [float(cell.get_attribute("data-value")) for cell in cells]
         assert values == sorted(values, key=lambda value: sign * value)
         assert table.locator("thead th").nth(1).get_attribute("aria-sort") == order
+
+
+def cells_of(table: Any, column: int) -> list[str]:
+    return [str(cell.inner_text()).split()[0] for cell in table.locator(f"tr > :nth-child({column})").all()][
+        1:
+    ]
+
+
+def test_a_grid_is_sorted_by_its_numbers(shown: Any) -> None:
+    table = shown.locator("#comparison table.grid").first
+    before = cells_of(table, 4)
+    table.locator("thead button").nth(3).click()
+    assert cells_of(table, 4) == sorted(before, key=lambda text: float(text.replace("−", "-")))
+    assert cells_of(table, 4) != before
+
+
+@pytest.mark.parametrize(
+    ("label", "name"), [("CSV", "paired-comparisons.csv"), ("LaTeX", "paired-comparisons.tex")]
+)
+def test_a_table_is_downloaded(shown: Any, tmp_path: Path, runs: list[Path], label: str, name: str) -> None:
+    with shown.expect_download() as started:
+        shown.get_by_role("link", name=f"Paired comparisons as {label}").click()
+    assert started.value.suggested_filename == name
+    started.value.save_as(tmp_path / name)
+    outcomes = baseline_outcomes(load_arms(runs))
+    written = {"CSV": to_csv, "LaTeX": to_latex}[label](comparison_grid(outcomes, abbreviate=False))
+    assert (tmp_path / name).read_text(encoding="utf-8") == written
+
+
+def test_marks_are_seen_and_said(shown: Any) -> None:
+    row = shown.locator("#results table.grid tbody tr").first
+    assert row.locator("strong").count() == 3
+    assert (
+        row.locator("td").first.locator("strong").evaluate("cell => getComputedStyle(cell).fontWeight")
+        == "700"
+    )
+    box = row.locator(".unseen").first.bounding_box()
+    assert box["width"] <= 1
+    assert "best" in shown.locator("#results table.grid").first.aria_snapshot()
 
 
 def patient_of(mark: Any) -> str:
@@ -185,3 +228,20 @@ def test_without_the_viewer_a_mark_leads_to_its_row(
 def test_nothing_is_wider_than_the_window(shown: Any, width: int) -> None:
     shown.set_viewport_size({"width": width, "height": 800})
     assert shown.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("media", ["screen", "print"])
+def test_many_methods_fit_on_a_phone_and_on_paper(
+    browser: Any, make_run: Any, tmp_path: Path, media: str
+) -> None:
+    runs = [make_run("nnunet", [3, 0] * 5)]
+    for place, method in enumerate(("ccdc", "reco", "mcc", "topk", "gdl", "focal")):
+        settings = {"a_setting_with_a_long_name": place, "of_a_network": {"that_has_another": "long" * 9}}
+        runs.append(make_run(method, [place, 1] * 5, settings=settings))
+    width = {"screen": 390, "print": 720}[media]
+    tab = browser.new_page(viewport={"width": width, "height": 800})
+    tab.emulate_media(media=media)
+    tab.goto(build_report(runs, tmp_path / "report.html", "A title").as_uri())
+    tab.evaluate("for (const box of document.querySelectorAll('details')) box.open = true")
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    tab.close()

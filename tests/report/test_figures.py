@@ -133,6 +133,7 @@ def test_looks_repeat_rather_than_run_out():
     assert class_look(8).colour == "class-0"
     assert role_look("hard").colour == "role-hard"
     assert len({class_look(index) for index in range(8)}) == 8
+    assert len({arm_look(index) for index in range(24)}) == 24
 
 
 SHARES = [

@@ -10,10 +10,13 @@ from ccdcseg.errors import UserError
 from ccdcseg.evaluation.compare import compare
 from ccdcseg.evaluation.evaluate import read_evaluation
 from ccdcseg.evaluation.patients import average, patient_values
-from ccdcseg.report.page import build_report, doubts, headline, short_name, verdict
+from ccdcseg.report.curves import Key, Panel
+from ccdcseg.report.figures import Line, arm_look, line_panel
+from ccdcseg.report.page import build_report, short_name
 from ccdcseg.report.pictures import choose_cases
 from ccdcseg.report.runs import load_arms
-from ccdcseg.report.tables import contests
+from ccdcseg.report.sections import Section
+from ccdcseg.tabular import Entry, Grid
 
 EVIL = "</script><script>alert(1)</script>"
 
@@ -29,44 +32,44 @@ def evaluations(runs):
 
 
 def test_seed_rows_equal_the_evaluations(runs, whole):
-    rows = whole.table("Dice, %")
-    assert rows[0] == ["method", "mean", "RV", "LV", "missed"]
-    for row, run in zip([rows[2], rows[3], rows[5], rows[6]], runs, strict=True):
+    rows = whole.table("Dice, %, by seed")
+    assert rows[0] == ["method", "seed", "mean", "RV", "LV", "missed"]
+    assert [row[:2] for row in rows[1:]] == [["CCDC", "0"], ["CCDC", "1"], ["nnU-Net", "0"], ["nnU-Net", "1"]]
+    for row, run in zip(rows[1:], runs, strict=True):
         summary = read_evaluation(run / "evaluation.json")["summary"]
         mean = summary["mean"]["dice"]
         low, high = mean["interval"]
-        assert row[1] == f"{100 * mean['value']:.2f} {100 * low:.2f} to {100 * high:.2f}, n = 5"
-        assert row[2:4] == [f"{100 * summary[name]['dice']['value']:.2f}" for name in ("RV", "LV")]
-        assert row[4] == "0 of 20"
+        assert row[2] == f"{100 * mean['value']:.2f} {100 * low:.2f} to {100 * high:.2f}, n = 5"
+        assert row[3:5] == [f"{100 * summary[name]['dice']['value']:.2f}" for name in ("RV", "LV")]
+        assert row[5] == "0 of 20"
 
 
 def test_method_rows_average_the_seeds_within_patients(runs, whole):
-    rows = whole.table("hd95_pooled_mm, mm")
-    assert [row[0] for row in rows[1:]] == [
-        "CCDC, mean of 2 seeds",
-        "seed 0",
-        "seed 1",
-        "nnU-Net, mean of 2 seeds",
-        "seed 0",
-        "seed 1",
-    ]
+    rows = whole.table("hd95_pooled_mm, mm – lower is better")
+    assert [row[0] for row in rows[1:]] == ["CCDC mean of 2 seeds", "nnU-Net mean of 2 seeds"]
     ours, _ = evaluations(runs)
     seeds = [patient_values(result["cases"], ["RV", "LV"], "hd95_pooled_mm") for result in ours.values()]
     values = average(seeds).values()
-    assert rows[1][1].split()[0] == f"{sum(values) / len(values):.2f}"
+    assert rows[1][1].startswith(f"{sum(values) / len(values):.2f}, best ")
+    assert ", second best " in rows[2][1]
+
+
+def test_single_seeds_have_no_table_of_their_own(bare_runs, build):
+    found = build([bare_runs[0], bare_runs[2]])
+    assert found.table("Dice, %")[1][0] == "CCDC seed 0"
+    assert "by seed" not in found.text
 
 
 def test_the_comparison_equals_that_of_the_evaluations(runs, whole):
     result = compare(*evaluations(runs), "dice")
-    row = whole.table("Mean over structures; difference")[1]
+    row = whole.table("Paired comparisons")[1]
     low, high = (f"{100 * end:+.2f}".replace("-", "−") for end in result.interval)
-    assert row[0] == "CCDC − nnU-Net, Dice"
-    assert row[1] == "5"
-    assert row[2] == f"{100 * result.mean_difference:+.2f} points {low} to {high}"
-    assert row[4].startswith(", ".join(f"{100 * value:+.2f}" for value in result.per_seed.values()))
-    assert row[4].endswith(f"SD {100 * result.seed_sd:.2f}")
-    assert row[5] == f"{result.p_value:.3f}"
-    assert float(row[6]) >= float(row[5])
+    assert row[:3] == ["CCDC − nnU-Net", "Dice", "5"]
+    assert row[3] == f"{100 * result.mean_difference:+.2f} points, {low} to {high}"
+    assert row[5].startswith(", ".join(f"{100 * value:+.2f}" for value in result.per_seed.values()))
+    assert row[5].endswith(f"SD {100 * result.seed_sd:.2f}")
+    assert row[6] == f"{result.p_value:.3f}"
+    assert float(row[7]) >= float(row[6])
 
 
 def test_every_patient_is_listed(runs, whole):
@@ -80,7 +83,7 @@ def test_every_patient_is_listed(runs, whole):
 def test_every_mark_leads_to_its_patients_row(runs, whole):
     rows = {row["id"]: place for place, row in enumerate(row for row in whole.all("tr") if "id" in row)}
     assert list(rows) == [f"patient-{number}" for number in range(5)]
-    marks = [link for link in whole.all("a") if "aria-label" in link]
+    marks = [link for link in whole.all("a") if "aria-label" in link and "download" not in link]
     for metric, unit in (("dice", "points"), ("hd95_pooled_mm", "mm")):
         scale = 100 if metric == "dice" else 1
         for patient, value in compare(*evaluations(runs), metric).differences.items():
@@ -110,53 +113,18 @@ def test_missed_structures_are_counted_in_the_tables(make_run, build):
         )
     change(run / "evaluation.json", cases=result["cases"])
     rows = build([run]).table("hd95_pooled_mm, mm")
+    assert "best" not in " ".join(cell for row in rows for cell in row)
     assert rows[1][-1] == "3 of 20"
     assert "2 missed" in rows[1][2]
     assert "1 missed" in rows[1][3]
     assert float(rows[1][4].split()[0]) > float(rows[1][1].split()[0]) == 0
 
 
-def contest_of(make_run, ours, theirs):
-    runs = [make_run("ccdc", ours), make_run("nnunet", theirs)]
-    return contests(load_arms(runs))
-
-
-def test_a_winning_ccdc_is_called_better(make_run):
-    dice, distance = contest_of(make_run, [0] * 10, [2, 2, 3, 3, 2, 2, 3, 3, 4, 4])
-    assert verdict(dice).startswith(
-        "On 5 test patients, CCDC has a better Dice than nnU-Net: mean difference +"
-    )
-    assert "CCDC has a better hd95_pooled_mm" in verdict(distance)
-    assert "does not confirm" in verdict(dice)  # five patients cannot reach p < 0.05
-
-
-def test_a_losing_ccdc_is_called_worse(make_run):
-    dice, distance = contest_of(make_run, [2, 2, 3, 3, 2, 2, 3, 3, 4, 4], [0] * 10)
-    assert "CCDC has a worse Dice than nnU-Net: mean difference −" in verdict(dice)
-    assert "CCDC has a worse hd95_pooled_mm" in verdict(distance)
-
-
-def test_no_difference_is_called_no_difference(make_run):
-    dice, _ = contest_of(make_run, [0, 2, 2, 0, 1, 1, 2, 1, 0, 1], [2, 0, 0, 2, 1, 1, 1, 2, 1, 0])
-    assert "no difference in Dice between CCDC and nnU-Net is shown" in verdict(dice)
-
-
-def test_the_answer_names_its_interval_and_one_seed_its_limit(runs):
-    def answer(folders):
-        arms = load_arms(folders)
-        return " ".join(headline(arms, contests(arms)))
-
-    assert "over patients and seeds" in answer(runs)
-    assert "compares trained networks" not in answer(runs)
-    assert "over patients)" in answer([runs[0], runs[2]])
-    assert "compares trained networks, not methods" in answer([runs[0], runs[2]])
-
-
 def test_without_a_baseline_there_is_no_comparison(bare_runs, build):
     found = build(bare_runs[:2])
     assert "There is no comparison: no nnU-Net" in found.text
     assert "Nothing to compare" in found.text
-    assert found.table("Dice, %")[1][0] == "CCDC, mean of 2 seeds"
+    assert found.table("Dice, %")[1][0] == "CCDC mean of 2 seeds"
 
 
 def test_synthetic_data_are_announced_loudly(make_run, build):
@@ -172,23 +140,6 @@ def test_real_data_are_not_called_synthetic(whole):
     assert "ynthetic" not in whole.text
 
 
-def test_a_sound_comparison_raises_no_doubts(runs):
-    assert doubts(load_arms(runs)) == []
-
-
-def test_doubts_name_leaks_other_data_other_patients_and_other_seeds(bare_runs):
-    patients = {"train": ["p1"], "validation": [], "test": []}
-    change(bare_runs[0] / "run.json", data_hash="other", patients=patients)
-    result = read_evaluation(bare_runs[1] / "evaluation.json")
-    for path in bare_runs[:2]:
-        change(path / "evaluation.json", cases=[row for row in result["cases"] if row["patient"] != "p0"])
-    found = " ".join(doubts(load_arms(bare_runs[:3])))
-    assert "CCDC, seed 0 was tested on 1 of its training or validation patients (p1" in found
-    assert "seed 0 were not trained on the same data" in found
-    assert "4 are common to all" in found
-    assert "not trained with the same seeds" in found
-
-
 def test_the_page_needs_nothing_else(whole):
     assert not re.search(r"https?:", whole.source)
     assert "@import" not in whole.source
@@ -198,7 +149,8 @@ def test_the_page_needs_nothing_else(whole):
         value for _, attributes in whole.elements for name, value in attributes.items() if name in loading
     ]
     assert len(addresses) > 10
-    assert all(value.startswith(("#", "data:image/webp;base64,")) for value in addresses)
+    data = ("#", "data:image/webp;base64,", "data:text/csv;", "data:application/x-tex;")
+    assert all(value.startswith(data) for value in addresses)
     assert whole.all("link") == []
 
 
@@ -215,7 +167,8 @@ def test_only_our_script_may_run(whole):
 def test_ids_are_unique_and_links_lead_somewhere(whole):
     ids = [attributes["id"] for _, attributes in whole.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
-    assert {attributes["href"][1:] for attributes in whole.all("a")} <= set(ids)
+    links = [link["href"] for link in whole.all("a") if "download" not in link]
+    assert {link[1:] for link in links} <= set(ids)
 
 
 def test_every_picture_has_a_text(runs, whole):
@@ -292,7 +245,7 @@ def test_one_run_of_two_without_evaluation_is_named(bare_runs, build):
     (bare_runs[1] / "evaluation.json").unlink()
     found = build(bare_runs)
     assert "Without an evaluation, so not in these tables: CCDC, seed 1." in found.text
-    assert found.table("Dice, %")[1][0] == "CCDC, seed 0"
+    assert found.table("Dice, %")[1][0] == "CCDC seed 0"
 
 
 def test_moved_images_are_said_to_be_missing(make_run, build):
@@ -318,5 +271,95 @@ def test_nothing_is_written_where_a_run_is_unusable(bare_runs, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_headline_without_evaluation_says_what_to_do():
-    assert headline([], []) == ["Nothing has been evaluated yet: run `ccdcseg evaluate` on the runs first."]
+def test_every_table_of_numbers_can_be_downloaded(whole):
+    grids = [table for table in whole.all("table") if "grid" in table["class"]]
+    files = [link["download"] for link in whole.all("a") if "download" in link]
+    assert len(grids) == 6 + 6 + 2
+    assert len(files) == 2 * len(grids)
+    assert len(set(files)) == len(files)
+    assert {"dice-by-seed.csv", "paired-comparisons.tex"} <= set(files)
+
+
+def test_cells_carry_plain_numbers_to_sort_by(runs, whole):
+    result = compare(*evaluations(runs), "hd95_pooled_mm")
+    values = [cell.get("data-value") for cell in whole.all("td")]
+    assert result.mean_difference < 0
+    assert f"{result.mean_difference:.2f}" in values
+    assert not [value for value in values if value and "−" in value]
+
+
+@pytest.fixture
+def validated(make_run):
+    """Runs that were evaluated on validation patients alone."""
+    runs = [make_run("ccdc", [0] * 10), make_run("nnunet", [2, 3] * 5)]
+    for run in runs:
+        (run / "validation_patients").mkdir()
+        for name in ("evaluation.json", "predictions"):
+            shutil.move(run / name, run / "validation_patients" / name)
+    return runs
+
+
+def test_validation_patients_are_called_so_everywhere(validated, build):
+    found = build(validated, part="validation")
+    assert "On 5 validation patients, CCDC has a better Dice than nnU-Net" in found.text
+    assert "Mean over validation patients, those on which settings may be chosen;" in found.text
+    assert "test patients" not in found.text
+    assert len(found.all("img")) == 2 + 3 * 3  # selection maps; reference and both predictions of three scans
+    assert "Nothing has been evaluated yet" in build(validated).text
+
+
+def test_test_patients_are_called_so_everywhere(whole):
+    assert "On 5 test patients" in whole.text
+    assert "Mean over test patients;" in whole.text
+    assert "validation patients" not in whole.text
+
+
+def test_sections_stand_between_the_answer_and_the_results(bare_runs, build):
+    grid = Grid("Dice <1>, %", ("method", "ours"), ((Entry("A"), Entry("−1.20", 1, "n = 3")),), "A note.")
+    panel = Panel("By share", line_panel("table-1", [Line([1, 2], [3, 4], arm_look(0))], "alt", "Dice"))
+    sections = [
+        Section("Table 1", "What it shows.", [grid], [panel], [Key("A method", arm_look(0))]),
+        Section("Table 2", "", [grid, grid]),
+    ]
+    found = build(bare_runs, sections=sections)
+    assert found.table("Dice <1>, %")[1] == ["A", "−1.20, best n = 3"]
+    ids = [section["id"] for section in found.all("section") if "id" in section]
+    assert ids[:3] == ["table-1", "table-2", "results"]
+    assert [link["href"] for link in found.all("a")][:3] == ["#table-1", "#table-2", "#results"]
+    parts = found.source.split("<section ")
+    assert parts[2].count("<table") == 1
+    assert parts[3].count("<table") == 2
+    words = ("What it shows.", "A method", "By share", "Dice &lt;1&gt;", "A note.")
+    assert sorted(words, key=parts[2].index) == list(words)
+
+
+def test_few_methods_have_cards_and_their_plots_in_the_open(whole):
+    assert len([box for box in whole.all("div") if box.get("class") == "card"]) == 2
+    assert "difference of each patient</summary>" not in whole.source
+    assert "CCDC (2 runs), nnU-Net (2 runs)" in whole.text
+
+
+def test_many_methods_have_a_summary_and_no_cards(many, build):
+    found = build(many)
+    assert [box for box in found.all("div") if "card" in (box.get("class") or "")] == []
+    assert "Dice, 4 methods against nnU-Net on 5 test patients: better is shown for CCDC (+" in found.text
+    assert "5 methods in 5 runs" in found.text
+    each = re.search(r"<summary>Each comparison</summary>(.*?)</details>", found.source, re.DOTALL)[1]
+    assert each.count("<li>") == 8
+    folded = re.search(
+        r"<summary>hd95_pooled_mm, difference of each patient</summary>(.*?)</details>",
+        found.source,
+        re.DOTALL,
+    )[1]
+    assert folded.count("<figure") == 4
+    assert found.source.count("minus nnU-Net; better for") == 8
+    assert found.table("Dice: how often each rank")[0] == ["method", "1", "2", "3", "4", "5"]
+
+
+def test_what_has_no_baseline_is_said_not_to_be_compared(make_run, build):
+    runs = [
+        make_run("nnunet", [2] * 10),
+        make_run("ccdc", [0] * 10),
+        make_run("reco", [1] * 10, iterations=9),
+    ]
+    assert "ReCo: nothing of as many labels and steps to compare it with." in build(runs).text

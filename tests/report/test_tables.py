@@ -5,11 +5,13 @@ import pytest
 
 from ccdcseg.report.runs import load_arms
 from ccdcseg.report.tables import (
-    class_differences,
-    contests,
+    baseline_outcomes,
     duration_text,
     missed,
+    result_grid,
+    seed_grid,
     setting_rows,
+    structure_grid,
     version_rows,
 )
 
@@ -28,8 +30,8 @@ def test_durations(seconds, text):
 
 
 def test_ccdc_is_compared_with_nnunet_in_both_metrics_as_one_family(runs):
-    found = contests(load_arms(runs))
-    assert [(item.arm.label, item.baseline.label, item.metric.name) for item in found] == [
+    found = baseline_outcomes(load_arms(runs))
+    assert [(item.first, item.second, item.metric) for item in found] == [
         ("CCDC", "nnU-Net", "dice"),
         ("CCDC", "nnU-Net", "hd95_pooled_mm"),
     ]
@@ -40,14 +42,45 @@ def test_ccdc_is_compared_with_nnunet_in_both_metrics_as_one_family(runs):
 def test_runs_on_more_labels_are_not_compared(bare_runs):
     for run in bare_runs[:2]:
         change(run, fraction=0.2)
-    assert contests(load_arms(bare_runs)) == []
+    assert baseline_outcomes(load_arms(bare_runs)) == []
+
+
+def ranks(grid):
+    return [[entry.rank for entry in row] for row in grid.rows]
+
+
+def test_the_best_of_each_column_is_marked_in_the_direction_of_the_metric(runs):
+    arms = load_arms(runs)  # CCDC, then nnU-Net, which is worse in everything
+    assert ranks(result_grid(arms, "dice")) == [[0, 1, 1, 1, 0], [0, 2, 2, 2, 0]]
+    assert ranks(result_grid(arms, "hd95_pooled_mm")) == [[0, 1, 1, 1, 1, 0], [0, 2, 2, 2, 2, 0]]
+    assert ranks(result_grid(arms[::-1], "assd_mm")) == [[0, 2, 2, 2, 0], [0, 1, 1, 1, 0]]
+
+
+def test_one_arm_alone_is_not_the_best(runs):
+    grid = result_grid(load_arms(runs[:2]), "dice")
+    assert ranks(grid) == [[0, 0, 0, 0, 0]]
+    assert grid.rows[0][0].note == "mean of 2 seeds"
+    assert grid.note.startswith("Mean over test patients;")
+
+
+def test_seeds_have_rows_without_ranks_only_where_there_are_several(runs):
+    grid = seed_grid(load_arms(runs[:3]), "hd95_pooled_mm")
+    assert [[entry.text for entry in row[:2]] for row in grid.rows] == [["CCDC", "0"], ["CCDC", "1"]]
+    assert grid.header == ("method", "seed", "mean", "RV", "LV", "mean, missed = diagonal", "missed")
+    assert not any(rank for row in ranks(grid) for rank in row)
+    assert seed_grid(load_arms([runs[0], runs[2]]), "dice") is None
 
 
 def test_differences_by_structure_average_to_the_whole(runs):
-    contest = contests(load_arms(runs))[0]
-    values = [float(cell.text.replace("−", "-")) for _, cell in class_differences(contest)]
-    assert [name for name, _ in class_differences(contest)] == ["RV", "LV"]
-    assert sum(values) / 2 == pytest.approx(100 * contest.comparison.mean_difference, abs=0.01)
+    arms = load_arms(runs)
+    outcomes = baseline_outcomes(arms)
+    grid = structure_grid(outcomes, arms)
+    assert grid.header == ("comparison", "metric", "RV", "LV")
+    assert [row[1].text for row in grid.rows] == ["Dice", "hd95_pooled_mm"]
+    for row, outcome, scale in zip(grid.rows, outcomes, (100, 1), strict=True):
+        values = [float(entry.text.replace("−", "-")) for entry in row[2:]]
+        assert sum(values) / 2 == pytest.approx(scale * outcome.comparison.mean_difference, abs=0.01)
+    assert grid.rows[0][2].note.startswith("points, ")
 
 
 def test_a_structure_that_one_method_always_misses_has_no_distance_to_compare(bare_runs):
@@ -59,11 +92,14 @@ def test_a_structure_that_one_method_always_misses_has_no_distance_to_compare(ba
                 row.update(status="missed", hd95_pooled_mm=None)
         path.write_text(json.dumps(result))
     arms = load_arms(bare_runs)
-    cells = dict(class_differences(contests(arms)[1]))
-    assert cells["RV"].text == "–"
-    assert cells["LV"].text != "–"
+    structures = structure_grid(baseline_outcomes(arms), arms).rows[1]
+    assert structures[2].text == "–"
+    assert structures[3].text != "–"
     assert missed(list(arms[0].evaluations.values())) == (20, 40)
     assert missed(list(arms[0].evaluations.values()), "LV") == (0, 20)
+    ours, theirs = result_grid(arms, "hd95_pooled_mm").rows
+    assert (ours[2].text, ours[2].rank, theirs[2].rank) == ("–", 0, 1)
+    assert (ours[4].rank, theirs[4].rank) == (2, 1)  # with misses as the diagonal nobody wins by them
 
 
 def test_settings_that_differ_are_marked(bare_runs):

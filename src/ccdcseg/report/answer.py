@@ -41,7 +41,7 @@ def headline(evaluated: Sequence[Arm], outcomes: Sequence[Outcome], part: str = 
         limit = ("With fewer than two seeds in common this compares trained networks, not methods.",)
     if len(sentences) <= MOST_SENTENCES:
         return Answer((*sentences, *limit))
-    return Answer((*_summaries(outcomes, part), _adjusted(outcomes), *limit), sentences, "Each comparison")
+    return Answer((*_summaries(outcomes, part), *_adjusted(outcomes), *limit), sentences, "Each comparison")
 
 
 def verdict(outcome: Outcome, part: str = "test") -> str:
@@ -146,14 +146,16 @@ def _summary(group: Sequence[Outcome], part: str) -> str:
     )
 
 
-def _adjusted(outcomes: Sequence[Outcome]) -> str:
+def _adjusted(outcomes: Sequence[Outcome]) -> list[str]:
     """What is left of the differences where the number of comparisons is taken into account."""
     shown = [outcome for outcome in outcomes if _shown(outcome)]
+    if not shown:
+        return []
     kept = sum(outcome.p_adjusted < 0.05 for outcome in shown)
-    return (
+    return [
         "Shown: the 95 % interval of the mean difference excludes zero. The signed-rank test, adjusted for all "
         f"{len(outcomes)} comparisons, has p < 0.05 for {kept} of these {len(shown)}."
-    )
+    ]
 
 
 def _disagreement(outcome: Outcome) -> str:

@@ -32,7 +32,7 @@ from ccdcseg.report.pictures import (
 from ccdcseg.report.runs import Arm
 
 REFERENCE_COLOUR = "#ffffff"
-METHOD_COLOURS = (*CLASS_COLOURS, "#ff5c5c", "#b6ff5c", "#c8a27a")
+METHOD_COLOURS = (*CLASS_COLOURS, "#ff5c5c", "#b6ff5c", "#c8a27a", "#00e5ff", "#ff5cf4")
 STRAY_MARGIN_MM = 5
 MOST_CHARACTERS = 64 * 2**20
 """The most that all scans together may take on a page; browsers become slow beyond."""

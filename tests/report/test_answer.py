@@ -1,0 +1,170 @@
+import json
+
+import pytest
+
+from ccdcseg.evaluation.compare import Comparison
+from ccdcseg.evaluation.evaluate import read_evaluation
+from ccdcseg.evaluation.family import Outcome
+from ccdcseg.report.answer import doubts, headline, patients_text, verdict
+from ccdcseg.report.runs import load_arms
+from ccdcseg.report.tables import baseline_outcomes
+
+
+def change(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def outcome(first, difference, metric="dice", second="nnU-Net", p=0.01, half=0.005, n=30):
+    """An outcome whose interval reaches ``half`` to both sides of the difference."""
+    values = {f"p{index}": difference for index in range(n)}
+    interval = [difference - half, difference + half]
+    result = Comparison(metric, "mean", values, difference, interval, None, p, 0.5, {0: difference}, None)
+    return Outcome(first, second, result, p)
+
+
+def outcomes_of(make_run, ours, theirs):
+    return baseline_outcomes(load_arms([make_run("ccdc", ours), make_run("nnunet", theirs)]))
+
+
+def test_a_winning_ccdc_is_called_better(make_run):
+    dice, distance = outcomes_of(make_run, [0] * 10, [2, 2, 3, 3, 2, 2, 3, 3, 4, 4])
+    assert verdict(dice).startswith(
+        "On 5 test patients, CCDC has a better Dice than nnU-Net: mean difference +"
+    )
+    assert "CCDC has a better hd95_pooled_mm" in verdict(distance)
+    assert "does not confirm" in verdict(dice)  # five patients cannot reach p < 0.05
+
+
+def test_a_losing_ccdc_is_called_worse(make_run):
+    dice, distance = outcomes_of(make_run, [2, 2, 3, 3, 2, 2, 3, 3, 4, 4], [0] * 10)
+    assert "CCDC has a worse Dice than nnU-Net: mean difference −" in verdict(dice)
+    assert "CCDC has a worse hd95_pooled_mm" in verdict(distance)
+
+
+def test_no_difference_is_called_no_difference(make_run):
+    dice, _ = outcomes_of(make_run, [0, 2, 2, 0, 1, 1, 2, 1, 0, 1], [2, 0, 0, 2, 1, 1, 1, 2, 1, 0])
+    assert "no difference in Dice between CCDC and nnU-Net is shown" in verdict(dice)
+
+
+def test_the_part_of_the_split_is_named():
+    assert verdict(outcome("A", 0.01), "validation").startswith("On 30 validation patients, A has a better")
+
+
+def test_the_answer_names_its_interval_and_one_seed_its_limit(runs):
+    def answer(folders):
+        arms = load_arms(folders)
+        return " ".join(headline(arms, baseline_outcomes(arms)).sentences)
+
+    assert "over patients and seeds" in answer(runs)
+    assert "compares trained networks" not in answer(runs)
+    assert "over patients)" in answer([runs[0], runs[2]])
+    assert "compares trained networks, not methods" in answer([runs[0], runs[2]])
+
+
+def test_few_comparisons_have_a_sentence_each(runs):
+    arms = load_arms(runs)
+    found = headline(arms, [outcome(name, 0.01) for name in "ABCDEF"])
+    assert len(found.sentences) == 6 + 1
+    assert found.details == ()
+
+
+def test_many_comparisons_are_summed_up_by_metric_and_told_on_demand(runs):
+    dice = [("A", 0.012), ("B", -0.021), ("C", 0.03), ("D", 0.001), ("E", -0.001)]
+    distance = [("A", 2.0), ("B", -3.0), ("C", 0.001), ("D", 0.0), ("E", 0.0)]
+    outcomes = [outcome(*pair, p=0.2 if pair[0] == "A" else 0.01) for pair in dice]
+    outcomes += [outcome(*pair, "hd95_pooled_mm", n=28 + (pair[0] == "E")) for pair in distance]
+    found = headline(load_arms(runs), outcomes, "validation")
+    assert found.sentences == (
+        "Dice, 5 methods against nnU-Net on 30 validation patients: better is shown for C (+3.00 points), "
+        "A (+1.20 points); worse for B (−2.10 points); no difference for the other 2.",
+        "hd95_pooled_mm, 5 methods against nnU-Net on 28 to 29 validation patients: better is shown for "
+        "B (−3.00 mm); worse for A (+2.00 mm); no difference for the other 3.",
+        "Shown: the 95 % interval of the mean difference excludes zero. The signed-rank test, adjusted for all "
+        "10 comparisons, has p < 0.05 for 4 of these 5.",
+        "With fewer than two seeds in common this compares trained networks, not methods.",
+    )
+    assert found.details == tuple(verdict(item, "validation") for item in outcomes)
+    assert found.details_title == "Each comparison"
+
+
+def test_methods_with_other_baselines_are_summed_up_apart(runs):
+    outcomes = [outcome(name, -0.02) for name in "ABC"]
+    outcomes += [outcome(name, 0.001, second="nnU-Net (long)") for name in "DEF"]
+    outcomes += [outcome("G", 0.001, second="nnU-Net (short)"), outcome("H", 0.02, second="nnU-Net (short)")]
+    first, second, third, *_ = headline(load_arms(runs), outcomes).sentences
+    assert first == (
+        "Dice, 3 methods against nnU-Net on 30 test patients: worse is shown for A (−2.00 points), "
+        "B (−2.00 points), C (−2.00 points)."
+    )
+    assert second == ("Dice, 3 methods against nnU-Net (long) on 30 test patients: no difference is shown.")
+    assert third == (
+        "Dice, 2 methods against nnU-Net (short) on 30 test patients: better is shown for H (+2.00 points); "
+        "no difference for G."
+    )
+
+
+def test_the_seed_interval_decides_in_the_summary_too(runs):
+    item = outcome("A", 0.02)
+    undecided = Comparison(**{**vars(item.comparison), "interval_seeds": [-0.01, 0.05]})
+    outcomes = [Outcome("A", "nnU-Net", undecided, 0.01)] * 7
+    sentences = headline(load_arms(runs), outcomes).sentences
+    assert "no difference is shown." in sentences[0]
+    assert len(sentences) == 2
+
+
+def test_many_methods_without_a_baseline_are_summed_up(runs):
+    arms = load_arms(runs)
+    few = headline(arms, [])
+    assert len(few.sentences) == 3
+    assert few.sentences[0].startswith("CCDC: Dice ")
+    found = headline(arms * 4, [])
+    ours, theirs = (float(sentence.split("Dice ")[1].split(" %")[0]) for sentence in few.sentences[:2])
+    assert found.sentences[0] == f"Dice of 8 methods on 5 test patients: {theirs:.2f} to {ours:.2f} %."
+    assert "There is no comparison: no nnU-Net of as many labels and steps" in found.sentences[1]
+    assert found.details == few.sentences[:2] * 4
+
+
+@pytest.mark.parametrize(
+    ("part", "command"), [("test", "evaluate"), ("validation", "evaluate --part validation")]
+)
+def test_the_headline_without_evaluation_says_what_to_do(part, command):
+    assert headline([], [], part).sentences == (
+        f"Nothing has been evaluated yet: run `ccdcseg {command}` on the runs first.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [([1], "1 test patient"), ([30], "30 test patients"), ([1, 2], "1 to 2 test patients")],
+)
+def test_counts_of_patients(counts, words):
+    assert patients_text(counts, "test") == words
+
+
+def test_a_sound_comparison_raises_no_doubts(runs):
+    assert doubts(load_arms(runs)) == []
+
+
+def test_doubts_name_leaks_other_data_other_patients_and_other_seeds(bare_runs):
+    patients = {"train": ["p1"], "validation": [], "test": []}
+    change(bare_runs[0] / "run.json", data_hash="other", patients=patients)
+    result = read_evaluation(bare_runs[1] / "evaluation.json")
+    for path in bare_runs[:2]:
+        change(path / "evaluation.json", cases=[row for row in result["cases"] if row["patient"] != "p0"])
+    found = " ".join(doubts(load_arms(bare_runs[:3])))
+    assert "CCDC, seed 0 was tested on 1 of its training or validation patients (p1" in found
+    assert "seed 0 were not trained on the same data" in found
+    assert "4 are common to all" in found
+    assert "not trained with the same seeds" in found
+
+
+def test_validation_patients_may_be_tested_where_they_are_asked_for(bare_runs):
+    run = bare_runs[0]
+    (run / "validation_patients").mkdir()
+    (run / "evaluation.json").rename(run / "validation_patients" / "evaluation.json")
+    change(run / "run.json", patients={"train": [], "validation": ["p1", "p2"], "test": []})
+    assert doubts(load_arms([run], "validation")) == []
+    change(run / "run.json", patients={"train": ["p2"], "validation": ["p1"], "test": []})
+    assert doubts(load_arms([run], "validation")) == [
+        "CCDC, seed 0 was tested on 1 of its training patients (p2, ...)."
+    ]
