@@ -10,13 +10,9 @@ from ccdcseg.errors import UserError
 from ccdcseg.evaluation.compare import compare
 from ccdcseg.evaluation.evaluate import read_evaluation
 from ccdcseg.evaluation.patients import average, patient_values
-from ccdcseg.report.curves import Key, Panel
-from ccdcseg.report.figures import Line, arm_look, line_panel
 from ccdcseg.report.page import build_report, short_name
 from ccdcseg.report.pictures import choose_cases
 from ccdcseg.report.runs import load_arms
-from ccdcseg.report.sections import Section
-from ccdcseg.tabular import Entry, Grid
 
 EVIL = "</script><script>alert(1)</script>"
 
@@ -312,25 +308,6 @@ def test_test_patients_are_called_so_everywhere(whole):
     assert "On 5 test patients" in whole.text
     assert "Mean over test patients;" in whole.text
     assert "validation patients" not in whole.text
-
-
-def test_sections_stand_between_the_answer_and_the_results(bare_runs, build):
-    grid = Grid("Dice <1>, %", ("method", "ours"), ((Entry("A"), Entry("−1.20", 1, "n = 3")),), "A note.")
-    panel = Panel("By share", line_panel("table-1", [Line([1, 2], [3, 4], arm_look(0))], "alt", "Dice"))
-    sections = [
-        Section("Table 1", "What it shows.", [grid], [panel], [Key("A method", arm_look(0))]),
-        Section("Table 2", "", [grid, grid]),
-    ]
-    found = build(bare_runs, sections=sections)
-    assert found.table("Dice <1>, %")[1] == ["A", "−1.20, best n = 3"]
-    ids = [section["id"] for section in found.all("section") if "id" in section]
-    assert ids[:3] == ["table-1", "table-2", "results"]
-    assert [link["href"] for link in found.all("a")][:3] == ["#table-1", "#table-2", "#results"]
-    parts = found.source.split("<section ")
-    assert parts[2].count("<table") == 1
-    assert parts[3].count("<table") == 2
-    words = ("What it shows.", "A method", "By share", "Dice &lt;1&gt;", "A note.")
-    assert sorted(words, key=parts[2].index) == list(words)
 
 
 def test_few_methods_have_cards_and_their_plots_in_the_open(whole):
