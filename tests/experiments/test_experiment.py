@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from ccdcseg.errors import UserError
-from ccdcseg.experiments.experiment import experiment_names, load_experiment, load_experiments
+from ccdcseg.experiments.experiment import Experiment, experiment_names, load_experiment, load_experiments
 from ccdcseg.experiments.jobs import row_changes
 from ccdcseg.nnunet.preset import load_preset
 
@@ -51,7 +51,7 @@ def test_a_preset_is_the_data_sets_own():
         ("title: mine\nrows: []", "rows"),
         ("title: mine\nrows: [{name: a}]\nmetrics: [{name: hd95}]", "hd95_pooled_mm"),
         ("title: mine\nrows: [{name: a}]\nmetrics: [{name: dice, minus: b}]", "no row b"),
-        ("title: mine\nrows: [{name: a}, {name: b}]", "two rows are called CCDC"),
+        ("title: mine\nrows: [{name: a, title: A}, {name: b, title: A}]", "two rows are called A"),
         ("title: mine\nrows: [{name: a}]\ncompare: {row: b}", "no row b"),
         ("title: mine\nrows: [{name: a}]\ncompare: {row: a, metrics: [dsc]}", "dsc is none of dice"),
         ("title: mine\nrows: [{name: a}]\nfigure: pie", "figure"),
@@ -87,3 +87,9 @@ def test_every_table_says_what_is_tested():
         experiment = load_experiment(name)
         assert experiment.compare is not None
         assert len(experiment.rows) > 1
+
+
+def test_rows_without_titles_are_told_apart():
+    rows = [{"name": "a"}, {"name": "b"}, {"name": "c", "title": "C"}, {"name": "base", "method": "nnunet"}]
+    experiment = Experiment.model_validate({"title": "mine", "rows": rows})
+    assert [experiment.label(row) for row in experiment.rows] == ["a", "b", "C", "nnU-Net"]

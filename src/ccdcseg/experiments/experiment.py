@@ -69,7 +69,7 @@ class Row(_Section):
 
     Attributes:
         name: by which ``--only`` and ``minus`` call it.
-        title: in the table; default: the method's.
+        title: in the table; default: the method's, or the name where several rows of the method have no title.
         method: key of :data:`ccdcseg.methods.METHODS`.
         changes: to the preset, ``key=value``; ``{iterations}`` stands for the preset's length of training.
         presets: what ``--preset`` stands for in this row, which then trains with these alone.
@@ -90,11 +90,6 @@ class Row(_Section):
         if self.method not in METHODS:
             raise ValueError(f"there is no method {self.method}; there are {', '.join(METHODS)}")
         return self
-
-    @property
-    def label(self) -> str:
-        """The row's name in tables."""
-        return self.title or METHODS[self.method].title
 
 
 class Published(_Section):
@@ -143,7 +138,7 @@ class Experiment(_Section):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         names = [row.name for row in self.rows]
-        for calls in (names, [row.label for row in self.rows]):
+        for calls in (names, [self.label(row) for row in self.rows]):
             for call in calls:
                 if calls.count(call) > 1:
                     raise ValueError(f"two rows are called {call}")
@@ -152,6 +147,11 @@ class Experiment(_Section):
             if name not in names:
                 raise ValueError(f"there is no row {name}")
         return self
+
+    def label(self, row: Row) -> str:
+        """A row's name in tables."""
+        untitled = [other.method for other in self.rows if not other.title]
+        return row.title or (METHODS[row.method].title if untitled.count(row.method) == 1 else row.name)
 
     def only(self, names: Sequence[str]) -> tuple[Row, ...]:
         """The rows of these names, all where none is given.

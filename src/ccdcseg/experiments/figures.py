@@ -41,7 +41,9 @@ def draw(experiment: Experiment, measured: Sequence[Measured], stem: Path) -> Dr
 
 def _fractions(experiment: Experiment, measured: Sequence[Measured], stem: Path) -> Drawn:
     shown = [METRICS[metric.name] for metric in experiment.metrics if not metric.minus]
-    series = [(f"{metric.title}, {metric.unit}", _series(measured, metric.name)) for metric in shown]
+    series = [
+        (f"{metric.title}, {metric.unit}", _series(experiment, measured, metric.name)) for metric in shown
+    ]
     panels = [
         Panel(metric.title, shares_panel(f"{stem.name}-{place}", lines, _alt(metric.title, lines), label))
         for place, (metric, (label, lines)) in enumerate(zip(shown, series, strict=True))
@@ -50,7 +52,7 @@ def _fractions(experiment: Experiment, measured: Sequence[Measured], stem: Path)
     return Drawn(tuple(panels), tuple(keys), write_shares(stem, series))
 
 
-def _series(measured: Sequence[Measured], metric: str) -> list[Shares]:
+def _series(experiment: Experiment, measured: Sequence[Measured], metric: str) -> list[Shares]:
     scale = METRICS[metric].scale
     found = []
     for place, row in enumerate(dict.fromkeys(one.row for one in measured)):
@@ -58,7 +60,7 @@ def _series(measured: Sequence[Measured], metric: str) -> list[Shares]:
         known = [(fraction, s) for fraction, s in summaries if s["value"] is not None]
         found.append(
             Shares(
-                row.label,
+                experiment.label(row),
                 [100 * fraction for fraction, _ in known],
                 [scale * s["value"] for _, s in known],
                 [s["interval"] and [scale * end for end in s["interval"]] for _, s in known],

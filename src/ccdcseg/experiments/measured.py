@@ -64,7 +64,8 @@ def measured_rows(experiment: Experiment, results: Results) -> list[Measured]:
         Measured(
             rows[name],
             fraction,
-            rows[name].label + (f", {percent(fraction)} %" if len(experiment.fractions) > 1 else ""),
+            experiment.label(rows[name])
+            + (f", {percent(fraction)} %" if len(experiment.fractions) > 1 else ""),
             tuple(found),
             {job.seed: results[job]["evaluation"] for job in found},
         )
