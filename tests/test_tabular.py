@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from ccdcseg.tabular import Entry, Grid, notes_once, ranked, to_csv, to_latex, to_markdown, to_screen
+from ccdcseg.tabular import Entry, Grid, ranked, to_csv, to_latex, to_markdown, to_screen
 
 GRID = Grid(
     "Dice & Co",
@@ -32,13 +32,6 @@ def test_the_best_are_all_those_that_none_beats(values, higher):
     for value, rank in zip(values, ranked(values, higher), strict=True):
         better = None if value is None else {other for other in there if other > sign * value}
         assert rank == (0 if better is None or len(better) > 1 else len(better) + 1)
-
-
-def test_a_note_stands_once_below_the_tables_that_share_it():
-    notes = ["a", "a", "b", "a", ""]
-    grids = notes_once([Grid("t", ("h",), (), note) for note in notes])
-    assert [grid.note for grid in grids] == ["", "a", "b", "a", ""]
-    assert notes_once([]) == []
 
 
 def test_markdown_marks_the_number_alone_and_escapes_bars():

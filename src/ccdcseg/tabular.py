@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from rich.table import Table
 from rich.text import Text
@@ -56,15 +56,6 @@ def ranked(values: Sequence[float | None], higher_is_better: bool) -> list[int]:
     return [
         order.index(sign * value) + 1 if value is not None and sign * value in order else 0
         for value in values
-    ]
-
-
-def notes_once(grids: Sequence[Grid]) -> list[Grid]:
-    """Tables that follow each other with the same note: only the last keeps it."""
-    following = [*(grid.note for grid in grids[1:]), None]
-    return [
-        replace(grid, note="") if grid.note == after else grid
-        for grid, after in zip(grids, following, strict=False)
     ]
 
 

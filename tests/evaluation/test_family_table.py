@@ -1,7 +1,13 @@
 import json
 
 from ccdcseg.evaluation.family import compare_family, rank_frequencies
-from ccdcseg.evaluation.family_table import CASE_NOTE, comparison_grid, comparison_record, rank_grid
+from ccdcseg.evaluation.family_table import (
+    CASE_NOTE,
+    ONE_SEED_NOTE,
+    comparison_grid,
+    comparison_record,
+    rank_grid,
+)
 from ccdcseg.tabular import to_markdown
 
 
@@ -42,6 +48,11 @@ def test_without_several_seeds_there_are_no_columns_about_them():
     )
     assert grid.header == ("comparison", "metric", "patients", "difference", "p", "p, Holm", "r")
     assert {len(row) for row in grid.rows} == {7}
+
+
+def test_one_seed_is_said_to_compare_networks():
+    assert ONE_SEED_NOTE not in comparison_grid(outcomes(("CCDC", "nnU-Net"))).note
+    assert ONE_SEED_NOTE in comparison_grid(outcomes(("CCDC", LONG), ("CCDC", "nnU-Net"))).note
 
 
 def test_long_names_are_numbers_that_the_note_explains():

@@ -5,7 +5,7 @@ import pytest
 
 from ccdcseg.experiments.experiment import Experiment, load_experiment
 from ccdcseg.experiments.measured import measured_rows
-from ccdcseg.experiments.table import result_tables, table_grid, to_csv
+from ccdcseg.experiments.table import result_tables, table_grid, table_note, to_csv
 from ccdcseg.tabular import to_latex, to_markdown
 
 
@@ -48,7 +48,7 @@ def test_differences_at_each_fraction(job, result):
     assert round(found["ccdc", 0.05].value, 6) == 5
     assert round(found["ccdc", 0.1].value, 6) == -1
     assert (found["ccdc", 0.05].published, found["ccdc", 0.1].published) == (1.79, 1.84)
-    grid = table_grid(experiment, tables[1])
+    grid = table_grid(tables[1])
     assert grid.title == "Dice, points, difference to nnunet"
     shown = {row[0].text: row[2] for row in grid.rows}
     assert (shown["CCDC, 10 %"].text, shown["CCDC, 10 %"].note) == ("−1.00", "(+1.84)")
@@ -67,9 +67,9 @@ def test_other_classes_have_no_published_numbers(job, result):
 
 
 def test_three_forms_of_one_table(tables):
-    grid = table_grid(load_experiment("table1"), tables[0])
+    grid = table_grid(tables[0])
     assert grid.title == "Dice, %"
-    assert "published: Chen et al. 2024" in grid.note
+    assert "published: Chen et al. 2024" in table_note(load_experiment("table1"))
     assert "| nnU-Net | **75.00** (80.90) |" in to_markdown(grid)
     assert r"nnU-Net & \textbf{75.00} (80.90) &" in to_latex(grid)
     assert grid.rows[0][4].note == "[73.33, 83.33] (85.61)"
@@ -85,5 +85,5 @@ def test_three_forms_of_one_table(tables):
 
 def test_nothing_measured_yet():
     experiment = Experiment.model_validate({"title": "mine", "rows": [{"name": "ccdc"}]})
-    grid = table_grid(experiment, result_tables(experiment, [])[0])
+    grid = table_grid(result_tables(experiment, [])[0])
     assert (grid.header, grid.rows) == (("row", "patients", "seeds", "missed"), ())

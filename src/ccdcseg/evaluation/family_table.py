@@ -22,6 +22,7 @@ CASE_NOTE = (
     "AS IN THE PAPER: each scan counts as a patient of its own. This ignores that scans of a patient are alike, "
     "so p values are too small and intervals too narrow."
 )
+ONE_SEED_NOTE = "With fewer than two seeds in common this compares trained networks, not methods."
 
 
 def comparison_grid(outcomes: Sequence[Outcome], unit: Unit = "patient", abbreviate: bool = True) -> Grid:
@@ -37,8 +38,10 @@ def comparison_grid(outcomes: Sequence[Outcome], unit: Unit = "patient", abbrevi
     of_seeds = (f"95 %, {UNITS[unit]} and seeds", "by seed") if has_seeds else ()
     header = ("comparison", "metric", UNITS[unit], "difference", *of_seeds, "p", "p, Holm", "r")
     rows = tuple(_comparison_row(outcome, names, has_seeds) for outcome in outcomes)
-    legend = "".join(f" {short}: {name}." for name, short in names.items() if short != name)
-    return Grid("Paired comparisons", header, rows, notes(unit) + legend)
+    has_one_seed = any(len(outcome.comparison.per_seed) < 2 for outcome in outcomes)
+    legend = [f"{short}: {name}." for name, short in names.items() if short != name]
+    note = " ".join([notes(unit), *([ONE_SEED_NOTE] if has_one_seed else []), *legend])
+    return Grid("Paired comparisons", header, rows, note)
 
 
 def notes(unit: Unit) -> str:

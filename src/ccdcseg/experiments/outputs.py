@@ -10,12 +10,12 @@ from ccdcseg.experiments.experiment import Experiment
 from ccdcseg.experiments.figures import Drawn, draw
 from ccdcseg.experiments.jobs import Choice, Job, read_results
 from ccdcseg.experiments.measured import measured_rows
-from ccdcseg.experiments.table import Table, result_tables, table_grid, to_csv
+from ccdcseg.experiments.table import Table, result_tables, table_grid, table_note, to_csv
 from ccdcseg.files import json_text, write_text
 from ccdcseg.report.page import build_report
 from ccdcseg.report.sections import Section
 from ccdcseg.report.viewer import Progress
-from ccdcseg.tabular import Grid, notes_once, to_latex, to_markdown
+from ccdcseg.tabular import Grid, to_latex, to_markdown
 from ccdcseg.tabular import to_csv as grid_to_csv
 
 
@@ -42,19 +42,23 @@ class Outputs:
     @property
     def grids(self) -> list[Grid]:
         """Its tables, then the comparisons and ranks."""
-        shown = [table_grid(self.experiment, table) for table in self.tables]
-        return notes_once(shown + (self.family.grids() if self.family else []))
+        return [*map(table_grid, self.tables), *(self.family.grids() if self.family else [])]
+
+    @property
+    def introduction(self) -> str:
+        """What was done, and how to read the tables."""
+        return f"{self.setup} {table_note(self.experiment)}"
 
     @property
     def section(self) -> Section:
         """Its part of the page."""
-        text = f"{self.setup} {self.problem}".strip()
+        text = f"{self.introduction} {self.problem}".strip()
         return Section(self.experiment.title, text, self.grids, self.figure.panels, self.figure.keys)
 
     @property
     def markdown(self) -> str:
         """All tables: best value bold, second best in italics, published numbers in brackets."""
-        blocks = [f"# {self.experiment.title}", self.setup]
+        blocks = [f"# {self.experiment.title}", self.introduction]
         for grid in self.grids:
             blocks += [f"## {grid.title}", to_markdown(grid).rstrip(), grid.note]
         return "\n\n".join(block for block in blocks if block) + "\n"
@@ -77,7 +81,7 @@ class Outputs:
     @property
     def latex(self) -> str:
         """All tables for the package booktabs: best value bold, second best underlined."""
-        return f"% {self.experiment.title}. {self.setup}\n" + "\n".join(map(to_latex, self.grids))
+        return f"% {self.experiment.title}. {self.introduction}\n" + "\n".join(map(to_latex, self.grids))
 
 
 def write_outputs(experiment: Experiment, choice: Choice, jobs: Sequence[Job], stem: Path) -> Outputs:

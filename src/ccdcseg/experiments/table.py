@@ -64,7 +64,14 @@ def result_tables(experiment: Experiment, measured: Sequence[Measured]) -> list[
     return [_table(experiment, metric, measured, values) for metric in experiment.metrics]
 
 
-def table_grid(experiment: Experiment, table: Table) -> Grid:
+def table_note(experiment: Experiment) -> str:
+    """How to read the tables of an experiment."""
+    note = "Mean over patients, seeds averaged first [95 % interval over patients]. Missed: not predicted."
+    source = f" In brackets, published: {experiment.published.source}." if experiment.published else ""
+    return note + source
+
+
+def table_grid(table: Table) -> Grid:
     """The table as texts; intervals of the mean and published numbers, in brackets, as small print."""
     classes = [cell.class_name for cell in table.lines[0].cells] if table.lines else []
     rows = tuple(
@@ -77,7 +84,7 @@ def table_grid(experiment: Experiment, table: Table) -> Grid:
         )
         for line in table.lines
     )
-    return Grid(table.heading, ("row", *classes, "patients", "seeds", "missed"), rows, _note(experiment))
+    return Grid(table.heading, ("row", *classes, "patients", "seeds", "missed"), rows)
 
 
 def to_csv(tables: Sequence[Table]) -> str:
@@ -160,9 +167,3 @@ def _entry(cell: Cell, metric: Metric) -> Entry:
     published = "" if cell.published is None else f"({form.format(cell.published)})"
     text = NONE if cell.value is None else form.format(cell.value)
     return Entry(text.replace("-", "−"), cell.rank, f"{interval} {published}".strip().replace("-", "−"))
-
-
-def _note(experiment: Experiment) -> str:
-    note = "Mean over patients, seeds averaged first [95 % interval over patients]. Missed: not predicted."
-    source = f" In brackets, published: {experiment.published.source}." if experiment.published else ""
-    return note + source

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ccdcseg.evaluation.display import METRICS, interval_text, number, p_text, signed
 from ccdcseg.evaluation.family import Outcome
+from ccdcseg.evaluation.family_table import ONE_SEED_NOTE
 from ccdcseg.evaluation.patients import describe
 from ccdcseg.report.runs import Arm, Run, runs_of
 
@@ -38,7 +39,7 @@ def headline(evaluated: Sequence[Arm], outcomes: Sequence[Outcome], part: str = 
     sentences = tuple(verdict(outcome, part) for outcome in outcomes)
     limit: tuple[str, ...] = ()
     if any(len(outcome.comparison.per_seed) < 2 for outcome in outcomes):
-        limit = ("With fewer than two seeds in common this compares trained networks, not methods.",)
+        limit = (ONE_SEED_NOTE,)
     if len(sentences) <= MOST_SENTENCES:
         return Answer((*sentences, *limit))
     return Answer((*_summaries(outcomes, part), *_adjusted(outcomes), *limit), sentences, "Each comparison")
