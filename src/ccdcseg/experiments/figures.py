@@ -15,6 +15,9 @@ from ccdcseg.report.pictures import choose_cases, montage, montage_picture
 from ccdcseg.report.runs import Arm, load_run
 
 PRINT_DPI = 300
+CASES_TITLE = (
+    "Outlines of the classes; dotted: the reference. Below: Dice of the whole scan, mean of the classes, %"
+)
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,9 @@ def _cases(experiment: Experiment, measured: Sequence[Measured], stem: Path) -> 
     figure = montage(choices, arms)
     reasons = "; ".join(f"{choice.case}: {', '.join(choice.reasons)}" for choice in choices)
     picture = montage_picture(figure, f"Reference and predictions outlined. {reasons}.")
-    image = Markup('<img src="{}" alt="{}">').format(picture.uri, picture.alt)
+    image = Markup(
+        '<div class="scroll" tabindex="0" role="region" aria-label="{}">'
+        '<img class="montage" src="{}" alt="{}"></div>'
+    ).format(experiment.title, picture.uri, picture.alt)
     files = save_figure(figure, stem, {"png": {"dpi": PRINT_DPI}, "pdf": {"dpi": PRINT_DPI}})
-    return Drawn((Panel(experiment.title, image),), files=files)
+    return Drawn((Panel(CASES_TITLE, image),), files=files)
