@@ -69,7 +69,7 @@ def test_the_comparison_equals_that_of_the_evaluations(runs, whole):
 
 
 def test_every_patient_is_listed(runs, whole):
-    rows = whole.table("Mean over structures and scans")
+    rows = whole.table("Every patient")
     assert [row[0] for row in rows[1:]] == [f"p{number}" for number in range(5)]
     ours, _ = evaluations(runs)
     values = average([patient_values(result["cases"], ["RV", "LV"], "dice") for result in ours.values()])
@@ -271,7 +271,8 @@ def test_every_table_of_numbers_can_be_downloaded(whole):
     grids = [table for table in whole.all("table") if "grid" in table["class"]]
     files = [link["download"] for link in whole.all("a") if "download" in link]
     assert len(grids) == 6 + 6 + 2
-    assert len(files) == 2 * len(grids)
+    assert len(files) == 2 * (len(grids) + 1)
+    assert {"every-patient.csv", "every-patient.tex"} <= set(files)
     assert len(set(files)) == len(files)
     assert {"dice-by-seed.csv", "paired-comparisons.tex"} <= set(files)
 

@@ -117,8 +117,6 @@ def _facts(arms: Sequence[Arm]) -> dict[str, Any]:
         "dataset": arms[0].runs[0].record.dataset,
         "synthetic": SYNTHETIC if any(run.record.synthetic for _, run in runs_of(arms)) else "",
         "duration": tables.duration_text,
-        "number": number,
-        "metrics": METRICS,
         "asdict": asdict,
         "downloads": downloads,
         "sort_value": sort_value,
@@ -133,8 +131,8 @@ def _context(arms: Sequence[Arm], part: str, progress: Progress | None) -> dict[
     outcomes = tables.baseline_outcomes(evaluated)
     choices = choose_cases(evaluated) if evaluated else []
     stored = _gallery(evaluated, [choice.case for choice in choices], progress)
-    patient_rows = tables.patient_rows(evaluated)
-    row_ids = {patient: f"patient-{index}" for index, (patient, _) in enumerate(patient_rows)}
+    patients = tables.patient_grid(evaluated)
+    row_ids = {row[0].text: f"patient-{index}" for index, row in enumerate(patients.rows)}
     return {
         "arms": arms,
         "evaluated": evaluated,
@@ -150,8 +148,7 @@ def _context(arms: Sequence[Arm], part: str, progress: Progress | None) -> dict[
         "comparison_grids": _comparison_grids(evaluated, outcomes) if outcomes else [],
         "unpaired": unpaired(evaluated, tables.baseline_pairs(evaluated)) if outcomes else [],
         "differences": _differences(outcomes, evaluated, row_ids, stored),
-        "family": [METRICS[name] for name in FAMILY],
-        "patient_rows": patient_rows,
+        "patients": patients,
         "row_ids": row_ids,
         "cases": [case_pictures(choice, evaluated) for choice in choices],
         "gallery": stored,

@@ -111,11 +111,16 @@ def missed(evaluations: Sequence[Evaluation], class_name: str = MEAN) -> tuple[i
     return present.count("missed"), len(present)
 
 
-def patient_rows(arms: Sequence[Arm]) -> list[tuple[str, list[float | None]]]:
-    """Each patient with Dice and HD95 of every arm, the seeds averaged."""
-    columns = [arm.values(name) for name in FAMILY for arm in arms]
-    patients = sorted({patient for column in columns for patient in column})
-    return [(patient, [column.get(patient) for column in columns]) for patient in patients]
+def patient_grid(arms: Sequence[Arm]) -> Grid:
+    """Each patient with Dice and HD95 of every arm."""
+    columns = [(arm, METRICS[name], arm.values(name)) for name in FAMILY for arm in arms]
+    patients = sorted({patient for _, _, values in columns for patient in values})
+    rows = tuple(
+        (Entry(patient), *(Entry(number(values.get(patient), metric)) for _, metric, values in columns))
+        for patient in patients
+    )
+    header = ("patient", *(f"{arm.label}, {metric.title}" for arm, metric, _ in columns))
+    return Grid("Every patient", header, rows, "Mean over structures and scans, seeds averaged.")
 
 
 def setting_rows(arms: Sequence[Arm]) -> list[SettingRow]:
