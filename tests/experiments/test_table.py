@@ -54,6 +54,15 @@ def test_differences_at_each_fraction(job, result):
     assert (shown["CCDC, 10 %"].text, shown["CCDC, 10 %"].note) == ("−1.00", "(+1.84)")
 
 
+def test_the_best_is_marked_within_a_fraction(job, result):
+    dice = {("nnunet", 0.05): 0.7, ("ccdc", 0.05): 0.75, ("nnunet", 0.1): 0.8, ("ccdc", 0.1): 0.79}
+    experiment = load_experiment("figure6")
+    measured = measured_rows(experiment, {job(*key): result(RV=value) for key, value in dice.items()})
+    table, _ = result_tables(experiment, measured)
+    ranks = {(line.measured.row.name, line.measured.fraction): line.cells[0].rank for line in table.lines}
+    assert ranks == {("nnunet", 0.05): 2, ("ccdc", 0.05): 1, ("nnunet", 0.1): 1, ("ccdc", 0.1): 2}
+
+
 def test_a_difference_to_a_row_that_is_not_measured_is_none(job, result):
     experiment = load_experiment("figure6")
     _, difference = result_tables(experiment, measured_rows(experiment, {job("ccdc"): result(RV=0.5)}))

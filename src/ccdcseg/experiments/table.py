@@ -25,7 +25,7 @@ class Cell:
         value: mean over patients, seeds averaged first.
         interval: 95 % over patients; None below two, and for differences.
         published: what was published.
-        rank: 1 the best of the column, 2 the second, 0 all others.
+        rank: 1 the best of the column at this fraction, 2 the second, 0 all others.
     """
 
     class_name: str
@@ -146,19 +146,23 @@ def _cell(
 
 
 def _with_ranks(lines: Sequence[Line], metric: Metric) -> tuple[Line, ...]:
-    """The lines with the best and the second best value of each column marked."""
-    is_higher_better = METRICS[metric.name].higher_is_better
-    columns = [
-        ranked([cell.value for cell in column], is_higher_better)
-        for column in zip(*(line.cells for line in lines), strict=True)
-    ]
+    """The lines with the best and the second best value of each column and fraction marked."""
     return tuple(
-        replace(
-            line,
-            cells=tuple(replace(c, rank=column[i]) for c, column in zip(line.cells, columns, strict=True)),
-        )
-        for i, line in enumerate(lines)
+        _marked(line, [one for one in lines if _fraction(one) == _fraction(line)], metric) for line in lines
     )
+
+
+def _marked(line: Line, peers: Sequence[Line], metric: Metric) -> Line:
+    place, is_higher_better = peers.index(line), METRICS[metric.name].higher_is_better
+    columns = zip(*(peer.cells for peer in peers), strict=True)
+    ranks = [ranked([cell.value for cell in column], is_higher_better)[place] for column in columns]
+    return replace(
+        line, cells=tuple(replace(cell, rank=rank) for cell, rank in zip(line.cells, ranks, strict=True))
+    )
+
+
+def _fraction(line: Line) -> float:
+    return line.measured.fraction
 
 
 def _entry(cell: Cell, metric: Metric) -> Entry:
