@@ -5,15 +5,12 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from ccdcseg.errors import UserError
 from ccdcseg.report.pictures import (
     CLASS_COLOURS,
     case_pictures,
     choose_cases,
     crop_box,
     largest_slice,
-    montage,
-    montage_picture,
     outlined,
     selection_map,
     selection_pictures,
@@ -77,28 +74,6 @@ def test_a_case_shows_reference_and_every_method(runs):
     ]
     assert shown.pictures[1].caption == f"CCDC, seed 0: RV {rows['RV']:.1f}, LV {rows['LV']:.1f}"
     assert all(choice.case in picture.alt for picture in shown.pictures)
-
-
-def test_a_montage_has_a_row_for_each_case_and_a_column_for_each_method(runs):
-    arms = load_arms(runs)
-    choices = choose_cases(arms)
-    figure = montage(choices, arms)
-    assert len(figure.axes) == len(choices) * (1 + len(arms))
-    assert [axes.get_title() for axes in figure.axes[:3]] == ["Reference", "CCDC", "nnU-Net"]
-    assert (
-        figure.axes[0].get_xlabel().replace("\n", " ").startswith(f"{choices[0].case}, slice 2 lowest Dice")
-    )
-    dice = [row["dice"] for row in arms[0].runs[0].evaluation["cases"] if row["case"] == choices[0].case]
-    assert figure.axes[1].get_xlabel() == f"Dice {100 * np.mean(dice):.1f}"
-    picture = montage_picture(figure, "what it shows")
-    assert picture.alt == "what it shows"
-    assert all(count_of(pixels(picture.uri), colour) > 100 for colour in CLASS_COLOURS[:2])
-
-
-def test_a_montage_without_predictions_says_whose(bare_runs):
-    arms = load_arms(bare_runs)
-    with pytest.raises(UserError, match="CCDC has no prediction of"):
-        montage(choose_cases(arms), arms)
 
 
 def test_largest_slice():

@@ -11,7 +11,8 @@ from ccdcseg.experiments.experiment import Experiment
 from ccdcseg.experiments.measured import Measured
 from ccdcseg.report.curves import Key, Panel
 from ccdcseg.report.figures import Shares, arm_look, save_figure, shares_panel, write_shares
-from ccdcseg.report.pictures import choose_cases, montage, montage_picture
+from ccdcseg.report.montage import montage, montage_picture
+from ccdcseg.report.pictures import choose_cases
 from ccdcseg.report.runs import Arm, load_run
 
 PRINT_DPI = 300

@@ -5,12 +5,10 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import wrap
 from typing import Any
 from zipfile import BadZipFile
 
 import matplotlib as mpl
-import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -32,13 +30,11 @@ CLASS_COLOURS = ("#56b4e9", "#e69f00", "#00c08b", "#cc79a7", "#f0e442", "#ff7f3f
 ROLE_COLOURS = {"core": "#009e73", "easy": "#56b4e9", "hard": "#ff6a1a", "negative": "#f0e442"}
 
 _WIDTH_INCHES = 4.0
-_DPI = 115
-_MONTAGE_INCHES = 1.7  # a picture's width
-_MONTAGE_LETTERS = 28  # of a line under a picture
+DPI = 115
 _MARGIN = 0.3  # of the structures' extent, on each side
 _SMALLEST_CROP_MM = 60
 _SELECTION_WIDTH = 512
-_LOSSLESS = {"lossless": True, "quality": 50}  # "quality" is how long it tries; about half of PNG
+LOSSLESS = {"lossless": True, "quality": 50}  # "quality" is how long it tries; about half of PNG
 
 
 @dataclass(frozen=True)
@@ -151,50 +147,6 @@ def case_slice(choice: Choice, arms: Sequence[Arm]) -> CaseSlice:
     )
 
 
-def montage(choices: Sequence[Choice], arms: Sequence[Arm]) -> Figure:
-    """A row for each scan: the reference, then each arm's prediction with the reference dotted over it.
-
-    Under a prediction stands the Dice of the whole scan, the mean of its classes in percent.
-
-    Raises:
-        UserError: as `case_slice`.
-    """
-    slices = [case_slice(choice, arms) for choice in choices]
-    heights = [shown.image.shape[0] * shown.aspect / shown.image.shape[1] for shown in slices]
-    columns = ["Reference", *(arm.label for arm in arms)]
-    width = _MONTAGE_INCHES
-    size = (width * len(columns), sum(width * height + 0.55 for height in heights) + 0.3)
-    with matplotlib.style.context(
-        ["default", {"text.parse_math": False, "pdf.fonttype": 42, "font.size": 8}]
-    ):
-        figure = Figure(figsize=size, layout="constrained")
-        grid = figure.subplots(len(slices), len(columns), squeeze=False, height_ratios=heights)
-        for row, choice, shown in zip(grid, choices, slices, strict=True):
-            _draw_case(row, choice, shown)
-        for axes, name in zip(grid[0], columns, strict=True):
-            axes.set_title(name, fontsize=8)
-    return figure
-
-
-def montage_picture(figure: Figure, alt: str) -> Picture:
-    """The montage for the page."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="webp", dpi=_DPI, pil_kwargs=_LOSSLESS)
-    return Picture(_uri(buffer), alt, "")
-
-
-def _draw_case(row: Sequence[Axes], choice: Choice, shown: CaseSlice) -> None:
-    words = [f"{choice.case}, slice {shown.number}", *choice.reasons]
-    row[0].set_xlabel("\n".join(line for text in words for line in wrap(text, _MONTAGE_LETTERS)))
-    draw_outlines(row[0], shown.image, shown.reference, shown.aspect)
-    for axes, run, labels in zip(row[1:], shown.runs, shown.predictions, strict=True):
-        draw_outlines(axes, shown.image, labels, shown.aspect, shown.reference)
-        values = _dice_by_scan(run.evaluation or {"cases": []}, choice.patient)
-        axes.set_xlabel(f"Dice {100 * values[choice.case]:.1f}" if choice.case in values else "")
-    for axes in row:
-        axes.set(xticks=[], yticks=[])
-
-
 def largest_slice(labels: Labels | NDArray[np.bool_]) -> int:
     """The slice with most foreground; the middle one where there is none."""
     areas = np.count_nonzero(labels, axis=(1, 2))
@@ -221,13 +173,13 @@ def crop_box(slices: Sequence[Labels], spacing_mm: Sequence[float]) -> Box:
 def outlined(image: Grey, labels: Labels, pixel_aspect: float, over: Labels | None = None) -> str:
     """A grey slice with the outline of every class, and of ``over`` dotted in white, as a data URI."""
     height, width = image.shape
-    figure = Figure(figsize=(_WIDTH_INCHES, _WIDTH_INCHES * height * pixel_aspect / width), dpi=_DPI)
+    figure = Figure(figsize=(_WIDTH_INCHES, _WIDTH_INCHES * height * pixel_aspect / width), dpi=DPI)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     draw_outlines(axes, image, labels, pixel_aspect, over)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="webp", pil_kwargs=_LOSSLESS)
-    return _uri(buffer)
+    figure.savefig(buffer, format="webp", pil_kwargs=LOSSLESS)
+    return webp_uri(buffer)
 
 
 def draw_outlines(
@@ -305,15 +257,16 @@ def _selection_picture(path: Path) -> Picture:
     except (OSError, EOFError, KeyError, ValueError, BadZipFile) as error:
         raise UserError(f"{path} is no selection map ({error}).", "Remove it.") from error
     buffer = io.BytesIO()
-    imsave(buffer, rgb, format="webp", pil_kwargs=_LOSSLESS)
+    imsave(buffer, rgb, format="webp", pil_kwargs=LOSSLESS)
     epoch = int(path.stem.removeprefix("epoch_"))
     listed = ", ".join(f"{count:,} {name}" for count, name in zip(counts, ROLES, strict=True))
     return Picture(
-        _uri(buffer), f"Selection map of epoch {epoch}: {listed} pixels.", f"Epoch {epoch}: {listed}"
+        webp_uri(buffer), f"Selection map of epoch {epoch}: {listed} pixels.", f"Epoch {epoch}: {listed}"
     )
 
 
-def _uri(buffer: io.BytesIO) -> str:
+def webp_uri(buffer: io.BytesIO) -> str:
+    """A WebP image as a data URI."""
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
@@ -342,10 +295,11 @@ def _lowest_scan(arm: Arm, patient: str) -> str:
 
 def scan_dice(arm: Arm, patient: str) -> dict[str, float]:
     """Dice of each of the patient's scans where it is defined, averaged over classes, then over seeds."""
-    return average([_dice_by_scan(evaluation, patient) for evaluation in arm.evaluations.values()])
+    return average([dice_by_scan(evaluation, patient) for evaluation in arm.evaluations.values()])
 
 
-def _dice_by_scan(evaluation: Mapping[str, Any], patient: str) -> dict[str, float]:
+def dice_by_scan(evaluation: Mapping[str, Any], patient: str) -> dict[str, float]:
+    """Dice of each of the patient's scans where it is defined, the mean of its classes."""
     rows = [row for row in evaluation["cases"] if row["patient"] == patient and row["dice"] is not None]
     return average([{row["case"]: row["dice"]} for row in rows])
 

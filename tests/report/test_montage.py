@@ -1,0 +1,34 @@
+import base64
+import io
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from ccdcseg.errors import UserError
+from ccdcseg.report.montage import montage, montage_picture
+from ccdcseg.report.pictures import choose_cases
+from ccdcseg.report.runs import load_arms
+
+
+def test_a_montage_has_a_row_for_each_case_and_a_column_for_each_method(runs):
+    arms = load_arms(runs)
+    choices = choose_cases(arms)
+    figure = montage(choices, arms)
+    assert len(figure.axes) == len(choices) * (1 + len(arms))
+    assert [axes.get_title() for axes in figure.axes[:3]] == ["Reference", "CCDC, seed 0", "nnU-Net, seed 0"]
+    assert (
+        figure.axes[0].get_xlabel().replace("\n", " ").startswith(f"{choices[0].case}, slice 2 lowest Dice")
+    )
+    dice = [row["dice"] for row in arms[0].runs[0].evaluation["cases"] if row["case"] == choices[0].case]
+    assert figure.axes[1].get_xlabel() == f"Dice {100 * np.mean(dice):.1f}"
+    picture = montage_picture(figure, "what it shows")
+    assert picture.alt == "what it shows"
+    image = base64.b64decode(picture.uri.removeprefix("data:image/webp;base64,"))
+    assert imread(io.BytesIO(image), format="webp").std() > 20
+
+
+def test_a_montage_without_predictions_says_whose(bare_runs):
+    arms = load_arms(bare_runs)
+    with pytest.raises(UserError, match="CCDC has no prediction of"):
+        montage(choose_cases(arms), arms)
