@@ -89,6 +89,8 @@ def _cases(experiment: Experiment, measured: Sequence[Measured], stem: Path) -> 
     """Cases by the rule of `choose_cases`: the first two rows decide."""
     arms = [Arm(one.label, tuple(load_run(job.run, job.part) for job in one.jobs)) for one in measured]
     choices = choose_cases(arms)
+    if not choices:
+        return Drawn()
     figure = montage(choices, arms)
     reasons = "; ".join(f"{choice.case}: {', '.join(choice.reasons)}" for choice in choices)
     picture = montage_picture(figure, f"Reference and predictions outlined. {reasons}.")
