@@ -31,7 +31,12 @@ def test_the_best_are_all_those_that_none_beats(values, higher):
     there = [sign * value for value in values if value is not None]
     for value, rank in zip(values, ranked(values, higher), strict=True):
         better = None if value is None else {other for other in there if other > sign * value}
-        assert rank == (0 if better is None or len(better) > 1 else len(better) + 1)
+        assert rank == (0 if better is None or len(better) > 1 or len(values) == 1 else len(better) + 1)
+
+
+def test_the_best_are_marked_within_groups_and_one_alone_is_not():
+    assert ranked([1, 2, 3, 9], higher_is_better=True, groups=["a", "a", "a", "b"]) == [0, 2, 1, 0]
+    assert ranked([], higher_is_better=True) == []
 
 
 def test_markdown_marks_the_number_alone_and_escapes_bars():

@@ -49,14 +49,24 @@ class Grid:
     note: str = ""
 
 
-def ranked(values: Sequence[float | None], higher_is_better: bool) -> list[int]:
-    """1 for the best values of a column, 2 for the second best, 0 for all others."""
-    sign = -1 if higher_is_better else 1
-    order = sorted({sign * value for value in values if value is not None})[:2]
-    return [
-        order.index(sign * value) + 1 if value is not None and sign * value in order else 0
-        for value in values
-    ]
+def ranked(
+    values: Sequence[float | None], higher_is_better: bool, groups: Sequence[object] | None = None
+) -> list[int]:
+    """1 for the best values of a column, 2 for the second best, 0 for all others.
+
+    Args:
+        values: of the column.
+        higher_is_better: than a lower one.
+        groups: which values are comparable, those of equal entries; None: all are. One alone has rank 0.
+    """
+    groups = [None] * len(values) if groups is None else groups
+    peers = [[v for v, other in zip(values, groups, strict=True) if other == group] for group in groups]
+    return [_rank(value, found, higher_is_better) for value, found in zip(values, peers, strict=True)]
+
+
+def _rank(value: float | None, peers: Sequence[float | None], higher_is_better: bool) -> int:
+    order = sorted({peer for peer in peers if peer is not None}, reverse=higher_is_better)[:2]
+    return order.index(value) + 1 if len(peers) > 1 and value is not None and value in order else 0
 
 
 def to_screen(grid: Grid) -> Table:

@@ -63,6 +63,11 @@ def test_one_arm_alone_is_not_the_best(runs):
     assert grid.note.startswith("Mean over test patients;")
 
 
+def test_a_longer_training_is_not_the_best_of_shorter_ones(make_run):
+    arms = load_arms([make_run("nnunet", [0] * 10, iterations=8000), make_run("ccdc", [1] * 10)])
+    assert ranks(result_grid(arms, "dice")) == [[0] * 5] * 2
+
+
 def test_seeds_have_rows_without_ranks_only_where_there_are_several(runs):
     grid = seed_grid(load_arms(runs[:3]), "hd95_pooled_mm")
     assert [[entry.text for entry in row[:2]] for row in grid.rows] == [["CCDC", "0"], ["CCDC", "1"]]

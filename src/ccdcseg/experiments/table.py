@@ -147,22 +147,15 @@ def _cell(
 
 def _with_ranks(lines: Sequence[Line], metric: Metric) -> tuple[Line, ...]:
     """The lines with the best and the second best value of each column and fraction marked."""
+    fractions = [line.measured.fraction for line in lines]
+    columns = [
+        ranked([cell.value for cell in column], METRICS[metric.name].higher_is_better, fractions)
+        for column in zip(*(line.cells for line in lines), strict=True)
+    ]
     return tuple(
-        _marked(line, [one for one in lines if _fraction(one) == _fraction(line)], metric) for line in lines
+        replace(line, cells=tuple(replace(c, rank=rank) for c, rank in zip(line.cells, ranks, strict=True)))
+        for line, ranks in zip(lines, zip(*columns, strict=True), strict=True)
     )
-
-
-def _marked(line: Line, peers: Sequence[Line], metric: Metric) -> Line:
-    place, is_higher_better = peers.index(line), METRICS[metric.name].higher_is_better
-    columns = zip(*(peer.cells for peer in peers), strict=True)
-    ranks = [ranked([cell.value for cell in column], is_higher_better)[place] for column in columns]
-    return replace(
-        line, cells=tuple(replace(cell, rank=rank) for cell, rank in zip(line.cells, ranks, strict=True))
-    )
-
-
-def _fraction(line: Line) -> float:
-    return line.measured.fraction
 
 
 def _entry(cell: Cell, metric: Metric) -> Entry:

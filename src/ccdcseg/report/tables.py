@@ -28,10 +28,14 @@ class SettingRow:
 
 
 def result_grid(arms: Sequence[Arm], name: str) -> Grid:
-    """Each arm, the mean of its seeds, by class and on average; the best and second best are marked."""
+    """Each arm, the mean of its seeds, by class and on average.
+
+    The best and the second best of those with as many labels and steps are marked.
+    """
     metric = METRICS[name]
     scored = [_scores(list(arm.evaluations.values()), arm.classes, metric) for arm in arms]
-    columns = [_marked(column, metric) for column in zip(*scored, strict=True)]
+    budgets = [budget(arm) for arm in arms]
+    columns = [_marked(column, metric, budgets) for column in zip(*scored, strict=True)]
     rows = tuple(
         (Entry(arm.label, note=_seeds(arm.evaluations)), *entries, _missed_entry(arm.evaluations.values()))
         for arm, entries in zip(arms, zip(*columns, strict=True), strict=True)
@@ -168,9 +172,9 @@ def _score(
     return summary["value"], Entry(number(summary["value"], metric), note=note)
 
 
-def _marked(column: Sequence[Score], metric: Metric) -> list[Entry]:
-    """The cells of a column with their ranks; one alone has none."""
-    ranks = ranked([value for value, _ in column], metric.higher_is_better) if len(column) > 1 else [0]
+def _marked(column: Sequence[Score], metric: Metric, budgets: Sequence[object]) -> list[Entry]:
+    """The cells of a column with their ranks."""
+    ranks = ranked([value for value, _ in column], metric.higher_is_better, budgets)
     return [replace(entry, rank=rank) for (_, entry), rank in zip(column, ranks, strict=True)]
 
 
