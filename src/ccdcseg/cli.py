@@ -9,7 +9,7 @@ from dataclasses import asdict
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -20,6 +20,10 @@ from ccdcseg.errors import UserError
 from ccdcseg.files import DISK_FULL, locked
 from ccdcseg.methods import METHODS
 from ccdcseg.progress import progress_bars
+
+if TYPE_CHECKING:
+    from ccdcseg.experiments.runner import Runner
+    from ccdcseg.experiments.slurm import SlurmRunner
 
 
 class _Commands(TyperGroup):
@@ -580,7 +584,9 @@ def reproduce(
         raise typer.Exit(1)
 
 
-def _runner(workers: int, launcher: Launcher, slurm: list[str], device: Device, output: Path) -> Any:
+def _runner(
+    workers: int, launcher: Launcher, slurm: list[str], device: Device, output: Path
+) -> "Runner | SlurmRunner":
     from ccdcseg.experiments.runner import Runner, visible_gpus
     from ccdcseg.experiments.slurm import SlurmRunner, parse_options
 

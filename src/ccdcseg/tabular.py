@@ -92,6 +92,11 @@ def to_markdown(grid: Grid) -> str:
     return "\n".join(lines) + "\n"
 
 
+def to_section(grid: Grid) -> str:
+    """Markdown with the title as heading, then the table and the note."""
+    return f"## {grid.title}\n\n{to_markdown(grid)}\n{grid.note}".rstrip() + "\n"
+
+
 def to_latex(grid: Grid) -> str:
     """For the package booktabs: the best bold, the second best underlined, title and note as comments."""
     lines = [f"% {' '.join(text.split())}" for text in (grid.title, grid.note) if text]

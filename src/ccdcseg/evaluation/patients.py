@@ -68,6 +68,21 @@ def average(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
     }
 
 
+def seed_means(
+    evaluations: Iterable[Mapping[str, Any]], metric: str, class_name: str = MEAN
+) -> dict[str, float]:
+    """The value of each patient, the seeds averaged.
+
+    Args:
+        evaluations: of a method, one for each seed.
+        metric: see `patient_values`.
+        class_name: see `patient_values`.
+    """
+    return average(
+        [patient_values(item["cases"], item["classes"], metric, class_name) for item in evaluations]
+    )
+
+
 def describe(values: Mapping[str, float]) -> dict[str, Any]:
     """Mean over patients, number of patients and 95 % interval, ready for JSON."""
     numbers = list(values.values())

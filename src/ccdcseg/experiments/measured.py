@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ccdcseg.evaluation.compare import Evaluation
-from ccdcseg.evaluation.patients import MEAN, average, describe, patient_values
+from ccdcseg.evaluation.patients import MEAN, describe, seed_means
 from ccdcseg.experiments.experiment import Experiment, Row
 from ccdcseg.experiments.jobs import Job
 
@@ -46,8 +46,7 @@ class Measured:
 
     def values(self, metric: str, class_name: str = MEAN) -> dict[str, float]:
         """Value of each patient, the seeds averaged."""
-        seeds = self.evaluations.values()
-        return average([patient_values(item["cases"], item["classes"], metric, class_name) for item in seeds])
+        return seed_means(self.evaluations.values(), metric, class_name)
 
     def summary(self, metric: str, class_name: str = MEAN) -> dict[str, Any]:
         """Mean over patients with its 95 % interval; see `describe`."""

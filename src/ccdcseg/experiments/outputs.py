@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from ccdcseg.errors import UserError
@@ -15,7 +16,7 @@ from ccdcseg.files import json_text, write_text
 from ccdcseg.report.page import build_report
 from ccdcseg.report.sections import Section
 from ccdcseg.report.viewer import Progress
-from ccdcseg.tabular import Grid, to_latex, to_markdown
+from ccdcseg.tabular import Grid, to_latex, to_section
 from ccdcseg.tabular import to_csv as grid_to_csv
 
 
@@ -39,7 +40,7 @@ class Outputs:
     stem: Path
     problem: str = ""
 
-    @property
+    @cached_property
     def grids(self) -> list[Grid]:
         """Its tables, then the comparisons and ranks."""
         return [*map(table_grid, self.tables), *(self.family.grids() if self.family else [])]
@@ -55,15 +56,14 @@ class Outputs:
         text = f"{self.introduction} {self.problem}".strip()
         return Section(self.experiment.title, text, self.grids, self.figure.panels, self.figure.keys)
 
-    @property
+    @cached_property
     def markdown(self) -> str:
         """All tables: best value bold, second best in italics, published numbers in brackets."""
-        blocks = [f"# {self.experiment.title}", self.introduction]
-        for grid in self.grids:
-            blocks += [f"## {grid.title}", to_markdown(grid).rstrip(), grid.note]
-        return "\n\n".join(block for block in blocks if block) + "\n"
+        return "\n".join(
+            [f"# {self.experiment.title}\n\n{self.introduction}\n", *map(to_section, self.grids)]
+        )
 
-    @property
+    @cached_property
     def texts(self) -> dict[Path, str]:
         """Its files, but for the figure's."""
         texts = {".md": self.markdown, ".csv": to_csv(self.tables), ".tex": self.latex}

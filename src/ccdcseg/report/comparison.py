@@ -22,7 +22,7 @@ from ccdcseg.evaluation.patients import SUMMARY_METRICS, Unit
 from ccdcseg.files import write_json, write_text
 from ccdcseg.report.runs import Arm, load_arms
 from ccdcseg.report.tables import baseline_pairs, budget, evaluations_of
-from ccdcseg.tabular import Grid, to_csv, to_latex, to_markdown
+from ccdcseg.tabular import Grid, to_csv, to_latex, to_section
 
 
 @dataclass(frozen=True)
@@ -129,9 +129,7 @@ def write_comparison(comparison: RunComparison, stem: Path) -> list[Path]:
     grids = comparison.grids()
     texts = {
         ".csv": "\n".join(to_csv(grid) for grid in comparison.grids(abbreviate=False)),
-        ".md": "\n".join(
-            f"## {grid.title}\n\n{to_markdown(grid)}\n{grid.note}".rstrip() + "\n" for grid in grids
-        ),
+        ".md": "\n".join(map(to_section, grids)),
         ".tex": "\n".join(to_latex(grid) for grid in grids),
     }
     paths = {suffix: stem.with_name(stem.name + suffix) for suffix in (".json", *texts)}

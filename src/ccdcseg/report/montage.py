@@ -1,6 +1,5 @@
 """Several scans with every method's outlines in one figure, as papers print them."""
 
-import io
 from collections.abc import Sequence
 from textwrap import wrap
 
@@ -9,15 +8,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ccdcseg.report.pictures import (
-    DPI,
-    LOSSLESS,
     CaseSlice,
     Choice,
     Picture,
     case_slice,
     dice_by_scan,
     draw_outlines,
-    webp_uri,
+    figure_uri,
 )
 from ccdcseg.report.runs import Arm
 
@@ -54,9 +51,7 @@ def montage(choices: Sequence[Choice], arms: Sequence[Arm]) -> Figure:
 
 def montage_picture(figure: Figure, alt: str) -> Picture:
     """The montage for the page."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="webp", dpi=DPI, pil_kwargs=LOSSLESS)
-    return Picture(webp_uri(buffer), alt, "")
+    return Picture(figure_uri(figure), alt, "")
 
 
 def _draw_case(row: Sequence[Axes], choice: Choice, shown: CaseSlice) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ccdcseg.errors import UserError
 from ccdcseg.evaluation.display import METRICS, interval_text, number, signed
-from ccdcseg.evaluation.family import FAMILY, Outcome
+from ccdcseg.evaluation.family import FAMILY, Outcome, Pair
 from ccdcseg.evaluation.family_table import comparison_grid, rank_grid
 from ccdcseg.evaluation.patients import describe
 from ccdcseg.files import write_text
@@ -128,7 +128,7 @@ def _facts(arms: Sequence[Arm]) -> dict[str, Any]:
 def _context(arms: Sequence[Arm], part: str, progress: Progress | None) -> dict[str, Any]:
     """Everything the template shows."""
     evaluated = [arm for arm in arms if arm.evaluations]
-    outcomes = tables.baseline_outcomes(evaluated)
+    pairs, outcomes = tables.baseline_pairs(evaluated), tables.baseline_outcomes(evaluated)
     choices = choose_cases(evaluated) if evaluated else []
     stored = _gallery(evaluated, [choice.case for choice in choices], progress)
     patients = tables.patient_grid(evaluated)
@@ -145,8 +145,8 @@ def _context(arms: Sequence[Arm], part: str, progress: Progress | None) -> dict[
         "main_grids": _result_grids(evaluated, tables.MAIN_METRICS),
         "other_grids": _result_grids(evaluated, tables.OTHER_METRICS),
         "seed_grids": _seed_grids(evaluated),
-        "comparison_grids": _comparison_grids(evaluated, outcomes) if outcomes else [],
-        "unpaired": unpaired(evaluated, tables.baseline_pairs(evaluated)) if outcomes else [],
+        "comparison_grids": _comparison_grids(evaluated, pairs, outcomes) if outcomes else [],
+        "unpaired": unpaired(evaluated, pairs) if outcomes else [],
         "differences": _differences(outcomes, evaluated, row_ids, stored),
         "patients": patients,
         "row_ids": row_ids,
@@ -172,8 +172,10 @@ def _seed_grids(evaluated: Sequence[Arm]) -> list[Grid]:
     return [grid for name in names if (grid := tables.seed_grid(evaluated, name))]
 
 
-def _comparison_grids(evaluated: Sequence[Arm], outcomes: Sequence[Outcome]) -> list[Grid]:
-    ranks = rankings(evaluated, tables.baseline_pairs(evaluated))
+def _comparison_grids(
+    evaluated: Sequence[Arm], pairs: Sequence[Pair], outcomes: Sequence[Outcome]
+) -> list[Grid]:
+    ranks = rankings(evaluated, pairs)
     return [
         comparison_grid(outcomes, abbreviate=False),
         *map(rank_grid, ranks),

@@ -30,11 +30,11 @@ CLASS_COLOURS = ("#56b4e9", "#e69f00", "#00c08b", "#cc79a7", "#f0e442", "#ff7f3f
 ROLE_COLOURS = {"core": "#009e73", "easy": "#56b4e9", "hard": "#ff6a1a", "negative": "#f0e442"}
 
 _WIDTH_INCHES = 4.0
-DPI = 115
+_DPI = 115
 _MARGIN = 0.3  # of the structures' extent, on each side
 _SMALLEST_CROP_MM = 60
 _SELECTION_WIDTH = 512
-LOSSLESS = {"lossless": True, "quality": 50}  # "quality" is how long it tries; about half of PNG
+_LOSSLESS = {"lossless": True, "quality": 50}  # "quality" is how long it tries; about half of PNG
 
 
 @dataclass(frozen=True)
@@ -173,13 +173,18 @@ def crop_box(slices: Sequence[Labels], spacing_mm: Sequence[float]) -> Box:
 def outlined(image: Grey, labels: Labels, pixel_aspect: float, over: Labels | None = None) -> str:
     """A grey slice with the outline of every class, and of ``over`` dotted in white, as a data URI."""
     height, width = image.shape
-    figure = Figure(figsize=(_WIDTH_INCHES, _WIDTH_INCHES * height * pixel_aspect / width), dpi=DPI)
+    figure = Figure(figsize=(_WIDTH_INCHES, _WIDTH_INCHES * height * pixel_aspect / width))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     draw_outlines(axes, image, labels, pixel_aspect, over)
+    return figure_uri(figure)
+
+
+def figure_uri(figure: Figure) -> str:
+    """A figure as a lossless WebP image in a data URI."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="webp", pil_kwargs=LOSSLESS)
-    return webp_uri(buffer)
+    figure.savefig(buffer, format="webp", dpi=_DPI, pil_kwargs=_LOSSLESS)
+    return _uri(buffer)
 
 
 def draw_outlines(
@@ -257,16 +262,15 @@ def _selection_picture(path: Path) -> Picture:
     except (OSError, EOFError, KeyError, ValueError, BadZipFile) as error:
         raise UserError(f"{path} is no selection map ({error}).", "Remove it.") from error
     buffer = io.BytesIO()
-    imsave(buffer, rgb, format="webp", pil_kwargs=LOSSLESS)
+    imsave(buffer, rgb, format="webp", pil_kwargs=_LOSSLESS)
     epoch = int(path.stem.removeprefix("epoch_"))
     listed = ", ".join(f"{count:,} {name}" for count, name in zip(counts, ROLES, strict=True))
     return Picture(
-        webp_uri(buffer), f"Selection map of epoch {epoch}: {listed} pixels.", f"Epoch {epoch}: {listed}"
+        _uri(buffer), f"Selection map of epoch {epoch}: {listed} pixels.", f"Epoch {epoch}: {listed}"
     )
 
 
-def webp_uri(buffer: io.BytesIO) -> str:
-    """A WebP image as a data URI."""
+def _uri(buffer: io.BytesIO) -> str:
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ccdcseg.datasets.splits import part_folder
 from ccdcseg.errors import UserError
 from ccdcseg.evaluation.evaluate import read_evaluation
-from ccdcseg.evaluation.patients import MEAN, average, patient_values
+from ccdcseg.evaluation.patients import MEAN, seed_means
 from ccdcseg.files import read_json
 from ccdcseg.methods import METHODS
 
@@ -130,12 +130,7 @@ class Arm:
 
     def values(self, metric: str, class_name: str = MEAN) -> dict[str, float]:
         """Value of each patient, the seeds averaged."""
-        return average(
-            [
-                patient_values(evaluation["cases"], self.classes, metric, class_name)
-                for evaluation in self.evaluations.values()
-            ]
-        )
+        return seed_means(self.evaluations.values(), metric, class_name)
 
 
 def load_run(folder: Path, part: str = "test") -> Run:

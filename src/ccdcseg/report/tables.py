@@ -7,7 +7,7 @@ from typing import Any
 from ccdcseg.evaluation.compare import Evaluation, compare
 from ccdcseg.evaluation.display import METRICS, NONE, Metric, interval_text, number, signed
 from ccdcseg.evaluation.family import FAMILY, Methods, Outcome, Pair, compare_family, have_common
-from ccdcseg.evaluation.patients import MEAN, WITH_MISSES, average, describe, patient_values
+from ccdcseg.evaluation.patients import MEAN, WITH_MISSES, describe, seed_means
 from ccdcseg.report.runs import BASELINE, Arm, Run, flattened
 from ccdcseg.tabular import Entry, Grid, ranked
 
@@ -156,14 +156,11 @@ def _scores(evaluations: Sequence[Evaluation], classes: Sequence[str], metric: M
     wanted = [(metric, name) for name in (MEAN, *classes)]
     if metric.name == "hd95_pooled_mm":
         wanted.append((METRICS[WITH_MISSES], MEAN))
-    return [_score(evaluations, classes, *column) for column in wanted]
+    return [_score(evaluations, *column) for column in wanted]
 
 
-def _score(
-    evaluations: Sequence[Evaluation], classes: Sequence[str], metric: Metric, class_name: str
-) -> Score:
-    seeds = [patient_values(item["cases"], classes, metric.name, class_name) for item in evaluations]
-    summary = describe(average(seeds))
+def _score(evaluations: Sequence[Evaluation], metric: Metric, class_name: str) -> Score:
+    summary = describe(seed_means(evaluations, metric.name, class_name))
     if class_name == MEAN:
         note = f"{interval_text(summary['interval'], metric)}, n = {summary['n_patients']}"
     else:
