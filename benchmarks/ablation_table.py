@@ -21,8 +21,8 @@ HEADER = """# Runs of the ablation
 
 Written by `benchmarks/ablation_table.py` from the files under `docs/ablation/runs`; [protocol](protocol.md).
 Measured on the 30 patients for choosing of each seed: Dice in %, mean [95 % interval over patients], the difference
-to nnU-Net of the same seeds and number of steps (mean, then by class), and mean and median of `hd95_pooled_mm` over
-all structures, and for how many it is not defined.
+to nnU-Net of the same seeds and number of steps (mean, then by class; to the mean of its trainings where there are
+several), and mean and median of `hd95_pooled_mm` over all structures, and for how many it is not defined.
 """
 COLUMNS = """
 | setting | steps | seeds | changes to the preset | Dice | difference | RV | Myo | LV | HD95, mean, median | none |
@@ -41,13 +41,14 @@ def main() -> None:
         run = read_json(table.parent / "run.json")
         records[name, run["iterations"]] = run
         seeds[name, run["iterations"]][int(seed)] = read(table)
-    baselines = {steps: seeds[name, steps] for (name, steps), r in records.items() if r["method"] == "nnunet"}
+    baselines = nnunet_means(seeds, records)
     print(COLUMNS[1:] if arguments.bare else HEADER + COLUMNS)
     for name, steps in sorted(records, key=lambda key: (key[1], records[key]["method"] != "nnunet")):
         run, ours = records[name, steps], seeds[name, steps]
         changes = ", ".join(f"`{change}`" for change in run["changes"])
         row = f"{name} | {steps} | {', '.join(map(str, ours))} | {changes}"
-        print(f"| {row} | {cells(ours, baselines.get(steps, {}))} |")
+        theirs = {} if run["method"] == "nnunet" else baselines.get(steps, {})
+        print(f"| {row} | {cells(ours, theirs)} |")
 
 
 def tables(folders: Sequence[Path]) -> list[Path]:
@@ -61,6 +62,24 @@ def read(table: Path) -> dict[str, Any]:
     with table.open(newline="") as handle:
         rows = [{key: _value(cell) for key, cell in row.items()} for row in csv.DictReader(handle)]
     return {"classes": list(dict.fromkeys(row["class"] for row in rows)), "cases": rows}
+
+
+def nnunet_means(
+    runs: dict[tuple[str, int], dict[int, dict[str, Any]]], records: dict[tuple[str, int], dict[str, Any]]
+) -> dict[int, dict[int, dict[str, Any]]]:
+    """By steps and seed, the mean of all trainings of nnU-Net."""
+    trained: dict[int, dict[int, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for name, steps in (key for key, record in records.items() if record["method"] == "nnunet"):
+        for seed, evaluation in runs[name, steps].items():
+            trained[steps][seed].append(evaluation)
+    return {steps: {seed: averaged(each) for seed, each in found.items()} for steps, found in trained.items()}
+
+
+def averaged(evaluations: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Several trainings as one: each structure's mean Dice."""
+    cases = zip(*(evaluation["cases"] for evaluation in evaluations), strict=True)
+    rows = [{**same[0], "dice": mean(row["dice"] for row in same)} for same in cases]
+    return {"classes": evaluations[0]["classes"], "cases": rows}
 
 
 def _value(cell: str) -> str | float | None:
@@ -88,7 +107,7 @@ def cells(ours: dict[int, dict[str, Any]], baseline: dict[int, dict[str, Any]]) 
 
 def differences(ours: dict[int, dict[str, Any]], theirs: dict[int, dict[str, Any]]) -> list[str]:
     """The mean over the classes with its interval, then each class."""
-    if ours == theirs or not theirs:
+    if not theirs:
         return [""] * 4
     result = compare(ours, theirs, "dice")
     low, high = (100 * value for value in result.interval or (float("nan"),) * 2)
