@@ -96,7 +96,7 @@ def scan_scores(reference: NDArray[Any], prediction: NDArray[Any], labels: dict[
     scores: Scores = {}
     for name, value in labels.items():
         ours, theirs = reference == value, prediction == value
-        if value == 0 or not ours.any():
+        if not ours.any():
             continue
         for kind, wrong in wrong_voxels(ours, theirs, heart).items():
             scores[name, "wrong", kind] = 100 * np.count_nonzero(wrong) / np.count_nonzero(ours)

@@ -51,7 +51,7 @@ def test_the_base_is_the_end_with_more_heart():
 
 
 def test_scores_of_a_scan_without_errors():
-    labels = {"background": 0, "RV": 1, "Myo": 2}
+    labels = {"RV": 1, "Myo": 2}
     reference = np.zeros((6, 8, 8), int)
     reference[:, 2:5, 2:5] = 1
     scores = ERRORS["scan_scores"](reference, reference, labels)
