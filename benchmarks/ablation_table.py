@@ -34,13 +34,7 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--bare", action="store_true")
     arguments = parser.parse_args()
-    seeds: dict[tuple[str, int], dict[int, dict[str, Any]]] = defaultdict(dict)
-    records: dict[tuple[str, int], dict[str, Any]] = {}
-    for table in tables(arguments.runs):
-        name, seed = table.parent.name.rsplit("_seed", 1)
-        run = read_json(table.parent / "run.json")
-        records[name, run["iterations"]] = run
-        seeds[name, run["iterations"]][int(seed)] = read(table)
+    seeds, records = load(tables(arguments.runs))
     baselines = nnunet_means(seeds, records)
     print(COLUMNS[1:] if arguments.bare else HEADER + COLUMNS)
     for name, steps in sorted(records, key=lambda key: (key[1], records[key]["method"] != "nnunet")):
@@ -49,6 +43,22 @@ def main() -> None:
         row = f"{name} | {steps} | {', '.join(map(str, ours))} | {changes}"
         theirs = {} if run["method"] == "nnunet" else baselines.get(steps, {})
         print(f"| {row} | {cells(ours, theirs)} |")
+
+
+Key = tuple[str, int]
+"""Setting and number of steps."""
+
+
+def load(paths: Sequence[Path]) -> tuple[dict[Key, dict[int, dict[str, Any]]], dict[Key, dict[str, Any]]]:
+    """Evaluations of each setting by seed, and the record of one of its runs."""
+    evaluations: dict[Key, dict[int, dict[str, Any]]] = defaultdict(dict)
+    records: dict[Key, dict[str, Any]] = {}
+    for table in paths:
+        name, seed = table.parent.name.rsplit("_seed", 1)
+        run = read_json(table.parent / "run.json")
+        records[name, run["iterations"]] = run
+        evaluations[name, run["iterations"]][int(seed)] = read(table)
+    return evaluations, records
 
 
 def tables(folders: Sequence[Path]) -> list[Path]:
@@ -65,7 +75,7 @@ def read(table: Path) -> dict[str, Any]:
 
 
 def nnunet_means(
-    runs: dict[tuple[str, int], dict[int, dict[str, Any]]], records: dict[tuple[str, int], dict[str, Any]]
+    runs: dict[Key, dict[int, dict[str, Any]]], records: dict[Key, dict[str, Any]]
 ) -> dict[int, dict[int, dict[str, Any]]]:
     """By steps and seed, the mean of all trainings of nnU-Net."""
     trained: dict[int, dict[int, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))

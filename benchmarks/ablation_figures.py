@@ -1,0 +1,117 @@
+"""Figures of the published runs of the ablation: differences to nnU-Net, and similarities over training.
+
+    python benchmarks/ablation_figures.py docs/ablation/runs docs/ablation --curves literal half_time_0.3
+
+writes ``differences.svg``, each setting's difference to its paired nnU-Net with the 95 % interval over patients,
+and ``similarity.svg``, how alike the queries of each class are to their core and to their negatives in the
+settings named (seed 0).
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import matplotlib.pyplot as plt
+
+from ablation_table import load, nnunet_means, tables
+from ccdcseg.evaluation.compare import compare
+from ccdcseg.nnunet.history import read_history
+
+matplotlib.use("svg")
+matplotlib.rcParams.update({"font.size": 8, "svg.hashsalt": "ccdcseg", "svg.fonttype": "none"})
+STRUCTURE_MARKS = (("RV", "o", "#0072B2"), ("Myo", "s", "#D55E00"), ("LV", "^", "#009E73"))
+LOOKS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("runs", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--curves", nargs="+", required=True, help="settings of similarity.svg")
+    options = parser.parse_args()
+    differences(options.runs, options.output / "differences.svg")
+    similarity(options.runs, options.curves, options.output / "similarity.svg")
+
+
+def differences(runs: Path, path: Path) -> None:
+    """One line a setting, best first, in a panel for each length of training."""
+    evaluations, records = load(tables([runs]))
+    baselines = nnunet_means(evaluations, records)
+    lengths = sorted({steps for _, steps in records})
+    found: dict[int, list[tuple[str, Any, dict[str, float]]]] = {steps: [] for steps in lengths}
+    for (name, steps), ours in evaluations.items():
+        if records[name, steps]["method"] != "nnunet":
+            theirs = {seed: baselines[steps][seed] for seed in ours}
+            found[steps].append((name, compare(ours, theirs, "dice"), by_structure(ours, theirs)))
+    heights = [1 + len(rows) for rows in found.values()]
+    figure, panels = plt.subplots(
+        len(lengths),
+        figsize=(7, 0.19 * sum(heights) + 1.2),
+        sharex=True,
+        squeeze=False,
+        gridspec_kw={"height_ratios": heights},
+        layout="constrained",
+    )
+    for panel, (steps, rows) in zip(panels[:, 0], found.items(), strict=True):
+        forest(panel, sorted(rows, key=lambda row: row[1].mean_difference))
+        panel.set_title(f"{steps:,} steps", loc="left", fontsize=8)
+    panels[0, 0].legend(loc="upper left", frameon=False)
+    panels[-1, 0].set_xlabel("Dice, difference to nnU-Net in points, patients for choosing")
+    save(figure, path)
+
+
+def by_structure(ours: dict[int, Any], theirs: dict[int, Any]) -> dict[str, float]:
+    """Mean difference of each structure in points."""
+    return {name: 100 * compare(ours, theirs, "dice", name).mean_difference for name, _, _ in STRUCTURE_MARKS}
+
+
+def forest(panel: Any, rows: Sequence[tuple[str, Any, dict[str, float]]]) -> None:
+    """Mean and interval of each row as a bar, structures as marks."""
+    panel.axvline(0, color="0.6", linewidth=0.8)
+    for place, (_, result, structures) in enumerate(rows):
+        panel.plot([100 * end for end in result.interval], [place, place], color="0.25", linewidth=1.2)
+        panel.plot(100 * result.mean_difference, place, "D", color="0.1", markersize=4)
+        for name, mark, colour in STRUCTURE_MARKS:
+            label = name if place == 0 else None
+            panel.plot(
+                structures[name], place, mark, color=colour, markersize=3, alpha=0.8, label=label, ls=""
+            )
+    panel.set_yticks(range(len(rows)), [name for name, _, _ in rows])
+    panel.set_ylim(-0.7, len(rows) - 0.3)
+    panel.spines[["top", "right"]].set_visible(False)
+
+
+def similarity(runs: Path, names: Sequence[str], path: Path) -> None:
+    """A panel for each class; solid: to the core, dashed: to the negatives."""
+    figure, panels = plt.subplots(1, 4, figsize=(7, 2.3), sharey=True, layout="constrained")
+    for name, colour in zip(names, LOOKS, strict=False):
+        epochs = [epoch for epoch in read_history(runs / f"{name}_seed0") if epoch["diagnostics"]]
+        steps = [epoch["iteration"] for epoch in epochs]
+        for place, panel in enumerate(panels):
+            for key, style in (("positive_similarity", "-"), ("negative_similarity", "--")):
+                values = [_number(epoch["diagnostics"][key][place]) for epoch in epochs]
+                label = name if style == "-" else None
+                panel.plot(steps, values, style, color=colour, linewidth=1, label=label)
+            panel.set_title(epochs[0]["diagnostics"]["classes"][place], fontsize=8)
+    for panel in panels:
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.set_xlabel("step")
+    panels[0].set_ylabel("cosine to core (solid)\nand negatives (dashed)")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    save(figure, path)
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write an SVG that is the same whenever it is written."""
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()
