@@ -2,15 +2,7 @@
 
     python benchmarks/errors.py NNUNET_RUN RUN [RUN ...] [--part validation] > ERRORS.md
 
-Each structure's wrong voxels, in % of its voxels in the reference, as the mean over patients:
-
-- island: predicted, in a connected part (in 3-D, with diagonals) that is nowhere within 3 pixels of the heart;
-- beyond: else predicted, in a slice in which the reference has none of the structure;
-- missed slice: of the reference, in a slice in which none of the structure is predicted;
-- outline: else wrong, within 2 pixels of the reference's outline in the slice;
-- inside, outside: else wrong, deeper in the structure or farther from it.
-
-Then Dice by third of the heart's slices in the reference; the base is the end whose half holds more heart.
+The text that it writes (HEADER) says what is counted.
 """
 
 import argparse
@@ -35,6 +27,20 @@ OUTLINE_PIXELS = 2
 KINDS = ("island", "beyond", "missed slice", "outline", "inside", "outside")
 THIRDS = ("base", "middle", "apex")
 
+HEADER = f"""# Where runs are wrong
+
+Written by `benchmarks/errors.py`. Each structure's wrong voxels, in % of its voxels in the reference, as the mean
+over patients (a patient's scans averaged), and in brackets the difference to the first run with its 95 % interval:
+
+- island: predicted, in a connected part (3-D, with diagonals) that is nowhere within {ISLAND_PIXELS} pixels of the heart;
+- beyond: else predicted, in a slice in which the reference has none of the structure;
+- missed slice: of the reference, in a slice in which none of the structure is predicted;
+- outline: else wrong, within {OUTLINE_PIXELS} pixels of the reference's outline in the slice;
+- inside, outside: else wrong, deeper in the structure or farther from it.
+
+Then Dice, in %, by third of the heart's slices in the reference; the base is the end whose half holds more heart.
+"""
+
 Mask = NDArray[np.bool_]
 Scores = dict[tuple[str, str, str], float]
 """(structure, "wrong" or "dice", kind or third) to a number in %."""
@@ -53,6 +59,7 @@ def main() -> None:
         report("runs", len(found), len(found))
     names = [run_name(run) for run in options.runs]
     structures = list(dict.fromkeys(key[0] for scores in found[0].values() for key in scores))
+    print(HEADER)
     for what, columns in (("wrong", KINDS), ("dice", THIRDS)):
         print(f"| structure | run | {' | '.join(columns)} |")
         print(f"|{' --- |' * (2 + len(columns))}")
