@@ -32,7 +32,7 @@ HEADER = f"""# Where runs are wrong
 Written by `benchmarks/errors.py`. Each structure's wrong voxels, in % of its voxels in the reference, as the mean
 over patients (a patient's scans averaged), and in brackets the difference to the first run with its 95 % interval:
 
-- island: predicted, in a connected part (3-D, with diagonals) that is nowhere within {ISLAND_PIXELS} pixels of the heart;
+- island: predicted, in a connected part (3-D, with diagonals), nowhere within {ISLAND_PIXELS} pixels of the heart;
 - beyond: else predicted, in a slice in which the reference has none of the structure;
 - missed slice: of the reference, in a slice in which none of the structure is predicted;
 - outline: else wrong, within {OUTLINE_PIXELS} pixels of the reference's outline in the slice;
