@@ -2,15 +2,7 @@
 
     python benchmarks/representations.py RUN [RUN ...] [--part validation] > REPRESENTATIONS.md
 
-From every slice with heart in the reference a patch of the training's size around the heart's centre goes through
-the network. Of each class in it up to 64 pixels are drawn; their features are those of the last decoder stage (for
-a run with CCDC also its head's embeddings of single pixels), at unit length. A class's centre is the unit mean over
-all patients but the pixel's own, so that nothing is near a centre because it helped to make it. For each class, the
-mean over patients of:
-
-- within: distance (1 - cosine) of its pixels to its centre;
-- between: their distance to the nearest centre of another class;
-- nearest: % of its pixels that are nearer to their own centre than to any other.
+The text that it writes (HEADER) says what is measured.
 """
 
 import argparse
@@ -32,6 +24,19 @@ from ccdcseg.nnunet.predict import build_predictor, run_images
 from ccdcseg.progress import progress_bars
 
 PIXELS = 64
+HEADER = f"""# Distances of representations
+
+Written by `benchmarks/representations.py`. From every slice with heart in the reference a patch of the training's
+size around the heart's centre goes through the network. Of each class in it up to {PIXELS} pixels are drawn; their
+features are those of the last decoder stage (for a run with CCDC also its head's embeddings of single pixels), at
+unit length. A class's centre is the unit mean over all patients but the pixel's own, so that nothing is near a
+centre because it helped to make it. For each class, the mean over patients of:
+
+- within: distance (1 - cosine) of its pixels to its centre;
+- between: their distance to the nearest centre of another class;
+- nearest: % of its pixels that are nearer to their own centre than to any other.
+"""
+
 Vectors = dict[tuple[str, int], Tensor]
 """(patient, class) to (n, d) unit vectors."""
 
@@ -42,6 +47,7 @@ def main() -> None:
     parser.add_argument("--part", choices=("test", "validation"), default="test")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    print(HEADER)
     print("| run | of | class | within | between | nearest |")
     print("| --- | --- | --- | --- | --- | --- |")
     with progress_bars() as report:
