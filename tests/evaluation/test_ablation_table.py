@@ -1,0 +1,38 @@
+"""A setting is compared with the mean of nnU-Net's trainings of its own seed and number of steps."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+TABLE = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "ablation_table.py"))
+
+
+def evaluation(*dice):
+    rows = [
+        {"case": f"p{i}_1", "patient": f"p{i}", "class": "RV", "dice": value} for i, value in enumerate(dice)
+    ]
+    return {"classes": ["RV"], "cases": rows}
+
+
+def test_nnunets_of_one_seed_and_length_are_averaged():
+    runs = {
+        ("nnunet", 10): {0: evaluation(0.5, 0.7), 1: evaluation(0.1, 0.1)},
+        ("nnunet_again", 10): {0: evaluation(0.7, 0.9)},
+        ("nnunet_4x", 40): {0: evaluation(0.8, 0.8)},
+        ("literal", 10): {0: evaluation(0.0, 0.0)},
+    }
+    records = {key: {"method": "ccdc" if key[0] == "literal" else "nnunet"} for key in runs}
+    means = TABLE["nnunet_means"](runs, records)
+    assert set(means) == {10, 40}
+    assert [row["dice"] for row in means[10][0]["cases"]] == pytest.approx([0.6, 0.8])
+    assert [row["dice"] for row in means[10][1]["cases"]] == [0.1, 0.1]
+    assert [row["dice"] for row in means[40][0]["cases"]] == [0.8, 0.8]
+    mean, *each = TABLE["differences"](runs["literal", 10], {0: means[10][0]})
+    assert mean.startswith("-70.00 [")
+    assert each == ["-70.00"]
+
+
+def test_evaluations_of_other_cases_are_refused():
+    with pytest.raises(ValueError, match="shorter"):
+        TABLE["averaged"]([evaluation(0.1, 0.2), evaluation(0.1)])
