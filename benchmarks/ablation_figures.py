@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
 
-from ablation_table import load, nnunet_means, tables
+from ablation_table import by_structure, load, nnunet_means, tables
 from ccdcseg.evaluation.compare import compare
 from ccdcseg.nnunet.history import read_history
+from ccdcseg.report.figures import save_figure
 
-matplotlib.use("svg")
 matplotlib.rcParams.update({"font.size": 8, "svg.hashsalt": "ccdcseg", "svg.fonttype": "none"})
 STRUCTURE_MARKS = (("RV", "o", "#0072B2"), ("Myo", "s", "#D55E00"), ("LV", "^", "#009E73"))
 LOOKS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")
@@ -31,8 +32,8 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--curves", nargs="+", required=True, help="settings of similarity.svg")
     options = parser.parse_args()
-    differences(options.runs, options.output / "differences.svg")
-    similarity(options.runs, options.curves, options.output / "similarity.svg")
+    differences(options.runs, options.output / "differences")
+    similarity(options.runs, options.curves, options.output / "similarity")
 
 
 def differences(runs: Path, path: Path) -> None:
@@ -46,25 +47,14 @@ def differences(runs: Path, path: Path) -> None:
             theirs = {seed: baselines[steps][seed] for seed in ours}
             found[steps].append((name, compare(ours, theirs, "dice"), by_structure(ours, theirs)))
     heights = [1 + len(rows) for rows in found.values()]
-    figure, panels = plt.subplots(
-        len(lengths),
-        figsize=(7, 0.19 * sum(heights) + 1.2),
-        sharex=True,
-        squeeze=False,
-        gridspec_kw={"height_ratios": heights},
-        layout="constrained",
-    )
+    figure = Figure(figsize=(7, 0.19 * sum(heights) + 1.2), layout="constrained")
+    panels = figure.subplots(len(lengths), sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights})
     for panel, (steps, rows) in zip(panels[:, 0], found.items(), strict=True):
         forest(panel, sorted(rows, key=lambda row: row[1].mean_difference))
         panel.set_title(f"{steps:,} steps", loc="left", fontsize=8)
     panels[0, 0].legend(loc="upper left", frameon=False)
     panels[-1, 0].set_xlabel("Dice, difference to nnU-Net in points, patients for choosing")
-    save(figure, path)
-
-
-def by_structure(ours: dict[int, Any], theirs: dict[int, Any]) -> dict[str, float]:
-    """Mean difference of each structure in points."""
-    return {name: 100 * compare(ours, theirs, "dice", name).mean_difference for name, _, _ in STRUCTURE_MARKS}
+    save_figure(figure, path, {"svg": {"metadata": {"Date": None}}})
 
 
 def forest(panel: Any, rows: Sequence[tuple[str, Any, dict[str, float]]]) -> None:
@@ -85,13 +75,14 @@ def forest(panel: Any, rows: Sequence[tuple[str, Any, dict[str, float]]]) -> Non
 
 def similarity(runs: Path, names: Sequence[str], path: Path) -> None:
     """A panel for each class; solid: to the core, dashed: to the negatives."""
-    figure, panels = plt.subplots(1, 4, figsize=(7, 2.3), sharey=True, layout="constrained")
+    figure = Figure(figsize=(7, 2.3), layout="constrained")
+    panels = figure.subplots(1, 4, sharey=True)
     for name, colour in zip(names, LOOKS, strict=False):
         epochs = [epoch for epoch in read_history(runs / f"{name}_seed0") if epoch["diagnostics"]]
         steps = [epoch["iteration"] for epoch in epochs]
         for place, panel in enumerate(panels):
             for key, style in (("positive_similarity", "-"), ("negative_similarity", "--")):
-                values = [_number(epoch["diagnostics"][key][place]) for epoch in epochs]
+                values = np.array([epoch["diagnostics"][key][place] for epoch in epochs], dtype=float)
                 label = name if style == "-" else None
                 panel.plot(steps, values, style, color=colour, linewidth=1, label=label)
             panel.set_title(epochs[0]["diagnostics"]["classes"][place], fontsize=8)
@@ -100,17 +91,7 @@ def similarity(runs: Path, names: Sequence[str], path: Path) -> None:
         panel.set_xlabel("step")
     panels[0].set_ylabel("cosine to core (solid)\nand negatives (dashed)")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
-    save(figure, path)
-
-
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else value
-
-
-def save(figure: Any, path: Path) -> None:
-    """Write an SVG that is the same whenever it is written."""
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
+    save_figure(figure, path, {"svg": {"metadata": {"Date": None}}})
 
 
 if __name__ == "__main__":

@@ -28,6 +28,11 @@ COLUMNS = """
 | setting | steps | seeds | changes to the preset | Dice | difference | RV | Myo | LV | HD95, mean, median | none |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
 
+Evaluations = dict[int, dict[str, Any]]
+"""Of a setting, by seed."""
+Key = tuple[str, int]
+"""Setting and number of steps."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -45,13 +50,9 @@ def main() -> None:
         print(f"| {row} | {cells(ours, theirs)} |")
 
 
-Key = tuple[str, int]
-"""Setting and number of steps."""
-
-
-def load(paths: Sequence[Path]) -> tuple[dict[Key, dict[int, dict[str, Any]]], dict[Key, dict[str, Any]]]:
+def load(paths: Sequence[Path]) -> tuple[dict[Key, Evaluations], dict[Key, dict[str, Any]]]:
     """Evaluations of each setting by seed, and the record of one of its runs."""
-    evaluations: dict[Key, dict[int, dict[str, Any]]] = defaultdict(dict)
+    evaluations: dict[Key, Evaluations] = defaultdict(dict)
     records: dict[Key, dict[str, Any]] = {}
     for table in paths:
         name, seed = table.parent.name.rsplit("_seed", 1)
@@ -74,9 +75,7 @@ def read(table: Path) -> dict[str, Any]:
     return {"classes": list(dict.fromkeys(row["class"] for row in rows)), "cases": rows}
 
 
-def nnunet_means(
-    runs: dict[Key, dict[int, dict[str, Any]]], records: dict[Key, dict[str, Any]]
-) -> dict[int, dict[int, dict[str, Any]]]:
+def nnunet_means(runs: dict[Key, Evaluations], records: dict[Key, dict[str, Any]]) -> dict[int, Evaluations]:
     """By steps and seed, the mean of all trainings of nnU-Net."""
     trained: dict[int, dict[int, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for name, steps in (key for key, record in records.items() if record["method"] == "nnunet"):
@@ -99,7 +98,7 @@ def _value(cell: str) -> str | float | None:
         return cell or None
 
 
-def cells(ours: dict[int, dict[str, Any]], baseline: dict[int, dict[str, Any]]) -> str:
+def cells(ours: Evaluations, baseline: Evaluations) -> str:
     """What is printed of one setting."""
     dice = [100 * v for e in ours.values() for v in patient_values(e["cases"], e["classes"], "dice").values()]
     low, high = bootstrap_interval(dice) or (float("nan"),) * 2
@@ -115,15 +114,20 @@ def cells(ours: dict[int, dict[str, Any]], baseline: dict[int, dict[str, Any]]) 
     return " | ".join([*shown, f"{mean(distances):.1f}, {median(distances):.1f}", str(undefined)])
 
 
-def differences(ours: dict[int, dict[str, Any]], theirs: dict[int, dict[str, Any]]) -> list[str]:
+def differences(ours: Evaluations, theirs: Evaluations) -> list[str]:
     """The mean over the classes with its interval, then each class."""
     if not theirs:
         return [""] * 4
     result = compare(ours, theirs, "dice")
     low, high = (100 * value for value in result.interval or (float("nan"),) * 2)
-    classes = next(iter(ours.values()))["classes"]
-    each = [f"{100 * compare(ours, theirs, 'dice', c).mean_difference:+.2f}" for c in classes]
+    each = [f"{points:+.2f}" for points in by_structure(ours, theirs).values()]
     return [f"{100 * result.mean_difference:+.2f} [{low:+.2f}, {high:+.2f}]", *each]
+
+
+def by_structure(ours: Evaluations, theirs: Evaluations) -> dict[str, float]:
+    """The mean difference of each structure in points."""
+    classes = next(iter(ours.values()))["classes"]
+    return {name: 100 * compare(ours, theirs, "dice", name).mean_difference for name in classes}
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ The text that it writes (HEADER) says what is counted.
 
 import argparse
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, label
 
-from ccdcseg.datasets.cases import read_cases
+from ccdcseg.datasets.cases import read_cases, read_file_ending
 from ccdcseg.datasets.splits import part_cases, part_folder
 from ccdcseg.datasets.volumes import read_mask
-from ccdcseg.evaluation.patients import bootstrap_interval
+from ccdcseg.evaluation.patients import average, bootstrap_interval
 from ccdcseg.files import read_json
 from ccdcseg.progress import progress_bars
 
@@ -42,7 +41,7 @@ Then Dice, in %, by third of the heart's slices in the reference; the base is th
 """
 
 Mask = NDArray[np.bool_]
-Scores = dict[tuple[str, str, str], float]
+Scores = dict[tuple[str, ...], float]
 """(structure, "wrong" or "dice", kind or third) to a number in %."""
 
 
@@ -57,8 +56,8 @@ def main() -> None:
             report("runs", index, len(options.runs))
             found.append(by_patient(run, options.part))
         report("runs", len(found), len(found))
-    names = [run_name(run) for run in options.runs]
-    structures = list(dict.fromkeys(key[0] for scores in found[0].values() for key in scores))
+    names = [run_name(read_json(run / "run.json")) for run in options.runs]
+    structures = read_json(options.runs[0] / "run.json")["labels"]
     print(HEADER)
     for what, columns in (("wrong", KINDS), ("dice", THIRDS)):
         print(f"| structure | run | {' | '.join(columns)} |")
@@ -70,9 +69,8 @@ def main() -> None:
         print()
 
 
-def run_name(run: Path) -> str:
+def run_name(record: dict[str, Any]) -> str:
     """Method, and what was changed of the preset."""
-    record = read_json(run / "run.json")
     return ", ".join([record["method"], *record["changes"]])
 
 
@@ -81,43 +79,39 @@ def by_patient(run: Path, part: str) -> dict[str, Scores]:
     record = read_json(run / "run.json")
     reference_folder = Path(record["reference"])
     patients = {case.case: case.patient for case in read_cases(reference_folder.parent)}
+    ending = read_file_ending(reference_folder.parent)
     scans: dict[str, list[Scores]] = defaultdict(list)
     for case in part_cases(reference_folder.parent, record["fold"], part):
         paths = (reference_folder, part_folder(run, part) / "predictions")
         reference, prediction = (
-            read_mask(folder / f"{case}.nii.gz", record["labels"]).array for folder in paths
+            read_mask(folder / f"{case}{ending}", record["labels"]).array for folder in paths
         )
         scans[patients[case]].append(scan_scores(reference, prediction, record["labels"]))
-    return {patient: mean_of(each) for patient, each in scans.items()}
-
-
-def mean_of(each: Sequence[Scores]) -> Scores:
-    """The mean of each score over the scans that have it."""
-    keys = dict.fromkeys(key for scores in each for key in scores)
-    return {key: float(np.mean([scores[key] for scores in each if key in scores])) for key in keys}
+    return {patient: average(each) for patient, each in scans.items()}
 
 
 def scan_scores(reference: NDArray[Any], prediction: NDArray[Any], labels: dict[str, int]) -> Scores:
     """All scores of one scan (z, y, x); a structure that the reference lacks has none."""
     heart: Mask = reference > 0
+    near_heart, parts = within(heart, ISLAND_PIXELS), thirds(heart)
     scores: Scores = {}
     for name, value in labels.items():
         ours, theirs = reference == value, prediction == value
         if not ours.any():
             continue
-        for kind, wrong in wrong_voxels(ours, theirs, heart).items():
+        for kind, wrong in wrong_voxels(ours, theirs, near_heart).items():
             scores[name, "wrong", kind] = 100 * np.count_nonzero(wrong) / np.count_nonzero(ours)
-        for third, slices in thirds(heart).items():
+        for third, slices in parts.items():
             size = np.count_nonzero(ours[slices]) + np.count_nonzero(theirs[slices])
             if size:
                 scores[name, "dice", third] = 200 * np.count_nonzero((ours & theirs)[slices]) / size
     return scores
 
 
-def wrong_voxels(reference: Mask, prediction: Mask, heart: Mask) -> dict[str, Mask]:
+def wrong_voxels(reference: Mask, prediction: Mask, near_heart: Mask) -> dict[str, Mask]:
     """The wrong voxels of one structure, each in the first kind that fits."""
     parts, _ = label(prediction, np.ones((3, 3, 3)))
-    attached = np.unique(parts[within(heart, ISLAND_PIXELS)])
+    attached = np.unique(parts[near_heart])
     island = prediction & ~np.isin(parts, attached)
     near = within(reference, OUTLINE_PIXELS) & within(~reference, OUTLINE_PIXELS)
     added, lost = prediction & ~reference & ~island, reference & ~prediction
@@ -151,7 +145,7 @@ def thirds(heart: Mask) -> dict[str, NDArray[np.intp]]:
     return dict(zip(THIRDS, np.array_split(slices, 3), strict=True))
 
 
-def cell(scores: dict[str, Scores], baseline: dict[str, Scores], key: tuple[str, str, str]) -> str:
+def cell(scores: dict[str, Scores], baseline: dict[str, Scores], key: tuple[str, ...]) -> str:
     """The mean over patients, and for all but the first run the difference to it with its 95 % interval."""
     shared = [p for p in baseline if key in baseline[p] and key in scores[p]]
     shown = f"{np.mean([scores[p][key] for p in shared]):.1f}"

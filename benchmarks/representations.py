@@ -15,13 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ccdcseg.datasets.cases import read_cases
+from ccdcseg.datasets.cases import read_cases, read_file_ending
 from ccdcseg.files import read_json
 from ccdcseg.losses import CCDCLoss
 from ccdcseg.losses.settings import CCDCSettings
 from ccdcseg.nnunet.checkpoints import OWN_KEY, load_checkpoint
 from ccdcseg.nnunet.predict import build_predictor, run_images
 from ccdcseg.progress import progress_bars
+from errors import run_name
 
 PIXELS = 64
 HEADER = f"""# Distances of representations
@@ -53,8 +54,8 @@ def main() -> None:
     with progress_bars() as report:
         for run in options.runs:
             record = read_json(run / "run.json")
-            name = ", ".join([record["method"], *record["changes"]])
-            features = run_features(run, options.part, report)
+            name = run_name(record)
+            features = run_features(run, Path(record["reference"]), options.part, report)
             names = {0: "background"} | {value: label for label, value in record["labels"].items()}
             spaces = {"features": features} | embedded(run, record, features)
             for space, vectors in spaces.items():
@@ -63,18 +64,19 @@ def main() -> None:
                     print(f"| {name} | {space} | {names[c]} | {row[0]:.2f} | {row[1]:.2f} | {row[2]:.0f} |")
 
 
-def run_features(run: Path, part: str, report: Any) -> Vectors:
+def run_features(run: Path, references: Path, part: str, report: Any) -> Vectors:
     """Features of drawn pixels of every patient and class."""
     predictor = build_predictor(run, "cpu")
     network, kept = predictor.network.eval(), []
     network.decoder.stages[-1].register_forward_hook(lambda _module, _input, output: kept.append(output))
     images = run_images(run, part)
-    patients = {case.case: case.patient for case in read_cases(next(iter(images.values()))[0].parents[1])}
+    patients = {case.case: case.patient for case in read_cases(references.parent)}
+    ending = read_file_ending(references.parent)
     generator = torch.Generator().manual_seed(0)
     found: dict[tuple[str, int], list[Tensor]] = {}
     for done, (case, files) in enumerate(images.items()):
         report("cases", done, len(images))
-        for patch, labels in patches(predictor, files):
+        for patch, labels in patches(predictor, files, references / f"{case}{ending}"):
             with torch.inference_mode():
                 network(patch)
             flat = kept.pop()[0].flatten(1).T
@@ -85,11 +87,9 @@ def run_features(run: Path, part: str, report: Any) -> Vectors:
     return {key: torch.cat(parts) for key, parts in found.items()}
 
 
-def patches(predictor: Any, files: Sequence[Path]) -> Iterator[tuple[Tensor, Tensor]]:
+def patches(predictor: Any, files: Sequence[Path], reference: Path) -> Iterator[tuple[Tensor, Tensor]]:
     """The patch (1, channels, y, x) around the heart of each slice that has some, and its labels (y, x)."""
     configuration = predictor.configuration_manager
-    case = files[0].name.rsplit("_", 1)[0]
-    reference = files[0].parents[1] / "labelsTr" / f"{case}.nii.gz"
     data, segmentation, _ = configuration.preprocessor_class(verbose=False).run_case(
         [str(file) for file in files],
         str(reference),

@@ -15,7 +15,7 @@ VOLUMES = arrays(np.int64, (3, 9, 9), elements=st.integers(0, 2))
 @given(VOLUMES, VOLUMES)
 def test_every_wrong_voxel_has_one_kind(reference, prediction):
     ours, theirs = reference == 1, prediction == 1
-    kinds = ERRORS["wrong_voxels"](ours, theirs, reference > 0)
+    kinds = ERRORS["wrong_voxels"](ours, theirs, ERRORS["within"](reference > 0, 3))
     assert list(kinds) == list(ERRORS["KINDS"])
     assert (sum(mask.astype(int) for mask in kinds.values()) == (ours ^ theirs)).all()
 
@@ -29,7 +29,7 @@ def test_kinds_of_a_structure_that_is_known():
     prediction[1, 9:11, 21:27] = 1  # farther out, attached: four of six columns are beyond two pixels
     prediction[1, 10, 10] = 0  # a hole deep inside
     prediction[1, 30:35, 30:35] = 1  # an island
-    kinds = ERRORS["wrong_voxels"](reference == 1, prediction == 1, reference > 0)
+    kinds = ERRORS["wrong_voxels"](reference == 1, prediction == 1, ERRORS["within"](reference > 0, 3))
     counts = {kind: np.count_nonzero(mask) for kind, mask in kinds.items()}
     assert counts == {
         "island": 25,

@@ -5,7 +5,7 @@ Scans of one patient are not independent, so the patient is the unit of every me
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,8 @@ MEAN = "mean"
 WITH_MISSES = "hd95_pooled_mm_with_misses"
 SUMMARY_METRICS = (*METRICS, WITH_MISSES)
 RESAMPLES = 2000
+
+Key = TypeVar("Key", str, tuple[str, ...])
 
 Unit = Literal["patient", "case"]
 """Whose scores are one observation. With "case" each scan counts for itself, as papers often have it, though
@@ -60,12 +62,10 @@ def patient_values(
     return average([{patient: _mean(values) for patient, values in scans[name].items()} for name in wanted])
 
 
-def average(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean of each patient over several classes or seeds, over those where the patient has a value."""
-    patients = sorted({patient for mapping in values for patient in mapping})
-    return {
-        patient: _mean([mapping[patient] for mapping in values if patient in mapping]) for patient in patients
-    }
+def average(values: Sequence[Mapping[Key, float]]) -> dict[Key, float]:
+    """The mean of each patient (or other key) over several mappings, over those that have a value for it."""
+    keys = sorted({key for mapping in values for key in mapping})
+    return {key: _mean([mapping[key] for mapping in values if key in mapping]) for key in keys}
 
 
 def seed_means(
