@@ -38,6 +38,7 @@ WRONG = [
     ("statistics_momentum", 1.0),
     ("statistics_momentum", -0.1),
     ("queries", None),
+    *(("end_iteration", value) for value in (0, -1, 1.5, True, "1")),
 ]
 STILL_RIGHT = [
     *((name, 1) for name in WHOLE_FROM_ONE),
@@ -48,6 +49,8 @@ STILL_RIGHT = [
     ("temperature", 1e-6),
     ("core_pixels", None),
     ("total_iterations", None),
+    ("end_iteration", None),
+    ("end_iteration", 1),
 ]
 
 
@@ -61,6 +64,7 @@ def test_the_defaults_are_the_specification() -> None:
         "weight": 1.0,
         "start_iteration": 0,
         "warmup_iterations": 0,
+        "end_iteration": None,
         "temperature": 0.5,
         "queries": 256,
         "negatives": 256,
@@ -114,6 +118,12 @@ def test_a_choice_may_be_given_as_text(name: str, member: StrEnum) -> None:
 def test_a_wrong_choice_is_answered_with_the_right_ones(name: str) -> None:
     with pytest.raises(ValueError, match=", ".join(ENUMS[name])):
         CCDCSettings(**{name: "no such choice"})
+
+
+def test_the_end_is_after_the_start() -> None:
+    assert CCDCSettings(start_iteration=5, end_iteration=6).end_iteration == 6
+    with pytest.raises(ValueError, match=r"^end_iteration must be above start_iteration, 5, not 5$"):
+        CCDCSettings(start_iteration=5, end_iteration=5)
 
 
 def test_easy_to_hard_needs_the_length_of_the_training() -> None:

@@ -60,6 +60,20 @@ def test_it_starts_and_rises(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_it_ends(name: str) -> None:
+    """In the last iteration it is whole; from the end on it draws nothing and stores nothing."""
+    batch = double_batch()
+    criterion = made(name, start_iteration=1, end_iteration=3)
+    for iteration in range(3):
+        criterion(*double_batch(seed=iteration))
+        assert (criterion.diagnostics is not None) == (iteration in (1, 2))
+    stored = {key: value.clone() for key, value in banks(criterion).items()}
+    assert is_a_connected_zero(criterion, batch)
+    assert criterion.selection is criterion.diagnostics is None
+    assert all(torch.equal(value, stored[key]) for key, value in banks(criterion).items())
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_nothing_but_ignored_pixels(name: str) -> None:
     criterion, batch = made(name, ignore=IGNORED), double_batch()
     batch.target.fill_(IGNORED)

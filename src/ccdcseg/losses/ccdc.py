@@ -27,7 +27,7 @@ class CCDCLoss(ContrastiveLoss[CCDCSettings]):
 
     The module owns its projection head: give ``criterion.parameters()`` to the optimiser, and wrap it in
     ``DistributedDataParallel`` where the network is. In training mode it counts its calls, which the start, the
-    warm-up and the strategy "easy_to_hard" go by.
+    warm-up, the end and the strategy "easy_to_hard" go by.
 
     Source: Chen et al., Pattern Recognition 145 (2024) 109881. The paper leaves much open; each choice is a
     setting of `CCDCSettings` and is named there.
@@ -41,7 +41,7 @@ class CCDCLoss(ContrastiveLoss[CCDCSettings]):
 
     Attributes:
         diagnostics: `Diagnostics` of the last call; None before it, and while the term
-            waits for ``start_iteration``.
+            waits for ``start_iteration`` or is over.
         selection: `Selection` of the last call, likewise.
 
     Raises:

@@ -180,6 +180,8 @@ class ContrastiveSettings(Settings):
         weight: factor of the term in the sum with cross-entropy and Dice.
         start_iteration: training iterations before the term sets in (0: from the first).
         warmup_iterations: iterations over which its weight then grows linearly to ``weight`` (0: at once).
+        end_iteration: training iterations after which the term is over (None: it lasts to the end). No method
+            has that in its paper.
         temperature: tau.
         hidden_channels: width of the projection head.
         embedding_channels: length of a pixel's embedding.
@@ -189,6 +191,7 @@ class ContrastiveSettings(Settings):
     weight: float = 1.0
     start_iteration: int = 0
     warmup_iterations: int = 0
+    end_iteration: int | None = None
     temperature: float = 0.5
     hidden_channels: int = 256
     embedding_channels: int = 256
@@ -198,8 +201,10 @@ class ContrastiveSettings(Settings):
     _at_least_zero: ClassVar[tuple[str, ...]] = ("weight", "start_iteration", "warmup_iterations")
 
     def __post_init__(self) -> None:
-        """As the base, and a temperature above 0."""
+        """As the base, a temperature above 0, and an end after the start."""
         super().__post_init__()
+        later = self.end_iteration is None or self.end_iteration > self.start_iteration
+        self._require("end_iteration", later, f"above start_iteration, {self.start_iteration}")
         self._require("temperature", self.temperature > 0, "above 0")
 
 

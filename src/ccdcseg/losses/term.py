@@ -39,8 +39,8 @@ class ContrastiveLoss(nn.Module, Generic[S]):
     """A contrastive term beside a segmentation loss; a subclass names its settings and says how it is computed.
 
     The module owns its projection head: give ``criterion.parameters()`` to the optimiser, and wrap it in
-    ``DistributedDataParallel`` where the network is. In training mode it counts its calls, which the start and
-    the warm-up go by.
+    ``DistributedDataParallel`` where the network is. In training mode it counts its calls, which the start,
+    the warm-up and the end go by.
 
     Args:
         in_channels: channels of the decoder features.
@@ -52,7 +52,7 @@ class ContrastiveLoss(nn.Module, Generic[S]):
     Attributes:
         settings_type: class of the settings.
         diagnostics: `Diagnostics` of the last call; None before it, and while the term
-            waits for ``start_iteration``.
+            waits for ``start_iteration`` or is over.
         selection: `Selection` of the last call, likewise.
 
     Raises:
@@ -102,8 +102,8 @@ class ContrastiveLoss(nn.Module, Generic[S]):
 
         Returns:
             () float32, connected to features and head whatever the batch holds: zero where there is nothing to
-            contrast, and before ``start_iteration``; NaN, with zero gradients, where the logits have no finite
-            softmax.
+            contrast, before ``start_iteration`` and from ``end_iteration`` on; NaN, with zero gradients, where
+            the logits have no finite softmax.
 
         Raises:
             ValueError: shapes that do not match, a target of several channels (one-hot or overlapping
@@ -206,9 +206,9 @@ def _labels(target: Tensor, classes: int, ignore_label: int | None) -> Tensor:
 
 
 def _weight(settings: ContrastiveSettings, iteration: int) -> float:
-    """Zero before the start, then a linear rise, then the settings' weight."""
+    """Zero before the start, then a linear rise, then the settings' weight, and zero from the end on."""
     active = iteration - settings.start_iteration
-    if active < 0:
+    if active < 0 or (settings.end_iteration is not None and iteration >= settings.end_iteration):
         return 0.0
     rise = settings.warmup_iterations
     return settings.weight * (min(1.0, (active + 1) / rise) if rise else 1.0)
