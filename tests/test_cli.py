@@ -415,7 +415,8 @@ def test_the_whole_path_by_commands(pristine: Path, tmp_path: Path):
         assert "Traceback" not in result.stderr
         return result
 
-    smoke = ("--preset", "smoke", "--fraction", 0.34, "--set", "training.epochs=6")
+    short = ("--set", "training.epochs=6", "--set", "training.iterations_per_epoch=8")
+    smoke = ("--preset", "smoke", "--fraction", 0.34, *short)
     run("prepare", "acdc", pristine, "--dataset", 902)
     run("split", 902, "--fraction", 0.34, "--seed", 0)
     run("train", 902, "--method", "nnunet", *smoke)
