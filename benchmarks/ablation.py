@@ -3,10 +3,12 @@
     python benchmarks/ablation.py DATASET docs/ablation/runs.yaml --output docs/ablation/runs --workers 2
 
 It is ``ccdcseg reproduce FILE --dataset DATASET --part validation`` for runs that are in no folder of the output
-yet, and then ``publish``; results are stored in ``--store``.
+yet, and then ``publish``; results are stored in ``--store``. Trainings that differ only after the term's start
+begin at one checkpoint (``shared_start.py``), once the first of them has passed it.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from ccdcseg.experiments.experiment import load_experiment
@@ -15,6 +17,8 @@ from ccdcseg.experiments.reproduce import run_jobs
 from ccdcseg.experiments.runner import Runner
 from ccdcseg.progress import progress_bars
 from publish_results import publish
+
+PROGRAM = (sys.executable, str(Path(__file__).with_name("shared_start.py")))
 
 
 def main() -> None:
@@ -32,7 +36,7 @@ def main() -> None:
     }
     jobs = [job for job, place in places.items() if not (place / "evaluation.csv").exists()]
     with progress_bars() as report:
-        problems = run_jobs(jobs, Runner(arguments.workers), report, lambda _: None)
+        problems = run_jobs(jobs, Runner(arguments.workers, program=PROGRAM), report, lambda _: None)
     for job in jobs:
         print(problems.get(job) or _published(job, places[job]), flush=True)
 
