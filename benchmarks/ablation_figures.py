@@ -16,7 +16,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from ablation_table import by_structure, load, nnunet_means, tables
+from ablation_table import by_structure, is_plain, load, nnunet_means, tables
 from ccdcseg.evaluation.compare import compare
 from ccdcseg.nnunet.history import read_history
 from ccdcseg.report.figures import save_figure
@@ -43,7 +43,7 @@ def differences(runs: Path, path: Path) -> None:
     lengths = sorted({steps for _, steps in records})
     found: dict[int, list[tuple[str, Any, dict[str, float]]]] = {steps: [] for steps in lengths}
     for (name, steps), ours in evaluations.items():
-        if records[name, steps]["method"] != "nnunet":
+        if not is_plain(records[name, steps]):
             theirs = {seed: baselines[steps][seed] for seed in ours}
             found[steps].append((name, compare(ours, theirs, "dice"), by_structure(ours, theirs)))
     heights = [1 + len(rows) for rows in found.values()]

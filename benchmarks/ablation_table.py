@@ -42,11 +42,11 @@ def main() -> None:
     seeds, records = load(tables(arguments.runs))
     baselines = nnunet_means(seeds, records)
     print(COLUMNS[1:] if arguments.bare else HEADER + COLUMNS)
-    for name, steps in sorted(records, key=lambda key: (key[1], records[key]["method"] != "nnunet")):
+    for name, steps in sorted(records, key=lambda key: (key[1], not is_plain(records[key]))):
         run, ours = records[name, steps], seeds[name, steps]
         changes = ", ".join(f"`{change}`" for change in run["changes"])
         row = f"{name} | {steps} | {', '.join(map(str, ours))} | {changes}"
-        theirs = {} if run["method"] == "nnunet" else baselines.get(steps, {})
+        theirs = {} if is_plain(run) else baselines.get(steps, {})
         print(f"| {row} | {cells(ours, theirs)} |")
 
 
@@ -75,10 +75,15 @@ def read(table: Path) -> dict[str, Any]:
     return {"classes": list(dict.fromkeys(row["class"] for row in rows)), "cases": rows}
 
 
+def is_plain(run: dict[str, Any]) -> bool:
+    """Whether a run is nnU-Net's, or CCDC's with a term of weight 0, which is the same training."""
+    return run["method"] == "nnunet" or (run["method"] == "ccdc" and not run["settings"]["ccdc"]["weight"])
+
+
 def nnunet_means(runs: dict[Key, Evaluations], records: dict[Key, dict[str, Any]]) -> dict[int, Evaluations]:
     """By steps and seed, the mean of all trainings of nnU-Net."""
     trained: dict[int, dict[int, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    for name, steps in (key for key, record in records.items() if record["method"] == "nnunet"):
+    for name, steps in (key for key, record in records.items() if is_plain(record)):
         for seed, evaluation in runs[name, steps].items():
             trained[steps][seed].append(evaluation)
     return {steps: {seed: averaged(each) for seed, each in found.items()} for steps, found in trained.items()}

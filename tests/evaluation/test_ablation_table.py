@@ -19,14 +19,23 @@ def test_nnunets_of_one_seed_and_length_are_averaged():
     runs = {
         ("nnunet", 10): {0: evaluation(0.5, 0.7), 1: evaluation(0.1, 0.1)},
         ("nnunet_again", 10): {0: evaluation(0.7, 0.9)},
+        ("weight_0", 10): {2: evaluation(0.2, 0.4)},
         ("nnunet_4x", 40): {0: evaluation(0.8, 0.8)},
         ("literal", 10): {0: evaluation(0.0, 0.0)},
     }
-    records = {key: {"method": "ccdc" if key[0] == "literal" else "nnunet"} for key in runs}
+    weights = {"literal": 1, "weight_0": 0}
+    records = {
+        key: {
+            "method": "ccdc" if key[0] in weights else "nnunet",
+            "settings": {"ccdc": {"weight": weights.get(key[0])}},
+        }
+        for key in runs
+    }
     means = TABLE["nnunet_means"](runs, records)
     assert set(means) == {10, 40}
     assert [row["dice"] for row in means[10][0]["cases"]] == pytest.approx([0.6, 0.8])
     assert [row["dice"] for row in means[10][1]["cases"]] == [0.1, 0.1]
+    assert [row["dice"] for row in means[10][2]["cases"]] == [0.2, 0.4]
     assert [row["dice"] for row in means[40][0]["cases"]] == [0.8, 0.8]
     mean, *each = TABLE["differences"](runs["literal", 10], {0: means[10][0]})
     assert mean.startswith("-70.00 [")
