@@ -14,9 +14,9 @@ FUZZ_TARGETS ?= nifti nifti_gz dicom segmentation png archive tables
 demo: $(VENV)/installed
 	$(BIN)/ccdcseg demo
 
-# A process a core, one thread each; tests of a file stay together, so that they share what they set up.
+# A process a core, one thread each.
 test: $(VENV)/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 check: $(VENV)/installed
 	$(BIN)/ruff format --check .

@@ -13,26 +13,29 @@ FROM_HALF = "ccdc.start_iteration=3"
 
 
 def test_what_differs_after_the_start_alone_is_trained_from_it(tiny_run, train_run):
+    """Without the term it is plain nnU-Net."""
     steps = []
-    weak, strong = (FROM_HALF, "ccdc.weight=0.1"), (FROM_HALF, "ccdc.weight=0.7")
+    without, strong = (FROM_HALF, "ccdc.weight=0.0"), (FROM_HALF, "ccdc.weight=0.7")
     with SHARED["shared_starts"]():
-        train_run(tiny_run(changes=weak))
-        shared = train_run(tiny_run(changes=strong), progress=lambda name, *n: steps.append((name, *n)))
+        first = final(train_run(tiny_run(changes=without)))
+        shared = final(
+            train_run(tiny_run(changes=strong), progress=lambda name, *n: steps.append((name, *n)))
+        )
     assert [done for name, done, _ in steps if name == "train"] == [4, 5, 6]
-    whole = train_run(tiny_run(changes=strong, results="whole"))
-    ours, theirs = (load_checkpoint(folder / "checkpoint_final.pth") for folder in (shared, whole))
-    for name, weight in theirs["network_weights"].items():
-        assert torch.equal(ours["network_weights"][name], weight), name
-    assert ours["init_args"]["plans"] == theirs["init_args"]["plans"]
+    whole = final(train_run(tiny_run(changes=strong, results="whole")))
+    assert same_weights(shared, whole)
+    assert shared["init_args"]["plans"] == whole["init_args"]["plans"]
+    assert not same_weights(shared, first)
+    assert same_weights(first, final(train_run(tiny_run("nnunet"))))
 
 
-def test_without_the_term_it_is_plain_nnunet(tiny_run, train_run):
-    with SHARED["shared_starts"]():
-        train_run(tiny_run(changes=(FROM_HALF,)))
-        shared = train_run(tiny_run(changes=(FROM_HALF, "ccdc.weight=0.0")))
-    plain = train_run(tiny_run("nnunet"))
-    ours, theirs = (load_checkpoint(f / "checkpoint_final.pth")["network_weights"] for f in (shared, plain))
-    assert all(torch.equal(ours[name], weight) for name, weight in theirs.items())
+def final(folder):
+    return load_checkpoint(folder / "checkpoint_final.pth")
+
+
+def same_weights(first, second):
+    first, second = first["network_weights"], second["network_weights"]
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 @pytest.mark.parametrize(
