@@ -21,12 +21,14 @@ HEADER = """# Runs of the ablation
 
 Written by `benchmarks/ablation_table.py` from the files under `docs/ablation/runs`; [protocol](protocol.md).
 Measured on the 30 patients for choosing of each seed: Dice in %, mean [95 % interval over patients], the difference
-to nnU-Net of the same seeds and number of steps (mean, then by class; to the mean of its trainings where there are
-several), and mean and median of `hd95_pooled_mm` over all structures, and for how many it is not defined.
+to nnU-Net of the same seeds and number of steps (mean, median over the patients, mean without the patient who
+differs most, then the mean by class; to the mean of its trainings where there are several), and mean and median of
+`hd95_pooled_mm` over all structures, and for how many it is not defined.
 """
-COLUMNS = """
-| setting | steps | seeds | changes to the preset | Dice | difference | RV | Myo | LV | HD95, mean, median | none |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
+COLUMNS = (
+    "setting", "steps", "seeds", "changes to the preset", "Dice", "difference", "median", "without",
+    "RV", "Myo", "LV", "HD95, mean, median", "none",
+)  # fmt: skip
 
 Evaluations = dict[int, dict[str, Any]]
 """Of a setting, by seed."""
@@ -41,7 +43,10 @@ def main() -> None:
     arguments = parser.parse_args()
     seeds, records = load(tables(arguments.runs))
     baselines = nnunet_means(seeds, records)
-    print(COLUMNS[1:] if arguments.bare else HEADER + COLUMNS)
+    if not arguments.bare:
+        print(HEADER)
+    for line in (COLUMNS, ["---"] * len(COLUMNS)):
+        print(f"| {' | '.join(line)} |")
     for name, steps in sorted(records, key=lambda key: (key[1], not is_plain(records[key]))):
         run, ours = records[name, steps], seeds[name, steps]
         changes = ", ".join(f"`{change}`" for change in run["changes"])
@@ -120,13 +125,22 @@ def cells(ours: Evaluations, baseline: Evaluations) -> str:
 
 
 def differences(ours: Evaluations, theirs: Evaluations) -> list[str]:
-    """The mean over the classes with its interval, then each class."""
+    """The mean over the classes with its interval, median, mean without one patient, then each class."""
     if not theirs:
-        return [""] * 4
+        return [""] * 6
     result = compare(ours, theirs, "dice")
     low, high = (100 * value for value in result.interval or (float("nan"),) * 2)
     each = [f"{points:+.2f}" for points in by_structure(ours, theirs).values()]
-    return [f"{100 * result.mean_difference:+.2f} [{low:+.2f}, {high:+.2f}]", *each]
+    middle = f"{100 * median(result.differences.values()):+.2f}"
+    shown = f"{100 * result.mean_difference:+.2f} [{low:+.2f}, {high:+.2f}]"
+    return [shown, middle, without_one(result.differences), *each]
+
+
+def without_one(differences: dict[str, float]) -> str:
+    """The mean without the patient who differs most, and who that is."""
+    patient = max(differences, key=lambda name: abs(differences[name]))
+    rest = [value for name, value in differences.items() if name != patient]
+    return f"{100 * mean(rest):+.2f} ({patient})" if rest else ""
 
 
 def by_structure(ours: Evaluations, theirs: Evaluations) -> dict[str, float]:

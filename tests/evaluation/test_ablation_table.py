@@ -37,9 +37,16 @@ def test_nnunets_of_one_seed_and_length_are_averaged():
     assert [row["dice"] for row in means[10][1]["cases"]] == [0.1, 0.1]
     assert [row["dice"] for row in means[10][2]["cases"]] == [0.2, 0.4]
     assert [row["dice"] for row in means[40][0]["cases"]] == [0.8, 0.8]
-    mean, *each = TABLE["differences"](runs["literal", 10], {0: means[10][0]})
+    mean, middle, without, *each = TABLE["differences"](runs["literal", 10], {0: means[10][0]})
     assert mean.startswith("-70.00 [")
+    assert middle == "-70.00"
+    assert without == "-60.00 (p1)"
     assert each == ["-70.00"]
+
+
+def test_the_patient_who_differs_most_is_left_out_whatever_the_sign():
+    assert TABLE["without_one"]({"a": 0.01, "b": -0.2, "c": 0.03}) == "+2.00 (b)"
+    assert TABLE["without_one"]({"a": 0.01}) == ""
 
 
 def test_evaluations_of_other_cases_are_refused():
