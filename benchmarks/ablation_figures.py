@@ -45,7 +45,8 @@ def differences(runs: Path, path: Path) -> None:
     for (name, steps), ours in evaluations.items():
         if not is_plain(records[name, steps]):
             theirs = {seed: baselines[steps][seed] for seed in ours}
-            found[steps].append((name, compare(ours, theirs, "dice"), by_structure(ours, theirs)))
+            label = name if len(ours) == 1 else f"{name}, {len(ours)} seeds"
+            found[steps].append((label, compare(ours, theirs, "dice"), by_structure(ours, theirs)))
     heights = [1 + len(rows) for rows in found.values()]
     figure = Figure(figsize=(7, 0.19 * sum(heights) + 1.2), layout="constrained")
     panels = figure.subplots(len(lengths), sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights})
