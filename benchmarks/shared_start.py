@@ -85,9 +85,7 @@ def load_under_own_settings(trainer: Any, filename: Any) -> None:
 def key(preset: Preset, fold: int) -> str:
     """What trainings with the same steps before the start have in common."""
     settings = preset.model_dump(mode="json", exclude={"description", "ccdc"})
-    return json_hash({**settings, "fold": fold, **{n: getattr(preset.ccdc, n) for n in BEFORE_THE_START}})[
-        :16
-    ]
+    return json_hash({**settings, "fold": fold, **{n: getattr(preset.ccdc, n) for n in BEFORE_THE_START}})
 
 
 if __name__ == "__main__":
