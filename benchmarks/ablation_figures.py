@@ -16,7 +16,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from ablation_table import by_structure, is_plain, load, nnunet_means, tables
+from ablation_table import by_structure, evaluations, is_plain, load, nnunet_of, tables
 from ccdcseg.evaluation.compare import compare
 from ccdcseg.nnunet.history import read_history
 from ccdcseg.report.figures import save_figure
@@ -38,13 +38,12 @@ def main() -> None:
 
 def differences(runs: Path, path: Path) -> None:
     """One line a setting, best first, in a panel for each length of training."""
-    evaluations, records = load(tables([runs]))
-    baselines = nnunet_means(evaluations, records)
-    lengths = sorted({steps for _, steps in records})
+    settings = load(tables([runs]))
+    lengths = sorted({steps for _, steps in settings})
     found: dict[int, list[tuple[str, Any, dict[str, float]]]] = {steps: [] for steps in lengths}
-    for (name, steps), ours in evaluations.items():
-        if not is_plain(records[name, steps]):
-            theirs = {seed: baselines[steps][seed] for seed in ours}
+    for (name, steps), trainings in settings.items():
+        if not is_plain(trainings):
+            ours, theirs = evaluations(trainings), nnunet_of(settings, (name, steps))
             label = name if len(ours) == 1 else f"{name}, {len(ours)} seeds"
             found[steps].append((label, compare(ours, theirs, "dice"), by_structure(ours, theirs)))
     heights = [1 + len(rows) for rows in found.values()]

@@ -9,6 +9,7 @@ import argparse
 import csv
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -16,14 +17,17 @@ from typing import Any
 from ccdcseg.evaluation.compare import compare
 from ccdcseg.evaluation.patients import bootstrap_interval, patient_values
 from ccdcseg.files import read_json
+from ccdcseg.nnunet.history import read_history
 
 HEADER = """# Runs of the ablation
 
 Written by `benchmarks/ablation_table.py` from the files under `docs/ablation/runs`; [protocol](protocol.md).
 Measured on the 30 patients for choosing of each seed: Dice in %, mean [95 % interval over patients], the difference
 to nnU-Net of the same seeds and number of steps (mean, median over the patients, mean without the patient who
-differs most, then the mean by class; to the mean of its trainings where there are several), and mean and median of
-`hd95_pooled_mm` over all structures, and for how many it is not defined.
+differs most, then the mean by class), and mean and median of `hd95_pooled_mm` over all structures, and for how many
+it is not defined. A seed has several trainings of nnU-Net, since they differ by processor: a run is compared with
+those whose first epoch has the very loss of its own, or, if there are none (the term acts from the first step),
+with the mean of all.
 """
 COLUMNS = (
     "setting", "steps", "seeds", "changes to the preset", "Dice", "difference", "median", "without",
@@ -36,35 +40,62 @@ Key = tuple[str, int]
 """Setting and number of steps."""
 
 
+@dataclass(frozen=True)
+class Training:
+    """One published run: its ``run.json``, its evaluation and the segmentation loss of its first epoch."""
+
+    record: dict[str, Any]
+    evaluation: dict[str, Any]
+    first_loss: float
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is nnU-Net's, or CCDC's with a term of weight 0, which is the same training."""
+        method = self.record["method"]
+        return method == "nnunet" or (method == "ccdc" and not self.record["settings"]["ccdc"]["weight"])
+
+
+Settings = dict[Key, dict[int, Training]]
+"""The trainings of each setting by seed."""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--bare", action="store_true")
     arguments = parser.parse_args()
-    seeds, records = load(tables(arguments.runs))
-    baselines = nnunet_means(seeds, records)
+    settings = load(tables(arguments.runs))
     if not arguments.bare:
         print(HEADER)
     for line in (COLUMNS, ["---"] * len(COLUMNS)):
         print(f"| {' | '.join(line)} |")
-    for name, steps in sorted(records, key=lambda key: (key[1], not is_plain(records[key]))):
-        run, ours = records[name, steps], seeds[name, steps]
-        changes = ", ".join(f"`{change}`" for change in run["changes"])
-        row = f"{name} | {steps} | {', '.join(map(str, ours))} | {changes}"
-        theirs = {} if is_plain(run) else baselines.get(steps, {})
-        print(f"| {row} | {cells(ours, theirs)} |")
+    for name, steps in sorted(settings, key=lambda key: (key[1], not is_plain(settings[key]))):
+        trainings = settings[name, steps]
+        changes = ", ".join(f"`{change}`" for change in next(iter(trainings.values())).record["changes"])
+        row = f"{name} | {steps} | {', '.join(map(str, trainings))} | {changes}"
+        theirs = {} if is_plain(trainings) else nnunet_of(settings, (name, steps))
+        print(f"| {row} | {cells(evaluations(trainings), theirs)} |")
 
 
-def load(paths: Sequence[Path]) -> tuple[dict[Key, Evaluations], dict[Key, dict[str, Any]]]:
-    """Evaluations of each setting by seed, and the record of one of its runs."""
-    evaluations: dict[Key, Evaluations] = defaultdict(dict)
-    records: dict[Key, dict[str, Any]] = {}
+def load(paths: Sequence[Path]) -> Settings:
+    """The published runs."""
+    settings: Settings = defaultdict(dict)
     for table in paths:
         name, seed = table.parent.name.rsplit("_seed", 1)
-        run = read_json(table.parent / "run.json")
-        records[name, run["iterations"]] = run
-        evaluations[name, run["iterations"]][int(seed)] = read(table)
-    return evaluations, records
+        record = read_json(table.parent / "run.json")
+        loss = read_history(table.parent)[0]["segmentation_loss"]
+        settings[name, record["iterations"]][int(seed)] = Training(record, read(table), loss)
+    return settings
+
+
+def evaluations(trainings: dict[int, Training]) -> Evaluations:
+    """Those of a setting."""
+    return {seed: training.evaluation for seed, training in trainings.items()}
+
+
+def is_plain(trainings: dict[int, Training]) -> bool:
+    """Whether a setting is nnU-Net."""
+    return next(iter(trainings.values())).is_plain
 
 
 def tables(folders: Sequence[Path]) -> list[Path]:
@@ -80,18 +111,19 @@ def read(table: Path) -> dict[str, Any]:
     return {"classes": list(dict.fromkeys(row["class"] for row in rows)), "cases": rows}
 
 
-def is_plain(run: dict[str, Any]) -> bool:
-    """Whether a run is nnU-Net's, or CCDC's with a term of weight 0, which is the same training."""
-    return run["method"] == "nnunet" or (run["method"] == "ccdc" and not run["settings"]["ccdc"]["weight"])
-
-
-def nnunet_means(runs: dict[Key, Evaluations], records: dict[Key, dict[str, Any]]) -> dict[int, Evaluations]:
-    """By steps and seed, the mean of all trainings of nnU-Net."""
-    trained: dict[int, dict[int, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    for name, steps in (key for key, record in records.items() if is_plain(record)):
-        for seed, evaluation in runs[name, steps].items():
-            trained[steps][seed].append(evaluation)
-    return {steps: {seed: averaged(each) for seed, each in found.items()} for steps, found in trained.items()}
+def nnunet_of(settings: Settings, key: Key) -> Evaluations:
+    """What a setting is compared with (HEADER), by seed."""
+    found: Evaluations = {}
+    for seed, ours in settings[key].items():
+        plain = [
+            trainings[seed]
+            for (_, steps), trainings in settings.items()
+            if steps == key[1] and seed in trainings and trainings[seed].is_plain
+        ]
+        same = [training for training in plain if training.first_loss == ours.first_loss]
+        if plain:
+            found[seed] = averaged([training.evaluation for training in same or plain])
+    return found
 
 
 def averaged(evaluations: Sequence[dict[str, Any]]) -> dict[str, Any]:

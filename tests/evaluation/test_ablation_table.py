@@ -1,4 +1,4 @@
-"""A setting is compared with the mean of nnU-Net's trainings of its own seed and number of steps."""
+"""A setting is compared with nnU-Net's trainings of its own seed, number of steps and processor."""
 
 import runpy
 from pathlib import Path
@@ -15,33 +15,47 @@ def evaluation(*dice):
     return {"classes": ["RV"], "cases": rows}
 
 
+def training(evaluation, first_loss=0.5, method="nnunet", weight=1.0):
+    record = {"method": method, "settings": {"ccdc": {"weight": weight}}}
+    return TABLE["Training"](record, evaluation, first_loss)
+
+
+def dice(settings, name, steps=10):
+    found = TABLE["nnunet_of"](settings, (name, steps))
+    return {seed: [row["dice"] for row in evaluation["cases"]] for seed, evaluation in found.items()}
+
+
+RUNS = {
+    ("nnunet", 10): {0: training(evaluation(0.5, 0.7)), 1: training(evaluation(0.1, 0.1))},
+    ("nnunet_again", 10): {0: training(evaluation(0.7, 0.9), 0.4)},
+    ("weight_0", 10): {2: training(evaluation(0.2, 0.4), method="ccdc", weight=0.0)},
+    ("nnunet_4x", 40): {0: training(evaluation(0.8, 0.8))},
+    ("literal", 10): {seed: training(evaluation(0.0, 0.0), 0.9, "ccdc") for seed in range(4)},
+    ("half_time", 10): {0: training(evaluation(0.0, 0.0), 0.4, "ccdc")},
+    ("literal", 40): {0: training(evaluation(0.0, 0.0), 0.9, "ccdc")},
+}
+
+
 def test_nnunets_of_one_seed_and_length_are_averaged():
-    runs = {
-        ("nnunet", 10): {0: evaluation(0.5, 0.7), 1: evaluation(0.1, 0.1)},
-        ("nnunet_again", 10): {0: evaluation(0.7, 0.9)},
-        ("weight_0", 10): {2: evaluation(0.2, 0.4)},
-        ("nnunet_4x", 40): {0: evaluation(0.8, 0.8)},
-        ("literal", 10): {0: evaluation(0.0, 0.0)},
-    }
-    weights = {"literal": 1, "weight_0": 0}
-    records = {
-        key: {
-            "method": "ccdc" if key[0] in weights else "nnunet",
-            "settings": {"ccdc": {"weight": weights.get(key[0])}},
-        }
-        for key in runs
-    }
-    means = TABLE["nnunet_means"](runs, records)
-    assert set(means) == {10, 40}
-    assert [row["dice"] for row in means[10][0]["cases"]] == pytest.approx([0.6, 0.8])
-    assert [row["dice"] for row in means[10][1]["cases"]] == [0.1, 0.1]
-    assert [row["dice"] for row in means[10][2]["cases"]] == [0.2, 0.4]
-    assert [row["dice"] for row in means[40][0]["cases"]] == [0.8, 0.8]
-    mean, middle, without, *each = TABLE["differences"](runs["literal", 10], {0: means[10][0]})
+    found = dice(RUNS, "literal")
+    assert found[0] == pytest.approx([0.6, 0.8])
+    assert found[1] == [0.1, 0.1]
+    assert found[2] == [0.2, 0.4]
+    assert set(found) == {0, 1, 2}
+    assert dice(RUNS, "literal", 40) == {0: [0.8, 0.8]}
+    ours, theirs = (
+        {0: RUNS["literal", 10][0].evaluation},
+        {0: TABLE["nnunet_of"](RUNS, ("literal", 10))[0]},
+    )
+    mean, middle, without, *each = TABLE["differences"](ours, theirs)
     assert mean.startswith("-70.00 [")
     assert middle == "-70.00"
     assert without == "-60.00 (p1)"
     assert each == ["-70.00"]
+
+
+def test_a_run_that_begins_as_one_nnunet_is_compared_with_that_one():
+    assert dice(RUNS, "half_time") == {0: [0.7, 0.9]}
 
 
 def test_the_patient_who_differs_most_is_left_out_whatever_the_sign():
