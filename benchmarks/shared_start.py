@@ -67,12 +67,22 @@ def save_and_keep(trainer: Any, filename: str) -> None:
         and done == trainer.preset.ccdc.start_iteration
         and not kept.exists()
     ):
-        partial = folder / "shared_start.partial"
-        partial.mkdir(exist_ok=True)
-        for name in FILES:
-            shutil.copyfile(folder / name, partial / name)
-        kept.parent.mkdir(exist_ok=True)
+        keep(folder, kept)
+
+
+def keep(folder: Path, kept: Path) -> None:
+    """Whole or not at all; where two trainings pass the start at once, the first one's stays."""
+    partial = folder / "shared_start.partial"
+    partial.mkdir(exist_ok=True)
+    for name in FILES:
+        shutil.copyfile(folder / name, partial / name)
+    kept.parent.mkdir(exist_ok=True)
+    try:
         partial.rename(kept)
+    except OSError:
+        if not kept.exists():
+            raise
+        shutil.rmtree(partial)
 
 
 def load_under_own_settings(trainer: Any, filename: Any) -> None:

@@ -45,3 +45,15 @@ def test_what_differs_before_the_start_shares_nothing(tiny_run, change):
     runs = [tiny_run(changes=(FROM_HALF, *more)) for more in ((), (change,))]
     first, other = (SHARED["key"](run.preset, run.fold) for run in runs)
     assert first != other
+
+
+def test_of_two_that_pass_the_start_at_once_the_first_one_is_kept(tmp_path):
+    kept = tmp_path / "shared_start" / "key"
+    for name in ("first", "second"):
+        folder = tmp_path / name
+        folder.mkdir()
+        for file in SHARED["FILES"]:
+            (folder / file).write_text(name)
+        SHARED["keep"](folder, kept)
+        assert sorted(path.name for path in folder.iterdir()) == sorted(SHARED["FILES"])
+    assert [(kept / file).read_text() for file in SHARED["FILES"]] == ["first", "first"]
