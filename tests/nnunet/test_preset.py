@@ -13,6 +13,7 @@ from ccdcseg.nnunet.preset import Preset, load_preset, preset_names, preset_of_p
 def test_shipped_presets_are_valid_and_described():
     names = [
         "cpu",
+        "cpu_paper",
         "demo",
         "nnformer_cpu",
         "nnformer_paper",
@@ -109,7 +110,11 @@ def test_plans_carry_the_preset():
 @pytest.mark.parametrize(
     ("name", "changes", "words"),
     [
-        ("gpu", [], ["no preset gpu", "cpu, demo, nnformer_cpu", "paper_chaos, paper_mscmrseg, smoke"]),
+        (
+            "gpu",
+            [],
+            ["no preset gpu", "cpu, cpu_paper, demo, nnformer_cpu", "paper_chaos, paper_mscmrseg, smoke"],
+        ),
         ("missing.yaml", [], ["missing.yaml"]),
         ("cpu", ["ccdc.wieght=0.1"], ["no setting ccdc.wieght", "weight"]),
         ("cpu", ["trainnig.epochs=1"], ["no setting trainnig", "training"]),
@@ -144,3 +149,11 @@ def test_a_setting_at_its_default_leaves_the_hash_alone():
     label, preset = load_preset("cpu", ["ccdc.weight=0.1"])
     assert load_preset("cpu", ["ccdc.weight=0.1", "ccdc.queries=256"]) == (label, preset)
     assert settings_hash(preset) != settings_hash(preset.model_copy(update={"decoder_stage": 1}))
+
+
+def test_cpu_and_cpu_paper_differ_in_ccdc_alone():
+    (_, chosen), (_, literal) = load_preset("cpu"), load_preset("cpu_paper")
+    assert literal.ccdc == load_preset("paper")[1].ccdc
+    assert chosen.ccdc != literal.ccdc
+    same = {"ccdc": literal.ccdc, "description": literal.description}
+    assert chosen.model_copy(update=same) == literal

@@ -73,11 +73,12 @@ def resolve_run(
         changes: to it, ``key=value``.
 
     Raises:
-        UserError: whatever of it does not exist.
+        UserError: whatever of it does not exist, or the method's term would never act.
     """
     if method not in METHODS:
         raise UserError(f"There is no method {method}.", f"Choose one of {', '.join(METHODS)}.")
     label, settings = load_preset(preset, changes)
+    _check_start(method, settings)
     raw = dataset_folder(nnunet_folder("nnUNet_raw"), dataset)
     fold, split = find_fold(raw, settings.labelled.fractions[0] if fraction is None else fraction, seed)
     return Run(
@@ -92,6 +93,17 @@ def resolve_run(
         fold=fold,
         split=split,
     )
+
+
+def _check_start(method: str, preset: Preset) -> None:
+    """Refuse a contrastive term that sets in when the training is over: that would be plain nnU-Net."""
+    steps = preset.training.epochs * preset.training.iterations_per_epoch
+    start: int = getattr(getattr(preset, method, None), "start_iteration", 0)
+    if start >= steps:
+        raise UserError(
+            f"{method}.start_iteration is {start}, and the training has {steps} steps: the term would never act.",
+            f"For a start at half time: --set {method}.start_iteration={steps // 2}",
+        )
 
 
 def find_runs(target: str) -> list[Path]:
