@@ -29,6 +29,7 @@ SMALL = CCDCSettings(
     total_iterations=4,
 )
 OTHERS = {
+    "query_floor": [0.1, 0.5, 1.0],
     "core_as_queries": [False],
     "background_queries": [False],
     "core_pixels": [None, 1],
@@ -51,7 +52,7 @@ FILLS: dict[str, oracle.Fill] = {
 any_settings = st.fixed_dictionaries(
     {name: st.sampled_from(list(enum)) for name, enum in ENUMS.items()}
     | {name: st.booleans() for name in ("core_as_queries", "background_queries")}
-    | {"core_pixels": st.sampled_from([None, 1, 5])}
+    | {"core_pixels": st.sampled_from([None, 1, 5]), "query_floor": st.sampled_from([0.0, 0.2])}
 )
 
 
@@ -81,7 +82,9 @@ class Reference:
         return self.settings.fixed_threshold if fixed else oracle.threshold(self.matrix[c][c])
 
     def easy_and_hard(self, c: int) -> tuple[list[oracle.Position], list[oracle.Position]]:
-        kept_out = [] if self.settings.core_as_queries else self.core(c)
+        own = [row[label] for row, label in zip(self.probabilities, self.labels, strict=True)]
+        kept_out = self.place([i for i, value in enumerate(own) if value < self.settings.query_floor])
+        kept_out += [] if self.settings.core_as_queries else self.core(c)
         parts = oracle.split_easy_hard(self.probabilities, self.labels, c, self.threshold(c))
         easy, hard = ([p for p in self.place(part) if p not in kept_out] for part in parts)
         return easy, hard
@@ -223,7 +226,7 @@ def whole_loss(criterion: CCDCLoss, reference: Reference) -> float:
     }
     return oracle.ccdc_loss(
         draws,
-        reference.classes,
+        reference.sizes,
         reference.represent,
         settings.temperature,
         settings.denominator.value,
@@ -269,8 +272,12 @@ def check_loss(settings: CCDCSettings, spatial: tuple[int, ...], seed: int) -> N
     check_draws(criterion, reference, batch.target)
     by_class = class_losses(criterion, reference)
     check_diagnostics(criterion, reference, by_class)
-    divisor = len(by_class) if settings.class_average == "query_classes" else reference.classes
-    total = sum(value for value, *_ in by_class.values()) / max(1, divisor)
+    weights = {
+        "query_classes": dict.fromkeys(by_class, 1 / max(1, len(by_class))),
+        "all_classes": dict.fromkeys(by_class, 1 / reference.classes),
+        "pixels": {c: reference.sizes[c] / sum(reference.sizes[k] for k in by_class) for c in by_class},
+    }[settings.class_average]
+    total = sum(weights[c] * value for c, (value, *_) in by_class.items())
     if settings.negative_sharing is NegativeSharing.PER_CLASS:
         assert total == pytest.approx(whole_loss(criterion, reference), rel=1e-12)
     rise = min(1, 3 / settings.warmup_iterations) if settings.warmup_iterations else 1

@@ -102,12 +102,14 @@ class QueryReduction(StrEnum):
 
 
 class ClassAverage(StrEnum):
-    """By what the sum over classes is divided (Eq. 7)."""
+    """How the losses of the classes become one (Eq. 7)."""
 
     QUERY_CLASSES = "query_classes"
-    """The number of classes that had queries in this batch."""
+    """Their sum, divided by the number of classes that had queries in this batch."""
     ALL_CLASSES = "all_classes"
-    """The number of classes, C."""
+    """Their sum, divided by the number of classes, C."""
+    PIXELS = "pixels"
+    """Their mean, weighted by the classes' pixels in the batch, as cross-entropy weighs them. Not in the paper."""
 
 
 class StatisticsScope(StrEnum):
@@ -220,6 +222,8 @@ class CCDCSettings(ContrastiveSettings):
         core_gradient: whether the core carries gradient.
         core_as_queries: whether core pixels may be drawn as queries.
         background_queries: whether the background, class 0, has queries; it gives negatives in any case.
+        query_floor: pixels to whose own class the model gives less than this probability are no queries, as
+            their label is not plausible (0: all can be). Not in the paper.
         threshold: see `ThresholdRule`.
         fixed_threshold: threshold of ``threshold=fixed``.
         query_strategy: see `QueryStrategy`.
@@ -250,6 +254,7 @@ class CCDCSettings(ContrastiveSettings):
     core_gradient: bool = False
     core_as_queries: bool = True
     background_queries: bool = True
+    query_floor: float = 0.0
     threshold: ThresholdRule = ThresholdRule.ADAPTIVE
     fixed_threshold: float = 0.5
     query_strategy: QueryStrategy = QueryStrategy.DYNAMIC
@@ -277,7 +282,12 @@ class CCDCSettings(ContrastiveSettings):
         "total_iterations",
         "region_stride",
     )
-    _shares: ClassVar[tuple[str, ...]] = ("core_threshold", "fixed_threshold", "fixed_hard_share")
+    _shares: ClassVar[tuple[str, ...]] = (
+        "core_threshold",
+        "query_floor",
+        "fixed_threshold",
+        "fixed_hard_share",
+    )
 
     def __post_init__(self) -> None:
         """As the base, and what two settings ask of each other."""
