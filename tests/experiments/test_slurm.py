@@ -11,7 +11,8 @@ pytest.importorskip("submitit")
 
 from ccdcseg.experiments.slurm import SlurmRunner
 
-pytestmark = pytest.mark.filterwarnings("default")
+# submitit does not wait for the processes of its own executor.
+pytestmark = pytest.mark.filterwarnings(r"ignore:subprocess \d+ is still running:ResourceWarning")
 
 
 def test_results_and_failures_come_from_files(make_job, program, tmp_path: Path):
