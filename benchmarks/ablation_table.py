@@ -27,7 +27,7 @@ to nnU-Net of the same seeds and number of steps (mean, median over the patients
 differs most, then the mean by class), and mean and median of `hd95_pooled_mm` over all structures, and for how many
 it is not defined. A seed has several trainings of nnU-Net, since they differ by processor: a run is compared with
 those whose first epoch has the very loss of its own, or, if there are none (the term acts from the first step),
-with the mean of all.
+with the mean of all of its precision (`precision` in `run.json`).
 """
 COLUMNS = (
     "setting", "steps", "seeds", "changes to the preset", "Dice", "difference", "median", "without",
@@ -118,7 +118,10 @@ def nnunet_of(settings: Settings, key: Key) -> Evaluations:
         plain = [
             trainings[seed]
             for (_, steps), trainings in settings.items()
-            if steps == key[1] and seed in trainings and trainings[seed].is_plain
+            if steps == key[1]
+            and seed in trainings
+            and trainings[seed].is_plain
+            and trainings[seed].record["precision"] == ours.record["precision"]
         ]
         same = [training for training in plain if training.first_loss == ours.first_loss]
         if plain:

@@ -1,4 +1,4 @@
-"""A setting is compared with nnU-Net's trainings of its own seed, number of steps and processor."""
+"""A setting is compared with nnU-Net's trainings of its own seed, number of steps, precision and processor."""
 
 import runpy
 from pathlib import Path
@@ -15,8 +15,8 @@ def evaluation(*dice):
     return {"classes": ["RV"], "cases": rows}
 
 
-def training(evaluation, first_loss=0.5, method="nnunet", weight=1.0):
-    record = {"method": method, "settings": {"ccdc": {"weight": weight}}}
+def training(evaluation, first_loss=0.5, method="nnunet", weight=1.0, precision="bfloat16"):
+    record = {"method": method, "settings": {"ccdc": {"weight": weight}}, "precision": precision}
     return TABLE["Training"](record, evaluation, first_loss)
 
 
@@ -29,6 +29,10 @@ RUNS = {
     ("nnunet", 10): {0: training(evaluation(0.5, 0.7)), 1: training(evaluation(0.1, 0.1))},
     ("nnunet_again", 10): {0: training(evaluation(0.7, 0.9), 0.4)},
     ("weight_0", 10): {2: training(evaluation(0.2, 0.4), method="ccdc", weight=0.0)},
+    ("nnunet_float32", 10): {
+        0: training(evaluation(0.0, 0.1), 0.3, precision="float32"),
+        3: training(evaluation(0.0, 0.1), 0.3, precision="float32"),
+    },
     ("nnunet_4x", 40): {0: training(evaluation(0.8, 0.8))},
     ("literal", 10): {seed: training(evaluation(0.0, 0.0), 0.9, "ccdc") for seed in range(4)},
     ("half_time", 10): {0: training(evaluation(0.0, 0.0), 0.4, "ccdc")},
@@ -56,6 +60,12 @@ def test_nnunets_of_one_seed_and_length_are_averaged():
 
 def test_a_run_that_begins_as_one_nnunet_is_compared_with_that_one():
     assert dice(RUNS, "half_time") == {0: [0.7, 0.9]}
+
+
+def test_another_precision_is_no_baseline():
+    assert 3 not in dice(RUNS, "literal")
+    in_float32 = {0: training(evaluation(0.0, 0.0), 0.9, "ccdc", precision="float32")}
+    assert dice({**RUNS, ("float32", 10): in_float32}, "float32") == {0: [0.0, 0.1]}
 
 
 def test_the_patient_who_differs_most_is_left_out_whatever_the_sign():

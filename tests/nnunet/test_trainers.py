@@ -13,6 +13,7 @@ from ccdcseg.losses import CCDCLoss, Role
 from ccdcseg.nnunet.checkpoints import OWN_KEY, load_checkpoint
 from ccdcseg.nnunet.history import read_history
 from ccdcseg.nnunet.train import LATEST, prepare
+from ccdcseg.nnunet.trainers import has_bfloat16
 
 # What nnU-Net and its libraries warn of is theirs.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -247,6 +248,28 @@ def test_ignore_label_reaches_the_loss(tiny_run, make_trainer):
 def test_bfloat16_on_the_cpu(tiny_run, train_run):
     folder = train_run(tiny_run(changes=("training.cpu_autocast=bfloat16",)))
     assert all(np.isfinite(epoch["train_loss"]) for epoch in read_history(folder))
+    expected = "bfloat16" if has_bfloat16() else "float32"
+    assert json.loads((folder / "run.json").read_text())["precision"] == expected
+
+
+@pytest.mark.parametrize(
+    ("device", "wanted", "able", "precision"),
+    [
+        ("cuda", "none", False, "float16"),
+        ("cuda", "bfloat16", True, "float16"),
+        ("cpu", "bfloat16", True, "bfloat16"),
+        ("cpu", "bfloat16", False, "float32"),
+        ("cpu", "none", True, "float32"),
+        ("mps", "bfloat16", True, "float32"),
+    ],
+)
+def test_the_precision_is_what_the_preset_wants_where_the_device_can(
+    tiny_run, make_trainer, monkeypatch, device, wanted, able, precision
+):
+    trainer = make_trainer(tiny_run(changes=(f"training.cpu_autocast={wanted}",)), "nnUNetTrainerCCDC")
+    monkeypatch.setattr("ccdcseg.nnunet.trainers.has_bfloat16", lambda: able)
+    trainer.device = torch.device(device)
+    assert trainer.precision == precision
 
 
 @pytest.mark.slow

@@ -124,3 +124,16 @@ def test_versions_that_differ_are_marked(runs):
     assert [row.differs for row in version_rows([first, second])] == [False]
     assert version_rows([first, other])[0].values == ("2.10.0", "2.11.0")
     assert version_rows([first, other])[0].differs
+
+
+def test_a_precision_that_differs_is_marked(runs):
+    first, second = load_arms(runs[:2])[0].runs
+    ours, theirs = (
+        replace(run, record=run.record.model_copy(update={"precision": precision}))
+        for run, precision in ((first, "bfloat16"), (second, "float32"))
+    )
+    assert [(row.name, row.differs) for row in version_rows([ours, theirs])] == [
+        ("torch", False),
+        ("precision", True),
+    ]
+    assert [row.name for row in version_rows([first, second])] == ["torch"]

@@ -65,7 +65,7 @@ def _train(run: Run, device: str, processes: int, progress: Progress) -> None:
             trainer.load_checkpoint(str(run.folder / LATEST))
         _report_steps(trainer, progress)
         trainer.run_training()
-    write_json(run.folder / "run.json", _record(run, plans, started, device))
+    write_json(run.folder / "run.json", _record(run, plans, started, trainer))
 
 
 def prepare(run: Run, processes: int, progress: Progress) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def _report_steps(trainer: Any, progress: Progress) -> None:
     trainer.train_step = counted
 
 
-def _record(run: Run, plans: dict[str, Any], started: datetime.datetime, device: str) -> dict[str, Any]:
+def _record(run: Run, plans: dict[str, Any], started: datetime.datetime, trainer: Any) -> dict[str, Any]:
     """What a reader needs to believe, and repeat, the run."""
     epochs = read_history(run.folder)
     dataset = read_json(run.raw / "dataset.json")
@@ -177,7 +177,8 @@ def _record(run: Run, plans: dict[str, Any], started: datetime.datetime, device:
         "data_hash": content_hash(files),
         "versions": {"ccdcseg": __version__, "python": platform.python_version()}
         | {name: version(name) for name in packages},
-        "device": device,
+        "device": trainer.device.type,
+        "precision": trainer.precision,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
         "started": started.isoformat(timespec="seconds"),
         "seconds": round(sum(epoch["seconds"] for epoch in epochs), 1),

@@ -189,12 +189,18 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         """Modules whose gradients are clipped, each by itself."""
         return [self.network]
 
+    @property
+    def precision(self) -> str:
+        """The network's: nnU-Net's "float16" on CUDA, on the CPU what the preset says, where the CPU can."""
+        if self.device.type == "cuda":
+            return "float16"
+        wanted = self.preset.training.cpu_autocast == "bfloat16" and self.device.type == "cpu"
+        return "bfloat16" if wanted and has_bfloat16() else "float32"
+
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """nnU-Net's float16 on CUDA; on the CPU what the preset says, where the CPU can."""
         if self.device.type == "cuda":
             return torch.autocast("cuda")
-        wanted = self.preset.training.cpu_autocast == "bfloat16" and self.device.type == "cpu"
-        return torch.autocast("cpu", torch.bfloat16, enabled=wanted and has_bfloat16())
+        return torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def _reseed(self, *purpose: str | int) -> None:
         if self.seed is not None:

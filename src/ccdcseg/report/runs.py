@@ -46,6 +46,7 @@ class RunRecord(BaseModel):
     images: Path | None = None
     device: str = ""
     machine: str = ""
+    precision: str = ""
     started: str = ""
     split_hash: str = ""
 
