@@ -6,9 +6,7 @@ The text that it writes (HEADER) says what is measured.
 """
 
 import argparse
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +66,7 @@ def main() -> None:
 
 def run_features(run: Path, references: Path, part: str, report: Any) -> Vectors:
     """Features of drawn pixels of every patient and class."""
-    with contextlib.redirect_stdout(StringIO()):  # nnU-Net prints that there is no GPU
-        predictor = build_predictor(run, "cpu")
+    predictor = build_predictor(run, "cpu")
     network, kept = predictor.network.eval(), []
     network.decoder.stages[-1].register_forward_hook(lambda _module, _input, output: kept.append(output))
     images = run_images(run, part)

@@ -102,7 +102,7 @@ class CCDCLoss(ContrastiveLoss[CCDCSettings]):
         if not results:
             return self._zero(features)
         losses = {c: result.loss for c, result in results.items()}
-        return average_classes(losses, statistics.counts.tolist(), settings.class_average)
+        return average_classes(losses, statistics.counts, settings.class_average)
 
     def _class_result(self, attraction: Tensor, repulsion: Tensor, classes: Tensor) -> ClassResult:
         settings = self.settings

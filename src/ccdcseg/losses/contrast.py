@@ -1,6 +1,6 @@
 """The contrastive loss, given queries, core and negatives of each class (Eq. 5 to 7)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -65,7 +65,7 @@ def reduce_queries(losses: Tensor, positive: Tensor, reduction: QueryReduction) 
     return losses[positive.argmin()]
 
 
-def average_classes(losses: Mapping[int, Tensor], counts: Sequence[int], average: ClassAverage) -> Tensor:
+def average_classes(losses: Mapping[int, Tensor], counts: Tensor, average: ClassAverage) -> Tensor:
     """The loss of the batch: ``L = sum over query classes A of w_A L_A``.
 
     ``w_A`` is 1 / Q with "query_classes" (Q of them), 1 / C with "all_classes", and ``n_A / sum of n over the
@@ -73,13 +73,13 @@ def average_classes(losses: Mapping[int, Tensor], counts: Sequence[int], average
 
     Args:
         losses: () loss of each query class; one class at least.
-        counts: (C,) pixels of each class in the batch, n.
+        counts: (C,) int64, pixels of each class in the batch, n.
         average: see `ClassAverage`.
     """
     stacked = torch.stack(list(losses.values()))
     if average is ClassAverage.PIXELS:
-        sizes = torch.tensor([counts[c] for c in losses], dtype=torch.float64)
-        total: Tensor = stacked @ (sizes / sizes.sum()).to(stacked)
+        sizes = counts[list(losses)].to(stacked)
+        total: Tensor = stacked @ (sizes / sizes.sum())
         return total
     return stacked.sum() / (len(counts) if average is ClassAverage.ALL_CLASSES else len(losses))
 

@@ -20,10 +20,17 @@ from ccdcseg.nnunet.preset import preset_of_plans
 def build_predictor(folder: Path, device: str) -> Any:
     """nnU-Net's predictor with the final checkpoint of a run, loaded without running foreign code.
 
+    nnU-Net's messages are kept off the screen.
+
     Args:
         folder: ``fold_N`` of a trained model.
         device: "cpu", "cuda" or "mps".
     """
+    with contextlib.redirect_stdout(StringIO()):
+        return _build_predictor(folder, device)
+
+
+def _build_predictor(folder: Path, device: str) -> Any:
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor  # noqa: PLC0415 - slow
     from nnunetv2.utilities.label_handling.label_handling import (  # noqa: PLC0415 - slow
         determine_num_input_channels,
@@ -155,8 +162,7 @@ def _predict(
     output.mkdir(parents=True, exist_ok=True)
     missing = _missing(folder, images, output)
     scratch = output / ".partial"
-    with contextlib.redirect_stdout(StringIO()):
-        predictor = build_predictor(folder, device)
+    predictor = build_predictor(folder, device)
     try:
         for done, case in enumerate(missing, len(images) - len(missing)):
             progress(done, len(images))

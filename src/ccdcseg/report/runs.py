@@ -51,6 +51,11 @@ class RunRecord(BaseModel):
     split_hash: str = ""
 
     @property
+    def environment(self) -> dict[str, str]:
+        """Versions, and the network's precision where it was recorded."""
+        return self.versions | ({"precision": self.precision} if self.precision else {})
+
+    @property
     def command(self) -> str:
         """The command that trains such a run."""
         options = {"method": self.method, "fraction": self.fraction, "seed": self.seed, "preset": self.preset}

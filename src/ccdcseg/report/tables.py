@@ -134,9 +134,7 @@ def setting_rows(arms: Sequence[Arm]) -> list[SettingRow]:
 
 def version_rows(runs: Sequence[Run]) -> list[SettingRow]:
     """Every version in every run, and the precision of its network, which moves results as a version does."""
-    rows = [flattened(run.record.versions) for run in runs]
-    precisions = [{"precision": run.record.precision} if run.record.precision else {} for run in runs]
-    return _compared([row | precision for row, precision in zip(rows, precisions, strict=True)])
+    return _compared([flattened(run.record.environment) for run in runs])
 
 
 def duration_text(seconds: float | None) -> str:
