@@ -25,7 +25,7 @@ NegativeStrategy = Literal["random", "uniform", "dynamic"]
 Combination = Literal["mean", "concatenate"]
 Denominator = Literal["pixel", "class_mean", "class_max"]
 QueryReduction = Literal["mean", "hardest"]
-Average = Literal["query_classes", "all_classes", "pixels"]
+Average = Literal["query_classes", "all_classes"]
 
 
 @dataclass(frozen=True)
@@ -354,7 +354,7 @@ def class_loss(
 
 def ccdc_loss(
     draws: Mapping[int, Draw],
-    sizes: list[int],
+    n_classes: int,
     representation_at: FeatureAt,
     tau: float,
     denominator: Denominator = "pixel",
@@ -368,27 +368,24 @@ def ccdc_loss(
 
     Args:
         draws: What was drawn, by class; classes that are left out take no part.
-        sizes: Pixels of each of the C classes.
+        n_classes: C.
         representation_at: Gives the normalised region representation at a position, see `represent`.
         tau: Temperature.
         denominator: Form of S_c.
         query_reduction: Over the queries of a class.
-        average: Divide by the number of classes that take part, or by C, or weight by the classes' pixels.
+        average: Divide by the number of classes that take part, or by C.
     """
-    losses, pixels = [], []
-    for label, draw in draws.items():
+    losses = []
+    for draw in draws.values():
         if not draw.core or not draw.queries:
             continue
         core = core_representation([representation_at(position) for position in draw.core])
         queries = [representation_at(position) for position in draw.queries]
         negatives = {
-            other: [representation_at(position) for position in positions]
-            for other, positions in draw.negatives.items()
+            label: [representation_at(position) for position in positions]
+            for label, positions in draw.negatives.items()
         }
-        pixels.append(sizes[label])
         losses.append(class_loss(queries, core, negatives, tau, denominator, query_reduction))
     if not losses:
         return 0.0
-    if average == "pixels":
-        return sum(size * loss for size, loss in zip(pixels, losses, strict=True)) / sum(pixels)
-    return sum(losses) / (len(losses) if average == "query_classes" else len(sizes))
+    return sum(losses) / (len(losses) if average == "query_classes" else n_classes)

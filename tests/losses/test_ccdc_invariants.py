@@ -255,23 +255,6 @@ def test_dividing_by_all_classes_counts_those_without_queries() -> None:
     assert_same(of_two, alone / 2)
 
 
-def test_weighted_by_pixels_a_class_counts_as_often_as_it_has_pixels() -> None:
-    batch = flat_batch((0, [0.99, 0.01], 60), (1, [0.02, 0.98], 20))
-    losses = {}
-    for average in ("query_classes", "pixels"):
-        criterion = made_loss(2, class_average=average)
-        losses[average] = criterion(*batch)
-        of_class = criterion.diagnostics.class_loss.double()
-    assert of_class[0] != of_class[1]
-    torch.testing.assert_close(losses["query_classes"], of_class.mean(), rtol=1e-6, atol=0)
-    torch.testing.assert_close(losses["pixels"], (3 * of_class[0] + of_class[1]) / 4, rtol=1e-6, atol=0)
-
-
-def test_weighted_by_pixels_only_classes_with_queries_count() -> None:
-    batch = flat_batch((0, [0.99, 0.01], 50), (1, [0.6, 0.4], 20))
-    assert_same(made_loss(2, class_average="pixels")(*batch), made_loss(2)(*batch))
-
-
 def test_the_weight_is_a_factor() -> None:
     batch = double_batch(0)
     assert_same(made_loss(weight=0.25)(*batch), 0.25 * made_loss()(*batch))

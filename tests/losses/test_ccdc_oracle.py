@@ -226,7 +226,7 @@ def whole_loss(criterion: CCDCLoss, reference: Reference) -> float:
     }
     return oracle.ccdc_loss(
         draws,
-        reference.sizes,
+        reference.classes,
         reference.represent,
         settings.temperature,
         settings.denominator.value,
@@ -272,12 +272,8 @@ def check_loss(settings: CCDCSettings, spatial: tuple[int, ...], seed: int) -> N
     check_draws(criterion, reference, batch.target)
     by_class = class_losses(criterion, reference)
     check_diagnostics(criterion, reference, by_class)
-    weights = {
-        "query_classes": dict.fromkeys(by_class, 1 / max(1, len(by_class))),
-        "all_classes": dict.fromkeys(by_class, 1 / reference.classes),
-        "pixels": {c: reference.sizes[c] / sum(reference.sizes[k] for k in by_class) for c in by_class},
-    }[settings.class_average]
-    total = sum(weights[c] * value for c, (value, *_) in by_class.items())
+    divisor = len(by_class) if settings.class_average == "query_classes" else reference.classes
+    total = sum(value for value, *_ in by_class.values()) / max(1, divisor)
     if settings.negative_sharing is NegativeSharing.PER_CLASS:
         assert total == pytest.approx(whole_loss(criterion, reference), rel=1e-12)
     rise = min(1, 3 / settings.warmup_iterations) if settings.warmup_iterations else 1

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from ccdcseg.losses.class_statistics import ClassStatistics, MovingAverage
-from ccdcseg.losses.contrast import ClassResult, average_classes, query_losses, reduce_queries
+from ccdcseg.losses.contrast import ClassResult, query_losses, reduce_queries
 from ccdcseg.losses.core import core_representations
 from ccdcseg.losses.queries import easy_threshold
 from ccdcseg.losses.region import region_offsets, region_pixels
 from ccdcseg.losses.sampling import select_pixels
 from ccdcseg.losses.selection import Selection, diagnose
-from ccdcseg.losses.settings import CCDCSettings, StatisticsScope
+from ccdcseg.losses.settings import CCDCSettings, ClassAverage, StatisticsScope
 from ccdcseg.losses.term import ContrastiveLoss, PixelBatch, no_pixels
 
 
@@ -101,8 +101,9 @@ class CCDCLoss(ContrastiveLoss[CCDCSettings]):
         self.diagnostics = diagnose(statistics, selection, results, thresholds)
         if not results:
             return self._zero(features)
-        losses = {c: result.loss for c, result in results.items()}
-        return average_classes(losses, statistics.counts, settings.class_average)
+        every = settings.class_average is ClassAverage.ALL_CLASSES
+        total = torch.stack([result.loss for result in results.values()]).sum()
+        return total / (self.num_classes if every else len(results))
 
     def _class_result(self, attraction: Tensor, repulsion: Tensor, classes: Tensor) -> ClassResult:
         settings = self.settings

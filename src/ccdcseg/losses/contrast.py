@@ -1,13 +1,12 @@
-"""The contrastive loss, given queries, core and negatives of each class (Eq. 5 to 7)."""
+"""The contrastive loss of one class, given its queries, core and negatives (Eq. 5 and 6)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ccdcseg.losses.settings import ClassAverage, Denominator, QueryReduction
+from ccdcseg.losses.settings import Denominator, QueryReduction
 
 
 @dataclass(frozen=True)
@@ -63,25 +62,6 @@ def reduce_queries(losses: Tensor, positive: Tensor, reduction: QueryReduction) 
     if reduction is QueryReduction.MEAN:
         return losses.mean()
     return losses[positive.argmin()]
-
-
-def average_classes(losses: Mapping[int, Tensor], counts: Tensor, average: ClassAverage) -> Tensor:
-    """The loss of the batch: ``L = sum over query classes A of w_A L_A``.
-
-    ``w_A`` is 1 / Q with "query_classes" (Q of them), 1 / C with "all_classes", and ``n_A / sum of n over the
-    query classes`` with "pixels".
-
-    Args:
-        losses: () loss of each query class; one class at least.
-        counts: (C,) int64, pixels of each class in the batch, n.
-        average: see `ClassAverage`.
-    """
-    stacked = torch.stack(list(losses.values()))
-    if average is ClassAverage.PIXELS:
-        sizes = counts[list(losses)].to(stacked)
-        total: Tensor = stacked @ (sizes / sizes.sum())
-        return total
-    return stacked.sum() / (len(counts) if average is ClassAverage.ALL_CLASSES else len(losses))
 
 
 def supervised_losses(similarity: Tensor, same: Tensor, temperature: float) -> Tensor:

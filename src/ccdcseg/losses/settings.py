@@ -102,14 +102,12 @@ class QueryReduction(StrEnum):
 
 
 class ClassAverage(StrEnum):
-    """How the losses of the classes become one (Eq. 7)."""
+    """By what the sum over classes is divided (Eq. 7)."""
 
     QUERY_CLASSES = "query_classes"
-    """Their sum, divided by the number of classes that had queries in this batch."""
+    """The number of classes that had queries in this batch."""
     ALL_CLASSES = "all_classes"
-    """Their sum, divided by the number of classes, C."""
-    PIXELS = "pixels"
-    """Their mean, weighted by the classes' pixels in the batch, as cross-entropy weighs them. Not in the paper."""
+    """The number of classes, C."""
 
 
 class StatisticsScope(StrEnum):
