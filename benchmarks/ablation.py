@@ -1,9 +1,9 @@
-"""Run a declared experiment on the patients for choosing and publish the small files of each run.
+"""Run a declared experiment and publish the small files of each run.
 
     python benchmarks/ablation.py DATASET docs/ablation/runs.yaml --output docs/ablation/runs --workers 2
 
-It is ``ccdcseg reproduce FILE --dataset DATASET --part validation`` for runs that are in no folder of the output
-yet, and then ``publish``; results are stored in ``--store``. Trainings that differ only after the term's start
+It is ``ccdcseg reproduce FILE --dataset DATASET`` for runs that are in no folder of the output yet, on the patients
+for choosing (``--part test``: for testing), and then ``publish``; results are stored in ``--store``. Trainings that differ only after the term's start
 begin at one checkpoint (``shared_start.py``), once the first of them has passed it.
 """
 
@@ -27,9 +27,10 @@ def main() -> None:
     parser.add_argument("list")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--store", type=Path, default=Path("reproduced"))
+    parser.add_argument("--part", choices=("test", "validation"), default="validation")
     parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
-    choice = Choice(arguments.dataset, part="validation")
+    choice = Choice(arguments.dataset, part=arguments.part)
     places = {
         job: arguments.output / f"{job.row}_seed{job.seed}"
         for job in plan_jobs(load_experiment(arguments.list), choice, arguments.store)
@@ -42,7 +43,7 @@ def main() -> None:
 
 
 def _published(job: Job, place: Path) -> str:
-    publish(job.run, place, "validation")
+    publish(job.run, place, job.part)
     return f"{job.label}: measured"
 
 
