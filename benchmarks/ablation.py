@@ -3,8 +3,8 @@
     python benchmarks/ablation.py DATASET docs/ablation/runs.yaml --output docs/ablation/runs --workers 2
 
 It is ``ccdcseg reproduce FILE --dataset DATASET`` for runs that are in no folder of the output yet, on the patients
-for choosing (``--part test``: for testing), and then ``publish``; results are stored in ``--store``. Trainings that differ only after the term's start
-begin at one checkpoint (``shared_start.py``), once the first of them has passed it.
+for choosing (``--part test``: for testing), and then ``publish``; results are stored in ``--store``. Trainings that
+differ only after the term's start begin at one checkpoint (``shared_start.py``), once the first of them has passed.
 """
 
 import argparse
