@@ -13,7 +13,7 @@ from ccdcseg.losses import CCDCLoss, Role
 from ccdcseg.nnunet.checkpoints import OWN_KEY, load_checkpoint
 from ccdcseg.nnunet.history import read_history
 from ccdcseg.nnunet.train import LATEST, prepare
-from ccdcseg.nnunet.trainers import has_bfloat16
+from ccdcseg.nnunet.trainers import has_bfloat16, nnUNetTrainerPreset
 
 # What nnU-Net and its libraries warn of is theirs.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -89,6 +89,25 @@ def test_continued_training_equals_an_uninterrupted_one(tiny_run, train_run):
     assert same(weights(whole), weights(run.folder))
     strip = [{k: v for k, v in e.items() if k != "seconds"} for e in read_history(run.folder)]
     assert strip == [{k: v for k, v in e.items() if k != "seconds"} for e in read_history(whole)]
+
+
+def test_a_training_is_not_continued_in_another_precision(tiny_run, train_run, monkeypatch):
+    def interrupt(stage: str, done: int, _total: int) -> None:
+        if stage == "train" and done == 4:
+            raise KeyboardInterrupt
+
+    run, precision = tiny_run(), nnUNetTrainerPreset.precision
+    with pytest.raises(KeyboardInterrupt):
+        train_run(run, progress=interrupt)
+    before = (run.folder / LATEST).read_bytes()
+    monkeypatch.setattr(nnUNetTrainerPreset, "precision", "float8")
+    with pytest.raises(UserError, match=r"was begun in float32, and this machine trains in float8") as raised:
+        train_run(run, resume=True)
+    assert "start anew" in str(raised.value)
+    assert (run.folder / LATEST).read_bytes() == before
+    monkeypatch.setattr(nnUNetTrainerPreset, "precision", precision)
+    train_run(run, resume=True)
+    assert run.finished
 
 
 def test_a_finished_run_is_left_alone(tiny_run, train_run):

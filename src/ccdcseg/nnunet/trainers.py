@@ -37,6 +37,7 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
 
     Attributes:
         predicted_by: written into checkpoints as the trainer's name, for ``nnUNetv2_predict`` to build the network.
+        begun_in: precision of the training whose checkpoint was loaded; None: none was, or it does not say.
     """
 
     predicted_by = STOCK_TRAINER
@@ -60,6 +61,7 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         self.save_every = training.checkpoint_every
         self.seed = seed_from_environment()
         self.history: list[dict[str, Any]] = []
+        self.begun_in: str | None = None
 
     def initialize(self) -> None:
         """Build network, optimiser and loss, from the seed."""
@@ -70,6 +72,19 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         """nnU-Net's loaders, with the preset's number of augmentation processes."""
         with _environment("nnUNet_n_proc_DA", self.preset.training.augmentation_processes):
             return super().get_dataloaders()
+
+    def on_train_start(self) -> None:
+        """Begin the training, or continue one.
+
+        Raises:
+            UserError: it was begun in another precision, so that it would end as no uninterrupted one can.
+        """
+        if self.begun_in not in (None, self.precision):
+            raise UserError(
+                f"{self.output_folder} was begun in {self.begun_in}, and this machine trains in {self.precision}.",
+                f"Continue on a machine that trains in {self.begun_in}, or remove the folder and start anew.",
+            )
+        super().on_train_start()
 
     def on_train_epoch_start(self) -> None:
         """Begin an epoch."""
@@ -143,7 +158,11 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
             "init_args": self.my_init_kwargs,
             "trainer_name": self.predicted_by,
             "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
-            OWN_KEY: {"trainer_name": type(self).__name__, **self._own_state()},
+            OWN_KEY: {
+                "trainer_name": type(self).__name__,
+                "precision": self.precision,
+                **self._own_state(),
+            },
         }
         save_checkpoint(checkpoint, Path(filename))
 
@@ -162,6 +181,7 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
             )
         super().load_checkpoint(filename_or_checkpoint)
         self._load_own_state(own)
+        self.begun_in = own.get("precision")
         self.history = read_history(Path(self.output_folder))[: self.current_epoch]
 
     def _own_state(self) -> dict[str, Any]:
