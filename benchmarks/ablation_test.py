@@ -1,6 +1,7 @@
-"""The chosen setting against nnU-Net on the patients for testing, from the published runs of both.
+"""A setting against nnU-Net on patients for testing, from the published runs of both.
 
     python benchmarks/ablation_test.py docs/ablation/test half_time_0_again half_time_0.3_fixed_both
+    python benchmarks/ablation_test.py docs/ablation/chaos nnunet half_resolution --name "half resolution"
 
 The tables of ``ccdcseg report`` and ``ccdcseg compare``, which know two settings of CCDC and not that the one of
 weight 0 is nnU-Net.
@@ -21,11 +22,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("runs", type=Path)
     parser.add_argument("nnunet", help="name of its runs")
-    parser.add_argument("chosen", help="name of the chosen setting's runs")
+    parser.add_argument("setting", help="name of its runs")
+    parser.add_argument("--name", default="chosen", help="of the setting, in the tables")
     options = parser.parse_args()
     found = {name: trainings for (name, _), trainings in load(tables([options.runs])).items()}
-    arms = [arm("nnU-Net", found[options.nnunet]), arm("chosen", found[options.chosen])]
-    outcomes = compare_family(evaluations_of(arms), [("chosen", "nnU-Net")])
+    arms = [arm("nnU-Net", found[options.nnunet]), arm(options.name, found[options.setting])]
+    outcomes = compare_family(evaluations_of(arms), [(options.name, "nnU-Net")])
     by_seed = [seed_grid(arms, name) for name in FAMILY]
     grids = [*filter(None, by_seed), comparison_grid(outcomes), structure_grid(outcomes, arms)]
     print("\n".join(map(to_section, grids)))

@@ -9,14 +9,20 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.parametrize(
+    ("page", "arguments"),
+    [
+        ("test", ["half_time_0_again", "half_time_0.3_fixed_both"]),
+        ("chaos", ["nnunet", "half_resolution", "--name", "half resolution"]),
+    ],
+)
 def test_the_documented_tables_are_those_of_the_published_runs(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], page: str, arguments: list[str]
 ):
     script = ROOT / "benchmarks" / "ablation_test.py"
-    arguments = [str(ROOT / "docs" / "ablation" / "test"), "half_time_0_again", "half_time_0.3_fixed_both"]
-    monkeypatch.setattr(sys, "argv", [str(script), *arguments])
+    monkeypatch.setattr(sys, "argv", [str(script), str(ROOT / "docs" / "ablation" / page), *arguments])
     monkeypatch.syspath_prepend(str(script.parent))
     runpy.run_path(str(script), run_name="__main__")
     printed = capsys.readouterr().out.strip()
     assert "nnU-Net" in printed
-    assert printed in (ROOT / "docs" / "ablation" / "test.md").read_text()
+    assert printed in (ROOT / "docs" / "ablation" / f"{page}.md").read_text()
