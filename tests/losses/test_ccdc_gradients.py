@@ -43,7 +43,6 @@ def gradients(loss: Tensor, features: Tensor, criterion: CCDCLoss) -> list[Tenso
         {"head_normalisation": "layer", "denominator": "class_max"},
         {"query_reduction": "hardest", "class_average": "all_classes", "weight": 0.3},
         {"statistics_scope": "global", "shortage": "replace"},
-        {"query_floor": 0.1},
     ],
 )
 def test_finite_differences_agree(changes: dict[str, Any]) -> None:

@@ -29,7 +29,6 @@ SMALL = CCDCSettings(
     total_iterations=4,
 )
 OTHERS = {
-    "query_floor": [0.1, 0.5, 1.0],
     "core_as_queries": [False],
     "background_queries": [False],
     "core_pixels": [None, 1],
@@ -52,7 +51,7 @@ FILLS: dict[str, oracle.Fill] = {
 any_settings = st.fixed_dictionaries(
     {name: st.sampled_from(list(enum)) for name, enum in ENUMS.items()}
     | {name: st.booleans() for name in ("core_as_queries", "background_queries")}
-    | {"core_pixels": st.sampled_from([None, 1, 5]), "query_floor": st.sampled_from([0.0, 0.2])}
+    | {"core_pixels": st.sampled_from([None, 1, 5])}
 )
 
 
@@ -82,9 +81,7 @@ class Reference:
         return self.settings.fixed_threshold if fixed else oracle.threshold(self.matrix[c][c])
 
     def easy_and_hard(self, c: int) -> tuple[list[oracle.Position], list[oracle.Position]]:
-        own = [row[label] for row, label in zip(self.probabilities, self.labels, strict=True)]
-        kept_out = self.place([i for i, value in enumerate(own) if value < self.settings.query_floor])
-        kept_out += [] if self.settings.core_as_queries else self.core(c)
+        kept_out = [] if self.settings.core_as_queries else self.core(c)
         parts = oracle.split_easy_hard(self.probabilities, self.labels, c, self.threshold(c))
         easy, hard = ([p for p in self.place(part) if p not in kept_out] for part in parts)
         return easy, hard

@@ -150,16 +150,6 @@ def test_core_pixels_can_be_kept_out() -> None:
     assert sorted(drawn(probability, 0.9, core_threshold=0.75).pixels.tolist()) == [100, 101, 102, 103]
 
 
-def test_pixels_of_an_implausible_label_can_be_kept_out() -> None:
-    probability = torch.tensor([0.0, 0.1, 0.25, 0.5, 0.9])
-    without = drawn(probability, 0.5, query_floor=0.25)
-    assert sorted(without.hard.tolist()) == [102, 103]
-    assert without.easy.tolist() == [104]
-    assert (without.easy_available, without.hard_available) == (1, 2)
-    assert len(drawn(probability, 0.5).pixels) == 5
-    assert len(drawn(probability, 0.5, query_floor=1.0).pixels) == 0
-
-
 @pytest.mark.parametrize("shortage", Shortage)
 def test_no_pixel_gives_no_query(shortage: Shortage) -> None:
     queries = drawn(torch.empty(0), 0.0, shortage=shortage)

@@ -20,7 +20,7 @@ WHOLE_FROM_ONE = [
     "embedding_channels",
 ]
 WHOLE_FROM_ZERO = ["start_iteration", "warmup_iterations"]
-SHARES = ["core_threshold", "query_floor", "fixed_threshold", "fixed_hard_share"]
+SHARES = ["core_threshold", "fixed_threshold", "fixed_hard_share"]
 SWITCHES = ["core_gradient", "core_as_queries", "background_queries", "negative_gradient"]
 NUMBERS = ["weight", "temperature", "statistics_momentum", *SHARES]
 
@@ -73,7 +73,6 @@ def test_the_defaults_are_the_specification() -> None:
         "core_gradient": False,
         "core_as_queries": True,
         "background_queries": True,
-        "query_floor": 0.0,
         "threshold": "adaptive",
         "fixed_threshold": 0.5,
         "query_strategy": "dynamic",

@@ -105,8 +105,6 @@ def draw_queries(
         settings: of the loss.
         generator: source of randomness.
     """
-    if settings.query_floor:
-        members = members & (probability >= settings.query_floor)
     if not settings.core_as_queries:
         members = members & (probability <= settings.core_threshold)
     is_easy = probability > easy_threshold(confidence, settings)

@@ -220,8 +220,6 @@ class CCDCSettings(ContrastiveSettings):
         core_gradient: whether the core carries gradient.
         core_as_queries: whether core pixels may be drawn as queries.
         background_queries: whether the background, class 0, has queries; it gives negatives in any case.
-        query_floor: pixels to whose own class the model gives less than this probability are no queries, as
-            their label is not plausible (0: all can be). Not in the paper.
         threshold: see `ThresholdRule`.
         fixed_threshold: threshold of ``threshold=fixed``.
         query_strategy: see `QueryStrategy`.
@@ -252,7 +250,6 @@ class CCDCSettings(ContrastiveSettings):
     core_gradient: bool = False
     core_as_queries: bool = True
     background_queries: bool = True
-    query_floor: float = 0.0
     threshold: ThresholdRule = ThresholdRule.ADAPTIVE
     fixed_threshold: float = 0.5
     query_strategy: QueryStrategy = QueryStrategy.DYNAMIC
@@ -280,12 +277,7 @@ class CCDCSettings(ContrastiveSettings):
         "total_iterations",
         "region_stride",
     )
-    _shares: ClassVar[tuple[str, ...]] = (
-        "core_threshold",
-        "query_floor",
-        "fixed_threshold",
-        "fixed_hard_share",
-    )
+    _shares: ClassVar[tuple[str, ...]] = ("core_threshold", "fixed_threshold", "fixed_hard_share")
 
     def __post_init__(self) -> None:
         """As the base, and what two settings ask of each other."""
