@@ -7,6 +7,7 @@ The text that it writes (HEADER) says what is counted.
 
 import argparse
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,18 +77,25 @@ def run_name(record: dict[str, Any]) -> str:
 
 def by_patient(run: Path, part: str) -> dict[str, Scores]:
     """Each patient's scores, the mean over the scans."""
+    labels = read_json(run / "run.json")["labels"]
+    scans: dict[str, list[Scores]] = defaultdict(list)
+    for patient, reference, prediction in masks(run, part):
+        scans[patient].append(scan_scores(reference, prediction, labels))
+    return {patient: average(each) for patient, each in scans.items()}
+
+
+def masks(run: Path, part: str) -> Iterator[tuple[str, NDArray[Any], NDArray[Any]]]:
+    """Of every scan: patient, reference and prediction (z, y, x)."""
     record = read_json(run / "run.json")
     reference_folder = Path(record["reference"])
     patients = {case.case: case.patient for case in read_cases(reference_folder.parent)}
     ending = read_file_ending(reference_folder.parent)
-    scans: dict[str, list[Scores]] = defaultdict(list)
     for case in part_cases(reference_folder.parent, record["fold"], part):
         paths = (reference_folder, part_folder(run, part) / "predictions")
         reference, prediction = (
             read_mask(folder / f"{case}{ending}", record["labels"]).array for folder in paths
         )
-        scans[patients[case]].append(scan_scores(reference, prediction, record["labels"]))
-    return {patient: average(each) for patient, each in scans.items()}
+        yield patients[case], reference, prediction
 
 
 def scan_scores(reference: NDArray[Any], prediction: NDArray[Any], labels: dict[str, int]) -> Scores:

@@ -34,6 +34,21 @@ def train_run() -> Callable[..., Path]:
 
 
 @pytest.fixture
+def interrupt_run(train_run: Callable[..., Path]) -> Callable[[Run, int], None]:
+    """Train a run and interrupt it after a number of steps."""
+
+    def go(run: Run, step: int) -> None:
+        def interrupt(stage: str, done: int, _total: int) -> None:
+            if stage == "train" and done == step:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            train_run(run, progress=interrupt)
+
+    return go
+
+
+@pytest.fixture
 def make_trainer(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """An initialised trainer of a run, not trained."""
 

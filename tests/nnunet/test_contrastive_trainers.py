@@ -33,16 +33,10 @@ def test_a_training_runs_to_its_end_and_predicts_on_stock_nnunet(name: str, tiny
 
 
 @pytest.mark.parametrize("name", ["contrastive_seg", "region_contrast"])
-def test_continuing_restores_the_memory(name: str, tiny_run, train_run):
+def test_continuing_restores_the_memory(name: str, tiny_run, train_run, interrupt_run):
     whole = train_run(tiny_run(name, small(name), "whole"))
     run = tiny_run(name, small(name), "broken")
-
-    def interrupt(stage: str, done: int, _total: int) -> None:
-        if stage == "train" and done == 5:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train_run(run, progress=interrupt)
+    interrupt_run(run, 5)
     assert (run.folder / LATEST).exists()
     train_run(run, resume=True)
     first, second = (

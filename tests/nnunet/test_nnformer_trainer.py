@@ -62,7 +62,9 @@ def mask(path: Path) -> np.ndarray:
     return SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
 
 
-def test_train_interrupt_continue_and_predict(small_run, train_run, tmp_path: Path, monkeypatch, ccdcseg):
+def test_train_interrupt_continue_and_predict(
+    small_run, train_run, interrupt_run, tmp_path: Path, monkeypatch, ccdcseg
+):
     """To the end in one go, and after an interrupt: the same weights; then both ways to predict."""
     whole = train_run(small_run(), processes=1)
     checkpoint = load_checkpoint(whole / "checkpoint_final.pth")
@@ -73,13 +75,7 @@ def test_train_interrupt_continue_and_predict(small_run, train_run, tmp_path: Pa
     assert record["settings"]["nnformer"]["windows"] == [[2, 4, 4], None, None]
 
     run = small_run(results="continued")
-
-    def interrupt(stage: str, done: int, _total: int) -> None:
-        if stage == "train" and done == 4:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train_run(run, progress=interrupt)
+    interrupt_run(run, 4)
     assert (run.folder / LATEST).exists()
     continued = load_checkpoint(train_run(run, resume=True) / "checkpoint_final.pth")["network_weights"]
     weights = checkpoint["network_weights"]

@@ -64,24 +64,15 @@ def test_methods_of_a_seed_start_alike_and_see_the_same_batches(tiny_run, make_t
     assert torch.equal(*batches)
 
 
-def test_continued_training_equals_an_uninterrupted_one(tiny_run, train_run):
+def test_continued_training_equals_an_uninterrupted_one(tiny_run, train_run, interrupt_run):
     whole = train_run(tiny_run(results="whole"))
     run = tiny_run(results="broken")
-    steps = []
-
-    def interrupt(_stage: str, done: int, _total: int) -> None:
-        if _stage == "train":
-            steps.append(done)
-            if done == 5:
-                raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train_run(run, progress=interrupt)
+    interrupt_run(run, 5)
     assert (run.folder / LATEST).exists()
     assert not run.finished
     with pytest.raises(UserError, match="--resume"):
         train_run(run)
-    steps.clear()
+    steps = []
     train_run(
         run, resume=True, progress=lambda stage, done, _: steps.append(done) if stage == "train" else None
     )
@@ -91,14 +82,9 @@ def test_continued_training_equals_an_uninterrupted_one(tiny_run, train_run):
     assert strip == [{k: v for k, v in e.items() if k != "seconds"} for e in read_history(whole)]
 
 
-def test_a_training_is_not_continued_in_another_precision(tiny_run, train_run, monkeypatch):
-    def interrupt(stage: str, done: int, _total: int) -> None:
-        if stage == "train" and done == 4:
-            raise KeyboardInterrupt
-
+def test_a_training_is_not_continued_in_another_precision(tiny_run, train_run, interrupt_run, monkeypatch):
     run, precision = tiny_run(), nnUNetTrainerPreset.precision
-    with pytest.raises(KeyboardInterrupt):
-        train_run(run, progress=interrupt)
+    interrupt_run(run, 4)
     before = (run.folder / LATEST).read_bytes()
     monkeypatch.setattr(nnUNetTrainerPreset, "precision", "float8")
     with pytest.raises(UserError, match=r"was begun in float32, and this machine trains in float8") as raised:
