@@ -182,8 +182,8 @@ def test_both_releases_at_once(challenge: Path, later: Path, raw_root: Path) -> 
 
 
 def test_no_image_with_a_mask(later: Path, raw_root: Path) -> None:
-    refuse(later / "nowhere", raw_root, r"nowhere holds no lge image with a mask.*patient1_LGE")
-    refuse(later / "train", raw_root, r"train holds no lge image with a mask")
+    refuse(later / "nowhere", raw_root, r"nowhere is no folder")
+    refuse(later / "train", raw_root, r"train holds no lge image with a mask.*patient1_LGE")
     refuse(later, raw_root, r"holds no t2 image with a mask", sequence=CardiacSequence.T2)
 
 

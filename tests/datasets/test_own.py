@@ -1,4 +1,5 @@
 import csv
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -273,6 +274,20 @@ def test_names_of_patients_that_no_file_may_have(prepare: Callable[..., Path], t
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere is no folder"):
         prepare_own(tmp_path / "nowhere", tmp_path, 7, DATA, LAYOUT)
+
+
+@pytest.mark.parametrize("name", ["bert", "bert/pre.nii.gz", "masks"])
+def test_links_are_followed_or_named(
+    prepare: Callable[..., Path], refused: Callable[..., None], source: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "archive").mkdir()
+    (source / name).rename(tmp_path / "archive" / "moved")
+    (source / name).symlink_to(tmp_path / "archive" / "moved")
+    (source / "masks" / "._anna_pre.nii.gz").write_text("macOS")
+    assert len(read_cases(prepare())) == len(NAMES)
+    shutil.rmtree(tmp_path / "raw")
+    (tmp_path / "archive" / "moved").rename(tmp_path / "archive" / "elsewhere")
+    refused(rf"{name} is a link to .*archive/moved, which is not there\. Bring it back")
 
 
 @pytest.mark.parametrize("ending", ["dcm", "nii.gz"])

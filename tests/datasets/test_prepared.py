@@ -41,6 +41,15 @@ def test_a_changed_source_has_another(source: Path) -> None:
     assert fingerprint(source, "acdc", {}) != mark
 
 
+def test_what_lies_behind_a_link_counts(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "archive").mkdir()
+    (source / "a").rename(tmp_path / "archive" / "a")
+    (source / "a").symlink_to(tmp_path / "archive" / "a")
+    mark = fingerprint(source, "acdc", {})
+    os.utime(tmp_path / "archive" / "a" / "scan", ns=(1, 1))
+    assert fingerprint(source, "acdc", {}) != mark
+
+
 def test_a_file_among_the_settings_counts_by_what_it_is(source: Path, tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     table.write_text("one")

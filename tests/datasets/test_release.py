@@ -13,7 +13,6 @@ import pytest
 from ccdcseg.datasets.cases import Case, read_cases
 from ccdcseg.datasets.release import (
     Release,
-    by_number,
     free_folder,
     patient_folders,
     worker_processes,
@@ -67,21 +66,19 @@ def test_workers_are_processes_of_their_own_unless_there_is_one() -> None:
         assert two.submit(os.getpid).result() != os.getpid()
 
 
-def test_numbers_in_names_are_counted() -> None:
-    names = ["x10.dcm", "x9.dcm", "x009.dcm", "y1.dcm", "i0002,0000b.dcm", "7.dcm"]
-    assert sorted(names, key=by_number) == [
-        "7.dcm",
-        "i0002,0000b.dcm",
-        "x009.dcm",
-        "x9.dcm",
-        "x10.dcm",
-        "y1.dcm",
-    ]
-
-
 def test_patients_are_found_in_order(tmp_path: Path) -> None:
     for name in ("one/10", "one/2", "one/notes", "two/3"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "one" / "4").touch()
     places = [tmp_path / name for name in ("one", "two", "nowhere")]
     assert [path.name for path in patient_folders(places, re.compile(r"\d+"))] == ["2", "3", "10"]
+
+
+def test_a_patient_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk" / "3").mkdir(parents=True)
+    (tmp_path / "release").mkdir()
+    (tmp_path / "release" / "3").symlink_to(tmp_path / "disk" / "3")
+    assert [path.name for path in patient_folders([tmp_path / "release"], re.compile(r"\d+"))] == ["3"]
+    (tmp_path / "release" / "4").symlink_to(tmp_path / "disk" / "4")
+    with pytest.raises(UserError, match=r"release/4 is a link to .*disk/4, which is not there"):
+        patient_folders([tmp_path / "release"], re.compile(r"\d+"))

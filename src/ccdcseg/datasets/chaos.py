@@ -18,7 +18,6 @@ from ccdcseg.datasets.dicom import read_series, read_voxels
 from ccdcseg.datasets.release import (
     Progress,
     Release,
-    by_number,
     free_folder,
     patient_folders,
     worker_processes,
@@ -27,6 +26,7 @@ from ccdcseg.datasets.release import (
 )
 from ccdcseg.datasets.sequences import ChaosSequence
 from ccdcseg.datasets.volumes import Volume
+from ccdcseg.datasets.walk import by_number
 from ccdcseg.errors import UserError
 
 MR_LABELS = {"liver": 1, "right_kidney": 2, "left_kidney": 3, "spleen": 4}

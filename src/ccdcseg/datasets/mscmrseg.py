@@ -13,7 +13,6 @@ from ccdcseg.datasets.cases import Case
 from ccdcseg.datasets.release import (
     Progress,
     Release,
-    by_number,
     free_folder,
     write_dataset,
     write_pair,
@@ -21,6 +20,7 @@ from ccdcseg.datasets.release import (
 )
 from ccdcseg.datasets.sequences import CardiacSequence
 from ccdcseg.datasets.volumes import Volume, read_image
+from ccdcseg.datasets.walk import walk
 from ccdcseg.errors import UserError
 
 CHALLENGE_VALUES = {"RV": 600, "Myo": 200, "LV": 500}
@@ -117,7 +117,7 @@ def _scans(source: Path, sequence: CardiacSequence) -> list[_Scan]:
 def _files(source: Path, sequence: CardiacSequence, mask: bool) -> dict[str, Path]:
     """The images or the masks of a sequence by patient, wherever they lie."""
     found: dict[str, Path] = {}
-    for path in sorted(source.rglob("*.nii*"), key=lambda path: by_number(path.name)):
+    for path in walk(source).files:
         match = _FILE.fullmatch(path.name)
         if match is None or match["suffix"] not in _SUFFIXES[sequence] or bool(match["mask"]) != mask:
             continue

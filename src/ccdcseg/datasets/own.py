@@ -4,7 +4,6 @@ What belongs together is said by the user, with patterns of the paths or with a 
 is a NIfTI file or a DICOM segmentation.
 """
 
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ from ccdcseg.datasets.patterns import NamePattern
 from ccdcseg.datasets.release import (
     Progress,
     Release,
-    by_number,
     free_folder,
     worker_processes,
     write_dataset,
@@ -29,6 +27,7 @@ from ccdcseg.datasets.release import (
 from ccdcseg.datasets.segmentations import read_segmentation
 from ccdcseg.datasets.tables import read_table
 from ccdcseg.datasets.volumes import Volume, read_image, read_mask
+from ccdcseg.datasets.walk import by_name, check_link, is_hidden, walk
 from ccdcseg.errors import UserError
 
 PARTS = ("patient", "phase", "group")
@@ -161,11 +160,12 @@ def scans_by_pattern(source: Path, layout: Layout) -> list[OwnScan]:
             "Some of the patterns have a {phase}, others have none.",
             "Write it into all of them, or into none.",
         )
-    files, folders = _below(source)
+    tree = walk(source)
+    _check_links(source, patterns, tree.files)
     found: dict[str, dict[_Key, tuple[Path, str]]] = {}
     for pattern in sorted(patterns, key=lambda pattern: -pattern.fixed_length):
         taken = {path for matches in found.values() for path, _ in matches.values()}
-        places = folders if layout.folders and pattern.text != layout.mask else files
+        places = tree.folders if layout.folders and pattern.text != layout.mask else tree.files
         found[pattern.text] = _matches(source, pattern, [path for path in places if path not in taken])
         if not found[pattern.text]:
             raise UserError(f"Nothing below {source} fits the pattern {pattern.text}.", "Correct it.")
@@ -221,6 +221,16 @@ def _matches(source: Path, pattern: NamePattern, paths: Iterable[Path]) -> dict[
             )
         found[key] = path, parts.get("group", "")
     return found
+
+
+def _check_links(source: Path, patterns: Sequence[NamePattern], files: Iterable[Path]) -> None:
+    """Refuse a link that leads nowhere where a pattern expects a file, or a folder with one behind it."""
+    for path in (path for path in files if not path.exists()):
+        parts = path.relative_to(source).parts
+        for pieces in (pattern.text.split("/") for pattern in patterns):
+            leading = NamePattern("/".join(pieces[: len(parts)]), PARTS)
+            if len(parts) <= len(pieces) and leading.parts("/".join(parts)) is not None:
+                check_link(path)
 
 
 def _check_whole(
@@ -342,26 +352,7 @@ def _read_own_mask(
     return read_segmentation(path, labels, image, slices)
 
 
-def _slices_in(folder: Path) -> list[Path]:
+def _slices_in(folder: Path) -> tuple[Path, ...]:
     """The files of a DICOM folder; hidden files and a DICOMDIR are passed over."""
-    found = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
-    return _sorted(path for path in found if path.name != "DICOMDIR")
-
-
-def _below(source: Path) -> tuple[list[Path], list[Path]]:
-    """All files and all folders below a folder; links to folders are not followed.
-
-    Raises:
-        UserError: ``source`` is no folder.
-    """
-    if not source.is_dir():
-        raise UserError(f"{source} is no folder.", "Give the folder that holds the scans.")
-    files, folders = [], []
-    for place, inside, names in os.walk(source):
-        folders += [Path(place) / name for name in inside]
-        files += [Path(place) / name for name in names]
-    return _sorted(files), _sorted(folders)
-
-
-def _sorted(paths: Iterable[Path]) -> list[Path]:
-    return sorted(paths, key=lambda path: by_number(str(path)))
+    found = [path for path in folder.iterdir() if path.is_file() and not is_hidden(path.name)]
+    return by_name(path for path in found if path.name != "DICOMDIR")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ccdcseg import __version__
 from ccdcseg.datasets.cases import dataset_names, id_in_name
+from ccdcseg.datasets.walk import walk
 from ccdcseg.errors import UserError
 from ccdcseg.files import file_states, json_hash, read_json, write_json
 
@@ -65,5 +66,5 @@ def _record(folder: Path, mark: str) -> dict[str, str]:
 
 
 def _listing(place: Path) -> list[tuple[str, int, int]]:
-    paths = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file())
-    return file_states((str(path.relative_to(place)), path) for path in paths)
+    paths = walk(place).files if place.is_dir() else (place,)
+    return file_states((str(path.relative_to(place)), path) for path in paths if path.is_file())

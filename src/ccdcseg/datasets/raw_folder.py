@@ -13,8 +13,9 @@ from ccdcseg.datasets.cases import (
     write_cases,
 )
 from ccdcseg.datasets.patterns import NamePattern
-from ccdcseg.datasets.release import MASK_SUFFIX, by_number
+from ccdcseg.datasets.release import MASK_SUFFIX
 from ccdcseg.datasets.tables import read_table
+from ccdcseg.datasets.walk import by_number
 from ccdcseg.errors import UserError
 from ccdcseg.files import read_json
 

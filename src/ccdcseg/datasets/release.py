@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 
 from ccdcseg.datasets.cases import Case, dataset_names, id_in_name, write_cases
 from ccdcseg.datasets.volumes import Volume, check_not_empty, check_pair, write_volume
+from ccdcseg.datasets.walk import by_number, check_link
 from ccdcseg.errors import UserError
 from ccdcseg.files import DISK_FULL, new_folder, write_json
 
@@ -151,24 +152,19 @@ def patient_folders(places: Iterable[Path], name: re.Pattern[str]) -> list[Path]
     """The folders in ``places`` whose name matches, sorted; places that do not exist are passed over.
 
     Raises:
-        UserError: two places hold the same patient.
+        UserError: two places hold the same patient, or a patient is a link that leads nowhere.
     """
     found: dict[str, Path] = {}
-    for place in places:
-        for entry in place.iterdir() if place.is_dir() else ():
-            if entry.is_dir() and name.fullmatch(entry.name):
-                if entry.name in found:
-                    raise UserError(
-                        f"{entry} and {found[entry.name]} are the same patient.", "Remove one of them."
-                    )
-                found[entry.name] = entry
+    entries = (entry for place in places if place.is_dir() for entry in place.iterdir())
+    for entry in (entry for entry in entries if name.fullmatch(entry.name)):
+        check_link(entry)
+        if entry.is_dir():
+            if entry.name in found:
+                raise UserError(
+                    f"{entry} and {found[entry.name]} are the same patient.", "Remove one of them."
+                )
+            found[entry.name] = entry
     return [found[name] for name in sorted(found, key=by_number)]
-
-
-def by_number(name: str) -> tuple[list[tuple[int, str]], str]:
-    """Sorting key that puts "slice2" before "slice10"; names padded with zeros stay in their usual order."""
-    parts = re.split(r"(\d+)", name)
-    return [(int(part), "") if part.isdecimal() else (0, part) for part in parts], name
 
 
 def worker_processes(workers: int) -> Executor:
