@@ -30,7 +30,7 @@ BEFORE_THE_START = (
 )
 """Settings of the term that matter before its start."""
 
-plain_clear = train._clear_leftovers
+plain_check = train._check_begun
 plain_save = trainers.nnUNetTrainerCCDC.save_checkpoint
 plain_load = trainers.nnUNetTrainerCCDC.load_checkpoint
 
@@ -40,16 +40,16 @@ def shared_starts() -> Iterator[None]:
     """Trainings of CCDC inside share their starts."""
     ccdc = trainers.nnUNetTrainerCCDC
     with (
-        patch.object(train, "_clear_leftovers", clear_or_begin),
+        patch.object(train, "_check_begun", check_or_begin),
         patch.object(ccdc, "save_checkpoint", save_and_keep),
         patch.object(ccdc, "load_checkpoint", load_under_own_settings),
     ):
         yield
 
 
-def clear_or_begin(run: Run, resume: bool) -> None:
+def check_or_begin(run: Run, resume: bool) -> None:
     """A training that has no checkpoint yet gets the kept one."""
-    plain_clear(run, resume)
+    plain_check(run, resume)
     kept = run.results / "shared_start" / key(run.preset, run.fold)
     if run.method == "ccdc" and kept.is_dir() and not (run.folder / train.LATEST).exists():
         for name in FILES:

@@ -201,6 +201,19 @@ def part_cases(place: Path, fold: int, part: str) -> list[str]:
     return cases
 
 
+def check_ours(path: Path) -> None:
+    """Refuse to replace splits that somebody else made.
+
+    Args:
+        path: a ``splits_final.json`` that is about to be written, whether it exists or not.
+
+    Raises:
+        UserError: it exists and was not made here, or was changed since.
+    """
+    if path.exists():
+        _read_entries(path)
+
+
 def part_folder(run: Path, part: str) -> Path:
     """Where predictions and measurements of a run lie: those on test patients in the run's folder itself."""
     return run if part == "test" else run / "validation_patients"
@@ -313,7 +326,7 @@ def _read_entries(path: Path) -> list[dict[str, Any]]:
     if not isinstance(entries, list) or not all(_is_ours(entry) for entry in entries):
         raise UserError(
             f"{path} was not made by ccdcseg, or was changed since.",
-            "Move it away, then draw the splits with `ccdcseg split`.",
+            "Move it away; `ccdcseg split` draws splits, and `ccdcseg train` puts them where nnU-Net looks.",
         )
     return entries
 

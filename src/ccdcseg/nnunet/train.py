@@ -1,13 +1,11 @@
 """Training a run, from the splits to ``run.json``."""
 
-import contextlib
 import datetime
+import logging
 import os
 import platform
-import shutil
 from collections.abc import Callable
 from importlib.metadata import version
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +15,31 @@ from filelock import FileLock
 from ccdcseg import __version__
 from ccdcseg.datasets.cases import read_labels
 from ccdcseg.datasets.raw_folder import case_files
+from ccdcseg.datasets.splits import SPLITS_FILE, check_ours
 from ccdcseg.errors import UserError
 from ccdcseg.files import LOCK_FILE, content_hash, locked, read_json, write_json
 from ccdcseg.methods import METHODS
+from ccdcseg.nnunet.checkpoints import OWN_KEY, load_checkpoint
 from ccdcseg.nnunet.history import read_history
 from ccdcseg.nnunet.plans import base_plans, preprocess, preset_plans, store_plans
 from ccdcseg.nnunet.preset import preset_of_plans
 from ccdcseg.nnunet.runs import Run
 from ccdcseg.nnunet.seeding import VARIABLE
+from ccdcseg.nnunet.stock import stock_nnunet
 
 Progress = Callable[[str, int, int], None]
 LATEST = "checkpoint_latest.pth"
+FINAL = "checkpoint_final.pth"
+BEGUN = "begun.json"
+"""What ``run.json`` will say, as far as it is known when a training begins: the mark of what was begun here."""
+
+logger = logging.getLogger(__name__)
 
 
 def train(run: Run, *, resume: bool, device: str, processes: int, progress: Progress) -> Path:
     """Plan and preprocess what is not there yet, then train.
+
+    A training that came to its last checkpoint but not to its record gets the record and is not trained again.
 
     Args:
         run: what to train.
@@ -44,28 +52,41 @@ def train(run: Run, *, resume: bool, device: str, processes: int, progress: Prog
         The run's folder, with nnU-Net's checkpoints, ``history.jsonl`` and ``run.json``.
 
     Raises:
-        UserError: an interrupted training lies there and ``resume`` is not set, one with other settings, or another
-            process works on it.
+        UserError: an interrupted training lies there and ``resume`` is not set, one with other settings or one that
+            was not begun here, or another process works on it.
     """
     _check_settings(run)
     with locked(run.folder, "train"):
         if not run.finished:
-            _clear_leftovers(run, resume)
-            _train(run, device, processes, progress)
+            _check_begun(run, resume)
+            if not (run.folder / FINAL).exists():
+                _train(run, device, processes, progress)
+            _finish(run)
     return run.folder
 
 
 def _train(run: Run, device: str, processes: int, progress: Progress) -> None:
     plans = prepare(run, processes, progress)
-    started = datetime.datetime.now(datetime.UTC)
+    write_json(run.folder / BEGUN, _record(run, device))
     trainer = _trainer(run, plans, device)
-    with _quiet():
+    with stock_nnunet():
         trainer.initialize()
         if (run.folder / LATEST).exists():
             trainer.load_checkpoint(str(run.folder / LATEST))
         _report_steps(trainer, progress)
         trainer.run_training()
-    write_json(run.folder / "run.json", _record(run, plans, started, trainer))
+
+
+def _finish(run: Run) -> None:
+    """Write the record of a training whose last checkpoint is there."""
+    training = run.preset.training
+    known = {
+        "precision": load_checkpoint(run.folder / FINAL)[OWN_KEY]["precision"],
+        "seconds": round(sum(epoch["seconds"] for epoch in read_history(run.folder)), 1),
+        "iterations": training.epochs * training.iterations_per_epoch,
+    }
+    write_json(run.folder / "run.json", read_json(run.folder / BEGUN) | known)
+    (run.folder / LATEST).unlink(missing_ok=True)
 
 
 def prepare(run: Run, processes: int, progress: Progress) -> dict[str, Any]:
@@ -79,8 +100,9 @@ def prepare(run: Run, processes: int, progress: Progress) -> dict[str, Any]:
 
 
 def _prepare(run: Run, processes: int, progress: Progress) -> dict[str, Any]:
+    check_ours(run.preprocessed / SPLITS_FILE)
     progress("plan", 0, 1)
-    with _quiet():
+    with stock_nnunet():
         plans = preset_plans(base_plans(run.raw, run.preprocessed, processes), run.plans_name, run.preset)
         store_plans(plans, run.raw, run.preprocessed)
     progress("plan", 1, 1)
@@ -106,20 +128,40 @@ def _check_settings(run: Run) -> None:
         )
 
 
-def _clear_leftovers(run: Run, resume: bool) -> None:
-    """Refuse to overwrite; clear away a training that never reached a checkpoint."""
-    if (run.folder / LATEST).exists():
-        if not resume:
-            raise UserError(
-                f"{run.folder} holds an interrupted training.",
-                "Continue it with --resume, or remove the folder.",
-            )
+def _check_begun(run: Run, resume: bool) -> None:
+    """Refuse a training that was not begun here, and one that is to be continued without ``resume``.
+
+    Nothing is removed: a training that begins anew writes over what one without a checkpoint left.
+    """
+    folder = run.folder
+    if all(entry.name == LOCK_FILE for entry in folder.iterdir()):
         return
-    for entry in run.folder.iterdir():
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        elif entry.name != LOCK_FILE:
-            entry.unlink()
+    if not (folder / BEGUN).exists():
+        _adopt(run)
+    if (folder / LATEST).exists() and not resume and not (folder / FINAL).exists():
+        raise UserError(
+            f"{folder} holds an interrupted training.",
+            "Continue it with --resume, or move the folder away.",
+        )
+
+
+def _adopt(run: Run) -> None:
+    """Take a training of an earlier version, which left no mark, for begun here.
+
+    `ccdcseg train` seeds each training, and nnU-Net notes the seed.
+    """
+    notes = run.folder / "debug.json"
+    if not notes.exists() or read_json(notes).get("seed") != str(run.split["seed"]):
+        raise UserError(
+            f"{run.folder} holds what `ccdcseg train` did not begin, such as a training by nnUNetv2_train.",
+            "Move that folder away, then train again.",
+        )
+    if (run.folder / LATEST).exists() or (run.folder / FINAL).exists():
+        logger.warning(
+            "%s was begun by an earlier version: whether with the scans and the split of today is not known.",
+            run.folder,
+        )
+    write_json(run.folder / BEGUN, _record(run, torch.device(read_json(notes)["device"]).type))
 
 
 def _trainer(run: Run, plans: dict[str, Any], device: str) -> Any:
@@ -127,7 +169,7 @@ def _trainer(run: Run, plans: dict[str, Any], device: str) -> Any:
 
     os.environ[VARIABLE] = str(run.split["seed"])
     trainer_class = getattr(ccdcseg_trainers, METHODS[run.method].trainer)
-    with _quiet():
+    with stock_nnunet():
         return trainer_class(
             plans={**plans, "continue_training": (run.folder / LATEST).exists()},
             configuration=run.preset.network.configuration,
@@ -152,9 +194,8 @@ def _report_steps(trainer: Any, progress: Progress) -> None:
     trainer.train_step = counted
 
 
-def _record(run: Run, plans: dict[str, Any], started: datetime.datetime, trainer: Any) -> dict[str, Any]:
-    """What a reader needs to believe, and repeat, the run."""
-    epochs = read_history(run.folder)
+def _record(run: Run, device: str) -> dict[str, Any]:
+    """What a reader needs to believe, and repeat, the run, as far as it is known before the training."""
     dataset = read_json(run.raw / "dataset.json")
     files = [f for case in run.split["train"] for f in case_files(run.raw, case)]
     packages = ("torch", "nnunetv2", "batchgeneratorsv2", "numpy", "SimpleITK", "monai")
@@ -166,7 +207,7 @@ def _record(run: Run, plans: dict[str, Any], started: datetime.datetime, trainer
         "synthetic": bool(dataset.get("synthetic", False)),
         "preset": run.preset_name,
         "changes": list(run.changes),
-        "plans": plans["plans_name"],
+        "plans": run.plans_name,
         "fraction": run.split["fraction"],
         "seed": run.split["seed"],
         "fold": run.fold,
@@ -177,19 +218,16 @@ def _record(run: Run, plans: dict[str, Any], started: datetime.datetime, trainer
         "data_hash": content_hash(files),
         "versions": {"ccdcseg": __version__, "python": platform.python_version()}
         | {name: version(name) for name in packages},
-        "device": trainer.device.type,
-        "precision": trainer.precision,
+        "device": device,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
-        "started": started.isoformat(timespec="seconds"),
-        "seconds": round(sum(epoch["seconds"] for epoch in epochs), 1),
-        "iterations": epochs[-1]["iteration"],
+        "started": _started(run),
         "images": str(run.raw / "imagesTr"),
         "reference": str(run.raw / "labelsTr"),
     }
 
 
-@contextlib.contextmanager
-def _quiet() -> Any:
-    """Keep nnU-Net's messages and bars off the screen; its log file in the run's folder has them."""
-    with contextlib.redirect_stdout(StringIO()), contextlib.redirect_stderr(StringIO()):
-        yield
+def _started(run: Run) -> str:
+    """When the training began that a checkpoint continues; else now."""
+    if (run.folder / LATEST).exists() and (run.folder / BEGUN).exists():
+        return str(read_json(run.folder / BEGUN)["started"])
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
