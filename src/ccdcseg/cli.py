@@ -247,6 +247,14 @@ def _say_unlabelled(folder: Path) -> None:
         typer.echo(f"No mask: {', '.join(scans)}: put into imagesTs, in no split.")
 
 
+def _say_notes(folder: Path) -> None:
+    from ccdcseg.datasets.release import NOTES_FILE, read_notes
+
+    for note, cases in read_notes(folder).items():
+        more = f" and {len(cases) - 3} more ({folder / NOTES_FILE})" if len(cases) > 3 else ""
+        typer.echo(f"Note:    {note}: {', '.join(cases[:3])}{more}.")
+
+
 def _prepare(
     convert: Callable[..., Path], source: Path, dataset: int, processes: int, **settings: object
 ) -> Path:
@@ -258,6 +266,7 @@ def _prepare(
     mark = fingerprint(source, convert.__name__, settings)
     if folder := find_prepared(raw_root, dataset, mark):
         typer.echo(f"Prepared already: {folder}")
+        _say_notes(folder)
         return folder
     with (
         progress_bars() as report,
@@ -273,6 +282,7 @@ def _prepare(
         )
     record(folder, mark)
     typer.echo(f"Dataset: {folder}")
+    _say_notes(folder)
     typer.echo(f"Next:    ccdcseg split {dataset} --fraction 0.1 --seed 0")
     return folder
 

@@ -12,6 +12,7 @@ from ccdcseg.datasets.cases import Case, read_cases, read_channels, read_ignore_
 from ccdcseg.datasets.chaos import CT_LABELS, prepare_chaos_ct
 from ccdcseg.datasets.dicom import read_series
 from ccdcseg.datasets.own import Layout, OwnData, prepare_own
+from ccdcseg.datasets.release import read_notes
 from ccdcseg.datasets.volumes import Volume, read_image, read_mask, write_volume
 from ccdcseg.errors import UserError
 
@@ -122,7 +123,7 @@ def test_channels_must_lie_on_the_same_voxels(refused: Callable[..., None], sour
     layout = Layout((*LAYOUT.images, "second/{patient}-{phase}.nii.gz"), LAYOUT.mask)
     for patient, phase in NAMES:
         put(source / "second" / f"{patient}-{phase}.nii.gz", pixels(1), (6.0, 1.5, 1.5))
-    refused(r"another geometry than .*second.*nii\.gz", TWO, layout)
+    refused(r"second.*nii\.gz has another geometry than .*anna", TWO, layout)
     (source / "second" / "bert-pre.nii.gz").unlink()
     refused(r"bert/pre\.nii\.gz has no counterpart of the pattern second", TWO, layout)
 
@@ -276,6 +277,25 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
         prepare_own(tmp_path / "nowhere", tmp_path, 7, DATA, LAYOUT)
 
 
+def test_masks_and_channels_in_another_order_of_axes(prepare: Callable[..., Path], source: Path) -> None:
+    """As other programs store them: turned, exactly, and said."""
+    layout = Layout((*LAYOUT.images, "second/{patient}-{phase}.nii.gz"), LAYOUT.mask)
+    for number, (patient, phase) in enumerate(NAMES):
+        put(source / "second" / f"{patient}-{phase}.nii.gz", pixels(number, 1))
+    for path in (source / "masks" / "anna_pre.nii.gz", source / "second" / "bert-pre.nii.gz"):
+        image = nibabel.load(path)
+        turned = image.as_reoriented([[2, 1], [0, -1], [1, 1]])
+        assert nibabel.aff2axcodes(turned.affine) != nibabel.aff2axcodes(image.affine)
+        turned.to_filename(path)
+    folder = prepare(TWO, layout)
+    mask = read_mask(folder / "labelsTr" / "anna_pre.nii.gz", DATA.labels)
+    np.testing.assert_array_equal(mask.array, labels())
+    channel = read_image(folder / "imagesTr" / "bert_pre_0001.nii.gz")
+    np.testing.assert_array_equal(channel.array, pixels(2, 1))
+    turned_cases = {note.split(" had")[0]: cases for note, cases in read_notes(folder).items()}
+    assert turned_cases == {"mask": ["anna_pre"], "channel 1": ["bert_pre"]}
+
+
 @pytest.mark.parametrize("name", ["bert", "bert/pre.nii.gz", "masks"])
 def test_links_are_followed_or_named(
     prepare: Callable[..., Path], refused: Callable[..., None], source: Path, tmp_path: Path, name: str
@@ -333,8 +353,14 @@ def test_the_command_line(
     ):
         result = ccdcseg(*arguments)
         assert (result.code, words in result.err) == (2, True)
-    result = ccdcseg(*named, *patterns)
-    assert result.code == 0, result.err
+    mask = source / "masks" / "anna_pre.nii.gz"
+    nibabel.load(mask).as_reoriented([[0, -1], [1, -1], [2, 1]]).to_filename(mask)
+    for first in ("Dataset:", "Prepared already:"):
+        result = ccdcseg(*named, *patterns)
+        assert result.code == 0, result.err
+        assert result.out.startswith(first)
+        assert "Note:    mask had the same voxels in another order of axes" in result.out
+        assert "exactly: anna_pre." in result.out
     assert len(read_cases(tmp_path / "nnUNet_raw" / "Dataset007_Own")) == 3
 
 

@@ -15,6 +15,7 @@ from ccdcseg.datasets.release import (
     Release,
     free_folder,
     patient_folders,
+    read_notes,
     worker_processes,
     write_dataset,
 )
@@ -31,8 +32,9 @@ class Scan:
 SCANS = [Scan(Case(name, name[0], "", "")) for name in ("a1", "b1")]
 
 
-def touch(folder: Path, scan: Scan) -> None:
+def touch(folder: Path, scan: Scan) -> list[str]:
     (folder / scan.case.case).touch()
+    return ["touched", f"as {scan.case.patient}"]
 
 
 def test_a_dataset_is_written_and_described(tmp_path: Path) -> None:
@@ -40,6 +42,7 @@ def test_a_dataset_is_written_and_described(tmp_path: Path) -> None:
     assert write_dataset(RELEASE, SCANS, touch, target, ThreadPoolExecutor(2)) == tmp_path / "Dataset007_Ours"
     assert read_cases(target) == [scan.case for scan in SCANS]
     assert (target / "a1").exists()
+    assert read_notes(target) == {"touched": ["a1", "b1"], "as a": ["a1"], "as b": ["b1"]}
     description = json.loads((target / "dataset.json").read_text())
     assert description["channel_names"] == {"0": "CT"}
     assert description["labels"] == {"background": 0, "thing": 1}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ccdcseg.datasets.cases import Case
 from ccdcseg.datasets.release import (
+    Notes,
     Progress,
     Release,
     free_folder,
@@ -137,5 +138,5 @@ def _frame(path: Path, phase: str, text: str) -> int:
     return int(text)
 
 
-def _convert(folder: Path, scan: _Scan) -> None:
-    write_pair(folder, scan.case.case, [read_image(scan.image)], read_mask(scan.mask, LABELS))
+def _convert(folder: Path, scan: _Scan) -> Notes:
+    return write_pair(folder, scan.case.case, [read_image(scan.image)], read_mask(scan.mask, LABELS))

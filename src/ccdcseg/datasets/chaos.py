@@ -16,6 +16,7 @@ from PIL import Image
 from ccdcseg.datasets.cases import Case
 from ccdcseg.datasets.dicom import read_series, read_voxels
 from ccdcseg.datasets.release import (
+    Notes,
     Progress,
     Release,
     free_folder,
@@ -209,7 +210,7 @@ def _files(folder: Path, suffix: str) -> list[Path]:
     return sorted(found, key=lambda path: by_number(path.name))
 
 
-def _convert(bands: Bands, folder: Path, scan: _Scan) -> None:
+def _convert(bands: Bands, folder: Path, scan: _Scan) -> Notes:
     slices, masks = _paired_files(scan)
     series = read_series(slices)
     mask = np.stack([_read_mask(masks[index], series.shape, bands) for index in series.order])
@@ -217,7 +218,7 @@ def _convert(bands: Bands, folder: Path, scan: _Scan) -> None:
         Volume(path, array, series.spacing_mm, series.origin_mm, series.direction)
         for path, array in ((scan.slices, read_voxels(series)), (scan.ground, mask))
     )
-    write_pair(folder, scan.case.case, [image], mask_volume)
+    return write_pair(folder, scan.case.case, [image], mask_volume)
 
 
 def _read_mask(path: Path, shape: tuple[int, int], bands: Bands) -> NDArray[np.int16]:

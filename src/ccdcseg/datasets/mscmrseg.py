@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ccdcseg.datasets.acdc import LABELS
 from ccdcseg.datasets.cases import Case
 from ccdcseg.datasets.release import (
+    Notes,
     Progress,
     Release,
     free_folder,
@@ -128,12 +129,11 @@ def _files(source: Path, sequence: CardiacSequence, mask: bool) -> dict[str, Pat
     return found
 
 
-def _convert(folder: Path, scan: _Scan) -> None:
+def _convert(folder: Path, scan: _Scan) -> Notes:
     image = read_image(scan.image)
     if scan.mask is None:
-        write_unlabelled(folder, scan.case.case, [image])
-    else:
-        write_pair(folder, scan.case.case, [image], _read_mask(scan.mask))
+        return write_unlabelled(folder, scan.case.case, [image])
+    return write_pair(folder, scan.case.case, [image], _read_mask(scan.mask))
 
 
 def _read_mask(path: Path) -> Volume:

@@ -16,6 +16,7 @@ from ccdcseg.datasets.cases import Case, check_groups
 from ccdcseg.datasets.dicom import read_series, read_voxels
 from ccdcseg.datasets.patterns import NamePattern
 from ccdcseg.datasets.release import (
+    Notes,
     Progress,
     Release,
     free_folder,
@@ -322,17 +323,16 @@ def _release(source: Path, data: OwnData) -> Release:
     )
 
 
-def _convert(labels: Mapping[str, int], new: Mapping[str, int], folder: Path, scan: OwnScan) -> None:
+def _convert(labels: Mapping[str, int], new: Mapping[str, int], folder: Path, scan: OwnScan) -> Notes:
     channels, slices = zip(*(_read_scan(path) for path in scan.images), strict=True)
     if scan.mask is None:
-        write_unlabelled(folder, scan.case.case, channels)
-        return
+        return write_unlabelled(folder, scan.case.case, channels)
     stored = _read_own_mask(scan.mask, labels, channels[0], slices[0])
     array = np.zeros(stored.array.shape, np.int16)
     for label, value in labels.items():
         array[stored.array == value] = new[label]
     mask = Volume(scan.mask, array, stored.spacing_mm, stored.origin_mm, stored.direction)
-    write_pair(folder, scan.case.case, channels, mask)
+    return write_pair(folder, scan.case.case, channels, mask)
 
 
 def _read_scan(path: Path) -> tuple[Volume, tuple[str, ...] | None]:

@@ -13,16 +13,22 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from ccdcseg.datasets.cases import Case, dataset_names, id_in_name, write_cases
-from ccdcseg.datasets.volumes import Volume, check_not_empty, check_pair, write_volume
+from ccdcseg.datasets.turning import fitted
+from ccdcseg.datasets.volumes import Volume, check_not_empty, write_volume
 from ccdcseg.datasets.walk import by_number, check_link
 from ccdcseg.errors import UserError
-from ccdcseg.files import DISK_FULL, new_folder, write_json
+from ccdcseg.files import DISK_FULL, new_folder, read_json, write_json
 
 IMAGE_SUFFIX = "_0000.nii.gz"
 MASK_SUFFIX = ".nii.gz"
+NOTES_FILE = "notes.json"
+_TURNED = "had the same voxels in another order of axes and was turned, exactly"
 
 Progress = Callable[[int, int], None]
 """Called with the number of scans done and of all scans."""
+
+Notes = Sequence[str]
+"""What was done to a scan beyond converting it, such as what was left out: half sentences."""
 
 
 @dataclass(frozen=True)
@@ -64,18 +70,18 @@ R = TypeVar("R")
 def write_dataset(
     release: Release,
     scans: Sequence[S],
-    convert: Callable[[Path, S], None],
+    convert: Callable[[Path, S], Notes],
     target: Path,
     pool: Executor,
     progress: Progress | None = None,
     unlabelled: Sequence[S] = (),
 ) -> Path:
-    """Convert all scans into a new nnU-Net raw folder with ``dataset.json`` and ``cases.csv``.
+    """Convert all scans into a new nnU-Net raw folder with ``dataset.json``, ``cases.csv`` and, if any, notes.
 
     Args:
         release: what the data set says of itself.
         scans: scan and mask of every case.
-        convert: writes one scan into the folder given to it.
+        convert: writes one scan into the folder given to it; see `read_notes` for what it returns.
         target: the new folder, from `free_folder`.
         pool: of threads or processes.
         progress: see `Progress`.
@@ -88,39 +94,66 @@ def write_dataset(
         UserError: what ``convert`` raises, or the disk is full. Nothing is left.
     """
     with refusing_full_disk(target.parent), new_folder(target) as folder:
-        pool_map(partial(convert, folder), [*scans, *unlabelled], pool, progress)
+        everything = [*scans, *unlabelled]
+        _write_notes(folder, everything, pool_map(partial(convert, folder), everything, pool, progress))
         write_json(folder / "dataset.json", _description(release, len(scans)))
         write_cases(folder, [scan.case for scan in scans])
     return target
 
 
-def write_pair(folder: Path, case: str, channels: Sequence[Volume], mask: Volume) -> None:
+def _write_notes(folder: Path, scans: Sequence[Scan], notes: Sequence[Notes]) -> None:
+    cases: dict[str, list[str]] = {}
+    for scan, said in zip(scans, notes, strict=True):
+        for note in said:
+            cases.setdefault(note, []).append(scan.case.case)
+    if cases:
+        write_json(folder / NOTES_FILE, cases)
+
+
+def read_notes(folder: Path) -> dict[str, list[str]]:
+    """What was done to scans of a prepared data set beyond converting them, with the cases to which it was done.
+
+    Raises:
+        UserError: the notes are damaged.
+    """
+    path = folder / NOTES_FILE
+    return dict(read_json(path)) if path.exists() else {}
+
+
+def write_pair(folder: Path, case: str, channels: Sequence[Volume], mask: Volume) -> Notes:
     """Check that a scan's channels and its mask belong together; write them into ``imagesTr`` and ``labelsTr``.
+
+    Returns:
+        What had to be turned onto the first channel's voxels; see `fitted`.
 
     Raises:
         UserError: they do not lie on the same voxels, or the mask is empty.
     """
-    for image in channels:
-        check_pair(image, mask)
     check_not_empty(mask)
-    _write_channels(folder / "imagesTr", case, channels)
-    write_volume(folder / "labelsTr" / f"{case}{MASK_SUFFIX}", mask)
+    placed = fitted(mask, channels[0])
+    notes = _write_channels(folder / "imagesTr", case, channels)
+    write_volume(folder / "labelsTr" / f"{case}{MASK_SUFFIX}", placed)
+    return notes if placed is mask else [*notes, f"mask {_TURNED}"]
 
 
-def write_unlabelled(folder: Path, case: str, channels: Sequence[Volume]) -> None:
+def write_unlabelled(folder: Path, case: str, channels: Sequence[Volume]) -> Notes:
     """Write a scan that has no mask into ``imagesTs``, nnU-Net's folder of images for prediction only.
+
+    Returns:
+        As `write_pair`.
 
     Raises:
         UserError: the channels do not lie on the same voxels.
     """
-    for image in channels[1:]:
-        check_pair(channels[0], image)
-    _write_channels(folder / "imagesTs", case, channels)
+    return _write_channels(folder / "imagesTs", case, channels)
 
 
-def _write_channels(folder: Path, case: str, channels: Sequence[Volume]) -> None:
-    for number, image in enumerate(channels):
+def _write_channels(folder: Path, case: str, channels: Sequence[Volume]) -> Notes:
+    placed = [fitted(image, channels[0]) for image in channels]
+    for number, image in enumerate(placed):
         write_volume(folder / f"{case}_{number:04d}{MASK_SUFFIX}", image)
+    pairs = enumerate(zip(channels, placed, strict=True))
+    return [f"channel {number} {_TURNED}" for number, (given, image) in pairs if image is not given]
 
 
 def unlabelled_scans(folder: Path) -> list[str]:
