@@ -10,6 +10,7 @@ from dicom_fields import set_fields
 
 from ccdcseg.datasets import dicom
 from ccdcseg.datasets.dicom import read_series, read_voxels
+from ccdcseg.datasets.dicom_header import SERIES
 from ccdcseg.datasets.volumes import Volume
 from ccdcseg.errors import UserError
 
@@ -54,6 +55,8 @@ def test_the_order_given_does_not_matter(slices: list[Path]) -> None:
 
 
 def test_values_are_rescaled_slice_by_slice(slices: list[Path]) -> None:
+    for path in slices:
+        set_fields(path, RescaleSlope=1, RescaleIntercept=0)
     set_fields(slices[0], RescaleSlope=2, RescaleIntercept=-1000)
     voxels = read_voxels(read_series(slices))
     assert voxels.dtype == np.int16
@@ -63,6 +66,8 @@ def test_values_are_rescaled_slice_by_slice(slices: list[Path]) -> None:
 
 @pytest.mark.parametrize(("field", "value"), [("RescaleSlope", 0.5), ("RescaleIntercept", 40000)])
 def test_values_that_are_no_short_integers(slices: list[Path], field: str, value: float) -> None:
+    for path in slices:
+        set_fields(path, RescaleSlope=1, RescaleIntercept=0)
     set_fields(slices[2], **{field: value})
     voxels = read_voxels(read_series(slices))
     assert voxels.dtype == np.float32
@@ -87,14 +92,101 @@ def test_values_that_are_no_short_integers(slices: list[Path], field: str, value
         ({"Columns": 6}, r"00003\.dcm has another size in pixels than .*00001\.dcm: 6, 6 against 6, 7"),
         ({"Rows": 60000, "Columns": 60000}, r"00003\.dcm is cut short or its header lies: 7200000000 bytes"),
         ({"Rows": 0}, r"00003\.dcm has 0 x 7 pixels"),
-        ({"NumberOfFrames": 2}, r"00003\.dcm is no single grey slice"),
-        ({"RescaleSlope": 0}, r"00003\.dcm has .*RescaleSlope 0: its header lies"),
+        ({"Rows": 5}, r"00003\.dcm has another size in pixels than .*00001\.dcm: 5, 7 against 6, 7"),
+        ({"NumberOfFrames": 2}, r"00003\.dcm is a multi-frame file, not one slice\. .*dcm2niix"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]}, r"00003\.dcm is a mosaic.*dcm2niix"),
+        ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, r"00003\.dcm is no grey slice \(RGB\)"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, r"00003\.dcm is no grey slice \(PALETTE COLOR\)"),
+        ({"ModalityLUTSequence": [pydicom.Dataset()]}, r"00003\.dcm gives its values by a table"),
+        ({"HighBit": 15}, r"00003\.dcm has the HighBit 15 of 12 BitsStored"),
+        ({"RescaleSlope": 1}, r"00003\.dcm and .*00001\.dcm has a RescaleSlope or RescaleInter.*other none"),
     ],
 )
 def test_a_wrong_header(slices: list[Path], fields: dict[str, object], message: str) -> None:
     set_fields(slices[2], **fields)
     with pytest.raises(UserError, match=message):
         read_voxels(read_series(slices))
+
+
+def test_one_multi_frame_file(slices: list[Path]) -> None:
+    set_fields(slices[0], SharedFunctionalGroupsSequence=[pydicom.Dataset()], PixelSpacing=None)
+    with pytest.raises(UserError, match=r"00001\.dcm is a multi-frame file"):
+        read_series(slices[:1])
+
+
+def test_rescaling_that_cannot_be(slices: list[Path]) -> None:
+    for path in slices:
+        set_fields(path, RescaleSlope=0)
+    with pytest.raises(UserError, match=r"dcm has .*RescaleSlope 0: its header lies"):
+        read_voxels(read_series(slices))
+
+
+def test_more_pixels_than_declared_are_not_cut_off(slices: list[Path]) -> None:
+    for path in slices:
+        set_fields(path, Rows=5)
+    with pytest.raises(UserError, match=r"dcm has 84 bytes of pixels, its header declares 70: it lies"):
+        read_voxels(read_series(slices))
+
+
+@pytest.mark.parametrize("keyword", SERIES)
+@pytest.mark.parametrize("values", [["1.1", "1.1", "1.2", "1.2", "1.2"], ["1.1", "1.1", "1.1", "1.1", None]])
+def test_two_series_are_no_scan(slices: list[Path], keyword: str, values: list[str | None]) -> None:
+    for path, value in zip(slices, values, strict=True):
+        set_fields(path, **{keyword: value or ""})
+    last = values.index(values[-1]) + 1
+    count = values.count(values[0])
+    with pytest.raises(
+        UserError,
+        match=rf"00001.*0000{last}\.dcm are not of one series: {count} of 5 .*{keyword}.*of its own",
+    ):
+        read_series(slices)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "values"),
+    [
+        ("Modality", ["MR", "CT"]),
+        ("ImageType", [["ORIGINAL", "PRIMARY", "M"], ["ORIGINAL", "PRIMARY", "P"]]),
+        ("PhotometricInterpretation", ["MONOCHROME1", "MONOCHROME2"]),
+        ("EchoTime", [2.3, 4.6]),
+        ("EchoNumbers", [1, 2]),
+        ("DiffusionBValue", [0, 800]),
+        ("TemporalPositionIdentifier", [1, 2]),
+        ("ConvolutionKernel", ["B30f", "B70f"]),
+    ],
+)
+def test_two_volumes_in_one_series(slices: list[Path], keyword: str, values: list[Any]) -> None:
+    for path in slices:
+        set_fields(path, SeriesInstanceUID="1.1", **{keyword: values[path in slices[3:]]})
+    with pytest.raises(UserError, match=rf"00004\.dcm has another {keyword} than .*00001.*: .*(against|and)"):
+        read_series(slices)
+
+
+def test_phases_at_one_place(tmp_path: Path, write_slices: Write) -> None:
+    phases = [write_slices(tmp_path / name, PIXELS) for name in ("a", "b")]
+    for number, paths in enumerate(phases):
+        for path in paths:
+            set_fields(path, TriggerTime=40 * number)
+    with pytest.raises(
+        UserError, match=r"lies where .*TriggerTime 40.0 against 0.0.*several volumes.*its own"
+    ):
+        read_series([*phases[0], *phases[1]])
+
+
+def test_several_acquisitions_are_said(slices: list[Path]) -> None:
+    assert read_series(slices).notes == ()
+    for path in slices:
+        set_fields(path, AcquisitionNumber=1 + (path in slices[3:]))
+    assert "several acquisitions" in read_series(slices).notes[0]
+
+
+def test_a_distance_that_changes(tmp_path: Path, write_slices: Write) -> None:
+    """Neighbours differ little, but in the sum slices would be far from where they lie."""
+    slices = write_slices(tmp_path, np.zeros((13, 2, 2), np.uint16))
+    for path, height in zip(slices, np.cumsum([0.0] + [7.0] * 6 + [7.6] * 6), strict=True):
+        set_fields(path, ImagePositionPatient=[-100, -80, round(height, 3)])
+    with pytest.raises(UserError, match=r"00007\.dcm lies 1\.8 mm from where .*the distance changes"):
+        read_series(slices)
 
 
 def test_a_missing_slice(slices: list[Path]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+from dicom_fields import set_fields
 
 from ccdcseg.datasets.cases import Case, read_cases, read_channels, read_ignore_label, read_labels
 from ccdcseg.datasets.chaos import CT_LABELS, prepare_chaos_ct
@@ -334,6 +335,23 @@ def test_folders_of_dicom_slices(
         assert image.spacing_mm == pytest.approx((7.7, 1.5, 1.25))
         mask = read_mask(folder / "labelsTr" / f"{patient}.nii.gz", DATA.labels)
         np.testing.assert_array_equal(mask.array, labels())
+
+
+def test_slices_and_mask_in_one_folder(
+    tmp_path: Path, write_slices: Callable[..., list[Path]], write_segmentation: Callable[..., Path]
+) -> None:
+    slices = write_slices(tmp_path / "scans" / "anna", pixels(1))
+    mask = tmp_path / "scans" / "anna" / "mask"
+    write_segmentation(mask, slices, labels()[::-1].astype(np.uint8), ["liver", "tumour"])
+    set_fields(slices[0], ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    layout = Layout(("{patient}",), "{patient}/mask", folders=True)
+    with pytest.raises(UserError, match=r"mask has \d+ labelled voxels outside"):
+        prepare_own(tmp_path / "scans", tmp_path / "raw", 7, DATA, layout, workers=1)
+    set_fields(slices[0], ImageType=None)
+    shutil.copy(slices[0], tmp_path / "scans" / "anna" / "copy")
+    folder = prepare_own(tmp_path / "scans", tmp_path / "raw", 7, DATA, layout, workers=1)
+    assert read_notes(folder) == {"exact copies of slices were left out of its folder": ["anna"]}
+    np.testing.assert_array_equal(read_image(folder / "imagesTr" / "anna_0000.nii.gz").array, pixels(1))
 
 
 def test_the_command_line(

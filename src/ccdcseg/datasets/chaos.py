@@ -218,7 +218,7 @@ def _convert(bands: Bands, folder: Path, scan: _Scan) -> Notes:
         Volume(path, array, series.spacing_mm, series.origin_mm, series.direction)
         for path, array in ((scan.slices, read_voxels(series)), (scan.ground, mask))
     )
-    return write_pair(folder, scan.case.case, [image], mask_volume)
+    return [*series.notes, *write_pair(folder, scan.case.case, [image], mask_volume)]
 
 
 def _read_mask(path: Path, shape: tuple[int, int], bands: Bands) -> NDArray[np.int16]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from ccdcseg.datasets.cases import Case, check_groups
 from ccdcseg.datasets.dicom import read_series, read_voxels
+from ccdcseg.datasets.dicom_folder import slices_in
 from ccdcseg.datasets.patterns import NamePattern
 from ccdcseg.datasets.release import (
     Notes,
@@ -28,7 +29,7 @@ from ccdcseg.datasets.release import (
 from ccdcseg.datasets.segmentations import read_segmentation
 from ccdcseg.datasets.tables import read_table
 from ccdcseg.datasets.volumes import Volume, read_image, read_mask
-from ccdcseg.datasets.walk import by_name, check_link, is_hidden, walk
+from ccdcseg.datasets.walk import check_link, walk
 from ccdcseg.errors import UserError
 
 PARTS = ("patient", "phase", "group")
@@ -324,35 +325,36 @@ def _release(source: Path, data: OwnData) -> Release:
 
 
 def _convert(labels: Mapping[str, int], new: Mapping[str, int], folder: Path, scan: OwnScan) -> Notes:
-    channels, slices = zip(*(_read_scan(path) for path in scan.images), strict=True)
+    images = [_read_scan(path, scan.paths) for path in scan.images]
+    channels, notes = [image.volume for image in images], [note for image in images for note in image.notes]
     if scan.mask is None:
-        return write_unlabelled(folder, scan.case.case, channels)
-    stored = _read_own_mask(scan.mask, labels, channels[0], slices[0])
+        return [*notes, *write_unlabelled(folder, scan.case.case, channels)]
+    stored = _read_own_mask(scan.mask, labels, images[0])
     array = np.zeros(stored.array.shape, np.int16)
     for label, value in labels.items():
         array[stored.array == value] = new[label]
     mask = Volume(scan.mask, array, stored.spacing_mm, stored.origin_mm, stored.direction)
-    return write_pair(folder, scan.case.case, channels, mask)
+    return [*notes, *write_pair(folder, scan.case.case, channels, mask)]
 
 
-def _read_scan(path: Path) -> tuple[Volume, tuple[str, ...] | None]:
-    """A NIfTI file, or all DICOM slices of a folder with their identifiers."""
+@dataclass(frozen=True)
+class _Image:
+    volume: Volume
+    slices: tuple[str, ...] | None
+    notes: Notes
+
+
+def _read_scan(path: Path, others: Sequence[Path]) -> _Image:
+    """A NIfTI file, or the DICOM slices of a folder that are none of the other files, with their identifiers."""
     if not path.is_dir():
-        return read_image(path), None
-    series = read_series(_slices_in(path))
+        return _Image(read_image(path), None, ())
+    slices, notes = slices_in(path, others)
+    series = read_series(slices)
     volume = Volume(path, read_voxels(series), series.spacing_mm, series.origin_mm, series.direction)
-    return volume, series.uids
+    return _Image(volume, series.uids, [*notes, *series.notes])
 
 
-def _read_own_mask(
-    path: Path, labels: Mapping[str, int], image: Volume, slices: tuple[str, ...] | None
-) -> Volume:
+def _read_own_mask(path: Path, labels: Mapping[str, int], image: _Image) -> Volume:
     if path.name.lower().endswith((".nii", ".nii.gz")):
         return read_mask(path, labels)
-    return read_segmentation(path, labels, image, slices)
-
-
-def _slices_in(folder: Path) -> tuple[Path, ...]:
-    """The files of a DICOM folder; hidden files and a DICOMDIR are passed over."""
-    found = [path for path in folder.iterdir() if path.is_file() and not is_hidden(path.name)]
-    return by_name(path for path in found if path.name != "DICOMDIR")
+    return read_segmentation(path, labels, image.volume, image.slices)

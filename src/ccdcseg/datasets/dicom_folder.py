@@ -1,0 +1,86 @@
+"""Which files of a folder are the slices of its scan."""
+
+import filecmp
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydicom
+
+from ccdcseg.datasets.dicom_header import reading
+from ccdcseg.datasets.walk import by_name, is_hidden
+from ccdcseg.errors import UserError
+
+_INDEX = "DICOMDIR"
+_NO_IMAGE = "files that are no images, such as reports or segmentations, were left out of its folder"
+_LOCALIZER = "localizers were left out of its folder"
+_COPY = "exact copies of slices were left out of its folder"
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    uid: str
+    is_image: bool
+    is_localizer: bool
+
+
+def slices_in(folder: Path, others: Collection[Path] = ()) -> tuple[list[Path], list[str]]:
+    """Find the slices in a folder.
+
+    Hidden files and a DICOMDIR are passed over, and so are, with a note, files that cannot be slices: DICOM of
+    other things than images, localizers beside other images, and exact copies.
+
+    Args:
+        folder: of one scan. Folders in it are not looked into.
+        others: files known to be something else, such as the scan's mask.
+
+    Returns:
+        The slices, in the order of their names, and half a sentence on each kind of file left out.
+
+    Raises:
+        UserError: a file cannot be read or is no DICOM, or there is no slice.
+    """
+    known = {path.resolve() for path in others}
+    names = by_name(path for path in folder.iterdir() if _may_be_slice(path))
+    found = [_file(path) for path in names if path.resolve() not in known]
+    images = [file for file in found if file.is_image]
+    scan = [file for file in images if not file.is_localizer] or images
+    slices = _without_copies(scan)
+    if not slices:
+        raise UserError(f"{folder} holds no DICOM slice.", _where_else(folder))
+    left_out = (_NO_IMAGE, found, images), (_LOCALIZER, images, scan), (_COPY, scan, slices)
+    return [file.path for file in slices], [note for note, more, less in left_out if len(less) < len(more)]
+
+
+def _may_be_slice(path: Path) -> bool:
+    return path.is_file() and not is_hidden(path.name) and path.name.upper() != _INDEX
+
+
+def _file(path: Path) -> _File:
+    with reading(path):
+        tags = ["SOPClassUID", "SOPInstanceUID", "ImageType"]
+        dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
+        kind = pydicom.uid.UID(str(dataset.get("SOPClassUID") or ""))
+        image_type = str(dataset.get("ImageType") or "").upper()
+        # The names of all classes of images have this word: "CT Image Storage", but "Segmentation Storage".
+        is_image = kind.name == kind or "Image" in kind.name
+        return _File(path, str(dataset.get("SOPInstanceUID") or ""), is_image, "LOCALIZER" in image_type)
+
+
+def _without_copies(files: Sequence[_File]) -> list[_File]:
+    """Of files of one SOPInstanceUID and the same bytes the first; others of one UID stay, to be refused."""
+    kept: dict[str, _File] = {}
+    slices = []
+    for file in files:
+        first = kept.setdefault(file.uid, file)
+        if first is file or not file.uid or not filecmp.cmp(first.path, file.path, shallow=False):
+            slices.append(file)
+    return slices
+
+
+def _where_else(folder: Path) -> str:
+    inside = by_name(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
+    if not inside:
+        return "Copy the slices there, or correct the pattern or table."
+    return f"Give the folder that holds the slices themselves, such as {inside[0]}."

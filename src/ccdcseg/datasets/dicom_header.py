@@ -1,0 +1,226 @@
+"""One DICOM file that nobody has vouched for: what its header says of a slice, and its values."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.errors import InvalidDicomError
+from pydicom.pixels.decoders.base import get_decoder
+
+from ccdcseg.errors import UserError
+
+SERIES = ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
+"""What tells one series from another."""
+
+KINDS = (
+    *("Modality", "ImageType", "PhotometricInterpretation", "EchoNumbers", "EchoTime", "InversionTime"),
+    *("FlipAngle", "DiffusionBValue", "TemporalPositionIdentifier", "ConvolutionKernel"),
+)
+"""What is one and the same for all slices of a volume."""
+
+MOMENTS = ("AcquisitionNumber", "TriggerTime", "AcquisitionTime", "ContentTime", "InstanceNumber")
+"""What may tell one slice from another at the same place, beside all others."""
+
+_RESTORE = "Export it again, or restore it from its release."
+_DOWNLOAD = "Copy or download it again."
+_CONVERT = "Convert the scan to NIfTI, for instance with dcm2niix, and take `ccdcseg prepare nifti`."
+
+# Anonymisers leave invalid values in fields that play no role here.
+pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+
+
+@dataclass(frozen=True, eq=False)
+class Header:
+    """What the header of a slice says.
+
+    Args:
+        path: the file.
+        patient: PatientID, may be empty.
+        uid: SOPInstanceUID, may be empty.
+        shape: rows and columns.
+        spacing_mm: between rows and between columns.
+        position_mm: of the first pixel (x, y, z), LPS.
+        axes: directions of a row and of a column, shape (2, 3).
+        said: text of each field of ``SERIES``, ``KINDS`` and ``MOMENTS``, empty where the file has none.
+        is_rescaled: whether it has a RescaleSlope or RescaleIntercept.
+    """
+
+    path: Path
+    patient: str
+    uid: str
+    shape: tuple[int, int]
+    spacing_mm: NDArray[np.float64]
+    position_mm: NDArray[np.float64]
+    axes: NDArray[np.float64]
+    said: Mapping[str, str]
+    is_rescaled: bool
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Name the file in whatever the parser stumbles over: damaged bytes make it raise errors of any kind."""
+    try:
+        yield
+    except UserError:
+        raise
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}).", "Check the file and its rights."
+        ) from error
+    except InvalidDicomError as error:
+        raise UserError(
+            f"{path} is no DICOM file.", f"{_DOWNLOAD} If it is no slice, take it out of the folder."
+        ) from error
+    except Exception as error:
+        raise UserError(f"{path} is damaged or cut short ({error}).", _DOWNLOAD) from error
+
+
+def read_header(path: Path) -> Header:
+    """Read what is said of a slice; no pixel is read.
+
+    Raises:
+        UserError: the file is missing, damaged, compressed in a way that cannot be read, or no single grey slice of
+            plain values; it lacks position, orientation or spacing, or these cannot be.
+    """
+    with reading(path):
+        dataset = pydicom.dcmread(path, stop_before_pixels=True)
+        _check_kind(path, dataset)
+        header = Header(
+            path=path,
+            patient=_text(dataset, "PatientID"),
+            uid=_text(dataset, "SOPInstanceUID"),
+            shape=(_whole(path, dataset, "Rows"), _whole(path, dataset, "Columns")),
+            spacing_mm=_numbers(path, dataset, "PixelSpacing", 2),
+            position_mm=_numbers(path, dataset, "ImagePositionPatient", 3),
+            axes=_numbers(path, dataset, "ImageOrientationPatient", 6).reshape(2, 3),
+            said={keyword: _text(dataset, keyword) for keyword in (*SERIES, *KINDS, *MOMENTS)},
+            is_rescaled="RescaleSlope" in dataset or "RescaleIntercept" in dataset,
+        )
+        _check_size(path, dataset, header.shape)
+    _check_geometry(header)
+    return header
+
+
+def read_pixels(path: Path, shape: tuple[int, int]) -> NDArray[np.float64]:
+    """Read the values of a slice, rescaled as it says (RescaleSlope and RescaleIntercept).
+
+    Args:
+        path: the file.
+        shape: rows and columns that its header has.
+
+    Raises:
+        UserError: it is cut short or damaged, or its rescaling is unusable.
+    """
+    with reading(path):
+        dataset = pydicom.dcmread(path)
+        _check_length(path, dataset, shape)
+        pixels = dataset.pixel_array.astype(np.float64)
+        slope = _optional(path, dataset, "RescaleSlope", 1.0)
+        intercept = _optional(path, dataset, "RescaleIntercept", 0.0)
+    if pixels.shape != shape or slope == 0:
+        raise UserError(
+            f"{path} has pixels of the shape {pixels.shape}, RescaleSlope {slope:g}: its header lies.",
+            _RESTORE,
+        )
+    return pixels * slope + intercept
+
+
+def listed(numbers: NDArray[Any]) -> str:
+    """Numbers as a message shows them, with as many digits as tell them from others."""
+    return ", ".join(f"{number:.6g}" for number in numbers)
+
+
+def _text(dataset: pydicom.Dataset, keyword: str) -> str:
+    value = dataset.get(keyword)
+    return "" if value is None else str(value)
+
+
+def _whole(path: Path, dataset: pydicom.Dataset, keyword: str) -> int:
+    return int(_numbers(path, dataset, keyword, 1)[0])
+
+
+def _numbers(path: Path, dataset: pydicom.Dataset, keyword: str, count: int) -> NDArray[np.float64]:
+    value = dataset.get(keyword)
+    numbers = np.atleast_1d(np.array(np.nan if value is None else value, np.float64))
+    if numbers.shape != (count,) or not np.isfinite(numbers).all():
+        raise UserError(f"{path} has no usable {keyword} ({value}).", _RESTORE)
+    return numbers
+
+
+def _optional(path: Path, dataset: pydicom.Dataset, keyword: str, default: float) -> float:
+    return float(_numbers(path, dataset, keyword, 1)[0]) if keyword in dataset else default
+
+
+def _check_kind(path: Path, dataset: pydicom.Dataset) -> None:
+    """Refuse what is no single slice of grey values that are stored as they are, or linearly."""
+    if "MOSAIC" in _text(dataset, "ImageType").upper():
+        raise UserError(f"{path} is a mosaic, all slices of a volume in one picture.", _CONVERT)
+    if "SharedFunctionalGroupsSequence" in dataset or int(dataset.get("NumberOfFrames") or 1) != 1:
+        raise UserError(f"{path} is a multi-frame file, not one slice.", _CONVERT)
+    photometric = _text(dataset, "PhotometricInterpretation")
+    if int(dataset.get("SamplesPerPixel", 1)) != 1 or not photometric.startswith("MONOCHROME"):
+        raise UserError(f"{path} is no grey slice ({photometric}).", "Take it out of the folder.")
+    if "ModalityLUTSequence" in dataset:
+        raise UserError(
+            f"{path} gives its values by a table (ModalityLUTSequence), which is not read.", _CONVERT
+        )
+    stored, highest = (_whole(path, dataset, keyword) for keyword in ("BitsStored", "HighBit"))
+    if highest != stored - 1:
+        raise UserError(
+            f"{path} has the HighBit {highest} of {stored} BitsStored: where its pixels lie is unclear.",
+            _CONVERT,
+        )
+
+
+def _check_size(path: Path, dataset: pydicom.Dataset, shape: tuple[int, int]) -> None:
+    """Refuse what is larger than its file, or cannot be decompressed, before any pixel is read."""
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if syntax.is_deflated or (syntax.is_compressed and not _has_decoder(syntax)):
+        raise UserError(
+            f"{path} is compressed ({syntax.name}), which cannot be read here.",
+            "Decompress it, for instance with gdcmconv --raw.",
+        )
+    declared = shape[0] * shape[1] * _whole(path, dataset, "BitsAllocated") // 8
+    there = path.stat().st_size
+    if not syntax.is_compressed and declared > there:
+        raise UserError(
+            f"{path} is cut short or its header lies: {declared} bytes of pixels declared, {there} there.",
+            _DOWNLOAD,
+        )
+
+
+def _check_length(path: Path, dataset: pydicom.Dataset, shape: tuple[int, int]) -> None:
+    """Refuse a slice that has rows beyond those that its header declares."""
+    row = shape[1] * dataset.BitsAllocated // 8
+    there = 0 if dataset.file_meta.TransferSyntaxUID.is_compressed else len(dataset.get("PixelData", b""))
+    if there >= (shape[0] + 1) * row:
+        raise UserError(
+            f"{path} has {there} bytes of pixels, its header declares {shape[0] * row}: it lies.", _RESTORE
+        )
+
+
+def _has_decoder(syntax: pydicom.uid.UID) -> bool:
+    try:
+        return bool(get_decoder(syntax).is_available)
+    except NotImplementedError:
+        return False
+
+
+def _check_geometry(header: Header) -> None:
+    if min(header.shape) < 1 or header.spacing_mm.min() <= 0:
+        raise UserError(
+            f"{header.path} has {header.shape[0]} x {header.shape[1]} pixels of the spacing "
+            f"{listed(header.spacing_mm)} mm.",
+            _RESTORE,
+        )
+    if not np.allclose(header.axes @ header.axes.T, np.eye(2), atol=1e-3):
+        raise UserError(
+            f"{header.path} has an orientation that is no pair of perpendicular directions: "
+            f"{listed(header.axes.ravel())}.",
+            _RESTORE,
+        )

@@ -1,0 +1,87 @@
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dicom_fields import set_fields
+from pydicom.uid import (
+    BasicTextSRStorage,
+    MediaStorageDirectoryStorage,
+    RTStructureSetStorage,
+    SegmentationStorage,
+)
+
+from ccdcseg.datasets.dicom_folder import slices_in
+from ccdcseg.errors import UserError
+
+PIXELS = np.random.default_rng(0).integers(0, 4096, (4, 6, 7)).astype(np.uint16)
+
+
+@pytest.fixture
+def slices(tmp_path: Path, write_slices: Callable[..., list[Path]]) -> list[Path]:
+    return write_slices(tmp_path / "scan", PIXELS)
+
+
+@pytest.fixture
+def folder(slices: list[Path]) -> Path:
+    return slices[0].parent
+
+
+def test_names_do_not_matter(folder: Path, slices: list[Path]) -> None:
+    names = ["IM1", "IM2.DCM", "IM3.ima", "IM10"]
+    for path, name in zip(slices, names, strict=True):
+        path.rename(folder / name)
+    for name in ("DICOMDIR", "dicomdir", "._IM1", ".DS_Store"):
+        (folder / name).write_text("no slice")
+    (folder / "more").mkdir()
+    assert [path.name for path in slices_in(folder)[0]] == names
+    assert slices_in(folder)[1] == []
+
+
+@pytest.mark.parametrize(
+    "kind", [SegmentationStorage, BasicTextSRStorage, RTStructureSetStorage, MediaStorageDirectoryStorage]
+)
+def test_other_things_than_images_are_left_out_and_named(folder: Path, slices: list[Path], kind: str) -> None:
+    shutil.copy(slices[0], folder / "other")
+    set_fields(folder / "other", SOPClassUID=kind)
+    found, notes = slices_in(folder)
+    assert (found, [note.split(",")[0] for note in notes]) == (slices, ["files that are no images"])
+    assert slices_in(folder, [folder / ".." / "scan" / "other"]) == (slices, [])
+
+
+def test_localizers_are_left_out_beside_other_images(folder: Path, slices: list[Path]) -> None:
+    set_fields(slices[1], ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    found, notes = slices_in(folder)
+    assert found == [slices[0], *slices[2:]]
+    assert notes == ["localizers were left out of its folder"]
+    for path in slices:
+        set_fields(path, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    assert slices_in(folder) == (slices, [])
+
+
+def test_exact_copies_are_left_out(folder: Path, slices: list[Path]) -> None:
+    shutil.copy(slices[1], folder / "z copy.dcm")
+    assert slices_in(folder) == (slices, ["exact copies of slices were left out of its folder"])
+    set_fields(folder / "z copy.dcm", PatientComments="edited")
+    assert slices_in(folder) == ([*slices, folder / "z copy.dcm"], [])
+
+
+def test_slices_of_no_identifier_are_no_copies(folder: Path, slices: list[Path]) -> None:
+    for path in slices:
+        set_fields(path, SOPInstanceUID=None)
+    assert slices_in(folder) == (slices, [])
+
+
+def test_a_file_that_is_no_dicom_is_named(folder: Path) -> None:
+    (folder / "readme.txt").write_text("notes")
+    with pytest.raises(UserError, match=r"readme\.txt is no DICOM file\. .*take it out of the folder"):
+        slices_in(folder)
+
+
+def test_slices_one_level_deeper(tmp_path: Path, folder: Path) -> None:
+    with pytest.raises(UserError, match=rf"holds no DICOM slice\. Give the folder .* such as {folder}"):
+        slices_in(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"empty holds no DICOM slice\. Copy the slices there"):
+        slices_in(tmp_path / "empty")
