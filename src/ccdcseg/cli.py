@@ -297,13 +297,17 @@ def patients(
     table: Annotated[
         Path | None, typer.Option(help="CSV with the columns case and patient, maybe group and phase.")
     ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Folder of scans without masks, such as imagesTs, instead of the annotated cases."),
+    ] = None,
 ) -> None:
     """Say whose scans the cases of an existing nnU-Net raw folder are, before `split`."""
     from ccdcseg.datasets.cases import dataset_folder
     from ccdcseg.datasets.raw_folder import assign_patients
     from ccdcseg.nnunet.paths import nnunet_folder
 
-    cases = assign_patients(dataset_folder(nnunet_folder("nnUNet_raw"), dataset), pattern, table)
+    cases = assign_patients(dataset_folder(nnunet_folder("nnUNet_raw"), dataset), pattern, table, images)
     scans = Counter(case.patient for case in cases)
     groups = len({case.group for case in cases})
     fewest, most = min(scans.values()), max(scans.values())
@@ -368,6 +372,14 @@ def split(
             show_default=False,
         ),
     ] = None,
+    unlabelled: Annotated[
+        str | None,
+        typer.Option(
+            help="Scans that take part without masks: a folder, such as imagesTs, or a number of annotated "
+            "patients whose masks are then never read.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Draw few-label splits: patient-wise, stratified, nested and seeded."""
     from ccdcseg.datasets.cases import dataset_folder
@@ -379,8 +391,11 @@ def split(
         raise UserError("A split has either --fraction or --preset.", "Give one of them.")
     fractions = fraction or load_preset(str(preset))[1].labelled.fractions
     raw = dataset_folder(nnunet_folder("nnUNet_raw"), dataset)
+    without_masks = (
+        int(unlabelled) if unlabelled and unlabelled.isdecimal() else unlabelled and Path(unlabelled)
+    )
     for one in seed:
-        for entry in split_dataset(raw, fractions, one, test):
+        for entry in split_dataset(raw, fractions, one, test, without_masks or None):
             parts = [
                 f"{part} {count['patients']} patients, {count['cases']} scans, {count['slices']} slices"
                 for part, count in entry["counts"].items()
@@ -390,6 +405,10 @@ def split(
                 f"fraction {entry['fraction']:g}, seed {one}: {'; '.join(parts)}; hash {entry['hash'][:12]}"
             )
             typer.echo(f"  training patients: {', '.join(entry['patients']['train'])}")
+            if scans := entry.get("unlabelled"):
+                typer.echo(f"  without masks: {len(scans['cases'])} scans of {scans['images']}")
+                for scan, patient in scans.get("left_out", {}).items():
+                    typer.echo(f"  left out: {scan}, since patient {patient} is measured")
 
 
 @app.command()

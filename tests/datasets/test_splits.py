@@ -139,9 +139,9 @@ def test_the_hash_names_fraction_seed_and_patients() -> None:
     assert split.hash == Split(0.1, 0, ("a",), (), ("b", "c")).hash
 
 
-@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, 10.0, float("nan")])
+@pytest.mark.parametrize("fraction", [0.0, 1.01, -0.1, 10.0, float("nan")])
 def test_a_fraction_out_of_range(fraction: float) -> None:
-    with pytest.raises(UserError, match=r"The fraction \S+ is not between 0 and 1.*0\.1 for 10 %"):
+    with pytest.raises(UserError, match=r"The fraction \S+ is not above 0 and at most 1.*0\.1 for 10 %"):
         draw_splits(ACDC, [fraction], 0)
 
 

@@ -13,6 +13,8 @@ from ccdcseg.errors import UserError
 from ccdcseg.files import read_json, write_text
 
 CASES_FILE = "cases.csv"
+UNLABELLED_FILE = "unlabelled.csv"
+"""The same table for scans without masks."""
 _FOLDER_NAME = re.compile(r"Dataset(\d{3})_\w[\w.-]*")
 
 
@@ -40,22 +42,22 @@ _REMEDY = (
 )
 
 
-def write_cases(raw_folder: Path, cases: Iterable[Case]) -> None:
-    """Write ``cases.csv`` into the raw folder, atomically."""
+def write_cases(raw_folder: Path, cases: Iterable[Case], file: str = CASES_FILE) -> None:
+    """Write ``cases.csv``, or ``unlabelled.csv``, into the raw folder, atomically."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerows([_COLUMNS, *(astuple(case) for case in cases)])
-    write_text(raw_folder / CASES_FILE, table.getvalue())
+    write_text(raw_folder / file, table.getvalue())
 
 
-def read_cases(raw_folder: Path) -> list[Case]:
-    """Read ``cases.csv`` (columns case, patient, group, phase) of an nnU-Net raw folder.
+def read_cases(raw_folder: Path, file: str = CASES_FILE) -> list[Case]:
+    """Read ``cases.csv``, or ``unlabelled.csv`` (columns case, patient, group, phase), of an nnU-Net raw folder.
 
     Raises:
         UserError: the table cannot be read (see `read_table`), has no row, a row without case or patient, a case
             that is no file name or comes twice, or a patient in two groups.
     """
-    path = raw_folder / CASES_FILE
+    path = raw_folder / file
     cases = [_case(row) for row in read_table(path, _COLUMNS, "", _REMEDY)]
     if not cases:
         raise UserError(f"{path} lists no case.", "Write one row a scan.")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ccdcseg.datasets.cases import (
     CASES_FILE,
+    UNLABELLED_FILE,
     Case,
     check_groups,
     read_cases,
@@ -15,6 +16,7 @@ from ccdcseg.datasets.cases import (
 from ccdcseg.datasets.patterns import NamePattern
 from ccdcseg.datasets.release import MASK_SUFFIX
 from ccdcseg.datasets.tables import read_table
+from ccdcseg.datasets.unlabelled import read_unlabelled
 from ccdcseg.datasets.walk import by_number
 from ccdcseg.errors import UserError
 from ccdcseg.files import read_json
@@ -26,13 +28,16 @@ _TABLE_REMEDY = (
 )
 
 
-def assign_patients(raw_folder: Path, pattern: str | None = None, table: Path | None = None) -> list[Case]:
+def assign_patients(
+    raw_folder: Path, pattern: str | None = None, table: Path | None = None, images: Path | None = None
+) -> list[Case]:
     """Write ``cases.csv``, by which splits and statistics know whose scan a case is.
 
     Args:
         raw_folder: with dataset.json, imagesTr and labelsTr, as nnU-Net wants it.
         pattern: of the cases' names, such as ``{patient}_{phase}``; see `NamePattern`.
         table: CSV with the columns case and patient, and group and phase where they are known.
+        images: a folder of scans without masks, such as ``imagesTs``: write ``unlabelled.csv`` of them instead.
 
     Returns:
         The cases, as written.
@@ -44,18 +49,19 @@ def assign_patients(raw_folder: Path, pattern: str | None = None, table: Path | 
     """
     if (pattern is None) == (table is None):
         raise UserError("Patients come from --pattern or --table.", "Give one of them.")
-    names = case_names(raw_folder)
+    names = case_names(raw_folder) if images is None else [*read_unlabelled(raw_folder, images).patients]
     found = _by_pattern(names, pattern) if pattern is not None else _by_table(names, Path(str(table)))
-    path = raw_folder / CASES_FILE
+    file = CASES_FILE if images is None else UNLABELLED_FILE
+    path = raw_folder / file
     if path.exists():
-        if sorted(read_cases(raw_folder)) != sorted(found):
+        if sorted(read_cases(raw_folder, file)) != sorted(found):
             raise UserError(
                 f"{path} is there and says something else.",
                 "Move it away if it is wrong; splits that were drawn from it are then wrong too.",
             )
         return found
     check_groups(found, raw_folder)
-    write_cases(raw_folder, found)
+    write_cases(raw_folder, found, file)
     return found
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from ccdcseg.datasets.cases import Case, dataset_names, id_in_name, write_cases
+from ccdcseg.datasets.cases import UNLABELLED_FILE, Case, dataset_names, id_in_name, write_cases
 from ccdcseg.datasets.turning import fitted
 from ccdcseg.datasets.volumes import Volume, check_not_empty, write_volume
 from ccdcseg.datasets.walk import by_number, check_link
@@ -76,7 +76,8 @@ def write_dataset(
     progress: Progress | None = None,
     unlabelled: Sequence[S] = (),
 ) -> Path:
-    """Convert all scans into a new nnU-Net raw folder with ``dataset.json``, ``cases.csv`` and, if any, notes.
+    """Convert all scans into a new nnU-Net raw folder: ``dataset.json``, ``cases.csv`` and, if any, notes and
+    ``unlabelled.csv``.
 
     Args:
         release: what the data set says of itself.
@@ -98,6 +99,8 @@ def write_dataset(
         _write_notes(folder, everything, pool_map(partial(convert, folder), everything, pool, progress))
         write_json(folder / "dataset.json", _description(release, len(scans)))
         write_cases(folder, [scan.case for scan in scans])
+        if unlabelled:
+            write_cases(folder, [scan.case for scan in unlabelled], UNLABELLED_FILE)
     return target
 
 

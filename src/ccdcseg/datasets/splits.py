@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ccdcseg.datasets.cases import Case, read_cases, read_file_ending, read_ignore_label, read_labels
+from ccdcseg.datasets.unlabelled import UnlabelledFolder, channel_files, read_unlabelled
 from ccdcseg.datasets.volumes import read_mask
 from ccdcseg.errors import UserError
 from ccdcseg.files import read_json, write_json
@@ -32,7 +33,8 @@ class Split:
         seed: what the order of the patients was drawn with.
         train: patients, sorted, as are the others.
         validation: patients, may be none.
-        test: everybody else.
+        test: everybody else, may be nobody.
+        unlabelled: patients of the data set whose masks are never read, may be none.
     """
 
     fraction: float
@@ -40,37 +42,45 @@ class Split:
     train: tuple[str, ...]
     validation: tuple[str, ...]
     test: tuple[str, ...]
-
-    @property
-    def patients(self) -> dict[str, list[str]]:
-        """The three parts by name."""
-        return {"train": [*self.train], "validation": [*self.validation], "test": [*self.test]}
+    unlabelled: tuple[str, ...] = ()
 
     @property
     def hash(self) -> str:
         """SHA-256, in hex, of fraction, seed and patients."""
         return _hash(self.fraction, self.seed, self.patients)
 
+    @property
+    def patients(self) -> dict[str, list[str]]:
+        """The parts by name; unlabelled patients only where there are some."""
+        parts = {"train": [*self.train], "validation": [*self.validation], "test": [*self.test]}
+        return parts | ({"unlabelled": [*self.unlabelled]} if self.unlabelled else {})
+
 
 def draw_splits(
-    cases: Iterable[Case], fractions: Iterable[float], seed: int, test_patients: int | None = None
+    cases: Iterable[Case],
+    fractions: Iterable[float],
+    seed: int,
+    test_patients: int | None = None,
+    unlabelled_patients: int = 0,
 ) -> list[Split]:
     """Draw one split a fraction; a smaller fraction's training patients are among a larger one's.
 
     The patients are put into one order a seed, whose beginning holds each group in its share of the whole (see
     `_order`). Training takes max(1, round(fraction x patients)) from its beginning, and all others are for
     testing. With ``test_patients`` that many, drawn alike whatever the seed, are set aside for testing
-    beforehand, and whoever is left after training is for validation, that is for choosing settings.
+    beforehand, and whoever is left after training is for validation, that is for choosing settings. The
+    ``unlabelled_patients`` that follow on those for training take part without their masks.
 
     Args:
         cases: all cases of the data set.
-        fractions: of all patients, each between 0 and 1.
+        fractions: of all patients, each above 0 and at most 1; with 1, nobody is left for testing.
         seed: not negative.
         test_patients: how many patients are set aside, the same for every seed and fraction; None: none.
+        unlabelled_patients: how many patients take part without their masks.
 
     Raises:
-        UserError: a fraction is not between 0 and 1, ``seed`` is negative, ``test_patients`` is below 1, or too
-            few patients are left.
+        UserError: a fraction is not above 0 and at most 1, ``seed`` is negative, ``test_patients`` is below 1, or
+            too few patients are left.
     """
     if seed < 0:
         raise UserError(f"The seed ({seed}) is negative.", "Give a number from 0 on.")
@@ -79,9 +89,10 @@ def draw_splits(
     order = _order({patient: group for patient, group in groups.items() if patient not in test}, seed)
     splits = []
     for fraction in fractions:
-        count = _training_count(fraction, len(groups), len(order) if test else len(order) - 1)
-        rest = order[count:]
-        parts = (order[:count], rest, test) if test else (order[:count], [], rest)
+        everybody = fraction == 1 and not unlabelled_patients
+        count = _training_count(fraction, len(groups), len(order) if test or everybody else len(order) - 1)
+        train, unlabelled, rest = _consecutive(order, count, unlabelled_patients, bool(test))
+        parts = (train, rest, test, unlabelled) if test else (train, [], rest, unlabelled)
         splits.append(Split(fraction, seed, *(tuple(sorted(part)) for part in parts)))
     return splits
 
@@ -102,6 +113,8 @@ def check_classes(
     """
     cases = list(cases)
     for part, patients in split.patients.items():
+        if part == "unlabelled":
+            continue
         found = frozenset[int]().union(*(classes_of[case.case] for case in cases if case.patient in patients))
         missing = [name for name, value in labels.items() if value not in found]
         if patients and missing:
@@ -113,20 +126,26 @@ def check_classes(
 
 
 def add_splits(
-    raw_folder: Path, splits: Iterable[Split], cases: Sequence[Case], slices_of: Mapping[str, int]
+    raw_folder: Path,
+    splits: Iterable[Split],
+    cases: Sequence[Case],
+    slices_of: Mapping[str, int],
+    scans: UnlabelledFolder | None = None,
 ) -> list[dict[str, Any]]:
     """Append splits to ``splits_final.json`` of an nnU-Net raw folder, atomically; the others stay.
 
     An entry is nnU-Net's ``train`` and ``val`` (cases) with ``fraction``, ``seed``, ``test`` (cases),
-    ``patients``, ``counts`` (patients, cases and slices of each part) and ``hash``. nnU-Net demands a
-    ``val``: without validation patients it holds the training cases, and what nnU-Net measures there is the
-    fit alone.
+    ``patients``, ``counts`` (patients, cases and slices of each part) and ``hash``; where scans take part without
+    masks, also ``unlabelled``, their folder (``images``), names (``cases``) and those of patients who are measured
+    (``left_out``). nnU-Net demands a ``val``: without
+    validation patients it holds the training cases, and what nnU-Net measures there is the fit alone.
 
     Args:
         raw_folder: the data set's folder in ``nnUNet_raw``.
         splits: what to store.
         cases: all cases of the data set.
-        slices_of: number of slices of each case.
+        slices_of: number of slices of each case that is not unlabelled.
+        scans: a folder of scans without masks that take part in each split.
 
     Returns:
         The stored entry of each of ``splits``.
@@ -136,7 +155,7 @@ def add_splits(
     """
     path = raw_folder / SPLITS_FILE
     entries = _read_entries(path) if path.exists() else []
-    wanted = [_entry(split, cases, slices_of) for split in splits]
+    wanted = [_entry(split, cases, slices_of, scans) for split in splits]
     for entry in wanted:
         fold = _index(entries, entry["fraction"], entry["seed"])
         if fold is None:
@@ -214,13 +233,49 @@ def check_ours(path: Path) -> None:
         _read_entries(path)
 
 
+def unlabelled_images(raw_folder: Path, splits: Path, fold: int | str) -> dict[str, list[Path]]:
+    """Images of the scans that take part in a split without masks, one file a channel.
+
+    Args:
+        raw_folder: the data set's folder in ``nnUNet_raw``.
+        splits: its ``splits_final.json``, or nnU-Net's copy.
+        fold: number of the entry.
+
+    Raises:
+        UserError: the split names no such scans, or an image is missing.
+    """
+    entries = read_json(splits) if splits.exists() else []
+    entry = entries[fold] if isinstance(fold, int) and fold < len(entries) else {}
+    if "unlabelled" not in entry:
+        raise UserError(
+            f"Fold {fold} of {splits} names no scans without masks.",
+            "Draw a split that has some, with a new seed: ccdcseg split DATASET --fraction 0.1 --unlabelled "
+            "imagesTs (or another folder, or a number of patients whose masks are not read).",
+        )
+    folder = raw_folder / entry["unlabelled"]["images"]
+    return {case: channel_files(raw_folder, case, folder) for case in entry["unlabelled"]["cases"]}
+
+
+def unread_cases(raw_folder: Path) -> set[str]:
+    """Cases in ``imagesTr`` that take part in a split without their masks, and in none with them."""
+    path = raw_folder / SPLITS_FILE
+    entries = read_json(path) if path.exists() else []
+    trained = {case for entry in entries for case in entry["train"]}
+    apart = [entry["unlabelled"] for entry in entries if "unlabelled" in entry]
+    return {case for scans in apart if scans["images"] == "imagesTr" for case in scans["cases"]} - trained
+
+
 def part_folder(run: Path, part: str) -> Path:
     """Where predictions and measurements of a run lie: those on test patients in the run's folder itself."""
     return run if part == "test" else run / "validation_patients"
 
 
 def split_dataset(
-    raw_folder: Path, fractions: Iterable[float], seed: int, test_patients: int | None = None
+    raw_folder: Path,
+    fractions: Iterable[float],
+    seed: int,
+    test_patients: int | None = None,
+    unlabelled: int | Path | None = None,
 ) -> list[dict[str, Any]]:
     """Draw few-label splits of a data set, check that no part lacks a class, and store them.
 
@@ -229,6 +284,8 @@ def split_dataset(
         fractions: see `draw_splits`.
         seed: see `draw_splits`.
         test_patients: see `draw_splits`.
+        unlabelled: what takes part without masks: so many patients of the data set, or the scans of a folder,
+            such as ``imagesTs`` (see `read_unlabelled`).
 
     Returns:
         The stored entry of each fraction, see `add_splits`.
@@ -237,17 +294,31 @@ def split_dataset(
         UserError: as `draw_splits`, `check_classes`, `add_splits`, or an unusable table, label list or mask.
     """
     cases, labels = read_cases(raw_folder), read_labels(raw_folder)
-    splits = draw_splits(cases, fractions, seed, test_patients)
+    patients = unlabelled if isinstance(unlabelled, int) else 0
+    splits = draw_splits(cases, fractions, seed, test_patients, patients)
+    scans = read_unlabelled(raw_folder, unlabelled) if isinstance(unlabelled, Path) else None
     ending, ignore = read_file_ending(raw_folder), read_ignore_label(raw_folder)
     classes_of: dict[str, frozenset[int]] = {}
     slices_of: dict[str, int] = {}
-    for case in cases:
+    for case in _annotated(cases, splits):
         mask = read_mask(raw_folder / "labelsTr" / f"{case.case}{ending}", labels, ignore).array
         classes_of[case.case] = frozenset(np.unique(mask).tolist())
         slices_of[case.case] = len(mask)
     for split in splits:
         check_classes(split, cases, classes_of, labels)
-    return add_splits(raw_folder, splits, cases, slices_of)
+    return add_splits(raw_folder, splits, cases, slices_of, scans)
+
+
+def _annotated(cases: Iterable[Case], splits: Iterable[Split]) -> list[Case]:
+    """Cases whose masks one of the splits uses."""
+    patients = {
+        patient
+        for split in splits
+        for part, members in split.patients.items()
+        if part != "unlabelled"
+        for patient in members
+    }
+    return [case for case in cases if case.patient in patients]
 
 
 def _order(groups: Mapping[str, str], seed: int) -> list[str]:
@@ -280,10 +351,23 @@ def _set_aside(groups: Mapping[str, str], count: int | None) -> list[str]:
     return _order(groups, 0)[-count:]
 
 
-def _training_count(fraction: float, patients: int, at_most: int) -> int:
-    if not 0 < fraction < 1:
+def _consecutive(
+    order: list[str], train: int, unlabelled: int, tested: bool
+) -> tuple[list[str], list[str], list[str]]:
+    """The patients for training, those without masks, and all others, of whom one at least is for testing."""
+    left = len(order) - train - (0 if tested else 1)
+    if unlabelled > max(left, 0):
         raise UserError(
-            f"The fraction {fraction:g} is not between 0 and 1.", "Give one such as 0.1 for 10 %."
+            f"{unlabelled} patients cannot take part without their masks, {max(left, 0)} are left for it.",
+            "Give a smaller --unlabelled, a smaller fraction or fewer test patients.",
+        )
+    return order[:train], order[train : train + unlabelled], order[train + unlabelled :]
+
+
+def _training_count(fraction: float, patients: int, at_most: int) -> int:
+    if not 0 < fraction <= 1:
+        raise UserError(
+            f"The fraction {fraction:g} is not above 0 and at most 1.", "Give one such as 0.1 for 10 %."
         )
     count = max(1, round(fraction * patients))
     if count > at_most:
@@ -295,7 +379,9 @@ def _training_count(fraction: float, patients: int, at_most: int) -> int:
     return count
 
 
-def _entry(split: Split, cases: Iterable[Case], slices_of: Mapping[str, int]) -> dict[str, Any]:
+def _entry(
+    split: Split, cases: Iterable[Case], slices_of: Mapping[str, int], scans: UnlabelledFolder | None
+) -> dict[str, Any]:
     cases = sorted(cases)
     names = {
         part: [case.case for case in cases if case.patient in patients]
@@ -305,10 +391,11 @@ def _entry(split: Split, cases: Iterable[Case], slices_of: Mapping[str, int]) ->
         part: {
             "patients": len(patients),
             "cases": len(names[part]),
-            "slices": sum(slices_of[name] for name in names[part]),
+            "slices": sum(slices_of.get(name, 0) for name in names[part]),
         }
         for part, patients in split.patients.items()
     }
+    unlabelled = _unlabelled_entry(split, names, scans)
     return {
         "train": names["train"],
         "val": names["validation"] or names["train"],
@@ -317,8 +404,21 @@ def _entry(split: Split, cases: Iterable[Case], slices_of: Mapping[str, int]) ->
         "test": names["test"],
         "patients": split.patients,
         "counts": counts,
-        "hash": split.hash,
+        "hash": _hash(split.fraction, split.seed, split.patients, unlabelled),
+        **({"unlabelled": unlabelled} if unlabelled else {}),
     }
+
+
+def _unlabelled_entry(
+    split: Split, names: Mapping[str, list[str]], scans: UnlabelledFolder | None
+) -> dict[str, Any] | None:
+    """Folder and names of the scans without masks."""
+    if split.unlabelled:
+        return {"images": "imagesTr", "cases": names["unlabelled"]}
+    if scans is None:
+        return None
+    usable = scans.usable(split.patients)
+    return {"images": scans.name, "cases": usable, "left_out": scans.left_out(usable)}
 
 
 def _read_entries(path: Path) -> list[dict[str, Any]]:
@@ -340,7 +440,8 @@ def _is_ours(entry: Any) -> bool:
         and type(entry["seed"]) is int
         and isinstance(entry["patients"], dict)
         and {"train", "validation", "test"} <= entry["patients"].keys()
-        and entry["hash"] == _hash(entry["fraction"], entry["seed"], entry["patients"])
+        and entry["hash"]
+        == _hash(entry["fraction"], entry["seed"], entry["patients"], entry.get("unlabelled"))
     )
 
 
@@ -353,6 +454,14 @@ def _index(entries: Iterable[Mapping[str, Any]], fraction: float, seed: int) -> 
     return next(matches, None)
 
 
-def _hash(fraction: float, seed: int, patients: Mapping[str, Sequence[str]]) -> str:
-    content = {"fraction": fraction, "seed": seed, "patients": patients}
+def _hash(
+    fraction: float,
+    seed: int,
+    patients: Mapping[str, Sequence[str]],
+    unlabelled: Mapping[str, Any] | None = None,
+) -> str:
+    """Of a split; without unlabelled scans it is what it was before there were any."""
+    content: dict[str, Any] = {"fraction": fraction, "seed": seed, "patients": patients}
+    if unlabelled:
+        content["unlabelled"] = unlabelled
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

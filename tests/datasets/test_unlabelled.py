@@ -1,0 +1,136 @@
+"""Scans without masks: which are found, whose they are, and which may take part in a split."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccdcseg.datasets.cases import UNLABELLED_FILE, Case, read_cases, write_cases
+from ccdcseg.datasets.raw_folder import assign_patients
+from ccdcseg.datasets.splits import draw_splits, find_fold, split_dataset, unlabelled_images, unread_cases
+from ccdcseg.datasets.unlabelled import UnlabelledFolder, read_unlabelled
+from ccdcseg.errors import UserError
+
+CASES = [Case(f"p{n}_{phase}", f"p{n}", "ab"[n % 2], phase) for n in range(20) for phase in ("ED", "ES")]
+
+
+@pytest.fixture
+def with_scans(raw_folder: Path) -> Path:
+    """Four scans without masks in imagesTs, two of an annotated patient."""
+    (raw_folder / "imagesTs").mkdir()
+    source = raw_folder / "imagesTr" / "p1_ED_0000.nii.gz"
+    for name in ("p1_10", "p1_11", "new_00", "other_00"):
+        shutil.copy(source, raw_folder / "imagesTs" / f"{name}_0000.nii.gz")
+    return raw_folder
+
+
+@given(st.integers(0, 50), st.integers(1, 14), st.sampled_from([None, 4]))
+def test_parts_share_nobody_and_miss_nobody(seed, unlabelled, test):
+    (split,) = draw_splits(CASES, [0.1], seed, test, unlabelled)
+    parts = split.patients
+    assert sorted(patient for part in parts.values() for patient in part) == sorted(
+        {c.patient for c in CASES}
+    )
+    assert len(parts["unlabelled"]) == unlabelled
+    (without,) = draw_splits(CASES, [0.1], seed, test)
+    assert parts["train"] == without.patients["train"]
+    if test:
+        assert parts["test"] == without.patients["test"]
+
+
+def test_too_many_of_them():
+    with pytest.raises(
+        UserError, match=r"17 patients cannot .* without their masks, 16 are left .*--unlabelled"
+    ):
+        draw_splits(CASES, [0.15], 0, None, 17)
+
+
+def test_everybody_can_be_trained_on():
+    (split,) = draw_splits(CASES, [1.0], 0)
+    assert len(split.train) == 20
+    assert split.test == ()
+
+
+def test_patients_of_the_data_set(raw_folder: Path):
+    for case in ("p1", "p2", "p3"):
+        assert (raw_folder / "labelsTr" / f"{case}_ED.nii.gz").exists()
+    (entry,) = split_dataset(raw_folder, [0.33], 0, unlabelled=1)
+    (patient,) = entry["patients"]["unlabelled"]
+    cases = [f"{patient}_ED", f"{patient}_ES"]
+    assert entry["unlabelled"] == {"images": "imagesTr", "cases": cases}
+    assert unread_cases(raw_folder) == {*cases}
+    fold, _ = find_fold(raw_folder, 0.33, 0)
+    images = unlabelled_images(raw_folder, raw_folder / "splits_final.json", fold)
+    assert images == {case: [raw_folder / "imagesTr" / f"{case}_0000.nii.gz"] for case in cases}
+
+
+def test_their_masks_are_not_read_by_the_split(raw_folder: Path):
+    expected = split_dataset(raw_folder, [0.33], 0, unlabelled=1)
+    for case in expected[0]["unlabelled"]["cases"]:
+        (raw_folder / "labelsTr" / f"{case}.nii.gz").write_bytes(b"garbage")
+    assert split_dataset(raw_folder, [0.33], 0, unlabelled=1) == expected
+
+
+def test_a_folder_whose_scans_nobody_knows(with_scans: Path):
+    with pytest.raises(
+        UserError, match=r"Whose scan new_00 of imagesTs is, .* ccdcseg patients DATASET --images"
+    ):
+        split_dataset(with_scans, [0.33], 0, unlabelled=Path("imagesTs"))
+    (entry,) = split_dataset(with_scans, [1.0], 0, unlabelled=Path("imagesTs"))
+    assert entry["unlabelled"]["cases"] == ["new_00", "other_00", "p1_10", "p1_11"]
+
+
+def test_scans_of_measured_patients_are_left_out_by_name(with_scans: Path):
+    assign_patients(with_scans, "{patient}_{phase}", images=Path("imagesTs"))
+    assert [case.patient for case in read_cases(with_scans, UNLABELLED_FILE)] == ["new", "other", "p1", "p1"]
+    seed = next(s for s in range(20) if draw_splits(read_cases(with_scans), [0.33], s)[0].train == ("p2",))
+    (entry,) = split_dataset(with_scans, [0.33], seed, unlabelled=Path("imagesTs"))
+    assert entry["unlabelled"]["cases"] == ["new_00", "other_00"]
+    assert entry["unlabelled"]["left_out"] == {"p1_10": "p1", "p1_11": "p1"}
+
+
+def test_scans_of_a_trained_patient_take_part(with_scans: Path):
+    assign_patients(with_scans, "{patient}_{phase}", images=Path("imagesTs"))
+    seed = next(s for s in range(20) if draw_splits(read_cases(with_scans), [0.33], s)[0].train == ("p1",))
+    (entry,) = split_dataset(with_scans, [0.33], seed, unlabelled=Path("imagesTs"))
+    assert entry["unlabelled"]["cases"] == ["new_00", "other_00", "p1_10", "p1_11"]
+
+
+def test_nobody_else_is_left():
+    folder = UnlabelledFolder("imagesTs", {"a_1": "a"})
+    with pytest.raises(UserError, match=r"holds scans of test and validation patients alone"):
+        folder.usable({"train": ["b"], "validation": [], "test": ["a"]})
+
+
+def test_any_folder(with_scans: Path, tmp_path: Path):
+    elsewhere = shutil.move(with_scans / "imagesTs", tmp_path / "plain scans")
+    found = read_unlabelled(with_scans, Path(elsewhere))
+    assert found.name == str(elsewhere)
+    (entry,) = split_dataset(with_scans, [1.0], 3, unlabelled=Path(elsewhere))
+    images = unlabelled_images(with_scans, with_scans / "splits_final.json", 0)
+    assert images["new_00"] == [elsewhere / "new_00_0000.nii.gz"]
+    assert entry["unlabelled"]["images"] == str(elsewhere)
+
+
+def test_no_such_folder_and_nothing_in_it(raw_folder: Path):
+    with pytest.raises(UserError, match=r"imagesTs is no folder.*such as imagesTs, or their number"):
+        read_unlabelled(raw_folder, Path("imagesTs"))
+    (raw_folder / "imagesTs").mkdir()
+    (raw_folder / "imagesTs" / "._p1_0000.nii.gz").write_bytes(b"")
+    with pytest.raises(UserError, match=r"holds no scan named like CASE_0000\.nii\.gz"):
+        read_unlabelled(raw_folder, Path("imagesTs"))
+
+
+def test_a_missing_channel_is_named(with_scans: Path):
+    dataset = (with_scans / "dataset.json").read_text().replace('"0": "MRI"', '"0": "MRI", "1": "CT"')
+    (with_scans / "dataset.json").write_text(dataset)
+    with pytest.raises(UserError, match=r"The scan new_00 .* has no channel 1 \(CT\): no new_00_0001"):
+        read_unlabelled(with_scans, Path("imagesTs"))
+
+
+def test_a_table_that_says_something_else_is_kept(with_scans: Path):
+    write_cases(with_scans, [Case("new_00", "somebody", "", "")], UNLABELLED_FILE)
+    with pytest.raises(UserError, match=r"unlabelled\.csv is there and says something else"):
+        assign_patients(with_scans, "{patient}_{phase}", images=Path("imagesTs"))
