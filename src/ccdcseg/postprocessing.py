@@ -1,0 +1,210 @@
+"""Removing islands from predictions: which pieces of a class are kept is decided on the training masks alone.
+
+A *piece* is a set of voxels that touch each other, corners included (26 neighbours in a volume). nnU-Net decides by
+cross-validation whether to keep the largest piece of a class; ten patients allow none. What training masks say
+without one is how their pieces are: if the foreground of every mask is one piece, a prediction of several is wrong
+somewhere.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from ccdcseg.errors import UserError
+
+FOREGROUND = "foreground"
+"""Name, in rules, of all classes but the background taken together."""
+
+Shares = Mapping[str, float]
+"""For `FOREGROUND` and for classes by name: the smallest share of the whole that a piece must have to be kept. The
+piece with the most evidence is kept whatever its share, so that 1 keeps that piece alone, and 0 keeps all."""
+
+_CLIP = 1e-4
+
+
+@dataclass(frozen=True)
+class PieceCounts:
+    """How the pieces of a class, or of the foreground, are in the training masks.
+
+    Attributes:
+        masks: in how many of them it is present.
+        in_one_piece: in how many of them it is one piece.
+        smallest_share: the smallest piece of all as a share of its class in its mask; 1 where every mask has one.
+    """
+
+    masks: int
+    in_one_piece: int
+    smallest_share: float
+
+
+@dataclass(frozen=True)
+class Postprocessing:
+    """What was decided for a run, and on what grounds.
+
+    Attributes:
+        shares: see `Shares`.
+        counts: of the training masks, for the same names.
+        masks: how many were looked at; those with voxels that nobody labelled are not.
+    """
+
+    shares: dict[str, float]
+    counts: dict[str, PieceCounts]
+    masks: int
+
+    def record(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def decide(
+    masks: Iterable[NDArray[Any]], labels: Mapping[str, int], ignore: int | None = None
+) -> Postprocessing:
+    """Decide which pieces of a prediction are kept, from the masks that training may use.
+
+    The foreground is kept in one piece if it is one in every mask, and left alone otherwise. Of each class, pieces
+    are dropped that are smaller, as a share of their class, than any piece in a mask.
+
+    Args:
+        masks: (Z, Y, X) or (Y, X) integer arrays.
+        labels: value of each foreground class by name.
+        ignore: value of voxels that nobody labelled; masks with such voxels say nothing about pieces.
+    """
+    shares: dict[str, list[NDArray[np.float64]]] = {name: [] for name in (FOREGROUND, *labels)}
+    seen = 0
+    for mask in masks:
+        if ignore is not None and (mask == ignore).any():
+            continue
+        seen += 1
+        for name, region in _regions(mask, labels).items():
+            if region.any():
+                sizes = _sizes(label_pieces(region)[0])
+                shares[name].append(sizes / sizes.sum())
+    counts = {name: _count(found) for name, found in shares.items() if found}
+    kept = {name: count.smallest_share for name, count in counts.items()}
+    if FOREGROUND in kept and kept[FOREGROUND] < 1:
+        kept[FOREGROUND] = 0.0
+    return Postprocessing(kept, counts, seen)
+
+
+def override(
+    postprocessing: Postprocessing, changes: Sequence[str], labels: Mapping[str, int]
+) -> Postprocessing:
+    """What a user says otherwise.
+
+    Args:
+        postprocessing: as decided.
+        changes: such as ``RV=0``, ``foreground=1`` or ``RV=0.05``; see `Shares`.
+        labels: the foreground classes.
+
+    Raises:
+        UserError: an unknown class, or a share that is not between 0 and 1.
+    """
+    return Postprocessing(
+        postprocessing.shares | dict(_change(text, labels) for text in changes),
+        postprocessing.counts,
+        postprocessing.masks,
+    )
+
+
+def keep_pieces(
+    segmentation: NDArray[Any],
+    probabilities: NDArray[np.floating[Any]] | None,
+    labels: Mapping[str, int],
+    shares: Shares,
+) -> NDArray[Any]:
+    """A copy of a segmentation in which dropped pieces are background.
+
+    First the foreground as a whole, then each class in what is left of it.
+
+    Args:
+        segmentation: (Z, Y, X) or (Y, X) class values, background 0.
+        probabilities: (C, Z, Y, X), of the classes in the order of their values; None: none are known, then the
+            size of a piece is its evidence.
+        labels: value of each foreground class by name.
+        shares: see `Shares`.
+    """
+    result = segmentation.copy()
+    for name in (FOREGROUND, *labels):
+        share = shares.get(name, 0.0)
+        if share > 0:
+            region = _region(result, labels, name)
+            evidence = None if probabilities is None else log_odds(_probability(probabilities, labels, name))
+            result[region & ~_kept(region, evidence, share)] = 0
+    return result
+
+
+def log_odds(probability: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """log(p / (1 - p)) in float32, with p bounded to [1e-4, 1 - 1e-4] (in float16 the bound would vanish)."""
+    bounded = np.clip(probability.astype(np.float32), _CLIP, 1 - _CLIP)
+    odds: NDArray[np.float32] = np.log(bounded / (1 - bounded))
+    return odds
+
+
+def label_pieces(region: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
+    """The pieces of a region, numbered from 1 on, and how many there are."""
+    pieces, count = ndimage.label(region, np.ones((3,) * region.ndim))
+    return pieces, count
+
+
+def _kept(region: NDArray[np.bool_], evidence: NDArray[np.float32] | None, share: float) -> NDArray[np.bool_]:
+    """The voxels of the pieces that are kept."""
+    pieces, count = label_pieces(region)
+    if count < 2:
+        return region
+    sizes = _sizes(pieces)
+    weights = sizes if evidence is None else ndimage.sum_labels(evidence, pieces, range(1, count + 1))
+    kept = sizes >= share * sizes.sum()
+    kept[np.argmax(weights)] = True
+    keep: NDArray[np.bool_] = np.concatenate([[False], kept])[pieces]
+    return keep
+
+
+def _sizes(pieces: NDArray[np.int32]) -> NDArray[np.float64]:
+    return np.bincount(pieces.ravel())[1:].astype(float)
+
+
+def _count(shares: Sequence[NDArray[np.float64]]) -> PieceCounts:
+    return PieceCounts(
+        masks=len(shares),
+        in_one_piece=sum(len(pieces) == 1 for pieces in shares),
+        smallest_share=float(min(pieces.min() for pieces in shares)),
+    )
+
+
+def _regions(mask: NDArray[Any], labels: Mapping[str, int]) -> dict[str, NDArray[np.bool_]]:
+    return {name: _region(mask, labels, name) for name in (FOREGROUND, *labels)}
+
+
+def _region(mask: NDArray[Any], labels: Mapping[str, int], name: str) -> NDArray[np.bool_]:
+    region: NDArray[np.bool_] = (
+        np.isin(mask, [*labels.values()]) if name == FOREGROUND else mask == labels[name]
+    )
+    return region
+
+
+def _probability(probabilities: NDArray[Any], labels: Mapping[str, int], name: str) -> NDArray[Any]:
+    probability: NDArray[Any] = 1 - probabilities[0] if name == FOREGROUND else probabilities[labels[name]]
+    return probability
+
+
+def _change(text: str, labels: Mapping[str, int]) -> tuple[str, float]:
+    name, _, value = text.rpartition("=")
+    if name != FOREGROUND and name not in labels:
+        raise UserError(
+            f"--keep {text}: there is no class {name or text}.",
+            f"Write NAME=SHARE, with one of {', '.join((FOREGROUND, *labels))} and a number from 0 to 1.",
+        )
+    try:
+        share = float(value)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise UserError(
+            f"--keep {text}: {value} is no share.",
+            "Give a number from 0 (keep all pieces) to 1 (keep the piece with the most evidence alone).",
+        )
+    return name, share

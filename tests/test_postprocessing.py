@@ -1,0 +1,152 @@
+"""Pieces of predictions: rules from masks, what is kept, against a naive search and nnU-Net's own command."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from ccdcseg.errors import UserError
+from ccdcseg.postprocessing import FOREGROUND, decide, keep_pieces, log_odds, override
+
+LABELS = {"rv": 1, "lv": 2}
+
+
+def pieces_of(region: np.ndarray) -> list[set[tuple[int, ...]]]:
+    """Pieces by a flood fill over all neighbours, corners included."""
+    left = {tuple(map(int, place)) for place in np.argwhere(region)}
+    found = []
+    while left:
+        piece, border = set(), {min(left)}
+        while border:
+            place = border.pop()
+            piece.add(place)
+            left.discard(place)
+            steps = itertools.product((-1, 0, 1), repeat=region.ndim)
+            border |= {tuple(p + s for p, s in zip(place, step, strict=True)) for step in steps} & left
+        found.append(piece)
+    return found
+
+
+def naive(segmentation, probabilities, shares):
+    result = segmentation.copy()
+    for name, values in ((FOREGROUND, [1, 2]), ("rv", [1]), ("lv", [2])):
+        share = shares.get(name, 0)
+        pieces = pieces_of(np.isin(result, values))
+        if share == 0 or not pieces:
+            continue
+
+        def evidence(piece, values=values):
+            if probabilities is None:
+                return len(piece)
+            total = 0.0
+            for place in piece:
+                p = sum(probabilities[(value, *place)] for value in values)
+                p = min(max(float(p), 1e-4), 1 - 1e-4)
+                total += np.log(p / (1 - p))
+            return total
+
+        best = max(pieces, key=evidence)
+        whole = sum(map(len, pieces))
+        for piece in pieces:
+            if piece is not best and len(piece) / whole < share:
+                for place in piece:
+                    result[place] = 0
+    return result
+
+
+segmentations = arrays.arrays(
+    np.int16, st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 6)), elements=st.integers(0, 2)
+)
+shares = st.fixed_dictionaries(
+    {}, optional={name: st.sampled_from([0, 0.1, 0.4, 1]) for name in (FOREGROUND, *LABELS)}
+)
+
+
+@given(segmentations, shares, st.integers(0, 2**32 - 1))
+def test_against_a_naive_search(segmentation, shares, seed):
+    noise = np.random.default_rng(seed).gumbel(size=(3, *segmentation.shape))
+    probabilities = np.exp(noise) / np.exp(noise).sum(0)
+    found = keep_pieces(segmentation, probabilities, LABELS, shares)
+    np.testing.assert_array_equal(found, naive(segmentation, probabilities, shares))
+
+
+@given(segmentations, shares)
+def test_nothing_is_added_and_doing_it_again_changes_nothing(segmentation, shares):
+    before = segmentation.copy()
+    once = keep_pieces(segmentation, None, LABELS, shares)
+    np.testing.assert_array_equal(segmentation, before)
+    assert ((once == segmentation) | (once == 0)).all()
+    assert (once > 0).any() == (segmentation > 0).any()
+    if set(shares.values()) <= {0, 1}:
+        np.testing.assert_array_equal(keep_pieces(once, None, LABELS, shares), once)
+
+
+@given(segmentations)
+@settings(max_examples=50)
+def test_masks_obey_their_own_rules(mask):
+    """What was decided from a mask removes nothing of it."""
+    rules = decide([mask], LABELS)
+    np.testing.assert_array_equal(keep_pieces(mask, None, LABELS, rules.shares), mask)
+
+
+def test_evidence_not_size_decides():
+    """A large, unsure piece loses to a small, sure one."""
+    segmentation = np.array([[1, 1, 1, 0, 1, 1]])
+    probability = np.array([[0.6, 0.6, 0.6, 0.1, 0.99, 0.99]])
+    probabilities = np.stack([1 - probability, probability])
+    organ = {"organ": 1}
+    assert keep_pieces(segmentation, probabilities, organ, {FOREGROUND: 1}).tolist() == [[0, 0, 0, 0, 1, 1]]
+    assert keep_pieces(segmentation, None, organ, {FOREGROUND: 1}).tolist() == [[1, 1, 1, 0, 0, 0]]
+
+
+def test_rules_of_masks():
+    first = np.array([[1, 1, 2, 2, 0, 0, 0]])
+    second = np.array([[1, 1, 1, 2, 1, 0, 2]])
+    rules = decide([first, second], LABELS)
+    assert rules.shares == {FOREGROUND: 0.0, "rv": 0.25, "lv": 0.5}
+    assert rules.counts[FOREGROUND].in_one_piece == 1
+    assert rules.counts["rv"].masks == 2
+    assert decide([first], LABELS).shares == {FOREGROUND: 1.0, "rv": 1.0, "lv": 1.0}
+
+
+def test_absent_classes_empty_masks_and_unlabelled_voxels_say_nothing():
+    empty, organ = np.zeros((1, 4), int), np.array([[1, 0, 0, 0]])
+    assert decide([empty, organ], LABELS).shares == {FOREGROUND: 1.0, "rv": 1.0}
+    assert decide([empty], LABELS).shares == {}
+    sparse = decide([np.array([[1, 3, 0, 1]]), organ], LABELS, ignore=3)
+    assert (sparse.masks, sparse.shares["rv"]) == (1, 1.0)
+
+
+def test_corners_connect():
+    diagonal = np.zeros((2, 2, 2), int)
+    diagonal[0, 0, 0] = diagonal[1, 1, 1] = 1
+    assert decide([diagonal], {"organ": 1}).shares[FOREGROUND] == 1
+
+
+def test_log_odds_of_half_precision_are_bounded():
+    odds = log_odds(np.array([0, 0.5, 1], np.float16))
+    assert odds.dtype == np.float32
+    np.testing.assert_allclose(odds, [-9.2102, 0, 9.2102], atol=1e-3)
+
+
+def test_a_user_says_otherwise():
+    rules = override(decide([np.array([[1, 2]])], LABELS), ["rv=0", "foreground=0.25"], LABELS)
+    assert rules.shares == {FOREGROUND: 0.25, "rv": 0.0, "lv": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("spleen=1", "there is no class spleen.*foreground, rv, lv"),
+        ("rv", "there is no class rv"),
+        ("rv=2", "2 is no share"),
+        ("rv=nan", "nan is no share"),
+        ("rv=all", "all is no share"),
+    ],
+)
+def test_what_cannot_be_said(text, message):
+    with pytest.raises(UserError, match=message):
+        override(decide([], LABELS), [text], LABELS)
