@@ -434,6 +434,9 @@ def train(
     change: Annotated[
         list[str], typer.Option("--set", help="A setting of the preset, such as ccdc.weight=0.1; repeatable.")
     ] = [],  # noqa: B006
+    unlabelled: Annotated[
+        bool, typer.Option("--unlabelled", help="Train on the split's scans without masks too.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted training.")] = False,
     device: DeviceOption = Device.CPU,
     processes: Processes = PROCESSES,
@@ -442,7 +445,7 @@ def train(
     from ccdcseg.nnunet.runs import resolve_run
     from ccdcseg.nnunet.train import train as train_run
 
-    run = resolve_run(dataset, method, fraction, seed, preset, change)
+    run = resolve_run(dataset, method, fraction, seed, preset, change, unlabelled=unlabelled)
     if run.finished:
         typer.echo(f"Trained already: {run.folder}")
         return
@@ -465,11 +468,25 @@ def predict(
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Where predictions of --input go.")] = None,
     part: PartOption = Part.TEST,
+    postprocessing: Annotated[
+        bool,
+        typer.Option(
+            "--postprocessing/--no-postprocessing",
+            help="Of --input: drop pieces by the rules of the training masks, or keep every piece.",
+        ),
+    ] = True,
+    keep: Annotated[
+        list[str],
+        typer.Option(
+            help="Of --input: another rule for a class or the foreground, such as RV=0 (keep all its pieces), RV=1 "
+            "(the one with the most evidence) or RV=0.05 (those with that share of it); repeatable."
+        ),
+    ] = [],  # noqa: B006
     device: DeviceOption = Device.CPU,
 ) -> None:
     """Predict the test cases of runs, or any folder of images with one run."""
     from ccdcseg.datasets.splits import part_folder
-    from ccdcseg.nnunet.predict import folder_images, run_images
+    from ccdcseg.nnunet.predict import folder_images, input_output, run_images, run_output
     from ccdcseg.nnunet.predict import predict as predict_run
     from ccdcseg.nnunet.runs import find_runs
 
@@ -477,15 +494,23 @@ def predict(
         raise UserError("--input and --output belong together.", "Give both, or neither for the test cases.")
     if images is not None and part is Part.VALIDATION:
         raise UserError("--input and --part exclude each other.", "Leave one of them out.")
+    if images is None and (keep or not postprocessing):
+        raise UserError(
+            "--keep and --no-postprocessing are for --input.",
+            "Test cases are predicted both ways: predictions_plain has every piece.",
+        )
     runs = [run for target in targets for run in find_runs(target)]
     if images is not None and len(runs) != 1:
         raise UserError(f"--input needs one run, {len(runs)} were given.", "Name one run's folder.")
     for run in runs:
-        wanted = run_images(run, part) if images is None else folder_images(images, run.parent)
-        place = part_folder(run, part) / "predictions" if output is None else output
+        if images is None or output is None:
+            wanted, place = run_images(run, part), run_output(run, part_folder(run, part))
+        else:
+            wanted = folder_images(images, run.parent)
+            place = input_output(run, output, postprocessing, keep)
         with progress_bars() as report:
             predict_run(run, wanted, place, device, lambda done, total: report("predict", done, total))
-        typer.echo(f"Predictions: {place}")
+        typer.echo(f"Predictions: {place.folder} ({place.description})")
 
 
 @app.command()

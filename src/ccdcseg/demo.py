@@ -9,7 +9,7 @@ from ccdcseg.datasets.phantom import write_phantom
 from ccdcseg.datasets.splits import split_dataset
 from ccdcseg.errors import UserError
 from ccdcseg.evaluation.runs import evaluate_run
-from ccdcseg.nnunet.predict import predict, run_images
+from ccdcseg.nnunet.predict import predict, run_images, run_output
 from ccdcseg.nnunet.runs import resolve_run
 from ccdcseg.nnunet.train import train
 from ccdcseg.report.page import build_report
@@ -88,7 +88,7 @@ def _measured_run(
     predict(
         folder,
         run_images(folder, "test"),
-        folder / "predictions",
+        run_output(folder, folder),
         "cpu",
         lambda done, of: report(f"{method}: predict", done, of),
     )

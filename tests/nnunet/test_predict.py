@@ -10,7 +10,7 @@ import pytest
 import SimpleITK
 
 from ccdcseg.errors import UserError
-from ccdcseg.nnunet.predict import folder_images, predict, run_images
+from ccdcseg.nnunet.predict import Output, folder_images, predict, run_images
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -37,7 +37,8 @@ def test_stock_nnunet_predicts_the_same_bit_for_bit(tiny_run, train_run, workspa
     run = tiny_run()
     folder = train_run(run)
     cases = dict(list(run_images(folder, "test").items())[:2])
-    ours = predict(folder, cases, tmp_path / "ours", "cpu", lambda *_: None)
+    ours = tmp_path / "ours"
+    predict(folder, cases, Output(ours), "cpu", lambda *_: None)
     images = tmp_path / "images"
     images.mkdir()
     for files in cases.values():
@@ -72,10 +73,10 @@ def test_cases_already_predicted_are_kept_and_interrupts_leave_whole_ones(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        predict(folder, cases, output, "cpu", interrupt)
+        predict(folder, cases, Output(output), "cpu", interrupt)
     (first,) = output.iterdir()
     time = first.stat().st_mtime_ns
-    predict(folder, cases, output, "cpu", lambda *_: None)
+    predict(folder, cases, Output(output), "cpu", lambda *_: None)
     assert first.stat().st_mtime_ns == time
     assert sorted(p.name for p in output.iterdir()) == sorted(f"{c}.nii.gz" for c in cases)
 
@@ -84,20 +85,19 @@ def test_a_prediction_cut_short_by_a_full_disk_is_refused(
     tiny_run, train_run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """ITK reports success on a full disk; the file is read back."""
-    from nnunetv2.inference import predict_from_raw_data
+    from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
     folder = train_run(tiny_run())
     cases = dict(list(run_images(folder, "test").items())[:1])
-    export = predict_from_raw_data.export_prediction_from_logits
+    write = SimpleITKIO.write_seg
 
-    def cut(*arguments, **options):
-        export(*arguments, **options)
-        (file,) = (tmp_path / "predictions" / ".partial").glob("*.nii.gz")
-        file.write_bytes(file.read_bytes()[:100])
+    def cut(self, labels, path, properties):
+        write(self, labels, path, properties)
+        Path(path).write_bytes(Path(path).read_bytes()[:100])
 
-    monkeypatch.setattr(predict_from_raw_data, "export_prediction_from_logits", cut)
+    monkeypatch.setattr(SimpleITKIO, "write_seg", cut)
     with pytest.raises(UserError, match="could not be written whole"):
-        predict(folder, cases, tmp_path / "predictions", "cpu", lambda *_: None)
+        predict(folder, cases, Output(tmp_path / "predictions"), "cpu", lambda *_: None)
     assert list((tmp_path / "predictions").iterdir()) == []
 
 

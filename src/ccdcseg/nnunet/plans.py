@@ -1,7 +1,7 @@
 """From a preset to nnU-Net plans, and the preprocessing they ask for."""
 
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from copy import deepcopy
 from math import prod
@@ -9,27 +9,37 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from ccdcseg.datasets.raw_folder import case_files
+from ccdcseg.datasets.splits import unread_cases
 from ccdcseg.errors import UserError
 from ccdcseg.files import json_hash, read_json, write_json
 from ccdcseg.nnunet.preset import Network, Preset
 
 Progress = Callable[[int, int], None]
+UNLABELLED_SUFFIX = "_unlabelled"
+"""Of the folder of preprocessed scans without masks, which lie apart from those of the same plans with masks."""
 
 
 def base_plans(raw: Path, preprocessed: Path, processes: int = 2) -> dict[str, Any]:
     """nnU-Net's own plans of a dataset, made by its fingerprint extractor and planner where they are not there.
 
-    Planning reads spacing, shape and intensities of every case in ``imagesTr``, the test cases among them.
+    Planning reads spacing, shape and intensities of every case in ``imagesTr``, the test cases among them, but for
+    cases whose masks the splits leave unread.
     """
     path = preprocessed / "nnUNetPlans.json"
     if not path.exists():
+        from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import (  # noqa: PLC0415 - slow
+            DatasetFingerprintExtractor,
+        )
         from nnunetv2.experiment_planning.plan_and_preprocess_api import (  # noqa: PLC0415 - slow
-            extract_fingerprint_dataset,
             plan_experiments,
         )
 
         number = int(raw.name[7:10])
-        extract_fingerprint_dataset(number, num_processes=processes, clean=False)
+        extractor = DatasetFingerprintExtractor(number, processes)
+        unread = unread_cases(raw)
+        extractor.dataset = {case: files for case, files in extractor.dataset.items() if case not in unread}
+        extractor.run()
         plan_experiments([number])
     plans: dict[str, Any] = read_json(path)
     return plans
@@ -142,6 +152,10 @@ def store_plans(plans: dict[str, Any], raw: Path, preprocessed: Path) -> None:
         write_json(preprocessed / name, read_json(raw / name))
 
 
+Scan = tuple[list[Path], Path | None]
+"""Images of a scan, one a channel, and its mask; None: it has none, or it is not to be read."""
+
+
 def preprocess(
     cases: Iterable[str],
     raw: Path,
@@ -151,20 +165,52 @@ def preprocess(
     progress: Progress,
 ) -> None:
     """Preprocess the cases a training needs with nnU-Net's preprocessor; those already done are skipped."""
-    configuration = next(iter(plans["configurations"]))
-    folder = preprocessed / plans["configurations"][configuration]["data_identifier"]
-    folder.mkdir(parents=True, exist_ok=True)
     references = preprocessed / "gt_segmentations"
-    references.mkdir(exist_ok=True)
+    references.mkdir(parents=True, exist_ok=True)
     dataset = read_json(raw / "dataset.json")
-    missing = [case for case in cases if not (folder / f"{case}.pkl").exists()]
+    scans: dict[str, Scan] = {}
+    for case in cases:
+        *images, mask = case_files(raw, case)
+        scans[case] = images, mask
+    for case in preprocess_scans(
+        scans, preprocessed_folder(preprocessed, plans), plans, dataset, processes, progress
+    ):
+        shutil.copyfile(str(scans[case][1]), references / f"{case}{dataset['file_ending']}")
+
+
+def preprocessed_folder(preprocessed: Path, plans: Mapping[str, Any], *, unlabelled: bool = False) -> Path:
+    """Where the preprocessed scans of plans with one configuration lie; those without masks lie apart."""
+    (configuration,) = plans["configurations"].values()
+    return preprocessed / f"{configuration['data_identifier']}{UNLABELLED_SUFFIX if unlabelled else ''}"
+
+
+def preprocess_scans(
+    scans: Mapping[str, Scan],
+    folder: Path,
+    plans: dict[str, Any],
+    dataset: dict[str, Any],
+    processes: int,
+    progress: Progress,
+) -> list[str]:
+    """Preprocess scans with nnU-Net's preprocessor; those already done are skipped.
+
+    Args:
+        scans: by name.
+        folder: where they go.
+        plans: with one configuration.
+        dataset: content of ``dataset.json``.
+        processes: of the pool.
+        progress: called with scans done and scans to do.
+
+    Returns:
+        Names of those that were not there yet.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [name for name in scans if not (folder / f"{name}.pkl").exists()]
     if not missing:
-        return
+        return []
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        jobs = [
-            pool.submit(_preprocess_case, case, raw, folder, plans, configuration, dataset)
-            for case in missing
-        ]
+        jobs = [pool.submit(_preprocess_scan, name, scans[name], folder, plans, dataset) for name in missing]
         try:
             for done, job in enumerate(as_completed(jobs), 1):
                 job.result()
@@ -172,30 +218,28 @@ def preprocess(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    for case in missing:
-        name = f"{case}{dataset['file_ending']}"
-        shutil.copyfile(raw / "labelsTr" / name, references / name)
+    return missing
 
 
-def _preprocess_case(
-    case: str, raw: Path, folder: Path, plans: dict[str, Any], configuration: str, dataset: dict[str, Any]
+def _preprocess_scan(
+    name: str, scan: Scan, folder: Path, plans: dict[str, Any], dataset: dict[str, Any]
 ) -> None:
-    """Preprocess one case; its .pkl file is moved into place last and marks it as done."""
+    """Preprocess one scan; its .pkl file is moved into place last and marks it as done."""
     import torch  # noqa: PLC0415 - only in the worker
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager  # noqa: PLC0415 - slow
 
     torch.set_num_threads(1)
     manager = PlansManager(plans)
-    settings = manager.get_configuration(configuration)
-    ending = dataset["file_ending"]
-    channels = len(dataset["channel_names"])
-    images = [str(raw / "imagesTr" / f"{case}_{c:04d}{ending}") for c in range(channels)]
-    label = str(raw / "labelsTr" / f"{case}{ending}")
-    scratch = folder / f".{case}.partial"
+    settings = manager.get_configuration(next(iter(plans["configurations"])))
+    images, mask = scan
+    scratch = folder / f".{name}.partial"
     scratch.mkdir(exist_ok=True)
     try:
         preprocessor = settings.preprocessor_class(verbose=False)
-        preprocessor.run_case_save(str(scratch / case), images, label, manager, settings, dataset)
+        label = None if mask is None else str(mask)
+        preprocessor.run_case_save(
+            str(scratch / name), [str(image) for image in images], label, manager, settings, dataset
+        )
         for file in sorted(scratch.iterdir(), key=lambda f: f.suffix == ".pkl"):
             file.replace(folder / file.name)
     finally:

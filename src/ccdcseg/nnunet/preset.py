@@ -60,22 +60,28 @@ class Training(_Section):
         epochs: after each, nnU-Net validates and logs.
         iterations_per_epoch: optimiser steps an epoch.
         validation_iterations: batches of the validation after each epoch.
-        initial_learning_rate: of SGD with Nesterov momentum; decays as nnU-Net's polynomial.
+        optimizer: "sgd" is nnU-Net's, with Nesterov momentum 0.99; "adamw" (Loshchilov and Hutter, ICLR 2019) comes
+            farther in short trainings.
+        initial_learning_rate: decays as nnU-Net's polynomial.
         foreground_oversampling: share of patches centred on foreground.
         checkpoint_every: epochs between checkpoints to continue from.
         cpu_autocast: "bfloat16" runs the network in bfloat16 on CPUs that have instructions for it.
         augmentation_processes: worker processes; 0 augments in the training process, which makes a seeded
             training repeatable bit for bit; null leaves it to nnU-Net.
+        averaged_weights: decay of an exponential moving average of the weights, which is what predicts; null: the
+            last weights do.
     """
 
     epochs: Positive = 1000
     iterations_per_epoch: Positive = 250
     validation_iterations: Positive = 50
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     initial_learning_rate: Annotated[float, Field(gt=0)] = 0.01
     foreground_oversampling: Annotated[float, Field(ge=0, le=1)] = 0.33
     checkpoint_every: Positive = 50
     cpu_autocast: Literal["bfloat16", "none"] = "none"
     augmentation_processes: Annotated[int, Field(ge=0)] | None = None
+    averaged_weights: Annotated[float, Field(ge=0, lt=1)] | None = None
 
 
 class Prediction(_Section):
@@ -90,6 +96,31 @@ class Prediction(_Section):
     tile_step_size: Annotated[float, Field(gt=0, le=1)] = 0.5
 
 
+class UnlabelledScans(_Section):
+    """How scans without masks take part: the network labels them itself, now and then, and learns from that.
+
+    From ``first`` on, ``times`` times, evenly spread over the rest of the training, the network that predicts (the
+    averaged one, where there is one) labels every such scan as a whole. Post-processing by the rules of the
+    training masks cleans the labels, what it removes becomes background, and voxels of a low confidence are
+    ignored.
+
+    Attributes:
+        use: whether they take part.
+        first: share of the training after which labels are written for the first time.
+        times: how often they are written.
+        confidence: probability below which a voxel is ignored.
+        weight: of their loss beside that of annotated scans.
+        share: of the patches of a batch that come from them, once they have labels.
+    """
+
+    use: bool = False
+    first: Annotated[float, Field(gt=0, lt=1)] = 1 / 3
+    times: Positive = 4
+    confidence: Annotated[float, Field(ge=0, lt=1)] = 0.8
+    weight: Annotated[float, Field(gt=0)] = 0.5
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+
 class Preset(_Section):
     """One way to train and predict; see the sections.
 
@@ -99,6 +130,7 @@ class Preset(_Section):
         network: see `Network`.
         training: see `Training`.
         prediction: see `Prediction`.
+        unlabelled: see `UnlabelledScans`.
         decoder_stage: which decoder stage feeds the projection head: 0 the last, at full resolution, 1 the one
             before it at half of it, and so on.
         ccdc: settings of CCDC's term.
@@ -117,6 +149,7 @@ class Preset(_Section):
     network: Network = Network()
     training: Training = Training()
     prediction: Prediction = Prediction()
+    unlabelled: UnlabelledScans = UnlabelledScans()
     decoder_stage: Annotated[int, Field(ge=0)] = 0
     ccdc: CCDCSettings = CCDCSettings()
     focal: FocalSettings = FocalSettings()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ccdcseg.datasets.cases import dataset_folder
-from ccdcseg.datasets.splits import find_fold
+from ccdcseg.datasets.splits import SPLITS_FILE, find_fold, unlabelled_images
 from ccdcseg.errors import UserError
 from ccdcseg.files import read_json
 from ccdcseg.methods import METHODS
@@ -60,7 +60,14 @@ class Run:
 
 
 def resolve_run(
-    dataset: str, method: str, fraction: float | None, seed: int, preset: str, changes: Sequence[str] = ()
+    dataset: str,
+    method: str,
+    fraction: float | None,
+    seed: int,
+    preset: str,
+    changes: Sequence[str] = (),
+    *,
+    unlabelled: bool = False,
 ) -> Run:
     """Find dataset, split and settings.
 
@@ -71,6 +78,7 @@ def resolve_run(
         seed: of the split and the training.
         preset: name or path of a preset.
         changes: to it, ``key=value``.
+        unlabelled: scans without masks take part, whatever the preset says.
 
     Raises:
         UserError: whatever of it does not exist, or the method's term would never act.
@@ -78,9 +86,16 @@ def resolve_run(
     if method not in METHODS:
         raise UserError(f"There is no method {method}.", f"Choose one of {', '.join(METHODS)}.")
     label, settings = load_preset(preset, changes)
+    if unlabelled and not settings.unlabelled.use:
+        settings = settings.model_copy(
+            update={"unlabelled": settings.unlabelled.model_copy(update={"use": True})}
+        )
+        label = f"{label}_unlabelled"
     _check_start(method, settings)
     raw = dataset_folder(nnunet_folder("nnUNet_raw"), dataset)
     fold, split = find_fold(raw, settings.labelled.fractions[0] if fraction is None else fraction, seed)
+    if settings.unlabelled.use:
+        unlabelled_images(raw, raw / SPLITS_FILE, fold)
     return Run(
         raw=raw,
         preprocessed=nnunet_folder("nnUNet_preprocessed") / raw.name,

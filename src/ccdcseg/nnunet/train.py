@@ -15,14 +15,22 @@ from filelock import FileLock
 from ccdcseg import __version__
 from ccdcseg.datasets.cases import read_labels
 from ccdcseg.datasets.raw_folder import case_files
-from ccdcseg.datasets.splits import SPLITS_FILE, check_ours
+from ccdcseg.datasets.splits import SPLITS_FILE, check_ours, unlabelled_images
 from ccdcseg.errors import UserError
 from ccdcseg.files import LOCK_FILE, content_hash, locked, read_json, write_json
 from ccdcseg.methods import METHODS
 from ccdcseg.nnunet.checkpoints import OWN_KEY, load_checkpoint
 from ccdcseg.nnunet.history import read_history
-from ccdcseg.nnunet.plans import base_plans, preprocess, preset_plans, store_plans
+from ccdcseg.nnunet.plans import (
+    base_plans,
+    preprocess,
+    preprocess_scans,
+    preprocessed_folder,
+    preset_plans,
+    store_plans,
+)
 from ccdcseg.nnunet.preset import preset_of_plans
+from ccdcseg.nnunet.rules import read_rules
 from ccdcseg.nnunet.runs import Run
 from ccdcseg.nnunet.seeding import VARIABLE
 from ccdcseg.nnunet.stock import stock_nnunet
@@ -85,6 +93,8 @@ def _finish(run: Run) -> None:
         "seconds": round(sum(epoch["seconds"] for epoch in read_history(run.folder)), 1),
         "iterations": training.epochs * training.iterations_per_epoch,
     }
+    if (rules := read_rules(run.folder)) is not None:
+        known["postprocessing"] = rules.record()
     write_json(run.folder / "run.json", read_json(run.folder / BEGUN) | known)
     (run.folder / LATEST).unlink(missing_ok=True)
 
@@ -115,6 +125,16 @@ def _prepare(run: Run, processes: int, progress: Progress) -> dict[str, Any]:
         processes,
         lambda done, all_: progress("preprocess", done, all_),
     )
+    if run.preset.unlabelled.use:
+        images = unlabelled_images(run.raw, run.raw / SPLITS_FILE, run.fold)
+        preprocess_scans(
+            {case: (files, None) for case, files in images.items()},
+            preprocessed_folder(run.preprocessed, plans, unlabelled=True),
+            plans,
+            read_json(run.raw / "dataset.json"),
+            processes,
+            lambda done, all_: progress("unlabelled", done, all_),
+        )
     return plans
 
 

@@ -9,23 +9,31 @@ from typing import Any
 
 import numpy as np
 import torch
+from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 
 from ccdcseg.errors import UserError
 from ccdcseg.losses import CCDCLoss, Diagnostics, nearest_to, selection_map
 from ccdcseg.losses.term import ContrastiveLoss
+from ccdcseg.nnunet.averaging import averaged_copy
 from ccdcseg.nnunet.checkpoints import OWN_KEY, STOCK_TRAINER, load_checkpoint, save_checkpoint
 from ccdcseg.nnunet.features import tap_decoder, tapped_channels
 from ccdcseg.nnunet.history import finite, mean_diagnostics, read_history, write_history
 from ccdcseg.nnunet.preset import preset_of_plans
+from ccdcseg.nnunet.rules import write_rules
 from ccdcseg.nnunet.seeding import derived_seed, seed_everything, seed_from_environment
 from ccdcseg.nnunet.selections import save_selection
+from ccdcseg.nnunet.unlabelled import UnlabelledTraining
+from ccdcseg.postprocessing import Postprocessing, decide
 
 GRADIENT_NORM = 12
 """nnU-Net's bound on the norm of the gradient."""
+ADAMW_DECAY = 0.01
+"""Weight decay of AdamW, its default."""
 
 
 class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - nnU-Net's naming
@@ -38,9 +46,14 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
     Attributes:
         predicted_by: written into checkpoints as the trainer's name, for ``nnUNetv2_predict`` to build the network.
         begun_in: precision of the training whose checkpoint was loaded; None: none was, or it does not say.
+        averaged: the network with averaged weights, which predicts; None: the trained one does.
+        unlabelled: the part that scans without masks have; None: they have none.
+        postprocessing: what the training masks say of the pieces of a prediction; None: not known yet, or regions.
     """
 
     predicted_by = STOCK_TRAINER
+    postprocessing: Postprocessing | None = None
+    network: Any
 
     def __init__(
         self,
@@ -62,11 +75,25 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         self.seed = seed_from_environment()
         self.history: list[dict[str, Any]] = []
         self.begun_in: str | None = None
+        self.averaged: AveragedModel | None = None
+        self.unlabelled: UnlabelledTraining | None = None
 
     def initialize(self) -> None:
         """Build network, optimiser and loss, from the seed."""
         self._reseed("weights")
         super().initialize()
+        if (decay := self.preset.training.averaged_weights) is not None:
+            self.averaged = averaged_copy(_inner(self.network), decay)
+        if self.preset.unlabelled.use:
+            self.unlabelled = UnlabelledTraining(self)
+
+    def configure_optimizers(self) -> tuple[Any, Any]:
+        """The preset's optimiser, with nnU-Net's schedule."""
+        if self.preset.training.optimizer == "sgd":
+            optimizers: tuple[Any, Any] = super().configure_optimizers()
+            return optimizers
+        optimizer = torch.optim.AdamW(self.network.parameters(), self.initial_lr, weight_decay=ADAMW_DECAY)
+        return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 
     def get_dataloaders(self) -> Any:
         """nnU-Net's loaders, with the preset's number of augmentation processes."""
@@ -85,9 +112,14 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
                 f"Continue on a machine that trains in {self.begun_in}, or remove the folder and start anew.",
             )
         super().on_train_start()
+        self._decide_postprocessing()
+        if self.unlabelled is not None:
+            self.unlabelled.start()
 
     def on_train_epoch_start(self) -> None:
-        """Begin an epoch."""
+        """Begin an epoch, with new labels of the unlabelled scans where they are due."""
+        if self.unlabelled is not None:
+            self.unlabelled.start_epoch()
         self._reseed("epoch", self.current_epoch)
         super().on_train_epoch_start()
 
@@ -98,7 +130,7 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         several = isinstance(target, list)
         target = [t.to(self.device, non_blocking=True) for t in (target if several else [target])]
         self.optimizer.zero_grad(set_to_none=True)
-        with self._autocast():
+        with self.autocast():
             losses = self.compute_losses(self.network(data), target if several else target[0], data)
         self._step(losses["loss"])
         return {name: loss.detach().float().cpu().numpy() for name, loss in losses.items()}
@@ -106,14 +138,40 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
     def compute_losses(self, output: Any, target: Any, data: Tensor) -> dict[str, Tensor]:
         """The total as "loss", and its parts under names of their own."""
         del data
-        loss = self.loss(_as_float(output), target)
-        return {"loss": loss, "segmentation_loss": loss}
+        if self.unlabelled is None or self.unlabelled.annotated is None:
+            loss = self.loss(_as_float(output), target)
+            return {"loss": loss, "segmentation_loss": loss}
+        return self.unlabelled.losses(_as_float(output), target)
 
     def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """nnU-Net's, in the training's precision."""
-        with self._autocast():
+        """nnU-Net's, of the network that predicts and in the training's precision."""
+        with self._predicting(), self.autocast():
             result: dict[str, Any] = super().validation_step(batch)
         return result
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """nnU-Net's final validation, of the network that predicts; no training goes on after it."""
+        _inner(self.network).load_state_dict(self.predicting_network.state_dict())
+        super().perform_actual_validation(save_probabilities)
+
+    @property
+    def predicting_network(self) -> nn.Module:
+        """The network whose weights predict: the averaged one, where there is one."""
+        network: nn.Module = _inner(self.network) if self.averaged is None else self.averaged.module
+        return network
+
+    @contextlib.contextmanager
+    def _predicting(self) -> Iterator[None]:
+        """Let the averaged network, where there is one, take the place of the one that is trained."""
+        if self.averaged is None:
+            yield
+            return
+        trained, self.network = self.network, self.averaged.module
+        self.network.eval()
+        try:
+            yield
+        finally:
+            self.network = trained
 
     def on_train_epoch_end(self, train_outputs: list[dict[str, Any]]) -> None:
         """Keep the means of the epoch."""
@@ -137,6 +195,7 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
             "train_loss": self.epoch_losses["loss"],
             "segmentation_loss": self.epoch_losses["segmentation_loss"],
             "contrastive_loss": self.epoch_losses.get("contrastive_loss"),
+            **({} if self.unlabelled is None else self.unlabelled.epoch_record(self.epoch_losses)),
             "validation_loss": float(self.logger.get_value("val_losses", step=-1)),
             "pseudo_dice": dict(
                 zip(names, self.logger.get_value("dice_per_class_or_region", step=-1), strict=False)
@@ -149,7 +208,7 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         if self.local_rank != 0 or self.disable_checkpointing:
             return
         checkpoint = {
-            "network_weights": _inner(self.network).state_dict(),
+            "network_weights": self.predicting_network.state_dict(),
             "optimizer_state": self.optimizer.state_dict(),
             "grad_scaler_state": self.grad_scaler.state_dict() if self.grad_scaler is not None else None,
             "logging": self.logger.get_checkpoint(),
@@ -186,10 +245,22 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
 
     def _own_state(self) -> dict[str, Any]:
         """State that only ccdcseg needs, to continue."""
-        return {}
+        state: dict[str, Any] = {}
+        if self.averaged is not None:
+            state["trained_weights"] = _inner(self.network).state_dict()
+            state["updates"] = self.averaged.n_averaged
+        if self.unlabelled is not None:
+            state["written_labels"] = self.unlabelled.written
+        return state
 
     def _load_own_state(self, state: dict[str, Any]) -> None:
-        """Restore what `_own_state` gave."""
+        """Restore what `_own_state` gave; the network holds the weights that predict."""
+        if self.averaged is not None:
+            self.averaged.module.load_state_dict(_inner(self.network).state_dict())
+            self.averaged.n_averaged.copy_(state["updates"])
+            _inner(self.network).load_state_dict(state["trained_weights"])
+        if self.unlabelled is not None:
+            self.unlabelled.written = state["written_labels"]
 
     def _step(self, loss: Tensor) -> None:
         """Backward pass, clipping and optimiser step, with nnU-Net's gradient scaler where it has one."""
@@ -204,6 +275,8 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         else:
             scaler.step(self.optimizer)
             scaler.update()
+        if self.averaged is not None:
+            self.averaged.update_parameters(_inner(self.network))
 
     def trained_modules(self) -> list[nn.Module]:
         """Modules whose gradients are clipped, each by itself."""
@@ -217,14 +290,51 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         wanted = self.preset.training.cpu_autocast == "bfloat16" and self.device.type == "cpu"
         return "bfloat16" if wanted and has_bfloat16() else "float32"
 
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """In which network and losses are computed."""
         if self.device.type == "cuda":
             return torch.autocast("cuda")
         return torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bfloat16")
 
+    def _decide_postprocessing(self) -> None:
+        """Decide from the training masks which pieces of a prediction are kept, and write it beside the run."""
+        if self.label_manager.has_regions or self.local_rank != 0:
+            return
+        reader = self.plans_manager.image_reader_writer_class()
+        folder = Path(self.preprocessed_dataset_folder_base) / "gt_segmentations"
+        files = [folder / f"{case}{self.dataset_json['file_ending']}" for case in self.do_split()[0]]
+        masks = (np.squeeze(reader.read_seg(str(file))[0], 0) for file in files)
+        self.postprocessing = decide(masks, self.class_values, self.label_manager.ignore_label)
+        write_rules(self.postprocessing, self.class_values, Path(self.output_folder))
+
+    @property
+    def class_values(self) -> dict[str, int]:
+        """Value of each foreground class by name."""
+        labels = self.dataset_json["labels"].items()
+        return {name: int(value) for name, value in labels if name not in ("background", "ignore")}
+
     def _reseed(self, *purpose: str | int) -> None:
         if self.seed is not None:
             seed_everything(derived_seed(self.seed, self.local_rank, *purpose))
+
+
+class nnUNetTrainerUnlabelled(nnUNetTrainerPreset):  # noqa: N801 - nnU-Net's naming
+    """Plain nnU-Net that also trains on the split's scans without masks, for ``nnUNetv2_train`` with any plans.
+
+    ``splits_final.json`` names these scans, as `ccdcseg split --unlabelled` writes it.
+    """
+
+    def __init__(
+        self,
+        plans: dict[str, Any],
+        configuration: str,
+        fold: int,
+        dataset_json: dict[str, Any],
+        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net reads this signature
+    ) -> None:
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        used = self.preset.unlabelled.model_copy(update={"use": True})
+        self.preset = self.preset.model_copy(update={"unlabelled": used})
 
 
 class ContrastiveTrainer(nnUNetTrainerPreset):
@@ -310,14 +420,17 @@ class ContrastiveTrainer(nnUNetTrainerPreset):
         outputs, features = output
         losses = super().compute_losses(outputs, target, data)
         logits, labels = (outputs[0], target[0]) if self.enable_deep_supervision else (outputs, target)
+        if self.unlabelled is not None:  # the term is the paper's: on annotated pixels alone
+            features, logits, labels = (
+                part[: self.unlabelled.annotated] for part in (features, logits, labels)
+            )
         if features.shape[2:] != logits.shape[2:]:
             logits, labels = nearest_to(features, logits, labels)
         contrastive = self.contrastive(features, logits, labels)
         if self._criterion.diagnostics is not None:
             self.steps.append(self._criterion.diagnostics)
         self.last_batch = data, labels
-        total = losses["segmentation_loss"] + contrastive
-        return {**losses, "loss": total, "contrastive_loss": contrastive}
+        return {**losses, "loss": losses["loss"] + contrastive, "contrastive_loss": contrastive}
 
     def on_epoch_end(self) -> None:
         """As the preset trainer, and keep a picture of what was drawn, six times over the training."""
@@ -334,9 +447,10 @@ class ContrastiveTrainer(nnUNetTrainerPreset):
         return {**super()._epoch_record(), "diagnostics": mean_diagnostics(self.steps, classes)}
 
     def _own_state(self) -> dict[str, Any]:
-        return {"contrastive": self._criterion.state_dict()}
+        return super()._own_state() | {"contrastive": self._criterion.state_dict()}
 
     def _load_own_state(self, state: dict[str, Any]) -> None:
+        super()._load_own_state(state)
         self._criterion.load_state_dict(state["contrastive"])
 
     @property

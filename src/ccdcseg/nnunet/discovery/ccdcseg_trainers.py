@@ -12,7 +12,7 @@ from ccdcseg.nnunet.pixelwise_trainers import (
     nnUNetTrainerMCC,
     nnUNetTrainerTopK,
 )
-from ccdcseg.nnunet.trainers import nnUNetTrainerCCDC, nnUNetTrainerPreset
+from ccdcseg.nnunet.trainers import nnUNetTrainerCCDC, nnUNetTrainerPreset, nnUNetTrainerUnlabelled
 
 __all__ = [
     "nnUNetTrainerCCDC",
@@ -25,4 +25,5 @@ __all__ = [
     "nnUNetTrainerReCo",
     "nnUNetTrainerRegionContrast",
     "nnUNetTrainerTopK",
+    "nnUNetTrainerUnlabelled",
 ]

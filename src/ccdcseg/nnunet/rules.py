@@ -1,0 +1,59 @@
+"""Rules of post-processing beside a run: ours, and as nnU-Net's own command reads them."""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from ccdcseg.errors import UserError
+from ccdcseg.files import read_json, write_bytes, write_json
+from ccdcseg.postprocessing import FOREGROUND, Postprocessing
+
+RULES = "postprocessing.json"
+NNUNET_RULES = "postprocessing.pkl"
+
+
+def write_rules(rules: Postprocessing, labels: Mapping[str, int], folder: Path) -> None:
+    """Write ``postprocessing.json`` and, for ``nnUNetv2_apply_postprocessing``, ``postprocessing.pkl``.
+
+    nnU-Net knows the largest piece alone: its file has the foreground and the classes of which one piece is kept,
+    the largest instead of the one with the most evidence, and leaves out classes with pieces of a smallest share.
+
+    Args:
+        rules: what was decided.
+        labels: value of each foreground class by name.
+        folder: of the run.
+    """
+    from nnunetv2.postprocessing.remove_connected_components import (  # noqa: PLC0415 - slow
+        remove_all_but_largest_component_from_segmentation as keep_largest,
+    )
+
+    write_json(folder / RULES, rules.record())
+    one_piece = [name for name in (FOREGROUND, *labels) if rules.shares.get(name) == 1]
+    values = [[*labels.values()] if name == FOREGROUND else labels[name] for name in one_piece]
+    steps = [keep_largest] * len(values), [{"labels_or_regions": value} for value in values]
+    write_bytes(folder / NNUNET_RULES, pickle.dumps(steps))
+
+
+def read_rules(folder: Path) -> Postprocessing | None:
+    """Rules of a run; None: it was trained before there were any, or its labels are regions.
+
+    Args:
+        folder: of the run.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = folder / RULES
+    if not path.exists():
+        return None
+    try:
+        return TypeAdapter(Postprocessing).validate_python(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UserError(
+            f"{path} is damaged at {place}: {first['msg']}.",
+            "Restore it, or predict with --no-postprocessing.",
+        ) from error

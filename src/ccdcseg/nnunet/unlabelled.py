@@ -1,0 +1,535 @@
+"""Scans without masks in a training: the network writes their labels between epochs, and learns from them.
+
+The labels are files in the run's folder, ``unlabelled/epoch_NNNN``: ``CASE.nii.gz`` on the scan's own voxels for a
+person to open, what the loader reads beside it, and ``summary.json``. A continued training finds the very labels
+that it had. That whole scans are labelled now and then, instead of patches in every step (FixMatch and its
+followers), costs a few per cent of the training, and lets post-processing see a whole organ.
+"""
+
+import copy
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import blosc2
+import numpy as np
+import torch
+from acvl_utils.cropping_and_padding.bounding_boxes import insert_crop_into_image
+from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
+from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
+from batchgenerators.utilities.file_and_folder_operations import load_pickle
+from nnunetv2.configuration import default_num_processes
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ccdcseg.datasets.splits import SPLITS_FILE, unlabelled_images
+from ccdcseg.errors import UserError
+from ccdcseg.files import content_hash, new_folder, read_json, write_json
+from ccdcseg.nnunet.paths import nnunet_folder
+from ccdcseg.nnunet.plans import UNLABELLED_SUFFIX, preprocess_scans
+from ccdcseg.nnunet.preset import UnlabelledScans
+from ccdcseg.postprocessing import Shares, keep_pieces
+
+FOLDER = "unlabelled"
+SUMMARY = "summary.json"
+PLAUSIBLE_RATIO = 3.0
+"""A class whose mean share of the voxels differs by more than this factor from that in the annotated scans is
+taken for a failure of the network, and its labels are not used."""
+
+
+def writing_epochs(settings: UnlabelledScans, epochs: int) -> list[int]:
+    """The epochs at whose beginning labels are written, of ``epochs`` from 0 on."""
+    rest = 1 - settings.first
+    return sorted(
+        {round(epochs * (settings.first + rest * i / settings.times)) for i in range(settings.times)}
+    )
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """Labels of one scan, on its preprocessed voxels.
+
+    Attributes:
+        labels: (Z, Y, X) class values, and ``ignore`` where the network was not sure.
+        confident: share of each class's voxels that are not ignored, by name; the background among them.
+        voxels: of each foreground class, before anything was ignored, as a share of the scan.
+        removed: share of the foreground that post-processing removed.
+    """
+
+    labels: NDArray[np.int16]
+    confident: dict[str, float]
+    voxels: dict[str, float]
+    removed: float
+
+
+def label_scan(
+    probabilities: NDArray[np.floating[Any]],
+    labels: Mapping[str, int],
+    shares: Shares,
+    confidence: float,
+    ignore: int,
+) -> Labelling:
+    """From probabilities to labels that a network can learn from.
+
+    Args:
+        probabilities: (C, Z, Y, X) of the classes.
+        labels: value of each foreground class by name.
+        shares: rules of post-processing.
+        confidence: below it a voxel is ignored, unless post-processing made it background.
+        ignore: value of such voxels.
+    """
+    predicted = probabilities.argmax(0).astype(np.int16)
+    cleaned = keep_pieces(predicted, probabilities, labels, shares)
+    removed = cleaned != predicted
+    sure = (probabilities.max(0) >= confidence) | removed
+    classes = {"background": 0, **labels}
+    of_class = {name: cleaned == value for name, value in classes.items()}
+    return Labelling(
+        labels=np.where(sure, cleaned, ignore).astype(np.int16),
+        confident={name: float(sure[mask].mean()) for name, mask in of_class.items() if mask.any()},
+        voxels={name: float(of_class[name].mean()) for name in labels},
+        removed=float(removed.sum() / max(1, (predicted > 0).sum())),
+    )
+
+
+def implausible(found: Mapping[str, float], annotated: Mapping[str, float]) -> list[str]:
+    """Classes whose mean share of the voxels is not what it is in the annotated scans, within `PLAUSIBLE_RATIO`."""
+    return [
+        name
+        for name, share in annotated.items()
+        if share > 0 and not share / PLAUSIBLE_RATIO <= found[name] <= share * PLAUSIBLE_RATIO
+    ]
+
+
+class MixedDataset:
+    """Annotated scans of a dataset of nnU-Net's, and scans whose labels were written, as one dataset.
+
+    Args:
+        annotated: nnU-Net's dataset.
+        images: folder of the preprocessed unlabelled scans.
+        labels: folder of the labels that were written for them.
+    """
+
+    def __init__(self, annotated: Any, images: Path, labels: Path) -> None:
+        self.annotated = annotated
+        self.identifiers: list[str] = annotated.identifiers
+        self._images = nnUNetDatasetBlosc2(str(images), [])
+        self._labels = labels
+        self.unlabelled = sorted(path.name.removesuffix("_seg.b2nd") for path in labels.glob("*_seg.b2nd"))
+
+    def load_case(self, identifier: str | tuple[str]) -> tuple[Any, Any, Any, dict[str, Any]]:
+        """Image, labels, nothing and properties of a scan; an unlabelled one is named by a tuple."""
+        if not isinstance(identifier, tuple):
+            case: tuple[Any, Any, Any, dict[str, Any]] = self.annotated.load_case(identifier)
+            return case
+        (name,) = identifier
+        options = self._images.mmap_kwargs | {"mode": "r", "dparams": {"nthreads": 1}}
+        image = blosc2.open(urlpath=str(Path(self._images.source_folder) / f"{name}.b2nd"), **options)
+        labels = blosc2.open(urlpath=str(self._labels / f"{name}_seg.b2nd"), **options)
+        return image, labels, None, {"class_locations": self._locations(name)}
+
+    def _locations(self, name: str) -> dict[int, NDArray[Any]]:
+        with np.load(self._labels / f"{name}_locations.npz") as stored:
+            return {int(value): stored[value] for value in stored.files}
+
+
+class MixedLoader(nnUNetDataLoader):  # type: ignore[misc]
+    """nnU-Net's loader of patches, the last ``unlabelled`` of each batch from scans without masks.
+
+    Foreground is oversampled among both alike.
+
+    Args:
+        loader: nnU-Net's, of the annotated scans, whose patches and transforms are taken over.
+        data: both kinds of scans.
+        unlabelled: patches of a batch.
+    """
+
+    def __init__(self, loader: nnUNetDataLoader, data: MixedDataset, unlabelled: int) -> None:
+        self.__dict__.update(loader.__dict__)
+        self._data = data
+        self.unlabelled = unlabelled
+        self.get_do_oversample = self._oversample_both
+
+    def get_indices(self) -> list[Any]:
+        """The scans of a batch."""
+        annotated = self.batch_size - self.unlabelled
+        chosen = np.random.choice(len(self._data.unlabelled), self.unlabelled)  # noqa: NPY002 - nnU-Net's state
+        return [
+            *np.random.choice(self.indices, annotated),  # noqa: NPY002
+            *((self._data.unlabelled[index],) for index in chosen),
+        ]
+
+    def _oversample_both(self, index: int) -> bool:
+        annotated = self.batch_size - self.unlabelled
+        index, count = (index, annotated) if index < annotated else (index - annotated, self.unlabelled)
+        return not index < round(count * (1 - self.oversample_foreground_percent))
+
+
+def mixed_batches(batches: Any, images: Path, labels: Path, unlabelled: int) -> Any:
+    """nnU-Net's source of training batches, with patches of unlabelled scans in each.
+
+    Args:
+        batches: nnU-Net's, of annotated scans alone.
+        images: see `MixedDataset`.
+        labels: see `MixedDataset`.
+        unlabelled: patches of a batch.
+    """
+    single = isinstance(batches, SingleThreadedAugmenter)
+    loader = batches.data_loader if single else batches.generator
+    mixed = MixedLoader(loader, MixedDataset(loader._data, images, labels), unlabelled)
+    if single:
+        return SingleThreadedAugmenter(mixed, None)
+    return NonDetMultiThreadedAugmenter(
+        mixed,
+        None,
+        batches.num_processes,
+        num_cached=batches.num_cached,
+        pin_memory=batches.pin_memory,
+        wait_time=batches.wait_time,
+    )
+
+
+@dataclass(frozen=True)
+class Labeller:
+    """Labels whole scans with a network, as nnU-Net predicts them, without mirroring.
+
+    Attributes:
+        predictor: nnU-Net's, of the network.
+        labels: value of each foreground class by name.
+        shares: rules of post-processing.
+        confidence: see `UnlabelledScans`.
+        ignore: value of voxels that are not sure.
+    """
+
+    predictor: nnUNetPredictor
+    labels: Mapping[str, int]
+    shares: Shares
+    confidence: float
+    ignore: int
+
+    def write(
+        self,
+        images: Path,
+        names: Sequence[str],
+        target: Path,
+        annotated: Mapping[str, float],
+        before: Path | None,
+    ) -> dict[str, Any]:
+        """Label scans and write the labels into a new folder, which is whole or not there.
+
+        Args:
+            images: folder of the preprocessed scans.
+            names: of the scans.
+            target: the new folder; one that is there is replaced.
+            annotated: mean share of the voxels of each class in the annotated scans.
+            before: labels of the last time.
+
+        Returns:
+            What ``summary.json`` holds: see `_summary`.
+        """
+        shutil.rmtree(target, ignore_errors=True)
+        with new_folder(target) as folder:
+            scans = {}
+            for name in names:
+                found = self._label(images, name, folder)
+                changed = _changed(found.labels, before and before / f"{name}_seg.b2nd", self.ignore)
+                scans[name] = {
+                    "confident": found.confident,
+                    "share": found.voxels,
+                    "removed": found.removed,
+                    "changed": changed,
+                }
+            summary = _summary(scans, annotated, [*self.labels])
+            write_json(folder / SUMMARY, summary)
+        return summary
+
+    def _label(self, images: Path, name: str, folder: Path) -> Labelling:
+        data = blosc2.open(urlpath=str(images / f"{name}.b2nd"), mode="r")[:]
+        logits = self.predictor.predict_sliding_window_return_logits(torch.from_numpy(data))
+        probabilities = torch.softmax(logits.float(), 0).cpu().numpy()
+        found = label_scan(probabilities, self.labels, self.shares, self.confidence, self.ignore)
+        values = [*self.labels.values()]
+        nnUNetDatasetBlosc2.save_seg(found.labels[None], str(folder / f"{name}_seg"))
+        locations = DefaultPreprocessor._sample_foreground_locations(found.labels[None], values)
+        np.savez_compressed(
+            folder / f"{name}_locations.npz", **{str(value): locations[value] for value in values}
+        )
+        self._write_for_people(found.labels, load_pickle(str(images / f"{name}.pkl")), folder / name)
+        return found
+
+    def _write_for_people(self, labels: NDArray[np.int16], properties: dict[str, Any], path: Path) -> None:
+        """Write labels on the voxels of the scan that they belong to."""
+        plans = self.predictor.plans_manager
+        whole = insert_crop_into_image(
+            np.zeros(properties["shape_before_cropping"], np.uint16),
+            _nearest(labels, properties["shape_after_cropping_and_before_resampling"]).astype(np.uint16),
+            properties["bbox_used_for_cropping"],
+        )
+        plans.image_reader_writer_class().write_seg(
+            whole.transpose(plans.transpose_backward),
+            f"{path}{self.predictor.dataset_json['file_ending']}",
+            properties,
+        )
+
+
+def _nearest(labels: NDArray[np.int16], shape: Sequence[int]) -> NDArray[np.int16]:
+    """Labels on another number of voxels of the same extent."""
+    places = [
+        np.minimum(((np.arange(new) + 0.5) * old / new).astype(int), old - 1)
+        for old, new in zip(labels.shape, shape, strict=True)
+    ]
+    nearest: NDArray[np.int16] = labels[np.ix_(*places)]
+    return nearest
+
+
+def _changed(labels: NDArray[np.int16], before: Path | None, ignore: int) -> float | None:
+    """Share of the foreground, now or before, whose label is another than the last time; None: there was none."""
+    if before is None or not before.exists():
+        return None
+    old = blosc2.open(urlpath=str(before), mode="r")[:][0]
+    foreground = ((labels > 0) & (labels != ignore)) | ((old > 0) & (old != ignore))
+    return float((labels != old)[foreground].mean()) if foreground.any() else 0.0
+
+
+def _summary(
+    scans: Mapping[str, Mapping[str, Any]], annotated: Mapping[str, float], names: Sequence[str]
+) -> dict[str, Any]:
+    """What was written, for the history: means over the scans, and the scans to look at first.
+
+    Returns:
+        ``scans`` (how many), ``confident`` and ``share`` by class, ``annotated`` (the latter in the annotated
+        scans), ``changed``, ``removed_most`` (up to five scans of which post-processing removed most, with the
+        share of the foreground), ``implausible`` (classes; then the labels are not used).
+    """
+    classes = ["background", *names]
+    share = {name: _mean([scan["share"][name] for scan in scans.values()]) for name in names}
+    removed = sorted(
+        ((scan["removed"], name) for name, scan in scans.items() if scan["removed"] > 0), reverse=True
+    )
+    changed = [scan["changed"] for scan in scans.values() if scan["changed"] is not None]
+    confident = {
+        name: [scan["confident"][name] for scan in scans.values() if name in scan["confident"]]
+        for name in classes
+    }
+    return {
+        "scans": len(scans),
+        "confident": {name: _mean(values) for name, values in confident.items() if values},
+        "share": share,
+        "annotated": dict(annotated),
+        "changed": _mean(changed) if changed else None,
+        "removed_most": [{"scan": name, "removed": part} for part, name in removed[:5]],
+        "implausible": implausible(share, annotated),
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values))
+
+
+def annotated_shares(folder: Path, cases: Sequence[str], labels: Mapping[str, int]) -> dict[str, float]:
+    """Mean share of the voxels of each class in preprocessed annotated scans."""
+    masks = [blosc2.open(urlpath=str(folder / f"{case}_seg.b2nd"), mode="r")[:][0] for case in cases]
+    return {name: _mean([float((mask == value).mean()) for mask in masks]) for name, value in labels.items()}
+
+
+@dataclass(frozen=True)
+class UnlabelledFold:
+    """The scans without masks of a split, and where they lie.
+
+    Attributes:
+        images: by scan, one file a channel.
+        preprocessed: folder of the preprocessed scans.
+    """
+
+    images: dict[str, list[Path]]
+    preprocessed: Path
+
+    def preprocess(self, trainer: Any) -> None:
+        """Preprocess what is not there yet, as the trainer's plans say."""
+        plans = trainer.plans_manager.plans
+        configuration = {trainer.configuration_name: trainer.configuration_manager.configuration}
+        preprocess_scans(
+            {case: (images, None) for case, images in self.images.items()},
+            self.preprocessed,
+            {**plans, "configurations": configuration},
+            trainer.dataset_json,
+            default_num_processes,
+            lambda *_: None,
+        )
+
+
+def unlabelled_fold(trainer: Any) -> UnlabelledFold:
+    """The scans without masks of a trainer's split, as ``splits_final.json`` names them.
+
+    Raises:
+        UserError: it names none.
+    """
+    base = Path(trainer.preprocessed_dataset_folder_base)
+    raw = nnunet_folder("nnUNet_raw") / trainer.plans_manager.dataset_name
+    images = unlabelled_images(raw, base / SPLITS_FILE, trainer.fold)
+    return UnlabelledFold(images, Path(f"{trainer.preprocessed_dataset_folder}{UNLABELLED_SUFFIX}"))
+
+
+class UnlabelledTraining:
+    """The part of a training that scans without masks have; a trainer owns one and tells it when an epoch begins.
+
+    Args:
+        trainer: of the class ``nnUNetTrainerPreset``, initialised.
+
+    Attributes:
+        annotated: patches of annotated scans at the beginning of each batch; None: all are.
+        written: the epoch at whose beginning labels were written last, and a hash of them; None: never.
+
+    Raises:
+        UserError: there are no unlabelled scans, the batch has no room for them, or labels are regions.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self._trainer = trainer
+        self._settings: UnlabelledScans = trainer.preset.unlabelled
+        self._patches = max(1, round(trainer.batch_size * self._settings.share))
+        self._check()
+        self._scans = unlabelled_fold(trainer)
+        known = trainer.label_manager.ignore_label
+        self._ignore: int = max(trainer.class_values.values()) + 1 if known is None else known
+        self._loss = self._ignoring_loss()
+        self._summary: dict[str, Any] | None = None
+        self.annotated: int | None = None
+        self.written: dict[str, Any] | None = None
+
+    def start(self) -> None:
+        """Preprocess what is not there yet; go on with the labels that a continued training had.
+
+        Raises:
+            UserError: those labels are not there any more, or others are.
+        """
+        trainer = self._trainer
+        self._scans.preprocess(trainer)
+        self._batches = trainer.dataloader_train
+        self._shares = annotated_shares(
+            Path(trainer.preprocessed_dataset_folder), trainer.do_split()[0], trainer.class_values
+        )
+        if self.written is not None:
+            folder = self._folder(self.written["epoch"])
+            if _labels_hash(folder) != self.written["hash"]:
+                raise UserError(
+                    f"{folder} does not hold the labels that this training had when it was interrupted.",
+                    "Restore the folder, or move the run away and start anew.",
+                )
+            self._use(folder)
+
+    def start_epoch(self) -> None:
+        """Write labels where they are due."""
+        trainer = self._trainer
+        self._summary = None
+        if trainer.current_epoch not in writing_epochs(self._settings, trainer.num_epochs):
+            return
+        folder = self._folder(trainer.current_epoch)
+        if trainer.local_rank == 0:
+            self._write(folder)
+        if trainer.is_ddp:
+            torch.distributed.barrier()
+        self.written = {"epoch": trainer.current_epoch, "hash": _labels_hash(folder)}
+        self._summary = read_json(folder / SUMMARY)
+        self._use(folder)
+
+    def losses(self, outputs: Any, target: Any) -> dict[str, Tensor]:
+        """The total, and its parts on annotated and on unlabelled patches."""
+        annotated, unlabelled = slice(None, self.annotated), slice(self.annotated, None)
+        known = self._trainer.loss(_patches(outputs, annotated), _patches(target, annotated))
+        guessed = self._loss(_patches(outputs, unlabelled), _patches(target, unlabelled))
+        total = known + self._settings.weight * guessed
+        return {"loss": total, "segmentation_loss": known, "unlabelled_loss": guessed}
+
+    def epoch_record(self, losses: Mapping[str, float]) -> dict[str, Any]:
+        """What the history says of an epoch."""
+        return {"unlabelled_loss": losses.get("unlabelled_loss"), "labels_written": self._summary}
+
+    def _check(self) -> None:
+        trainer = self._trainer
+        if trainer.label_manager.has_regions:
+            raise UserError(
+                f"{trainer.plans_manager.dataset_name} has region labels, which may overlap.",
+                "Scans without masks need one class a voxel: write plain labels into dataset.json.",
+            )
+        if self._patches >= trainer.batch_size:
+            raise UserError(
+                f"A batch of {trainer.batch_size} has no room for annotated and unlabelled patches "
+                f"(unlabelled.share is {self._settings.share:g}).",
+                "Set network.batch_size to 2 or more, or unlabelled.share lower.",
+            )
+
+    def _ignoring_loss(self) -> Any:
+        """The trainer's loss, which leaves out voxels that are not sure."""
+        trainer = self._trainer
+        if trainer.label_manager.has_ignore_label:
+            return trainer.loss
+        known = trainer.label_manager
+        trainer.label_manager = copy.copy(known)
+        trainer.label_manager._ignore_label = self._ignore
+        try:
+            return trainer._build_loss()
+        finally:
+            trainer.label_manager = known
+
+    def _write(self, folder: Path) -> None:
+        trainer = self._trainer
+        network = trainer.predicting_network
+        predictor = nnUNetPredictor(use_mirroring=False, device=trainer.device, allow_tqdm=False)
+        predictor.manual_initialization(
+            network,
+            trainer.plans_manager,
+            trainer.configuration_manager,
+            None,
+            trainer.dataset_json,
+            type(trainer).__name__,
+            None,
+        )
+        labeller = Labeller(
+            predictor,
+            trainer.class_values,
+            trainer.postprocessing.shares,
+            self._settings.confidence,
+            self._ignore,
+        )
+        before = None if self.written is None else self._folder(self.written["epoch"])
+        network.decoder.deep_supervision = False
+        try:
+            with torch.no_grad(), trainer.autocast():
+                labeller.write(self._scans.preprocessed, [*self._scans.images], folder, self._shares, before)
+        finally:
+            network.decoder.deep_supervision = trainer.enable_deep_supervision
+
+    def _use(self, folder: Path) -> None:
+        """Draw batches from these labels too, unless they are implausible."""
+        trainer = self._trainer
+        if isinstance(trainer.dataloader_train, NonDetMultiThreadedAugmenter):
+            trainer.dataloader_train._finish()  # its worker processes may have patches with older labels in store
+        if wrong := read_json(folder / SUMMARY)["implausible"]:
+            trainer.print_to_log_file(f"Labels in {folder} are not used: {', '.join(wrong)} is implausible.")
+            self.annotated, trainer.dataloader_train = None, self._batches
+            return
+        self.annotated = trainer.batch_size - self._patches
+        trainer.dataloader_train = mixed_batches(
+            self._batches, self._scans.preprocessed, folder, self._patches
+        )
+
+    def _folder(self, epoch: int) -> Path:
+        return Path(self._trainer.output_folder) / FOLDER / f"epoch_{epoch:04d}"
+
+
+def _patches(tensors: Any, which: slice) -> Any:
+    """Some patches of a batch; of each scale, where there is deep supervision."""
+    return [tensor[which] for tensor in tensors] if isinstance(tensors, list) else tensors[which]
+
+
+def _labels_hash(folder: Path) -> str | None:
+    """Of all labels in a folder; None where there are none."""
+    files = [*folder.glob("*_seg.b2nd")]
+    return content_hash(files) if files else None

@@ -1,0 +1,167 @@
+import shutil
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccdcseg.datasets.splits import split_dataset
+from ccdcseg.errors import UserError
+from ccdcseg.files import read_json, write_json
+from ccdcseg.nnunet.checkpoints import OWN_KEY, load_checkpoint
+from ccdcseg.nnunet.history import read_history
+from ccdcseg.nnunet.preset import UnlabelledScans
+from ccdcseg.nnunet.runs import resolve_run
+from ccdcseg.nnunet.unlabelled import implausible, label_scan, writing_epochs
+
+# What nnU-Net and its libraries warn of is theirs.
+pytestmark = pytest.mark.filterwarnings("default")
+
+EARLY = ("training.epochs=4", "training.averaged_weights=0.9", "unlabelled.confidence=0")
+
+
+@pytest.fixture
+def unlabelled_run(workspace, tmp_path, monkeypatch):
+    """A run of the tiny preset with two patients' scans taken without their masks."""
+    split_dataset(workspace.raw, [0.4], 7, unlabelled=2)
+
+    def make(method="nnunet", changes=(), results="results"):
+        monkeypatch.setenv("nnUNet_results", str(tmp_path / results))
+        # labels of so short a training are mostly implausible
+        monkeypatch.setattr("ccdcseg.nnunet.unlabelled.PLAUSIBLE_RATIO", 1e9)
+        return resolve_run("901", method, 0.4, 7, str(workspace.preset), (*EARLY, *changes), unlabelled=True)
+
+    return make
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_checkpoint(folder / "checkpoint_final.pth")["network_weights"]
+
+
+def same(first, second) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize("method", ["nnunet", "ccdc", "focal"])
+def test_scans_without_masks_are_labelled_and_trained_on(unlabelled_run, train_run, method):
+    run = unlabelled_run(method)
+    folder = train_run(run)
+    history = read_history(folder)
+    written = [epoch["labels_written"] is not None for epoch in history]
+    assert written == [False, True, True, True]
+    assert [epoch["unlabelled_loss"] is not None for epoch in history] == written
+    places = sorted(path.name for path in (folder / "unlabelled").iterdir())
+    assert places == ["epoch_0001", "epoch_0002", "epoch_0003"]
+    cases = run.split["unlabelled"]["cases"]
+    assert len(cases) == 4
+    for case in cases:
+        image = nibabel.load(run.raw / "imagesTr" / f"{case}_0000.nii.gz")
+        labels = nibabel.load(folder / "unlabelled" / "epoch_0003" / f"{case}.nii.gz")
+        assert labels.shape == image.shape
+        np.testing.assert_allclose(labels.affine, image.affine, atol=1e-4)
+        assert set(np.unique(labels.get_fdata())) <= {0, 1, 2, 3, 4}
+
+
+def test_masks_of_unlabelled_patients_are_never_read(
+    unlabelled_run, train_run, workspace, tmp_path, monkeypatch
+):
+    """Garbage in their place gives the same split, the same labels and the same weights."""
+    trained = train_run(unlabelled_run())
+    root = tmp_path / "other"
+    raw = root / "nnUNet_raw" / workspace.raw.name
+    shutil.copytree(workspace.raw, raw)
+    (raw / "splits_final.json").unlink()
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.setenv(name, str(root / name))
+    unlabelled = resolve_entry(workspace.raw)["unlabelled"]["cases"]
+    for case in unlabelled:
+        (raw / "labelsTr" / f"{case}.nii.gz").write_bytes(b"garbage")
+    assert split_dataset(raw, [0.4], 7, unlabelled=2)[0] == resolve_entry(workspace.raw)
+    run = resolve_run("901", "nnunet", 0.4, 7, str(workspace.preset), EARLY, unlabelled=True)
+    assert same(weights(train_run(run)), weights(trained))
+
+
+def resolve_entry(raw: Path):
+    return next(entry for entry in read_json(raw / "splits_final.json") if entry["seed"] == 7)
+
+
+@pytest.mark.parametrize("step", [4, 7, 10])
+def test_an_interrupted_training_ends_as_one_that_was_not(unlabelled_run, train_run, interrupt_run, step):
+    whole = train_run(unlabelled_run(results="whole"))
+    run = unlabelled_run(results="interrupted")
+    interrupt_run(run, step)
+    again = train_run(run, resume=True)
+    assert same(weights(whole), weights(again))
+    first, second = (load_checkpoint(f / "checkpoint_final.pth")[OWN_KEY] for f in (whole, again))
+    assert first["written_labels"] == second["written_labels"]
+
+
+def test_labels_that_are_not_what_they_were_are_refused(unlabelled_run, train_run, interrupt_run):
+    run = unlabelled_run()
+    interrupt_run(run, 7)
+    seg = next((run.folder / "unlabelled" / "epoch_0001").glob("*_seg.b2nd"))
+    seg.unlink()
+    with pytest.raises(UserError, match=r"epoch_0001 does not hold the labels that this training had"):
+        train_run(run, resume=True)
+
+
+def test_implausible_labels_are_not_used(unlabelled_run, train_run, monkeypatch):
+    run = unlabelled_run()
+    monkeypatch.setattr("ccdcseg.nnunet.unlabelled.PLAUSIBLE_RATIO", 1 + 1e-9)
+    folder = train_run(run)
+    history = read_history(folder)
+    assert [epoch["unlabelled_loss"] for epoch in history] == [None] * 4
+    assert history[1]["labels_written"]["implausible"]
+    assert "are not used" in next(folder.glob("training_log*.txt")).read_text()
+
+
+def test_a_split_without_such_scans_is_refused(workspace, monkeypatch, tmp_path):
+    monkeypatch.setenv("nnUNet_results", str(tmp_path))
+    with pytest.raises(UserError, match=r"names no scans without masks\. Draw a split that has some"):
+        resolve_run("901", "nnunet", 0.4, 0, str(workspace.preset), unlabelled=True)
+
+
+def test_a_batch_of_one_has_no_room(unlabelled_run, train_run):
+    with pytest.raises(UserError, match=r"A batch of 1 has no room"):
+        train_run(unlabelled_run(changes=("network.batch_size=1",)))
+
+
+def test_the_stock_trainer_takes_them_by_itself(unlabelled_run, make_trainer):
+    run = unlabelled_run()
+    write_json(run.preprocessed / "splits_final.json", read_json(run.raw / "splits_final.json"))
+    trainer = make_trainer(run, "nnUNetTrainerUnlabelled")
+    assert trainer.unlabelled is not None
+
+
+@pytest.mark.parametrize(
+    ("epochs", "expected"), [(90, [30, 45, 60, 75]), (4, [1, 2, 3]), (48, [16, 24, 32, 40])]
+)
+def test_when_labels_are_written(epochs, expected):
+    assert writing_epochs(UnlabelledScans(first=1 / 3, times=4), epochs) == expected
+
+
+@given(st.floats(0.01, 0.99), st.integers(1, 10), st.integers(1, 500))
+def test_labels_are_written_within_the_training(first, times, epochs):
+    written = writing_epochs(UnlabelledScans(first=first, times=times), epochs)
+    assert 1 <= len(written) <= times
+    assert all(round(epochs * first) <= epoch <= epochs for epoch in written)
+
+
+def test_labels_of_a_scan():
+    """Sure voxels keep their class, unsure ones are ignored, what post-processing removes is background."""
+    probabilities = np.zeros((2, 1, 1, 8), np.float32)
+    probabilities[1, 0, 0] = [0.9, 0.95, 0.7, 0.1, 0.6, 0.2, 0.3, 0.05]
+    probabilities[0] = 1 - probabilities[1]
+    found = label_scan(probabilities, {"organ": 1}, {"foreground": 1.0}, 0.8, 2)
+    assert found.labels.ravel().tolist() == [1, 1, 2, 0, 0, 0, 2, 0]
+    assert found.voxels == {"organ": 3 / 8}
+    assert found.confident == {"background": pytest.approx(4 / 5), "organ": pytest.approx(2 / 3)}
+    assert found.removed == pytest.approx(1 / 4)
+
+
+def test_what_is_implausible():
+    assert implausible({"a": 0.1, "b": 0.0}, {"a": 0.04, "b": 0.02}) == ["b"]
+    assert implausible({"a": 0.1, "b": 0.0}, {"a": 0.03, "b": 0.0}) == ["a"]
