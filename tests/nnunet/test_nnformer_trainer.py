@@ -15,7 +15,7 @@ from ccdcseg.networks import NNFormer
 from ccdcseg.nnunet.checkpoints import OWN_KEY, load_checkpoint
 from ccdcseg.nnunet.history import read_history
 from ccdcseg.nnunet.plans import preset_plans
-from ccdcseg.nnunet.predict import predict, run_images
+from ccdcseg.nnunet.predict import Output, predict, run_images
 from ccdcseg.nnunet.preset import load_preset
 from ccdcseg.nnunet.train import LATEST
 
@@ -83,7 +83,8 @@ def test_train_interrupt_continue_and_predict(
 
     cases = dict(list(run_images(whole, "test").items())[:1])
     (case,) = cases
-    ours = predict(whole, cases, tmp_path / "ours", "cpu", lambda *_: None)
+    ours = tmp_path / "ours"
+    predict(whole, cases, Output(ours), "cpu", lambda *_: None)
     stock = stock_predictor(whole, monkeypatch, ccdcseg("trainers").out.strip())
     stock.predict_from_files_sequential([[str(f) for f in cases[case]]], [str(tmp_path / case)])
     assert np.array_equal(mask(ours / f"{case}.nii.gz"), mask(tmp_path / f"{case}.nii.gz"))
@@ -179,7 +180,7 @@ def test_shipped_presets(preset: str, patch: list[int], batch: int):
 
 
 def test_cpu_preset_has_the_schedule_of_the_two_dimensional_one():
-    ours, plain = (load_preset(name)[1] for name in ("nnformer_cpu", "cpu"))
+    ours, plain = (load_preset(name)[1] for name in ("nnformer_cpu", "cpu_sgd"))
     assert ours.training == plain.training
     assert ours.prediction == plain.prediction
 

@@ -13,7 +13,9 @@ from ccdcseg.nnunet.preset import Preset, load_preset, preset_names, preset_of_p
 def test_shipped_presets_are_valid_and_described():
     names = [
         "cpu",
+        "cpu_long",
         "cpu_paper",
+        "cpu_sgd",
         "demo",
         "nnformer_cpu",
         "nnformer_paper",
@@ -90,7 +92,7 @@ def test_changes_are_applied_and_named():
 
 
 def test_a_change_to_the_presets_own_value_is_no_change():
-    assert load_preset("cpu", ["training.initial_learning_rate=0.01"])[0] == "cpu"
+    assert load_preset("cpu", ["training.initial_learning_rate=0.002"])[0] == "cpu"
 
 
 def test_own_file_gets_a_name_by_its_settings(tmp_path: Path):
@@ -113,7 +115,7 @@ def test_plans_carry_the_preset():
         (
             "gpu",
             [],
-            ["no preset gpu", "cpu, cpu_paper, demo, nnformer_cpu", "paper_chaos, paper_mscmrseg, smoke"],
+            ["no preset gpu", "cpu, cpu_long, cpu_paper, cpu_sgd, demo, nnformer_cpu", "paper_chaos, paper_mscmrseg, smoke"],
         ),
         ("missing.yaml", [], ["missing.yaml"]),
         ("cpu", ["ccdc.wieght=0.1"], ["no setting ccdc.wieght", "weight"]),
@@ -151,8 +153,8 @@ def test_a_setting_at_its_default_leaves_the_hash_alone():
     assert settings_hash(preset) != settings_hash(preset.model_copy(update={"decoder_stage": 2}))
 
 
-def test_cpu_and_cpu_paper_differ_in_ccdc_and_what_it_reads_alone():
-    (_, chosen), (_, literal) = load_preset("cpu"), load_preset("cpu_paper")
+def test_cpu_sgd_and_cpu_paper_differ_in_ccdc_and_what_it_reads_alone():
+    (_, chosen), (_, literal) = load_preset("cpu_sgd"), load_preset("cpu_paper")
     assert literal.ccdc == load_preset("paper")[1].ccdc
     assert chosen.ccdc != literal.ccdc
     same = {"ccdc": literal.ccdc, "decoder_stage": 0, "description": literal.description}

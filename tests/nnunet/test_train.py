@@ -11,7 +11,7 @@ import pytest
 from ccdcseg.errors import UserError
 from ccdcseg.files import locked
 from ccdcseg.nnunet import train
-from ccdcseg.nnunet.predict import predict
+from ccdcseg.nnunet.predict import Output, predict
 from ccdcseg.nnunet.train import BEGUN, FINAL, LATEST
 
 
@@ -120,7 +120,7 @@ def test_predictions_of_a_run_that_another_command_holds(tiny_run, tmp_path: Pat
     (run.model / "dataset.json").write_text('{"file_ending": ".nii.gz", "labels": {}}')
     with locked(run.folder, "train"):
         with pytest.raises(UserError, match=r"Another process works on .*then predict again"):
-            predict(run.folder, {"a": []}, run.folder / "predictions", "cpu", lambda *_: None)
+            predict(run.folder, {"a": []}, Output(run.folder / "predictions"), "cpu", lambda *_: None)
         with pytest.raises(UserError, match=r"checkpoint_final\.pth"):  # elsewhere it is not in the way
-            predict(run.folder, {"a": []}, tmp_path / "elsewhere", "cpu", lambda *_: None)
+            predict(run.folder, {"a": []}, Output(tmp_path / "elsewhere"), "cpu", lambda *_: None)
     assert not (run.folder / "predictions").exists()

@@ -118,6 +118,14 @@ def test_implausible_labels_are_not_used(unlabelled_run, train_run, monkeypatch)
     assert "are not used" in next(folder.glob("training_log*.txt")).read_text()
 
 
+def test_a_few_scans_are_labelled_each_time(unlabelled_run, train_run):
+    folder = train_run(unlabelled_run(changes=("unlabelled.scans=2",)))
+    labelled = [{path.name for path in place.glob("*.nii.gz")} for place in (folder / "unlabelled").iterdir()]
+    assert [len(names) for names in labelled] == [2, 2, 2]
+    assert len(set.union(*labelled)) > 2
+    assert [epoch["labels_written"]["scans"] for epoch in read_history(folder)[1:]] == [2, 2, 2]
+
+
 def test_a_split_without_such_scans_is_refused(workspace, monkeypatch, tmp_path):
     monkeypatch.setenv("nnUNet_results", str(tmp_path))
     with pytest.raises(UserError, match=r"names no scans without masks\. Draw a split that has some"):

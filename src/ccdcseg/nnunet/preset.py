@@ -108,6 +108,7 @@ class UnlabelledScans(_Section):
         use: whether they take part.
         first: share of the training after which labels are written for the first time.
         times: how often they are written.
+        scans: how many are labelled each time at most, drawn anew; null: all. Labels cost the time of a prediction.
         confidence: probability below which a voxel is ignored.
         weight: of their loss beside that of annotated scans.
         share: of the patches of a batch that come from them, once they have labels.
@@ -116,6 +117,7 @@ class UnlabelledScans(_Section):
     use: bool = False
     first: Annotated[float, Field(gt=0, lt=1)] = 1 / 3
     times: Positive = 4
+    scans: Positive | None = None
     confidence: Annotated[float, Field(ge=0, lt=1)] = 0.8
     weight: Annotated[float, Field(gt=0)] = 0.5
     share: Annotated[float, Field(gt=0, lt=1)] = 0.5

@@ -34,10 +34,13 @@ from ccdcseg.files import content_hash, new_folder, read_json, write_json
 from ccdcseg.nnunet.paths import nnunet_folder
 from ccdcseg.nnunet.plans import UNLABELLED_SUFFIX, preprocess_scans
 from ccdcseg.nnunet.preset import UnlabelledScans
+from ccdcseg.nnunet.seeding import derived_seed
 from ccdcseg.postprocessing import Shares, keep_pieces
 
 FOLDER = "unlabelled"
 SUMMARY = "summary.json"
+TILE_STEP = 1.0
+"""Step of the sliding window in patches: without overlap, since most of the cost is here."""
 PLAUSIBLE_RATIO = 3.0
 """A class whose mean share of the voxels differs by more than this factor from that in the annotated scans is
 taken for a failure of the network, and its labels are not used."""
@@ -257,9 +260,7 @@ class Labeller:
         values = [*self.labels.values()]
         nnUNetDatasetBlosc2.save_seg(found.labels[None], str(folder / f"{name}_seg"))
         locations = DefaultPreprocessor._sample_foreground_locations(found.labels[None], values)
-        np.savez_compressed(
-            folder / f"{name}_locations.npz", **{str(value): locations[value] for value in values}
-        )
+        np.savez(folder / f"{name}_locations.npz", **{str(value): locations[value] for value in values})
         self._write_for_people(found.labels, load_pickle(str(images / f"{name}.pkl")), folder / name)
         return found
 
@@ -481,7 +482,9 @@ class UnlabelledTraining:
     def _write(self, folder: Path) -> None:
         trainer = self._trainer
         network = trainer.predicting_network
-        predictor = nnUNetPredictor(use_mirroring=False, device=trainer.device, allow_tqdm=False)
+        predictor = nnUNetPredictor(
+            tile_step_size=TILE_STEP, use_mirroring=False, device=trainer.device, allow_tqdm=False
+        )
         predictor.manual_initialization(
             network,
             trainer.plans_manager,
@@ -502,9 +505,18 @@ class UnlabelledTraining:
         network.decoder.deep_supervision = False
         try:
             with torch.no_grad(), trainer.autocast():
-                labeller.write(self._scans.preprocessed, [*self._scans.images], folder, self._shares, before)
+                labeller.write(self._scans.preprocessed, self._drawn(), folder, self._shares, before)
         finally:
             network.decoder.deep_supervision = trainer.enable_deep_supervision
+
+    def _drawn(self) -> list[str]:
+        """The scans that are labelled this time."""
+        names, most = [*self._scans.images], self._settings.scans
+        if most is None or most >= len(names):
+            return names
+        seed = self._trainer.seed
+        drawn = None if seed is None else derived_seed(seed, "scans", self._trainer.current_epoch)
+        return sorted(np.random.default_rng(drawn).choice(names, most, replace=False).tolist())
 
     def _use(self, folder: Path) -> None:
         """Draw batches from these labels too, unless they are implausible."""
