@@ -3,14 +3,15 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ccdcseg.datasets.cases import UNLABELLED_FILE, Case, read_cases, write_cases
 from ccdcseg.datasets.raw_folder import assign_patients
-from ccdcseg.datasets.splits import draw_splits, find_fold, split_dataset, unlabelled_images, unread_cases
-from ccdcseg.datasets.unlabelled import UnlabelledFolder, read_unlabelled
+from ccdcseg.datasets.splits import draw_splits, find_fold, split_dataset, unlabelled_split, unread_cases
+from ccdcseg.datasets.unlabelled import Kind, ScanFacts, UnlabelledFolder, read_unlabelled
 from ccdcseg.errors import UserError
 
 CASES = [Case(f"p{n}_{phase}", f"p{n}", "ab"[n % 2], phase) for n in range(20) for phase in ("ED", "ES")]
@@ -62,7 +63,7 @@ def test_patients_of_the_data_set(raw_folder: Path):
     assert entry["unlabelled"] == {"images": "imagesTr", "cases": cases}
     assert unread_cases(raw_folder) == {*cases}
     fold, _ = find_fold(raw_folder, 0.33, 0)
-    images = unlabelled_images(raw_folder, raw_folder / "splits_final.json", fold)
+    images = unlabelled_split(raw_folder, raw_folder / "splits_final.json", fold).images
     assert images == {case: [raw_folder / "imagesTr" / f"{case}_0000.nii.gz"] for case in cases}
 
 
@@ -109,7 +110,7 @@ def test_any_folder(with_scans: Path, tmp_path: Path):
     found = read_unlabelled(with_scans, Path(elsewhere))
     assert found.name == str(elsewhere)
     (entry,) = split_dataset(with_scans, [1.0], 3, unlabelled=Path(elsewhere))
-    images = unlabelled_images(with_scans, with_scans / "splits_final.json", 0)
+    images = unlabelled_split(with_scans, with_scans / "splits_final.json", 0).images
     assert images["new_00"] == [elsewhere / "new_00_0000.nii.gz"]
     assert entry["unlabelled"]["images"] == str(elsewhere)
 
@@ -134,3 +135,37 @@ def test_a_table_that_says_something_else_is_kept(with_scans: Path):
     write_cases(with_scans, [Case("new_00", "somebody", "", "")], UNLABELLED_FILE)
     with pytest.raises(UserError, match=r"unlabelled\.csv is there and says something else"):
         assign_patients(with_scans, "{patient}_{phase}", images=Path("imagesTs"))
+
+
+def facts(negative=0.0, spacing=(10.0, 1.5, 1.5)) -> ScanFacts:
+    return ScanFacts((negative,), spacing)
+
+
+MR, CT = Kind((facts(), facts(0.002, (5.0, 1.0, 1.0)))), Kind((facts(0.6), facts(0.4)))
+
+
+def test_facts_of_a_scan():
+    channel = np.array([[[-1.0, 0.0, 2.0, 3.0]]])
+    assert ScanFacts.of([channel], [10, 1.5, 1.5]) == facts(0.25)
+
+
+@pytest.mark.parametrize(
+    ("kind", "scan"), [(MR, facts(0.15)), (CT, facts(0.05)), (MR, facts(0, (1.5, 1.5, 12.0)))]
+)
+def test_scans_of_the_kind_are_taken(kind, scan):
+    kind.check("new", scan)
+
+
+@pytest.mark.parametrize(("kind", "scan"), [(MR, facts(0.5)), (CT, facts(0.001))])
+def test_another_modality_is_refused_by_name(kind, scan):
+    with pytest.raises(
+        UserError, match=r"of the voxels of the scan new \(channel 0\) .* looks like another modality"
+    ):
+        kind.check("new", scan)
+
+
+def test_another_spacing_is_refused_by_name():
+    with pytest.raises(
+        UserError, match=r"The scan new has voxels of 10 x 10 x 10 mm.* 1 to 1\.5 mm where it has 10"
+    ):
+        MR.check("new", facts(0, (10.0, 10.0, 10.0)))

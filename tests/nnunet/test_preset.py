@@ -115,7 +115,11 @@ def test_plans_carry_the_preset():
         (
             "gpu",
             [],
-            ["no preset gpu", "cpu, cpu_long, cpu_paper, cpu_sgd, demo, nnformer_cpu", "paper_chaos, paper_mscmrseg, smoke"],
+            [
+                "no preset gpu",
+                "cpu, cpu_long, cpu_paper, cpu_sgd, demo, nnformer_cpu",
+                "paper_chaos, paper_mscmrseg, smoke",
+            ],
         ),
         ("missing.yaml", [], ["missing.yaml"]),
         ("cpu", ["ccdc.wieght=0.1"], ["no setting ccdc.wieght", "weight"]),

@@ -233,8 +233,21 @@ def check_ours(path: Path) -> None:
         _read_entries(path)
 
 
-def unlabelled_images(raw_folder: Path, splits: Path, fold: int | str) -> dict[str, list[Path]]:
-    """Images of the scans that take part in a split without masks, one file a channel.
+@dataclass(frozen=True)
+class UnlabelledSplit:
+    """Images of the scans of a split, one file a channel.
+
+    Attributes:
+        images: of those that take part without masks, by name.
+        annotated: of those that are trained on with their masks.
+    """
+
+    images: dict[str, list[Path]]
+    annotated: list[list[Path]]
+
+
+def unlabelled_split(raw_folder: Path, splits: Path, fold: int | str) -> UnlabelledSplit:
+    """The scans that take part in a split without masks.
 
     Args:
         raw_folder: the data set's folder in ``nnUNet_raw``.
@@ -253,7 +266,10 @@ def unlabelled_images(raw_folder: Path, splits: Path, fold: int | str) -> dict[s
             "imagesTs (or another folder, or a number of patients whose masks are not read).",
         )
     folder = raw_folder / entry["unlabelled"]["images"]
-    return {case: channel_files(raw_folder, case, folder) for case in entry["unlabelled"]["cases"]}
+    return UnlabelledSplit(
+        {case: channel_files(raw_folder, case, folder) for case in entry["unlabelled"]["cases"]},
+        [channel_files(raw_folder, case, raw_folder / "imagesTr") for case in entry["train"]],
+    )
 
 
 def unread_cases(raw_folder: Path) -> set[str]:

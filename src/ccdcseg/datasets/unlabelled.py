@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from ccdcseg.datasets.cases import (
     UNLABELLED_FILE,
     read_cases,
@@ -12,6 +14,65 @@ from ccdcseg.datasets.cases import (
     read_file_ending,
 )
 from ccdcseg.errors import UserError
+
+FEW, MANY = 0.01, 0.2
+"""Shares of voxels below zero that tell MR from CT: an MR image has hardly any, the air in a CT is all below."""
+SPACING_RATIO = 4.0
+"""A scan whose spacing lies farther than this factor outside that of the annotated ones is not of their kind."""
+
+
+@dataclass(frozen=True)
+class ScanFacts:
+    """What tells whether a scan is like others.
+
+    Attributes:
+        negative: share of voxels below zero of each channel.
+        spacing_mm: along each axis, in any order.
+    """
+
+    negative: tuple[float, ...]
+    spacing_mm: tuple[float, ...]
+
+    @classmethod
+    def of(cls, channels: Iterable[NDArray[Any]], spacing_mm: Iterable[float]) -> "ScanFacts":
+        """The facts of a scan, an array a channel."""
+        return cls(tuple(float((channel < 0).mean()) for channel in channels), tuple(map(float, spacing_mm)))
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What annotated scans are like, as far as a scan without a mask has to be like them.
+
+    Attributes:
+        scans: the facts of each.
+    """
+
+    scans: tuple[ScanFacts, ...]
+
+    def check(self, scan: str, facts: ScanFacts) -> None:
+        """Refuse a scan that is not of this kind.
+
+        Raises:
+            UserError: another modality, or another spacing.
+        """
+        for channel, share in enumerate(facts.negative):
+            known = [other.negative[channel] for other in self.scans]
+            if (max(known) < FEW and share > MANY) or (min(known) > MANY and share < FEW):
+                raise UserError(
+                    f"{share:.0%} of the voxels of the scan {scan} (channel {channel}) are below zero, "
+                    f"{min(known):.0%} to {max(known):.0%} of those of the annotated scans: it looks like "
+                    "another modality.",
+                    "Move it to another folder, and draw the split anew.",
+                )
+        sizes = [sorted(other.spacing_mm) for other in self.scans]
+        for size, *known in zip(sorted(facts.spacing_mm), *sizes, strict=True):
+            if not min(known) / SPACING_RATIO <= size <= max(known) * SPACING_RATIO:
+                spacing = " x ".join(f"{mm:g}" for mm in facts.spacing_mm)
+                raise UserError(
+                    f"The scan {scan} has voxels of {spacing} mm; those of the annotated scans that come nearest "
+                    f"are {min(known):g} to {max(known):g} mm where it has {size:g}.",
+                    "Move it to another folder, and draw the split anew.",
+                )
 
 
 @dataclass(frozen=True)

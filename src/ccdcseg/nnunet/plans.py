@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ccdcseg.datasets.raw_folder import case_files
-from ccdcseg.datasets.splits import unread_cases
+from ccdcseg.datasets.splits import UnlabelledSplit, unread_cases
+from ccdcseg.datasets.unlabelled import Kind, ScanFacts
 from ccdcseg.errors import UserError
 from ccdcseg.files import json_hash, read_json, write_json
 from ccdcseg.nnunet.preset import Network, Preset
@@ -191,6 +192,7 @@ def preprocess_scans(
     dataset: dict[str, Any],
     processes: int,
     progress: Progress,
+    kind: Kind | None = None,
 ) -> list[str]:
     """Preprocess scans with nnU-Net's preprocessor; those already done are skipped.
 
@@ -201,16 +203,22 @@ def preprocess_scans(
         dataset: content of ``dataset.json``.
         processes: of the pool.
         progress: called with scans done and scans to do.
+        kind: what they have to be like; None: anything.
 
     Returns:
         Names of those that were not there yet.
+
+    Raises:
+        UserError: a scan is not of the kind.
     """
     folder.mkdir(parents=True, exist_ok=True)
     missing = [name for name in scans if not (folder / f"{name}.pkl").exists()]
     if not missing:
         return []
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        jobs = [pool.submit(_preprocess_scan, name, scans[name], folder, plans, dataset) for name in missing]
+        jobs = [
+            pool.submit(_preprocess_scan, name, scans[name], folder, plans, dataset, kind) for name in missing
+        ]
         try:
             for done, job in enumerate(as_completed(jobs), 1):
                 job.result()
@@ -221,8 +229,43 @@ def preprocess_scans(
     return missing
 
 
+def preprocess_unlabelled(
+    split: UnlabelledSplit,
+    folder: Path,
+    plans: dict[str, Any],
+    dataset: dict[str, Any],
+    processes: int,
+    progress: Progress,
+) -> None:
+    """Preprocess the scans without masks of a split; those already done are skipped.
+
+    Args:
+        split: which they are.
+        folder: see `preprocess_scans`, as are the others.
+        plans: with one configuration.
+        dataset: content of ``dataset.json``.
+        processes: of the pool.
+        progress: called with scans done and scans to do.
+
+    Raises:
+        UserError: a scan is not of the kind of the annotated ones.
+    """
+    if all((folder / f"{name}.pkl").exists() for name in split.images):
+        return
+    scans: dict[str, Scan] = {name: (images, None) for name, images in split.images.items()}
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager  # noqa: PLC0415 - slow
+
+    kind = Kind(tuple(_facts(PlansManager(plans), images) for images in split.annotated))
+    preprocess_scans(scans, folder, plans, dataset, processes, progress, kind)
+
+
+def _facts(manager: Any, images: Sequence[Path]) -> ScanFacts:
+    channels, properties = manager.image_reader_writer_class().read_images([str(image) for image in images])
+    return ScanFacts.of(channels, properties["spacing"])
+
+
 def _preprocess_scan(
-    name: str, scan: Scan, folder: Path, plans: dict[str, Any], dataset: dict[str, Any]
+    name: str, scan: Scan, folder: Path, plans: dict[str, Any], dataset: dict[str, Any], kind: Kind | None
 ) -> None:
     """Preprocess one scan; its .pkl file is moved into place last and marks it as done."""
     import torch  # noqa: PLC0415 - only in the worker
@@ -232,6 +275,8 @@ def _preprocess_scan(
     manager = PlansManager(plans)
     settings = manager.get_configuration(next(iter(plans["configurations"])))
     images, mask = scan
+    if kind is not None:
+        kind.check(name, _facts(manager, images))
     scratch = folder / f".{name}.partial"
     scratch.mkdir(exist_ok=True)
     try:

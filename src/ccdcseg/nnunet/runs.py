@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ccdcseg.datasets.cases import dataset_folder
-from ccdcseg.datasets.splits import SPLITS_FILE, find_fold, unlabelled_images
+from ccdcseg.datasets.splits import SPLITS_FILE, find_fold, unlabelled_split
 from ccdcseg.errors import UserError
 from ccdcseg.files import read_json
 from ccdcseg.methods import METHODS
@@ -95,7 +95,7 @@ def resolve_run(
     raw = dataset_folder(nnunet_folder("nnUNet_raw"), dataset)
     fold, split = find_fold(raw, settings.labelled.fractions[0] if fraction is None else fraction, seed)
     if settings.unlabelled.use:
-        unlabelled_images(raw, raw / SPLITS_FILE, fold)
+        unlabelled_split(raw, raw / SPLITS_FILE, fold)
     return Run(
         raw=raw,
         preprocessed=nnunet_folder("nnUNet_preprocessed") / raw.name,

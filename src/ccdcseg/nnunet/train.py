@@ -15,7 +15,7 @@ from filelock import FileLock
 from ccdcseg import __version__
 from ccdcseg.datasets.cases import read_labels
 from ccdcseg.datasets.raw_folder import case_files
-from ccdcseg.datasets.splits import SPLITS_FILE, check_ours, unlabelled_images
+from ccdcseg.datasets.splits import SPLITS_FILE, check_ours, unlabelled_split
 from ccdcseg.errors import UserError
 from ccdcseg.files import LOCK_FILE, content_hash, locked, read_json, write_json
 from ccdcseg.methods import METHODS
@@ -24,7 +24,7 @@ from ccdcseg.nnunet.history import read_history
 from ccdcseg.nnunet.plans import (
     base_plans,
     preprocess,
-    preprocess_scans,
+    preprocess_unlabelled,
     preprocessed_folder,
     preset_plans,
     store_plans,
@@ -126,9 +126,8 @@ def _prepare(run: Run, processes: int, progress: Progress) -> dict[str, Any]:
         lambda done, all_: progress("preprocess", done, all_),
     )
     if run.preset.unlabelled.use:
-        images = unlabelled_images(run.raw, run.raw / SPLITS_FILE, run.fold)
-        preprocess_scans(
-            {case: (files, None) for case, files in images.items()},
+        preprocess_unlabelled(
+            unlabelled_split(run.raw, run.raw / SPLITS_FILE, run.fold),
             preprocessed_folder(run.preprocessed, plans, unlabelled=True),
             plans,
             read_json(run.raw / "dataset.json"),

@@ -28,11 +28,11 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ccdcseg.datasets.splits import SPLITS_FILE, unlabelled_images
+from ccdcseg.datasets.splits import SPLITS_FILE, UnlabelledSplit, unlabelled_split
 from ccdcseg.errors import UserError
 from ccdcseg.files import content_hash, new_folder, read_json, write_json
 from ccdcseg.nnunet.paths import nnunet_folder
-from ccdcseg.nnunet.plans import UNLABELLED_SUFFIX, preprocess_scans
+from ccdcseg.nnunet.plans import UNLABELLED_SUFFIX, preprocess_unlabelled
 from ccdcseg.nnunet.preset import UnlabelledScans
 from ccdcseg.nnunet.seeding import derived_seed
 from ccdcseg.postprocessing import Shares, keep_pieces
@@ -344,19 +344,19 @@ class UnlabelledFold:
     """The scans without masks of a split, and where they lie.
 
     Attributes:
-        images: by scan, one file a channel.
+        split: their images.
         preprocessed: folder of the preprocessed scans.
     """
 
-    images: dict[str, list[Path]]
+    split: UnlabelledSplit
     preprocessed: Path
 
     def preprocess(self, trainer: Any) -> None:
         """Preprocess what is not there yet, as the trainer's plans say."""
         plans = trainer.plans_manager.plans
         configuration = {trainer.configuration_name: trainer.configuration_manager.configuration}
-        preprocess_scans(
-            {case: (images, None) for case, images in self.images.items()},
+        preprocess_unlabelled(
+            self.split,
             self.preprocessed,
             {**plans, "configurations": configuration},
             trainer.dataset_json,
@@ -373,8 +373,8 @@ def unlabelled_fold(trainer: Any) -> UnlabelledFold:
     """
     base = Path(trainer.preprocessed_dataset_folder_base)
     raw = nnunet_folder("nnUNet_raw") / trainer.plans_manager.dataset_name
-    images = unlabelled_images(raw, base / SPLITS_FILE, trainer.fold)
-    return UnlabelledFold(images, Path(f"{trainer.preprocessed_dataset_folder}{UNLABELLED_SUFFIX}"))
+    split = unlabelled_split(raw, base / SPLITS_FILE, trainer.fold)
+    return UnlabelledFold(split, Path(f"{trainer.preprocessed_dataset_folder}{UNLABELLED_SUFFIX}"))
 
 
 class UnlabelledTraining:
@@ -511,7 +511,7 @@ class UnlabelledTraining:
 
     def _drawn(self) -> list[str]:
         """The scans that are labelled this time."""
-        names, most = [*self._scans.images], self._settings.scans
+        names, most = [*self._scans.split.images], self._settings.scans
         if most is None or most >= len(names):
             return names
         seed = self._trainer.seed
