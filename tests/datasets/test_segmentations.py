@@ -1,8 +1,11 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
+from dicom_fields import set_fields
 
 from ccdcseg.datasets.dicom import read_series, read_voxels
 from ccdcseg.datasets.segmentations import read_segmentation
@@ -31,8 +34,8 @@ def slices(tmp_path: Path, write_slices: Callable[..., list[Path]]) -> list[Path
 def draw(tmp_path: Path, slices: list[Path], write_segmentation: Callable[..., Path]) -> Callable[..., Path]:
     """Draw a mask, from the bottom up, on the slices."""
 
-    def write(mask: np.ndarray = MASK, names: Sequence[str] = ("liver", "tumour")) -> Path:
-        return write_segmentation(tmp_path / "seg.dcm", slices, mask[::-1], names)
+    def write(mask: np.ndarray = MASK, names: Sequence[str] = ("liver", "tumour"), **options: Any) -> Path:
+        return write_segmentation(tmp_path / "seg.dcm", slices, mask[::-1], names, **options)
 
     return write
 
@@ -52,6 +55,58 @@ def test_segments_lie_where_they_were_drawn(
     found = read_segmentation(path, LABELS, image)
     np.testing.assert_array_equal(found.array, np.array([0, 2, 5])[MASK])
     np.testing.assert_allclose(found.affine, image.affine)
+
+
+@pytest.mark.parametrize("most", [255, 100, 1])
+def test_a_fractional_one_of_two_values_is_binary(
+    draw: Callable[..., Path], slices: list[Path], most: int
+) -> None:
+    parts = np.stack([MASK == 1, MASK == 2], axis=-1).astype(np.float64)
+    path = draw(parts, kind="FRACTIONAL", max_fractional_value=most)
+    found = read_segmentation(path, LABELS, scan(slices), read_series(slices))
+    np.testing.assert_array_equal(found.array, np.array([0, 2, 5])[MASK])
+
+
+def test_a_fraction_of_a_voxel_is_refused(draw: Callable[..., Path], slices: list[Path]) -> None:
+    parts = np.stack([MASK == 1, 0.2 * (MASK == 2)], axis=-1)
+    path = draw(parts, kind="FRACTIONAL", max_fractional_value=100)
+    with pytest.raises(UserError, match=r"seg\.dcm is a fractional .* by 20 of 100\. Choose a threshold"):
+        read_segmentation(path, LABELS, scan(slices))
+    path = draw(np.stack([MASK > 0, MASK == 2], axis=-1).astype(np.float64), kind="FRACTIONAL")
+    with pytest.raises(UserError, match=r"does not fit .*overlap"):
+        read_segmentation(path, LABELS, scan(slices))
+
+
+@pytest.mark.parametrize("options", [{}, {"omit_empty_frames": False}])
+def test_nothing_drawn(draw: Callable[..., Path], slices: list[Path], options: dict[str, bool]) -> None:
+    assert not read_segmentation(draw(0 * MASK, **options), LABELS, scan(slices)).array.any()
+
+
+def test_a_segmentation_that_names_no_slice_must_share_their_frame_of_reference(
+    draw: Callable[..., Path], slices: list[Path]
+) -> None:
+    path = draw()
+    dataset = pydicom.dcmread(path)
+    frame = dataset.FrameOfReferenceUID
+    del dataset.ReferencedSeriesSequence
+    for one in dataset.PerFrameFunctionalGroupsSequence:
+        del one.DerivationImageSequence
+    dataset.save_as(path)
+    for uid in (frame, None, "1.2.3"):
+        for name in slices:
+            set_fields(name, FrameOfReferenceUID=uid)
+        image, series = scan(slices), read_series(slices)
+        if uid == "1.2.3":
+            with pytest.raises(UserError, match=r"in another frame of reference than that of .*scan"):
+                read_segmentation(path, LABELS, image, series)
+        else:
+            assert read_segmentation(path, LABELS, image, series).array.any()
+
+
+def test_names_whose_accents_are_stored_otherwise(draw: Callable[..., Path], slices: list[Path]) -> None:
+    path = draw(names=["v\u00e9sicule", "TUMOUR"])
+    found = read_segmentation(path, {"Ve\u0301sicule": 1, "tumour": 2}, scan(slices))
+    np.testing.assert_array_equal(found.array, MASK)
 
 
 @pytest.mark.parametrize("index", [0, 3, 5])
@@ -99,7 +154,7 @@ def test_what_is_no_segmentation(tmp_path: Path, slices: list[Path]) -> None:
     (tmp_path / "text.dcm").write_text("no DICOM")
     with pytest.raises(UserError, match=r"text\.dcm is no DICOM segmentation"):
         read_segmentation(tmp_path / "text.dcm", LABELS, image)
-    with pytest.raises(UserError, match=r"IMG.*dcm is no DICOM segmentation"):
+    with pytest.raises(UserError, match=r"IMG.*dcm is no DICOM segmentation .*as one, or as NIfTI"):
         read_segmentation(slices[0], LABELS, image)
     with pytest.raises(UserError, match=r"nowhere\.dcm cannot be read"):
         read_segmentation(tmp_path / "nowhere.dcm", LABELS, image)
@@ -120,11 +175,11 @@ def test_it_must_be_drawn_on_the_slices_of_the_scan(
 ) -> None:
     path = draw()
     own = read_series(slices)
-    found = read_segmentation(path, LABELS, scan(slices), own.uids)
+    found = read_segmentation(path, LABELS, scan(slices), own)
     np.testing.assert_array_equal(found.array, np.array([0, 2, 5])[MASK])
     other = write_slices(tmp_path / "other", PIXELS)
     with pytest.raises(UserError, match=r"seg\.dcm was drawn on other slices than those of .*other"):
-        read_segmentation(path, LABELS, scan(other), read_series(other).uids)
+        read_segmentation(path, LABELS, scan(other), read_series(other))
 
 
 def test_foreground_outside_the_scan_is_not_dropped(draw: Callable[..., Path], slices: list[Path]) -> None:
@@ -132,4 +187,4 @@ def test_foreground_outside_the_scan_is_not_dropped(draw: Callable[..., Path], s
     lower = scan(slices[3:])
     lost = np.count_nonzero(MASK[3:])
     with pytest.raises(UserError, match=rf"seg\.dcm has {lost} labelled voxels outside .*scan"):
-        read_segmentation(path, LABELS, lower, read_series(slices[3:]).uids)
+        read_segmentation(path, LABELS, lower, read_series(slices[3:]))

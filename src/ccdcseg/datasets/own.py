@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ccdcseg.datasets.cases import Case, check_groups
-from ccdcseg.datasets.dicom import read_series, read_voxels
+from ccdcseg.datasets.dicom import Series, read_series, read_voxels
 from ccdcseg.datasets.dicom_folder import slices_in
 from ccdcseg.datasets.patterns import NamePattern
 from ccdcseg.datasets.release import (
@@ -340,21 +340,21 @@ def _convert(labels: Mapping[str, int], new: Mapping[str, int], folder: Path, sc
 @dataclass(frozen=True)
 class _Image:
     volume: Volume
-    slices: tuple[str, ...] | None
+    series: Series | None
     notes: Notes
 
 
 def _read_scan(path: Path, others: Sequence[Path]) -> _Image:
-    """A NIfTI file, or the DICOM slices of a folder that are none of the other files, with their identifiers."""
+    """A NIfTI file, or the DICOM slices of a folder that are none of the other files."""
     if not path.is_dir():
         return _Image(read_image(path), None, ())
     slices, notes = slices_in(path, others)
     series = read_series(slices)
     volume = Volume(path, read_voxels(series), series.spacing_mm, series.origin_mm, series.direction)
-    return _Image(volume, series.uids, [*notes, *series.notes])
+    return _Image(volume, series, [*notes, *series.notes])
 
 
 def _read_own_mask(path: Path, labels: Mapping[str, int], image: _Image) -> Volume:
     if path.name.lower().endswith((".nii", ".nii.gz")):
         return read_mask(path, labels)
-    return read_segmentation(path, labels, image.volume, image.slices)
+    return read_segmentation(path, labels, image.volume, image.series)

@@ -1,14 +1,16 @@
 """DICOM segmentations, placed on the voxels of the scan that they belong to."""
 
 import logging
+import unicodedata
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import highdicom
 import numpy as np
 
+from ccdcseg.datasets.dicom import Series
 from ccdcseg.datasets.volumes import MAX_BYTES, Volume
 from ccdcseg.errors import UserError
 
@@ -16,36 +18,39 @@ logging.getLogger("highdicom").setLevel(logging.ERROR)
 
 
 def read_segmentation(
-    path: Path, labels: Mapping[str, int], image: Volume, slices: Sequence[str] | None = None
+    path: Path, labels: Mapping[str, int], image: Volume, series: Series | None = None
 ) -> Volume:
-    """Read a DICOM segmentation as a label mask.
+    """Read a DICOM segmentation as a label mask: a binary one, a label map, or a fractional one of two values.
 
     Args:
         path: the file.
         labels: value of each foreground class by name; segments are known by their label, whatever its case.
         image: the scan; slices that the segmentation leaves out are background.
-        slices: SOPInstanceUID of each slice of the scan, of which the segmentation must name one; None: the scan
-            is no DICOM, and the place alone tells whether they belong together.
+        series: the scan's slices, of which the segmentation must name one, or of whose frame of reference it must
+            be where it names none; None: the scan is no DICOM, and the place alone tells whether they belong
+            together.
 
     Returns:
         The mask on the image's voxels, int16.
 
     Raises:
         UserError: no readable segmentation, one of other slices, a segment of another name, segments that
-            overlap, voxels that are not those of the image, foreground outside it, or more than ``MAX_BYTES``.
+            overlap or cover voxels in part, voxels that are not those of the image, foreground outside it, or
+            more than ``MAX_BYTES``.
     """
     stored = _stored(path)
     values = _values(path, stored, labels)
-    _check_source(path, stored, image, slices)
+    _check_source(path, stored, image, series)
     if image.array.size * len(values) > MAX_BYTES:
         raise UserError(f"{path} has {len(values)} segments on {image.array.shape} voxels.", "Split it.")
     geometry = highdicom.VolumeGeometry(image.affine[:, [2, 1, 0, 3]], image.array.shape, "PATIENT")
+    _check_binary(path, stored)
     try:
-        found = stored.get_volume(combine_segments=True, rescale_fractional=False)
+        found = stored.get_volume(combine_segments=True)
         array = found.match_geometry(geometry, tol=1e-2).array
     except Exception as error:
         raise UserError(
-            f"{path} does not fit {image.path} ({' '.join(str(error).split())}).",
+            f"{path} does not fit {image.path} ({_one_line(error)}).",
             "Export it on the voxels of the scan, without overlapping segments.",
         ) from error
     lost = int(np.count_nonzero(found.array)) - int(np.count_nonzero(array))
@@ -70,30 +75,58 @@ def _stored(path: Path) -> Any:
             f"{path} cannot be read ({error.strerror}).", "Check the file and its rights."
         ) from error
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path} is no DICOM segmentation ({reason}).", "Export the mask again.") from error
+        raise UserError(
+            f"{path} is no DICOM segmentation ({_one_line(error)}).",
+            "Export the mask as one, or as NIfTI; of an RTSTRUCT 3D Slicer or plastimatch makes either.",
+        ) from error
 
 
-def _check_source(path: Path, stored: Any, image: Volume, slices: Sequence[str] | None) -> None:
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _check_source(path: Path, stored: Any, image: Volume, series: Series | None) -> None:
     """Refuse a segmentation that names the slices it was drawn on, none of them the scan's."""
-    if slices is None:
+    if series is None:
         return
     try:
         named = {str(sop) for _, _, sop in stored.get_source_image_uids()}
     except Exception as error:
         raise UserError(
-            f"{path} does not say of which slices it is ({' '.join(str(error).split())}).",
+            f"{path} does not say of which slices it is ({_one_line(error)}).",
             "Export it again with references to the slices, or as NIfTI.",
         ) from error
-    if named and named.isdisjoint(slices):
+    frame = str(stored.get("FrameOfReferenceUID") or "")
+    other_frame = bool(frame and series.frame and frame != series.frame)
+    if named.isdisjoint(series.uids) if named else other_frame:
+        what = "on other slices than those" if named else "in another frame of reference than that"
         raise UserError(
-            f"{path} was drawn on other slices than those of {image.path}.", "Pair the right files."
+            f"{path} was drawn {what} of {image.path}.",
+            "Pair the right files; if they are, and identifiers were changed, export the mask as NIfTI.",
+        )
+
+
+def _check_binary(path: Path, stored: Any) -> None:
+    """Refuse a fractional segmentation, unless each voxel is wholly in a segment or wholly outside."""
+    if stored.SegmentationType != "FRACTIONAL":
+        return
+    try:
+        found, most = np.unique(stored.pixel_array), int(stored.MaximumFractionalValue)
+    except Exception as error:
+        raise UserError(
+            f"{path} is damaged or cut short ({_one_line(error)}).", "Copy or download it again."
+        ) from error
+    between = [int(value) for value in found if value not in (0, most)]
+    if between:
+        raise UserError(
+            f"{path} is a fractional segmentation: voxels are in a segment by {between[0]} of {most}.",
+            "Choose a threshold and export it as a binary one.",
         )
 
 
 def _values(path: Path, stored: Any, labels: Mapping[str, int]) -> dict[int, int]:
     """Label of each segment by its number."""
-    wanted = {name.casefold(): value for name, value in labels.items()}
+    wanted = {_folded(name): value for name, value in labels.items()}
     if len(wanted) < len(labels):
         raise UserError(
             f"The labels {', '.join(labels)} differ by case alone.", "Segments do not: rename one."
@@ -101,10 +134,15 @@ def _values(path: Path, stored: Any, labels: Mapping[str, int]) -> dict[int, int
     names = {
         number: str(stored.get_segment_description(number).segment_label) for number in stored.segment_numbers
     }
-    unknown = [name for name in names.values() if name.casefold() not in wanted]
+    unknown = [name for name in names.values() if _folded(name) not in wanted]
     if unknown:
         raise UserError(
             f"{path} has the segment {unknown[0]}, no known label: these are {', '.join(labels)}.",
             f'Name it: --label "{unknown[0]}"=VALUE.',
         )
-    return {number: wanted[name.casefold()] for number, name in names.items()}
+    return {number: wanted[_folded(name)] for number, name in names.items()}
+
+
+def _folded(name: str) -> str:
+    """A name without regard to case, and to how its accents are stored."""
+    return unicodedata.normalize("NFC", name.strip()).casefold()
