@@ -80,3 +80,41 @@ def test_the_screen_shows_every_text_however_narrow():
         for text in ("81.50", "−1.20", "< 3"):
             assert text in shown
         assert "…" not in shown
+
+
+def test_csv_cells_are_no_formulas():
+    texts = ["=1+1", "+A1", "-cmd", "@SUM(A1)", " =1", "\t=1", "a;=1", "a\n=1", "\uff1d1"]
+    grid = Grid("t", ("=name",), tuple((Entry(text),) for text in texts))
+    assert to_csv(grid).splitlines() == [
+        *("'=name", "'=1+1", "'+A1", "'-cmd", "'@SUM(A1)", "'=1", "'=1", "a;'=1", "a =1", "'\uff1d1")
+    ]
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_numbers_stay_numbers_in_csv(value):
+    text = f"{value:+.2f}"
+    grid = Grid("t", ("n",), ((Entry(text),), (Entry(f"{text}, {text}"),)))
+    assert [cell for (cell,) in csv.reader(io.StringIO(to_csv(grid)))] == ["n", text, f"{text}, {text}"]
+
+
+def test_brackets_that_begin_a_row_are_no_option_of_the_command_before_it():
+    """As the names do that stand for long ones: ``\\midrule`` would read [1] as the thickness of its line."""
+    rows = to_latex(Grid("t", ("*", "b"), ((Entry("[1]"), Entry("x")),))).splitlines()
+    assert [rows[3], rows[5]] == [r"{}* & b \\", r"{}[1] & x \\"]
+
+
+def test_latex_has_one_line_a_row_and_composed_letters():
+    rows = to_latex(Grid("a\n\\input{b}", ("h",), ((Entry("e\u0301\n\n\x07x\u202e"),),))).splitlines()
+    assert (rows[0], rows[5], len(rows)) == (r"% a \input{b}", "\u00e9 x \\\\", 8)
+
+
+def test_markdown_cells_hold_no_markup_of_their_own():
+    rows = to_markdown(Grid("t", ("h\n",), ((Entry("a\\|b\n<b>c</b> [d](e) `f` < 3"),),))).splitlines()
+    assert rows[::2] == ["| h |", r"| a\\\|b \<b>c\</b> [d]\(e) \`f\` < 3 |"]
+
+
+def test_the_screen_takes_names_as_they_are():
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(to_screen(Grid("[bold]t[/x]", ("[red]",), ((Entry("[i]\x1b[31m"),),), "[/]")))
+    shown = console.export_text()
+    assert all(text in shown for text in ("[bold]t[/x]", "[red]", "[i] [31m", "[/]"))

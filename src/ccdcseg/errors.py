@@ -1,5 +1,7 @@
 """The one error that a user's mistake raises."""
 
+from ccdcseg.texts import one_line
+
 
 class UserError(Exception):
     """Something the user can mend: bad input, a wrong setting, a full disk.
@@ -12,8 +14,8 @@ class UserError(Exception):
     """
 
     def __init__(self, problem: str, remedy: str) -> None:
-        self.problem = " ".join(problem.split())
-        self.remedy = " ".join(remedy.split())
+        self.problem = one_line(problem)
+        self.remedy = one_line(remedy)
         super().__init__(f"{self.problem} {self.remedy}")
 
     def __reduce__(self) -> tuple[type["UserError"], tuple[str, str]]:

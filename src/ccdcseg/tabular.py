@@ -2,11 +2,15 @@
 
 import csv
 import io
+import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
 from rich.text import Text
+
+from ccdcseg.texts import one_line
 
 _LATEX = str.maketrans(
     {
@@ -15,6 +19,11 @@ _LATEX = str.maketrans(
         "–": "--", "−": "$-$",
     }
 )  # fmt: skip
+_NUMBERS = re.compile(r"[+-]?\d+(\.\d+)?(, [+-]?\d+(\.\d+)?)*")
+_FORMULA = re.compile(r"(^|;\s*)([=+@＝＋－＠-])")
+"""What begins a formula, at the start or where spreadsheets of some languages begin a new cell."""
+_MARKUP = re.compile(r"[\\|`]|<(?=[A-Za-z/!?])|(?<=\])\(")
+"""What would be cells, code, HTML or the address of a link in Markdown."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +80,15 @@ def _rank(value: float | None, peers: Sequence[float | None], higher_is_better: 
 
 def to_screen(grid: Grid) -> Table:
     """For a rich console: the best of a column bold, the second best in italics, small print below."""
-    table = Table(title=grid.title, caption=grid.note or None, title_justify="left", caption_justify="left")
+    title, note = (Text(one_line(text)) for text in (grid.title, grid.note))
+    table = Table(title=title, caption=note or None, title_justify="left", caption_justify="left")
     for index, name in enumerate(grid.header):
-        table.add_column(name, justify="right" if index else "left", overflow="fold")
+        table.add_column(Text(one_line(name)), justify="right" if index else "left", overflow="fold")
     styles = ("", "bold", "italic")
     for row in grid.rows:
         table.add_row(
             *(
-                Text.assemble((cell.text, styles[cell.rank]), f"\n{cell.note}" if cell.note else "")
+                Text.assemble((one_line(cell.text), styles[cell.rank]), f"\n{one_line(cell.note)}".rstrip())
                 for cell in row
             )
         )
@@ -94,18 +104,24 @@ def to_markdown(grid: Grid) -> str:
 
 def to_section(grid: Grid) -> str:
     """Markdown with the title as heading, then the table and the note."""
-    return f"## {grid.title}\n\n{to_markdown(grid)}\n{grid.note}".rstrip() + "\n"
+    title, note = _in_markdown(grid.title), "\n".join(map(_in_markdown, grid.note.splitlines()))
+    return f"## {title}\n\n{to_markdown(grid)}\n{note}".rstrip() + "\n"
 
 
 def to_latex(grid: Grid) -> str:
     """For the package booktabs: the best bold, the second best underlined, title and note as comments."""
-    lines = [f"% {' '.join(text.split())}" for text in (grid.title, grid.note) if text]
+    lines = [latex_comment(text) for text in (grid.title, grid.note) if text]
     lines += [rf"\begin{{tabular}}{{l{'r' * (len(grid.header) - 1)}}}", r"\toprule"]
     lines += [_ampersands([_escaped(name) for name in grid.header]), r"\midrule"]
     for row in grid.rows:
         cells = [Entry(_escaped(cell.text), cell.rank, _escaped(cell.note)) for cell in row]
         lines.append(_ampersands([_shown(cell, r"\textbf{{{}}}", r"\underline{{{}}}") for cell in cells]))
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def latex_comment(text: str) -> str:
+    """One line that LaTeX passes over."""
+    return f"% {one_line(text)}"
 
 
 def to_csv(grid: Grid) -> str:
@@ -128,10 +144,19 @@ def to_csv(grid: Grid) -> str:
 
 
 def csv_text(rows: Sequence[Sequence[object]]) -> str:
-    """Rows as CSV."""
+    """Rows as CSV: cells are one line each, and none is a formula to a spreadsheet.
+
+    A text that a spreadsheet would take for one gets an apostrophe before it, at which they all take it as it is.
+    """
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    cells = [[_no_formula(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    csv.writer(text, lineterminator="\n").writerows(cells)
     return text.getvalue()
+
+
+def _no_formula(text: str) -> str:
+    line = one_line(text)
+    return line if _NUMBERS.fullmatch(line) else _FORMULA.sub(r"\1'\2", line)
 
 
 def _shown(cell: Entry, best: str, second: str) -> str:
@@ -140,12 +165,19 @@ def _shown(cell: Entry, best: str, second: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    return text.translate(_LATEX)
+    return unicodedata.normalize("NFC", one_line(text)).translate(_LATEX)
 
 
 def _bars(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    return f"| {' | '.join(map(_in_markdown, cells))} |"
+
+
+def _in_markdown(text: str) -> str:
+    """A line without cells, HTML, links or code of its own."""
+    return _MARKUP.sub(r"\\\g<0>", one_line(text))
 
 
 def _ampersands(cells: Sequence[str]) -> str:
-    return " & ".join(cells) + r" \\"
+    """A row; what the command before it would take for an option of its own is set apart."""
+    row = " & ".join(cells)
+    return (f"{{}}{row}" if row.startswith(("[", "*")) else row) + r" \\"

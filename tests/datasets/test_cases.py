@@ -188,3 +188,9 @@ def test_a_missing_or_damaged_description(tmp_path: Path) -> None:
         read_labels(tmp_path)
     with pytest.raises(UserError, match=r'dataset\.json has the "file_ending" 3'):
         read_file_ending(describe(tmp_path, file_ending=3))
+
+
+def test_a_name_that_is_no_utf_8(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"The name '.*udce9.*' is no UTF-8\. Rename"):
+        write_cases(tmp_path, [Case("a", "ren\udce9", "", "")])
+    assert list(tmp_path.iterdir()) == []

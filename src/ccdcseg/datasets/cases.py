@@ -43,10 +43,18 @@ _REMEDY = (
 
 
 def write_cases(raw_folder: Path, cases: Iterable[Case], file: str = CASES_FILE) -> None:
-    """Write ``cases.csv``, or ``unlabelled.csv``, into the raw folder, atomically."""
+    """Write ``cases.csv``, or ``unlabelled.csv``, into the raw folder, atomically.
+
+    Raises:
+        UserError: a name is no UTF-8, as a file's from another system may be.
+    """
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerows([_COLUMNS, *(astuple(case) for case in cases)])
+    rows = [astuple(case) for case in cases]
+    for row in rows:
+        if any("\ud800" <= letter <= "\udfff" for letter in "".join(row)):
+            raise UserError(f"The name {','.join(row)!a} is no UTF-8.", "Rename the files that have it.")
+    writer.writerows([_COLUMNS, *rows])
     write_text(raw_folder / file, table.getvalue())
 
 

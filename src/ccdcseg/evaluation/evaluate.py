@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from ccdcseg.datasets.volumes import check_pair, read_mask
 from ccdcseg.errors import UserError
 from ccdcseg.evaluation.metrics import METRICS, measure
 from ccdcseg.evaluation.patients import MEAN, SUMMARY_METRICS, describe, patient_values
 from ccdcseg.files import read_json, write_json, write_text
+from ccdcseg.texts import one_line
 
 FORMAT = "ccdcseg-evaluation/1"
 SUFFIX = ".nii.gz"
@@ -98,12 +100,12 @@ def summary_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
     table = Table(caption="Mean over patients. Missed: structures not predicted at all, left out of HD95.")
     table.add_column("class")
     for name in results:
-        table.add_column(f"{name}\nDice %", justify="right")
+        table.add_column(Text(f"{one_line(name)}\nDice %"), justify="right")
         table.add_column("hd95_pooled_mm", justify="right")
         table.add_column("missed", justify="right")
     for row in dict.fromkeys(name for result in results.values() for name in result["summary"]):
         cells = (cell for result in results.values() for cell in _cells(result["summary"].get(row)))
-        table.add_row(row, *cells, style="bold" if row == MEAN else None)
+        table.add_row(Text(one_line(row)), *cells, style="bold" if row == MEAN else None)
     return table
 
 

@@ -16,7 +16,7 @@ from ccdcseg.files import json_text, write_text
 from ccdcseg.report.page import build_report
 from ccdcseg.report.sections import Section
 from ccdcseg.report.viewer import Progress
-from ccdcseg.tabular import Grid, to_latex, to_section
+from ccdcseg.tabular import Grid, latex_comment, to_latex, to_section
 from ccdcseg.tabular import to_csv as grid_to_csv
 
 
@@ -81,7 +81,8 @@ class Outputs:
     @property
     def latex(self) -> str:
         """All tables for the package booktabs: best value bold, second best underlined."""
-        return f"% {self.experiment.title}. {self.introduction}\n" + "\n".join(map(to_latex, self.grids))
+        comment = latex_comment(f"{self.experiment.title}. {self.introduction}")
+        return f"{comment}\n" + "\n".join(map(to_latex, self.grids))
 
 
 def write_outputs(experiment: Experiment, choice: Choice, jobs: Sequence[Job], stem: Path) -> Outputs:

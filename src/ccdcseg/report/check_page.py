@@ -16,6 +16,7 @@ from ccdcseg.datasets.release import Progress
 from ccdcseg.files import write_text
 from ccdcseg.report.template import SYNTHETIC, render
 from ccdcseg.report.thumbnails import Thumbnail, class_colour, thumbnails
+from ccdcseg.texts import one_line
 
 _SHOWN = {Severity.PROBLEM: 5, Severity.NOTE: 1}
 
@@ -142,7 +143,7 @@ def findings_table(result: CheckResult) -> Table:
 
 def _line(finding: Finding) -> str:
     names = ", ".join(finding.cases[:3]) + (", ..." if len(finding.cases) > 3 else "")
-    return f"{names}: {finding.text}" if names else finding.text
+    return one_line(f"{names}: {finding.text}" if names else finding.text)
 
 
 def _foreground(facts: CaseFacts) -> int:

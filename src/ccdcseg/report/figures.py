@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from ccdcseg.files import write_bytes
+from ccdcseg.texts import visible
 
 ARM_COLOURS = 6
 CLASS_COLOURS = 8
@@ -316,7 +317,8 @@ def _linked(svg: str, dots: Sequence[Dot]) -> Markup:
         dot = dots[int(match[1])]
         scan = "" if dot.scan is None else Markup(' data-scan="{}"').format(dot.scan)
         opening = Markup('<a href="#{}"{} aria-label="{}"><title>{}</title>')
-        return opening.format(dot.row, scan, dot.label, dot.label)
+        label = visible(dot.label)
+        return opening.format(dot.row, scan, label, label)
 
     return Markup(re.sub(rf'<a href="{_DOT}(\d+)" target="_blank">', anchor, svg))  # noqa: S704 - escaped above
 
@@ -325,14 +327,14 @@ def _inline(figure: Figure, name: str, alt: str, role: str = "img") -> Markup:
     """The figure as an ``svg`` element for the body of a page."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    svg = buffer.getvalue()
+    svg = visible(buffer.getvalue())
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", svg)
     svg = svg.replace("xlink:href", "href")
     svg = re.sub(
         r'<svg[^>]*?viewBox="([^"]*)"[^>]*>',
-        lambda match: f'<svg viewBox="{match[1]}" role="{role}" aria-label="{escape(alt)}">',
+        lambda match: f'<svg viewBox="{match[1]}" role="{role}" aria-label="{escape(visible(alt))}">',
         svg,
         count=1,
     )

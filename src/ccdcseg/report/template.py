@@ -1,4 +1,4 @@
-"""Filling the templates of our pages: everything escaped, only our own script may run."""
+"""Filling the templates of our pages: everything visible and escaped, only our own script may run."""
 
 import base64
 import hashlib
@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import ccdcseg
+from ccdcseg.texts import visible
 
 SYNTHETIC = "Synthetic images made by a program. These numbers say nothing about patients."
 
@@ -26,6 +27,7 @@ def render(name: str, context: dict[str, Any], library: str = "") -> str:
         loader=PackageLoader("ccdcseg", "report"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=lambda value: visible(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )
