@@ -19,6 +19,7 @@ from ccdcseg.datasets.sequences import CardiacSequence, ChaosSequence
 from ccdcseg.errors import UserError
 from ccdcseg.files import DISK_FULL, locked
 from ccdcseg.methods import METHODS
+from ccdcseg.processes import terminated_as_interrupted
 from ccdcseg.progress import progress_bars
 
 if TYPE_CHECKING:
@@ -721,7 +722,8 @@ def demo(
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit code 2."""
     try:
-        app(standalone_mode=True)
+        with terminated_as_interrupted():
+            app(standalone_mode=True)
     except UserError as error:
         _fail(str(error))
     except OSError as error:

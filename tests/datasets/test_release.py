@@ -1,5 +1,4 @@
 import json
-import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -11,14 +10,7 @@ from typing import Any
 import pytest
 
 from ccdcseg.datasets.cases import Case, read_cases
-from ccdcseg.datasets.release import (
-    Release,
-    free_folder,
-    patient_folders,
-    read_notes,
-    worker_processes,
-    write_dataset,
-)
+from ccdcseg.datasets.release import Release, free_folder, patient_folders, read_notes, write_dataset
 from ccdcseg.errors import UserError
 
 RELEASE = Release("Ours", "Two scans", "nobody", "CC0", {"thing": 1}, channels=("CT",))
@@ -60,13 +52,6 @@ def test_a_killed_worker_is_a_users_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"was killed.*fewer --processes"):
         write_dataset(RELEASE, SCANS, touch, tmp_path / "Dataset007_Ours", KilledPool())
     assert list(tmp_path.iterdir()) == []
-
-
-def test_workers_are_processes_of_their_own_unless_there_is_one() -> None:
-    with worker_processes(1) as one:
-        assert one.submit(os.getpid).result() == os.getpid()
-    with worker_processes(2) as two:
-        assert two.submit(os.getpid).result() != os.getpid()
 
 
 def test_patients_are_found_in_order(tmp_path: Path) -> None:

@@ -1,12 +1,16 @@
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from ccdcseg.experiments.reproduce import run_jobs
-from ccdcseg.experiments.runner import Runner, epochs_done, seconds_left, worker_environment
+from ccdcseg.experiments.runner import PROGRAM, Runner, epochs_done, seconds_left, worker_environment
+from ccdcseg.processes import terminated_as_interrupted
 
 
 def nothing(*_: object) -> None:
@@ -60,7 +64,7 @@ def test_an_interrupt_stops_the_children_and_a_second_call_goes_on(make_job, pro
 
     threading.Thread(target=interrupt).start()
     began = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), terminated_as_interrupted():
         run_jobs([done, slow, waiting], Runner(1, program=program), nothing, nothing)
     assert time.monotonic() - began < 40  # the child would sleep for a minute
     assert signal.getsignal(signal.SIGTERM) is before
@@ -71,3 +75,17 @@ def test_an_interrupt_stops_the_children_and_a_second_call_goes_on(make_job, pro
     assert run_jobs([done, slow, waiting], Runner(1, program=program), nothing, nothing) == {}
     assert calls(done) == ["train", "predict", "evaluate"]
     assert calls(slow) == ["train", "train", "predict", "evaluate"]
+
+
+def test_commands_end_when_what_started_them_is_killed(tmp_path: Path):
+    """The program itself with a command that waits; its log is a pipe, which ends with the last that holds it."""
+    waiting = PROGRAM[-1].replace("main()", "print(flush=True); import time; time.sleep(600)")
+    script = (
+        "import os, sys; from ccdcseg.experiments.runner import Runner\n"
+        f"Runner(1, program=(sys.executable, '-c', {waiting!r}))._command((), os.environ, sys.stdout.fileno())"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(1) == b"\n"
+        process.kill()
+        assert process.stdout.read() == b""

@@ -7,17 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ccdcseg.datasets.cases import Case
-from ccdcseg.datasets.release import (
-    Notes,
-    Progress,
-    Release,
-    free_folder,
-    patient_folders,
-    write_dataset,
-    write_pair,
-)
+from ccdcseg.datasets.release import Notes, Release, free_folder, patient_folders, write_dataset, write_pair
 from ccdcseg.datasets.volumes import read_image, read_mask
 from ccdcseg.errors import UserError
+from ccdcseg.processes import Progress
 
 LABELS = {"RV": 1, "Myo": 2, "LV": 3}
 """Value of each foreground class of an ACDC mask."""

@@ -15,20 +15,12 @@ from PIL import Image
 
 from ccdcseg.datasets.cases import Case
 from ccdcseg.datasets.dicom import read_series, read_voxels
-from ccdcseg.datasets.release import (
-    Notes,
-    Progress,
-    Release,
-    free_folder,
-    patient_folders,
-    worker_processes,
-    write_dataset,
-    write_pair,
-)
+from ccdcseg.datasets.release import Notes, Release, free_folder, patient_folders, write_dataset, write_pair
 from ccdcseg.datasets.sequences import ChaosSequence
 from ccdcseg.datasets.volumes import Volume
 from ccdcseg.datasets.walk import by_number
 from ccdcseg.errors import UserError
+from ccdcseg.processes import Progress, worker_processes
 
 MR_LABELS = {"liver": 1, "right_kidney": 2, "left_kidney": 3, "spleen": 4}
 """Value of each foreground class of a converted MR mask."""

@@ -18,9 +18,9 @@ from ccdcseg.datasets.contents import read_contents
 from ccdcseg.datasets.findings import CheckSettings, Finding, Severity, Survey, note, problem
 from ccdcseg.datasets.measure import FaultKind, measure_cases, slice_axis
 from ccdcseg.datasets.outliers import grid_findings, intensity_findings
-from ccdcseg.datasets.release import Progress
 from ccdcseg.datasets.split_checks import split_findings
 from ccdcseg.files import write_json
+from ccdcseg.processes import Progress
 
 FORMAT = "ccdcseg-check/1"
 

@@ -19,9 +19,9 @@ from scipy import ndimage
 
 from ccdcseg.cache import cache_key, recall, remember
 from ccdcseg.datasets.contents import CaseFiles, Contents
-from ccdcseg.datasets.release import Progress, pool_map, worker_processes
 from ccdcseg.datasets.volumes import Volume, check_pair, read_image, read_mask
 from ccdcseg.errors import UserError
+from ccdcseg.processes import Progress, pool_map, worker_processes
 
 FORMAT = "ccdcseg-measurements/1"
 

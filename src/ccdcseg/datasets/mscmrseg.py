@@ -10,19 +10,12 @@ from numpy.typing import NDArray
 
 from ccdcseg.datasets.acdc import LABELS
 from ccdcseg.datasets.cases import Case
-from ccdcseg.datasets.release import (
-    Notes,
-    Progress,
-    Release,
-    free_folder,
-    write_dataset,
-    write_pair,
-    write_unlabelled,
-)
+from ccdcseg.datasets.release import Notes, Release, free_folder, write_dataset, write_pair, write_unlabelled
 from ccdcseg.datasets.sequences import CardiacSequence
 from ccdcseg.datasets.volumes import Volume, read_image
 from ccdcseg.datasets.walk import walk
 from ccdcseg.errors import UserError
+from ccdcseg.processes import Progress
 
 CHALLENGE_VALUES = {"RV": 600, "Myo": 200, "LV": 500}
 """Values of the challenge's own masks; a later release has those of ``LABELS``, which are ACDC's."""

@@ -16,21 +16,13 @@ from ccdcseg.datasets.cases import Case, check_groups
 from ccdcseg.datasets.dicom import Series, read_series, read_voxels
 from ccdcseg.datasets.dicom_folder import slices_in
 from ccdcseg.datasets.patterns import NamePattern
-from ccdcseg.datasets.release import (
-    Notes,
-    Progress,
-    Release,
-    free_folder,
-    worker_processes,
-    write_dataset,
-    write_pair,
-    write_unlabelled,
-)
+from ccdcseg.datasets.release import Notes, Release, free_folder, write_dataset, write_pair, write_unlabelled
 from ccdcseg.datasets.segmentations import read_segmentation
 from ccdcseg.datasets.tables import read_table
 from ccdcseg.datasets.volumes import Volume, read_image, read_mask
 from ccdcseg.datasets.walk import check_link, walk
 from ccdcseg.errors import UserError
+from ccdcseg.processes import Progress, worker_processes
 
 PARTS = ("patient", "phase", "group")
 IGNORE = "ignore"

@@ -1,11 +1,8 @@
 """What converting a raw release to an nnU-Net raw folder has in common, whatever the data set."""
 
-import multiprocessing
 import re
-import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,14 +15,12 @@ from ccdcseg.datasets.volumes import Volume, check_not_empty, write_volume
 from ccdcseg.datasets.walk import by_number, check_link
 from ccdcseg.errors import UserError
 from ccdcseg.files import DISK_FULL, new_folder, read_json, write_json
+from ccdcseg.processes import Progress, pool_map
 
 IMAGE_SUFFIX = "_0000.nii.gz"
 MASK_SUFFIX = ".nii.gz"
 NOTES_FILE = "notes.json"
 _TURNED = "had the same voxels in another order of axes and was turned, exactly"
-
-Progress = Callable[[int, int], None]
-"""Called with the number of scans done and of all scans."""
 
 Notes = Sequence[str]
 """What was done to a scan beyond converting it, such as what was left out: half sentences."""
@@ -63,8 +58,6 @@ class Scan(Protocol):
 
 
 S = TypeVar("S", bound=Scan)
-A = TypeVar("A")
-R = TypeVar("R")
 
 
 def write_dataset(
@@ -203,49 +196,6 @@ def patient_folders(places: Iterable[Path], name: re.Pattern[str]) -> list[Path]
     return [found[name] for name in sorted(found, key=by_number)]
 
 
-def worker_processes(workers: int) -> Executor:
-    """A pool of processes that leave an interrupt to their parent; one worker needs no process of its own."""
-    if workers == 1:
-        return ThreadPoolExecutor(1)
-    return ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_leave_interrupts_to_the_parent
-    )
-
-
-def pool_map(
-    function: Callable[[A], R], items: Sequence[A], pool: Executor, progress: Progress | None = None
-) -> list[R]:
-    """Call ``function`` on every item in the pool, which is closed afterwards.
-
-    Args:
-        function: must be picklable where the pool is one of processes.
-        items: its arguments.
-        pool: of threads or processes.
-        progress: see `Progress`.
-
-    Returns:
-        The results, in the order of ``items``.
-
-    Raises:
-        UserError: a process of the pool was killed.
-    """
-    results: list[R] = []
-    with pool:
-        try:
-            for result in pool.map(function, items):
-                results.append(result)
-                if progress is not None:
-                    progress(len(results), len(items))
-        except BrokenProcessPool as error:
-            raise UserError(
-                "A worker process was killed, probably for want of memory.", "Give fewer --processes."
-            ) from error
-        except BaseException:
-            pool.shutdown(cancel_futures=True)  # waits for what runs, which would write into a removed folder
-            raise
-    return results
-
-
 @contextmanager
 def refusing_full_disk(folder: Path) -> Iterator[None]:
     """Turn the operating system's word for a full disk into one of ours.
@@ -261,10 +211,6 @@ def refusing_full_disk(folder: Path) -> Iterator[None]:
         raise UserError(
             f"The disk of {folder} is full.", "Free some space, or choose a folder on another disk."
         ) from error
-
-
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _description(release: Release, scans: int) -> dict[str, object]:

@@ -1,9 +1,6 @@
 """Running what an experiment still lacks, with progress, interruptible."""
 
-import signal
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable, Iterable
 
 from ccdcseg.experiments.jobs import Job
 from ccdcseg.experiments.runner import Runner, epochs_done, seconds_left
@@ -37,7 +34,7 @@ def run_jobs(
         What went wrong, by job.
 
     Raises:
-        KeyboardInterrupt: on Ctrl-C and on SIGTERM, after every process was stopped.
+        KeyboardInterrupt: on Ctrl-C, after every process was stopped.
     """
     finished = -1
     shown: dict[Job, int] = {}
@@ -57,22 +54,6 @@ def run_jobs(
                 progress(job.label, epochs, job.epochs)
 
     show()
-    with _terminated_as_interrupted():
-        problems = runner.run(unfinished(jobs), show)
+    problems = runner.run(unfinished(jobs), show)
     show()
     return problems
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM stops as Ctrl-C does, so that no process is left behind."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -12,9 +12,15 @@ from pathlib import Path
 
 from ccdcseg.errors import UserError
 from ccdcseg.experiments.jobs import Job, read_results, write_result
+from ccdcseg.processes import STOP_SECONDS
 
-PROGRAM = (sys.executable, "-c", "from ccdcseg.cli import main; main()")
-GRACE_SECONDS = 30.0
+PROGRAM = (
+    sys.executable,
+    "-P",
+    "-c",
+    "from ccdcseg.processes import end_with_standard_input; end_with_standard_input();"
+    "from ccdcseg.cli import main; main()",
+)
 TICK_SECONDS = 1.0
 
 
@@ -24,7 +30,7 @@ class Runner:
     Args:
         workers: jobs side by side.
         gpus: values of ``CUDA_VISIBLE_DEVICES``; a worker has one of them. Empty: the variable is left alone.
-        program: what runs a command.
+        program: what runs a command; it is to end when its standard input, which stays empty, is closed.
     """
 
     def __init__(self, workers: int, gpus: Sequence[str] = (), program: Sequence[str] = PROGRAM) -> None:
@@ -79,14 +85,15 @@ class Runner:
                 return 1
             process = subprocess.Popen(  # noqa: S603 - our own command, no shell
                 [*self._program, *command],
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 env=environment,
                 start_new_session=True,
             )
             self._processes.add(process)
-        code = process.wait()
+        with process:
+            code = process.wait()
         with self._lock:
             self._processes.discard(process)
         return code
@@ -100,7 +107,7 @@ class Runner:
             _signal(process, signal.SIGINT)
         for process in processes:
             try:
-                process.wait(GRACE_SECONDS)
+                process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 _signal(process, signal.SIGKILL)
 

@@ -1,11 +1,11 @@
 """From a preset to nnU-Net plans, and the preprocessing they ask for."""
 
+import multiprocessing
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
+from functools import partial
 from math import prod
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from ccdcseg.datasets.unlabelled import Kind, ScanFacts
 from ccdcseg.errors import UserError
 from ccdcseg.files import json_hash, read_json, write_json
 from ccdcseg.nnunet.preset import Network, Preset
+from ccdcseg.processes import Progress, foreign_pools, pool_map, worker_processes
 
-Progress = Callable[[int, int], None]
 UNLABELLED_SUFFIX = "_unlabelled"
 """Of the folder of preprocessed scans without masks, which lie apart from those of the same plans with masks."""
 
@@ -40,7 +40,8 @@ def base_plans(raw: Path, preprocessed: Path, processes: int = 2) -> dict[str, A
         extractor = DatasetFingerprintExtractor(number, processes)
         unread = unread_cases(raw)
         extractor.dataset = {case: files for case, files in extractor.dataset.items() if case not in unread}
-        extractor.run()
+        with foreign_pools():
+            extractor.run()
         plan_experiments([number])
     plans: dict[str, Any] = read_json(path)
     return plans
@@ -215,17 +216,9 @@ def preprocess_scans(
     missing = [name for name in scans if not (folder / f"{name}.pkl").exists()]
     if not missing:
         return []
-    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        jobs = [
-            pool.submit(_preprocess_scan, name, scans[name], folder, plans, dataset, kind) for name in missing
-        ]
-        try:
-            for done, job in enumerate(as_completed(jobs), 1):
-                job.result()
-                progress(done, len(jobs))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    one = partial(_preprocess_scan, folder=folder, plans=plans, dataset=dataset, kind=kind)
+    items = [(name, scans[name]) for name in missing]
+    pool_map(one, items, worker_processes(min(processes, len(items))), progress)
     return missing
 
 
@@ -265,16 +258,17 @@ def _facts(manager: Any, images: Sequence[Path]) -> ScanFacts:
 
 
 def _preprocess_scan(
-    name: str, scan: Scan, folder: Path, plans: dict[str, Any], dataset: dict[str, Any], kind: Kind | None
+    item: tuple[str, Scan], folder: Path, plans: dict[str, Any], dataset: dict[str, Any], kind: Kind | None
 ) -> None:
     """Preprocess one scan; its .pkl file is moved into place last and marks it as done."""
-    import torch  # noqa: PLC0415 - only in the worker
+    import torch  # noqa: PLC0415 - slow
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager  # noqa: PLC0415 - slow
 
-    torch.set_num_threads(1)
+    if multiprocessing.parent_process():  # the threads of the process that trains are its own
+        torch.set_num_threads(1)
     manager = PlansManager(plans)
     settings = manager.get_configuration(next(iter(plans["configurations"])))
-    images, mask = scan
+    name, (images, mask) = item
     if kind is not None:
         kind.check(name, _facts(manager, images))
     scratch = folder / f".{name}.partial"

@@ -34,6 +34,7 @@ from ccdcseg.nnunet.rules import read_rules
 from ccdcseg.nnunet.runs import Run
 from ccdcseg.nnunet.seeding import VARIABLE
 from ccdcseg.nnunet.stock import stock_nnunet
+from ccdcseg.processes import end_forks_with_this_process
 
 Progress = Callable[[str, int, int], None]
 LATEST = "checkpoint_latest.pth"
@@ -74,6 +75,7 @@ def train(run: Run, *, resume: bool, device: str, processes: int, progress: Prog
 
 
 def _train(run: Run, device: str, processes: int, progress: Progress) -> None:
+    end_forks_with_this_process()
     plans = prepare(run, processes, progress)
     write_json(run.folder / BEGUN, _record(run, device))
     trainer = _trainer(run, plans, device)

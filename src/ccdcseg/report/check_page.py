@@ -12,8 +12,8 @@ from rich.text import Text
 from ccdcseg.datasets.checks import CheckResult, summary
 from ccdcseg.datasets.findings import Finding, Severity
 from ccdcseg.datasets.measure import CaseFacts
-from ccdcseg.datasets.release import Progress
 from ccdcseg.files import write_text
+from ccdcseg.processes import Progress
 from ccdcseg.report.template import SYNTHETIC, render
 from ccdcseg.report.thumbnails import Thumbnail, class_colour, thumbnails
 from ccdcseg.texts import one_line

@@ -17,9 +17,9 @@ from scipy.ndimage import binary_erosion
 from ccdcseg.cache import cache_key, recall, remember
 from ccdcseg.datasets.contents import CaseFiles, Contents
 from ccdcseg.datasets.measure import slice_axis
-from ccdcseg.datasets.release import Progress, pool_map, worker_processes
 from ccdcseg.datasets.volumes import read_image, read_mask
 from ccdcseg.errors import UserError
+from ccdcseg.processes import Progress, pool_map, worker_processes
 from ccdcseg.report.pictures import CLASS_COLOURS, largest_slice
 
 FORMAT = "ccdcseg-thumbnail/1"

@@ -1,0 +1,234 @@
+"""Worker processes: pools of them, and that none outlives the process that started it."""
+
+import ctypes
+import functools
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, nullcontext
+from multiprocessing.context import SpawnContext, SpawnProcess
+from types import FrameType, SimpleNamespace
+from typing import Any, NoReturn, TypeVar
+
+from ccdcseg.errors import UserError
+
+Progress = Callable[[int, int], None]
+"""Called with the number of items done and of all items."""
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+UNWIND_SECONDS = 1.0
+"""Time that a worker which is to end has for removing what it has half written."""
+STOP_SECONDS = 30.0
+"""Time that a command which is to end has for stopping what it has started."""
+_PDEATHSIG = 1  # PR_SET_PDEATHSIG of prctl(2)
+
+
+class Worker(SpawnProcess):
+    """A spawned process that leaves Ctrl-C to its parent, and ends when the parent does, however that ends."""
+
+    def run(self) -> None:
+        """Do the work."""
+        for name in ("SIGINT", "SIGHUP"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, _unwind)
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            _end_after(parent.join, UNWIND_SECONDS)
+        super().run()
+
+
+class _Context(SpawnContext):
+    Process = Worker
+
+
+def worker_processes(workers: int) -> Executor:
+    """A pool of `Worker` processes; one worker needs no process of its own, and is a thread.
+
+    Where the system offers no shared memory (``/dev/shm``), there is one worker, and a warning in the log says so.
+    """
+    if workers > 1 and (reason := _missing_semaphores()) is None:
+        return ProcessPoolExecutor(workers, _Context())
+    if workers > 1:
+        logging.getLogger(__name__).warning(
+            "One process does the work: no shared memory for others (/dev/shm: %s).", reason
+        )
+    return ThreadPoolExecutor(1)
+
+
+def pool_map(
+    function: Callable[[A], R], items: Sequence[A], pool: Executor, progress: Progress | None = None
+) -> list[R]:
+    """Call ``function`` on every item in the pool, which is closed afterwards.
+
+    Args:
+        function: must be picklable where the pool is one of processes.
+        items: its arguments.
+        pool: of threads or processes.
+        progress: see `Progress`.
+
+    Returns:
+        The results, in the order of ``items``.
+
+    Raises:
+        UserError: a process of the pool was killed.
+    """
+    results: list[R] = []
+    with pool:
+        try:
+            for result in pool.map(function, items):
+                results.append(result)
+                if progress is not None:
+                    progress(len(results), len(items))
+        except BrokenProcessPool as error:
+            raise UserError(
+                "A worker process was killed, probably for want of memory.", "Give fewer --processes."
+            ) from error
+        except BaseException:
+            _stop(pool)
+            raise
+    return results
+
+
+def _stop(pool: Executor) -> None:
+    """End the workers of a pool. Nothing of it runs afterwards, and could write into a folder that is removed."""
+    pool.shutdown(wait=isinstance(pool, ThreadPoolExecutor), cancel_futures=True)
+    workers = [child for child in multiprocessing.active_children() if isinstance(child, Worker)]
+    for worker in workers:
+        worker.terminate()
+    for worker in workers:
+        worker.join(2 * UNWIND_SECONDS)
+        worker.kill()
+
+
+@contextmanager
+def foreign_pools() -> Iterator[None]:
+    """Let pools of spawned processes that other code makes meanwhile be of `Worker`.
+
+    Without shared memory (see `worker_processes`) what they are given is done at once, in this process.
+    """
+    context: Any = multiprocessing.get_context("spawn")
+    context.Process = Worker
+    if _missing_semaphores():
+        context.Pool = lambda *_: nullcontext(_NoPool())
+    try:
+        yield
+    finally:
+        vars(context).pop("Pool", None)
+        del context.Process
+
+
+class _NoPool:
+    """The part of ``multiprocessing.Pool`` that nnU-Net's fingerprint uses, without a process."""
+
+    _pool = ()
+
+    def starmap_async(self, function: Callable[..., R], items: Iterable[Sequence[Any]]) -> Any:
+        """Do it at once."""
+        results = [function(*arguments) for arguments in items]
+        return SimpleNamespace(ready=lambda: True, get=lambda: results)
+
+
+@functools.cache
+def end_forks_with_this_process() -> None:
+    """Have the kernel kill every process that is forked from now on (not spawned) when this one is gone.
+
+    Only Linux can; other systems spawn.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    prctl = ctypes.CDLL(None).prctl
+    parent = 0
+
+    def remember() -> None:
+        nonlocal parent
+        parent = os.getpid()
+
+    def follow() -> None:
+        prctl(_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it was gone before the kernel knew
+            os._exit(1)
+
+    os.register_at_fork(before=remember, after_in_child=follow)
+
+
+@contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP do what Ctrl-C does, so that everything is cleared away, for as long as it takes.
+
+    What has not ended ``STOP_SECONDS`` later is ended all the same. A signal that ``nohup`` has ignored stays so.
+
+    Raises:
+        KeyboardInterrupt: on the first such signal; others are ignored from then on.
+    """
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {n: handler for n in numbers if (handler := signal.getsignal(n)) != signal.SIG_IGN}
+    end = _delayed_end(STOP_SECONDS, 2)
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        del number, frame
+        for one in before:
+            signal.signal(one, signal.SIG_IGN)
+        end.start()
+        raise KeyboardInterrupt
+
+    for number in before:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        end.cancel()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def end_with_standard_input() -> None:
+    """End this process as SIGTERM does once its standard input is closed, as it is when its parent is gone."""
+
+    def closed() -> None:
+        while os.read(0, 1):
+            pass
+
+    _end_after(closed, STOP_SECONDS)
+
+
+def _end_after(wait: Callable[[], object], seconds: float) -> None:
+    """Wait in the background, then send this process SIGTERM, and end it where that did not do in time."""
+
+    def end() -> None:
+        wait()
+        os.kill(os.getpid(), signal.SIGTERM)
+        _delayed_end(seconds, 1).run()
+
+    threading.Thread(target=end, daemon=True).start()
+
+
+def _unwind(number: int, frame: FrameType | None) -> NoReturn:
+    """Leave the work, and the process a little later: the loop of a pool's worker catches every exception."""
+    del number, frame
+    _delayed_end(UNWIND_SECONDS, 1).start()
+    raise SystemExit(1)
+
+
+def _delayed_end(seconds: float, code: int) -> threading.Timer:
+    """A timer that ends this process, whatever it does then."""
+    timer = threading.Timer(seconds, os._exit, (code,))
+    timer.daemon = True
+    return timer
+
+
+def _missing_semaphores() -> str | None:
+    """Why no semaphore can be shared between processes; None: they can."""
+    try:
+        multiprocessing.get_context("spawn").Lock()
+    except (OSError, ImportError) as error:
+        return getattr(error, "strerror", None) or str(error)
+    return None

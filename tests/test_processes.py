@@ -1,0 +1,127 @@
+"""Workers, and that none of them is left, however the process that started them ends."""
+
+import logging
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from ccdcseg.processes import foreign_pools, pool_map, worker_processes
+
+POOL = """
+import pathlib, sys, time
+from ccdcseg.processes import *
+
+def write(place):
+    half = pathlib.Path(place, "half")
+    half.touch()
+    try:
+        time.sleep(600)
+    finally:
+        half.unlink()
+
+def main(places):
+    with terminated_as_interrupted():
+        {start}
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
+"""
+STARTS = {
+    "our pool": "pool_map(write, places, worker_processes(len(places)))",
+    "another's pool": "import multiprocessing\n"
+    "        with foreign_pools(), multiprocessing.get_context('spawn').Pool(len(places)) as pool:\n"
+    "            pool.map(write, places)",
+    "a fork": "import multiprocessing\n"
+    "        end_forks_with_this_process()\n"
+    "        multiprocessing.get_context('fork').Process(target=write, args=places[1:], daemon=True).start()\n"
+    "        write(places[0])",
+}
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+
+
+def processes_of(mark: str) -> list[int]:
+    """Everything that runs with the mark in its environment, orphans among it; the dead have none."""
+    return [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/environ") if has(path, mark)]
+
+
+def has(path: Path, mark: str) -> bool:
+    try:
+        return mark.encode() in path.read_bytes()
+    except OSError:
+        return False
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT", "SIGKILL"])
+def test_no_process_is_left(tmp_path: Path, start: str, name: str) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(POOL.format(start=STARTS[start]))
+    places = [tmp_path / place for place in ("one", "two")]
+    for place in places:
+        place.mkdir()
+    mark = f"CCDCSEG_TEST_MARK={tmp_path}"
+    environment = {**os.environ, "CCDCSEG_TEST_MARK": str(tmp_path)}
+    with subprocess.Popen(
+        [sys.executable, script, *places], env=environment, stderr=subprocess.DEVNULL
+    ) as process:
+        wait_for(lambda: all((place / "half").exists() for place in places))
+        process.send_signal(getattr(signal, name))
+    assert process.returncode
+    wait_for(lambda: not processes_of(mark))
+    if start != "a fork" or name != "SIGKILL":
+        assert [*tmp_path.glob("*/half")] == []
+
+
+def test_a_failure_ends_what_the_other_workers_do(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(POOL.format(start=STARTS["our pool"]))
+    command = [sys.executable, script, tmp_path / "not there", tmp_path]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert "not there" in result.stderr.splitlines()[-1]
+    assert not (tmp_path / "half").exists()
+
+
+def test_workers_are_processes_of_their_own_unless_there_is_one() -> None:
+    with worker_processes(1) as one:
+        assert one.submit(os.getpid).result() == os.getpid()
+    with worker_processes(2) as two:
+        assert two.submit(os.getpid).result() != os.getpid()
+
+
+def test_without_shared_memory_one_process_works_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(30, os.strerror(30))
+
+    monkeypatch.setattr(multiprocessing.synchronize.SemLock, "__init__", refuse)
+    pool = worker_processes(2)
+    assert isinstance(pool, ThreadPoolExecutor)
+    assert pool_map(lambda _: os.getpid(), [1, 2], pool) == [os.getpid()] * 2
+    assert caplog.record_tuples == [
+        (
+            "ccdcseg.processes",
+            logging.WARNING,
+            "One process does the work: no shared memory for others (/dev/shm: Read-only file system).",
+        )
+    ]
+    context = multiprocessing.get_context("spawn")
+    with foreign_pools(), context.Pool(2) as foreign:
+        assert foreign.starmap_async(divmod, [(7, 2)]).get() == [(3, 1)]
+    assert context.Process is multiprocessing.context.SpawnProcess
