@@ -17,11 +17,13 @@ import blosc2
 import numpy as np
 import torch
 from acvl_utils.cropping_and_padding.bounding_boxes import insert_crop_into_image
+from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
 from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
 from batchgenerators.utilities.file_and_folder_operations import load_pickle
 from nnunetv2.configuration import default_num_processes
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
@@ -41,6 +43,8 @@ FOLDER = "unlabelled"
 SUMMARY = "summary.json"
 TILE_STEP = 1.0
 """Step of the sliding window in patches: without overlap, since most of the cost is here."""
+LOCATIONS = 1000
+"""Voxels of each class of a scan around which patches are drawn, at least."""
 PLAUSIBLE_RATIO = 3.0
 """A class whose mean share of the voxels differs by more than this factor from that in the annotated scans is
 taken for a failure of the network, and its labels are not used."""
@@ -208,6 +212,7 @@ class Labeller:
         shares: rules of post-processing.
         confidence: see `UnlabelledScans`.
         ignore: value of voxels that are not sure.
+        patches: how many the network sees at a time.
     """
 
     predictor: nnUNetPredictor
@@ -215,6 +220,7 @@ class Labeller:
     shares: Shares
     confidence: float
     ignore: int
+    patches: int
 
     def write(
         self,
@@ -254,15 +260,35 @@ class Labeller:
 
     def _label(self, images: Path, name: str, folder: Path) -> Labelling:
         data = blosc2.open(urlpath=str(images / f"{name}.b2nd"), mode="r")[:]
-        logits = self.predictor.predict_sliding_window_return_logits(torch.from_numpy(data))
-        probabilities = torch.softmax(logits.float(), 0).cpu().numpy()
+        probabilities = torch.softmax(self._logits(torch.from_numpy(data)), 0).cpu().numpy()
         found = label_scan(probabilities, self.labels, self.shares, self.confidence, self.ignore)
         values = [*self.labels.values()]
         nnUNetDatasetBlosc2.save_seg(found.labels[None], str(folder / f"{name}_seg"))
-        locations = DefaultPreprocessor._sample_foreground_locations(found.labels[None], values)
+        locations = DefaultPreprocessor._sample_foreground_locations(
+            found.labels[None], values, min_num_samples=LOCATIONS
+        )
         np.savez(folder / f"{name}_locations.npz", **{str(value): locations[value] for value in values})
         self._write_for_people(found.labels, load_pickle(str(images / f"{name}.pkl")), folder / name)
         return found
+
+    def _logits(self, data: Tensor) -> Tensor:
+        """As nnU-Net's sliding window gives them, but several patches at a time."""
+        predictor, patch = self.predictor, self.predictor.configuration_manager.patch_size
+        padded, inside = pad_nd_image(data, patch, "constant", {"value": 0}, True, None)
+        weight = compute_gaussian(
+            tuple(patch), sigma_scale=1 / 8, value_scaling_factor=10, device=predictor.device
+        )
+        places = predictor._internal_get_sliding_window_slicers(padded.shape[1:])
+        heads = predictor.label_manager.num_segmentation_heads
+        logits = torch.zeros((heads, *padded.shape[1:]), device=predictor.device)
+        weights = torch.zeros(padded.shape[1:], device=predictor.device)
+        for first in range(0, len(places), self.patches):
+            some = places[first : first + self.patches]
+            found = predictor.network(torch.stack([padded[place] for place in some]).to(predictor.device))
+            for place, patch_logits in zip(some, found, strict=True):
+                logits[place] += patch_logits * weight
+                weights[place[1:]] += weight
+        return (logits / weights)[(slice(None), *inside[1:])]
 
     def _write_for_people(self, labels: NDArray[np.int16], properties: dict[str, Any], path: Path) -> None:
         """Write labels on the voxels of the scan that they belong to."""
@@ -494,12 +520,14 @@ class UnlabelledTraining:
             type(trainer).__name__,
             None,
         )
+        network.eval()
         labeller = Labeller(
             predictor,
             trainer.class_values,
             trainer.postprocessing.shares,
             self._settings.confidence,
             self._ignore,
+            trainer.batch_size,
         )
         before = None if self.written is None else self._folder(self.written["epoch"])
         network.decoder.deep_supervision = False
