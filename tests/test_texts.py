@@ -3,7 +3,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccdcseg.texts import one_line, visible
+from ccdcseg.texts import from_cell, no_formula, one_line, visible
 
 
 def test_letters_stay_and_what_is_not_seen_goes():
@@ -23,3 +23,12 @@ def test_any_text(text):
     assert {unicodedata.category(letter) for letter in shown} & {"Cs"} == set()
     shown.encode()
     assert len(one_line(text).splitlines()) <= 1
+
+
+@given(st.text(st.sampled_from("=+-@;, '\t1a\uff1d")))
+def test_a_cell_is_no_formula_and_its_text_comes_back(text):
+    cell = no_formula(text)
+    numbers = all(part.strip().lstrip("+-").isdecimal() for part in text.split(","))
+    assert numbers or not any(part.strip().startswith(tuple("=+-@\uff1d")) for part in cell.split(";"))
+    if "'" not in text:
+        assert from_cell(cell) == text

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from rich.table import Table
 from rich.text import Text
 
-from ccdcseg.texts import one_line
+from ccdcseg.texts import no_formula, one_line
 
 _LATEX = str.maketrans(
     {
@@ -19,9 +19,6 @@ _LATEX = str.maketrans(
         "–": "--", "−": "$-$",
     }
 )  # fmt: skip
-_NUMBERS = re.compile(r"[+-]?\d+(\.\d+)?(, [+-]?\d+(\.\d+)?)*")
-_FORMULA = re.compile(r"(^|;\s*)([=+@＝＋－＠-])")
-"""What begins a formula, at the start or where spreadsheets of some languages begin a new cell."""
 _MARKUP = re.compile(r"[\\|`]|<(?=[A-Za-z/!?])|(?<=\])\(")
 """What would be cells, code, HTML or the address of a link in Markdown."""
 
@@ -149,14 +146,9 @@ def csv_text(rows: Sequence[Sequence[object]]) -> str:
     A text that a spreadsheet would take for one gets an apostrophe before it, at which they all take it as it is.
     """
     text = io.StringIO()
-    cells = [[_no_formula(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    cells = [[no_formula(one_line(cell)) if isinstance(cell, str) else cell for cell in row] for row in rows]
     csv.writer(text, lineterminator="\n").writerows(cells)
     return text.getvalue()
-
-
-def _no_formula(text: str) -> str:
-    line = one_line(text)
-    return line if _NUMBERS.fullmatch(line) else _FORMULA.sub(r"\1'\2", line)
 
 
 def _shown(cell: Entry, best: str, second: str) -> str:

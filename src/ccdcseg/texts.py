@@ -1,11 +1,18 @@
 """Texts of others, such as names of patients, classes and files, where they are shown."""
 
+import re
 import unicodedata
 
 _SPACES = "\n\t"
 _JOINERS = "\u200c\u200d"
 """Invisible, but letters of some scripts are written with them."""
 _UNKNOWN = "\ufffd"
+_NUMBERS = re.compile(r"[+-]?\d+(\.\d+)?(, [+-]?\d+(\.\d+)?)*")
+_SIGNS = "[=+@\uff1d\uff0b\uff0d\uff20-]"
+"""What begins a formula, the wide forms too."""
+_FORMULA = re.compile(rf"(^|;)(\s*)(?={_SIGNS})")
+"""At the start, or where spreadsheets of some languages begin a new cell."""
+_NO_FORMULA = re.compile(rf"(^|;)'(?=\s*{_SIGNS})")
 
 
 def visible(text: str) -> str:
@@ -21,6 +28,19 @@ def visible(text: str) -> str:
 def one_line(text: str) -> str:
     """A visible text with single spaces for all breaks."""
     return " ".join(visible(text).split())
+
+
+def no_formula(text: str) -> str:
+    """A text as a cell of CSV that is no formula to a spreadsheet: an apostrophe stands before what would be one.
+
+    Numbers, and lists of them, stay as they are.
+    """
+    return text if _NUMBERS.fullmatch(text) else _FORMULA.sub(r"\1'\2", text)
+
+
+def from_cell(cell: str) -> str:
+    """The text of which `no_formula` made a cell."""
+    return _NO_FORMULA.sub(r"\1", cell)
 
 
 def _shown(letter: str) -> str:

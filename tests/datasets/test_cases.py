@@ -194,3 +194,11 @@ def test_a_name_that_is_no_utf_8(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"The name '.*udce9.*' is no UTF-8\. Rename"):
         write_cases(tmp_path, [Case("a", "ren\udce9", "", "")])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_names_that_spreadsheets_would_compute(tmp_path: Path) -> None:
+    cases = [Case("a", "b", "=cmd|x!A0", "+"), Case("-c", "'t Hooft", "HPV-;=1", "-2")]
+    write_cases(tmp_path, cases)
+    assert read_cases(tmp_path) == cases
+    lines = (tmp_path / "cases.csv").read_text().splitlines()
+    assert lines[1:] == ["a,b,'=cmd|x!A0,'+", "'-c,'t Hooft,HPV-;'=1,-2"]

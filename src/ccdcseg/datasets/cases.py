@@ -11,6 +11,7 @@ from typing import Any
 from ccdcseg.datasets.tables import Row, read_table
 from ccdcseg.errors import UserError
 from ccdcseg.files import read_json, write_text
+from ccdcseg.texts import from_cell, no_formula
 
 CASES_FILE = "cases.csv"
 UNLABELLED_FILE = "unlabelled.csv"
@@ -54,7 +55,7 @@ def write_cases(raw_folder: Path, cases: Iterable[Case], file: str = CASES_FILE)
     for row in rows:
         if any("\ud800" <= letter <= "\udfff" for letter in "".join(row)):
             raise UserError(f"The name {','.join(row)!a} is no UTF-8.", "Rename the files that have it.")
-    writer.writerows([_COLUMNS, *rows])
+    writer.writerows([_COLUMNS, *(map(no_formula, row) for row in rows)])
     write_text(raw_folder / file, table.getvalue())
 
 
@@ -230,7 +231,7 @@ def _entry(path: Path, key: str) -> Any:
 
 
 def _case(row: Row) -> Case:
-    case = Case(**row.values)
+    case = Case(**{column: from_cell(value) for column, value in row.values.items()})
     name = case.case
     if not (name and case.patient) or Path(name).name != name or name == ".." or "\0" in name:
         raise UserError(

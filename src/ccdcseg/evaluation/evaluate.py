@@ -1,7 +1,5 @@
 """Score a folder of predictions against a folder of references, and sum up by patient."""
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -18,6 +16,7 @@ from ccdcseg.errors import UserError
 from ccdcseg.evaluation.metrics import METRICS, measure
 from ccdcseg.evaluation.patients import MEAN, SUMMARY_METRICS, describe, patient_values
 from ccdcseg.files import read_json, write_json, write_text
+from ccdcseg.tabular import csv_text
 from ccdcseg.texts import one_line
 
 FORMAT = "ccdcseg-evaluation/1"
@@ -75,11 +74,8 @@ def summarise(rows: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> dict
 
 def write_evaluation(result: Mapping[str, Any], folder: Path) -> None:
     """Write ``evaluation.json`` and ``evaluation.csv`` (a row for each case and class) into ``folder``."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(result["cases"])
-    write_text(folder / "evaluation.csv", text.getvalue())
+    rows = [[row.get(column) for column in COLUMNS] for row in result["cases"]]
+    write_text(folder / "evaluation.csv", csv_text([COLUMNS, *rows]))
     write_json(folder / "evaluation.json", result)
 
 
