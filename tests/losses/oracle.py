@@ -10,7 +10,7 @@ All arithmetic is in double precision.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal
@@ -231,15 +231,18 @@ def region_offsets(pixels: Literal[1, 2, 4, 8], stride: int, ndim: int) -> list[
     return [offset[3 - ndim :] for offset in product(*steps)]
 
 
-def region(position: Position, offsets: list[Position], shape: Position) -> list[Position]:
-    """The positions of a region; beyond the border, the nearest pixel inside."""
+def region(
+    position: Position, offsets: list[Position], shape: Position, ignored: Collection[Position] = ()
+) -> list[Position]:
+    """The positions of a region; beyond the border, the nearest pixel inside; for an ignored one, its own pixel."""
     batch, *space = position
     pixels = []
     for offset in offsets:
         moved = [
             min(index + step, size - 1) for index, step, size in zip(space, offset, shape[1:], strict=True)
         ]
-        pixels.append((batch, *moved))
+        neighbour = (batch, *moved)
+        pixels.append(position if neighbour in ignored else neighbour)
     return pixels
 
 
@@ -284,6 +287,7 @@ def represent(
     offsets: list[Position],
     shape: Position,
     combination: Combination,
+    ignored: Collection[Position] = (),
 ) -> Vector:
     """The region representation of a pixel: project every pixel of the region, combine, L2-normalise.
 
@@ -294,8 +298,9 @@ def represent(
         offsets: Spatial offsets of the region.
         shape: `(batch, *space)` of the feature map.
         combination: Mean of the projections, or their concatenation in the order of the offsets.
+        ignored: Positions of pixels that take no part.
     """
-    projections = [head(feature_at(pixel)) for pixel in region(position, offsets, shape)]
+    projections = [head(feature_at(pixel)) for pixel in region(position, offsets, shape, ignored)]
     if combination == "concatenate":
         return normalise([value for projection in projections for value in projection])
     return normalise(mean_vector(projections))

@@ -122,6 +122,16 @@ def broken(batch: Batch) -> Batch:
     return batch
 
 
+def with_an_empty_rank(batch: Batch, rank: int) -> Batch:
+    """The image of the first rank; none for the second."""
+    return half(batch, rank) if rank == 0 else Batch(*(maps[:0] for maps in batch))
+
+
+def broken_features(batch: Batch) -> Batch:
+    batch.features[1, 0, 0, 0] = torch.nan
+    return batch
+
+
 PUSHES = ((5, 2), (0, 4), (3, 0), (0, 0), (9, 1))
 """How many keys either rank pushes, time after time."""
 
@@ -201,4 +211,5 @@ def work(rank: int, folder: Path) -> None:
         "rivals": {pair: rival_steps(*pair, rank) for pair in RIVALS},
     }
     torch.save(results, folder / f"{rank}.pt")
+        "broken features": made_loss(AVERAGED)(*half(broken_features(joined()), rank)),
     dist.destroy_process_group()

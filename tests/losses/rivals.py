@@ -1,4 +1,4 @@
-"""The contrastive rivals of CCDC in small, and their formulas in plain loops."""
+"""CCDC and its contrastive rivals in small, and the formulas of the rivals in plain loops."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,8 @@ from hypothesis import settings as hypothesis_settings
 from torch import Tensor
 
 from ccdcseg.losses import (
+    CCDCLoss,
+    CCDCSettings,
     ContrastiveSegLoss,
     ContrastiveSegSettings,
     ReCoLoss,
@@ -31,13 +33,17 @@ KINDS: dict[str, tuple[type[ContrastiveLoss], Any]] = {
     "memory": (ContrastiveSegLoss, ContrastiveSegSettings(memory_length=12, pixel_keys=3, **SEG)),
     "region": (RegionContrastLoss, RegionContrastSettings(memory_length=5, **SIZES)),
 }
+CONTRASTIVE: dict[str, tuple[type[ContrastiveLoss], Any]] = {
+    "ccdc": (CCDCLoss, CCDCSettings(queries=9, negatives=5, core_threshold=0.3, **SIZES)),
+    **KINDS,
+}
 Vector = np.ndarray
 few = hypothesis_settings(deadline=None, max_examples=8, derandomize=True)
 
 
 def made(name: str, classes: int = 4, seed: int = 0, ignore: int | None = None, **changes: Any) -> Any:
-    """A loss in double precision, always with the same head."""
-    kind, settings = KINDS[name]
+    """One of `CONTRASTIVE` in double precision, always with the same head."""
+    kind, settings = CONTRASTIVE[name]
     torch.manual_seed(0)
     return kind(
         3, classes, replace(settings, **changes), ignore_label=ignore, generator=seeded(seed)

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from dataclasses import replace
 from functools import cache
+from itertools import product
 from typing import Any
 
 import oracle
@@ -121,6 +122,8 @@ class Reference:
         offsets = oracle.region_offsets(
             {"pixel": 1, "pair": 2, "block": 4, "cube": 8}[self.settings.region],
             self.settings.region_stride,
+        everywhere = product(*(range(size) for size in self.shape))
+        ignored = frozenset(everywhere) - frozenset(self.positions)
             len(self.shape) - 1,
         )
         return lambda position: oracle.represent(
@@ -133,6 +136,7 @@ class Reference:
         )
 
 
+            ignored,
 def normalise_layer(values: oracle.Vector) -> oracle.Vector:
     """Layer normalisation with unit scale and no shift."""
     mean = sum(values) / len(values)

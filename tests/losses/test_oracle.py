@@ -171,6 +171,11 @@ def test_a_region_is_clamped_at_the_border_of_its_own_image() -> None:
     assert oracle.region((1, 1, 1), block, (3, 4, 5)) == [(1, 1, 1), (1, 1, 3), (1, 3, 1), (1, 3, 3)]
 
 
+def test_a_region_holds_its_pixel_where_a_neighbour_is_ignored() -> None:
+    pair = oracle.region_offsets(2, 1, 2)
+    assert oracle.region((0, 0, 0), pair, (1, 1, 3), {(0, 0, 1)}) == [(0, 0, 0), (0, 0, 0)]
+
+
 def test_project_is_linear_relu_linear() -> None:
     # Hidden: 2, -3 + 1 = -2 -> 0. Output: 1*2 + 5*0 + 1 = 3; 2*2 + 5*0 - 1 = 3; -1*2 + 0 + 0 = -2 (no ReLU).
     z = oracle.project(

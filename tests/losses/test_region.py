@@ -46,7 +46,7 @@ def test_the_cube_needs_a_volume() -> None:
 def test_beyond_the_border_stands_the_nearest_pixel_inside() -> None:
     offsets = region_offsets(Region.BLOCK, 1, 2)
     # Two images of 2 rows x 3 columns: 0 1 2 / 3 4 5 and 6 7 8 / 9 10 11.
-    got = region_pixels(torch.tensor([0, 2, 5, 6, 11]), (2, 3), offsets)
+    got = region_pixels(torch.tensor([0, 2, 5, 6, 11]), torch.zeros(2, 6), (2, 3), offsets)
     assert got.tolist() == [[0, 1, 3, 4], [2, 2, 5, 5], [5, 5, 5, 5], [6, 7, 9, 10], [11, 11, 11, 11]]
 
 
@@ -57,7 +57,7 @@ def test_every_pixels_region_is_the_oracles(space: list[int], stride: int, regio
         space = (space * 2)[:3]
     shape = (2, *space)
     pixels = torch.arange(torch.Size(shape).numel())
-    got = region_pixels(pixels, space, region_offsets(region, stride, len(space)))
+    got = region_pixels(pixels, torch.zeros(shape), space, region_offsets(region, stride, len(space)))
     expected_offsets = oracle.region_offsets(PIXELS[region], stride, len(space))
     positions = torch.stack(torch.unravel_index(got, shape), -1).tolist()
     for pixel, row in zip(pixels, positions, strict=True):
@@ -65,6 +65,16 @@ def test_every_pixels_region_is_the_oracles(space: list[int], stride: int, regio
         assert [tuple(p) for p in row] == oracle.region(position, expected_offsets, shape)
 
 
+def test_for_an_ignored_neighbour_stands_the_pixel_itself() -> None:
+    offsets = region_offsets(Region.BLOCK, 1, 2)
+    labels = torch.tensor([[0, -1, 0, 0, 0, -1]])  # 0 1 2 / 3 4 5
+    got = region_pixels(torch.tensor([0, 2, 4]), labels, (2, 3), offsets)
+    assert got.tolist() == [[0, 0, 3, 4], [2, 2, 2, 2], [4, 4, 4, 4]]
+
+
 def test_no_pixels_have_no_regions() -> None:
     offsets = region_offsets(Region.BLOCK, 1, 2)
-    assert region_pixels(torch.empty(0, dtype=torch.int64), (4, 4), offsets).shape == (0, 4)
+    assert region_pixels(torch.empty(0, dtype=torch.int64), torch.zeros(1, 16), (4, 4), offsets).shape == (
+        0,
+        4,
+    )

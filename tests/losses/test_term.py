@@ -1,15 +1,22 @@
 """What all contrastive losses have in common."""
 
+import copy
+import io
 import math
+import pickle
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from batches import Batch, random_batch
-from rivals import IGNORED, KINDS, banks, double_batch, filled, made
-from torch import Tensor
+from rivals import CONTRASTIVE, IGNORED, banks, double_batch, filled, made
+from torch import Tensor, nn
 
-NAMES = list(KINDS)
+from ccdcseg.losses import CombinedLoss, tap_features, term
+
+NAMES = list(CONTRASTIVE)
 MEMORIES = ["memory", "region"]
 
 
@@ -277,3 +284,250 @@ def test_what_does_not_fit(name: str) -> None:
         criterion(features, logits, double_batch(ignored=1).target)
     with pytest.raises(ValueError, match="num_classes at least 2"):
         made(name, classes=1)
+
+
+# In ordinary training loops
+
+
+def three_steps(name: str, compiled: bool) -> list[Tensor]:
+    """Losses and gradients of network, tap, term and backward pass, with batches of several sizes."""
+    torch.manual_seed(1)
+    body, criterion, found = nn.Conv2d(3, 3, 3, padding=1).double(), made(name), []
+
+    def step(features: Tensor, logits: Tensor, target: Tensor) -> Tensor:
+        main, tapped = tap_features(body(features))
+        return main.square().mean() + criterion(tapped, logits=logits, target=target)
+
+    called = torch.compile(step, backend="eager") if compiled else step
+    for seed, shape in enumerate([(6, 7), (8, 6), (5, 9)]):
+        loss = called(*double_batch(shape, seed=seed))
+        found += [loss.detach(), *torch.autograd.grad(loss, [*body.parameters(), *criterion.parameters()])]
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # of the compiler itself
+@pytest.mark.parametrize("name", NAMES)
+def test_a_compiled_step_is_the_step(name: str) -> None:
+    torch.compiler.reset()
+    expected = three_steps(name, compiled=False)
+    torch.testing.assert_close(three_steps(name, compiled=True), expected)
+    assert expected[-1].any()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_state_is_tensors_alone_and_can_be_averaged(name: str) -> None:
+    criterion = made(name)
+    criterion.generator = None
+    averaged = copy.deepcopy(criterion)
+    criterion(*double_batch())
+    for key, value in averaged.state_dict().items():
+        assert isinstance(value, Tensor), key
+        if value.is_floating_point():
+            value.mul_(0.9).add_(criterion.state_dict()[key], alpha=0.1)
+    criterion.load_state_dict(averaged.state_dict())
+    earlier = {**averaged.state_dict(), "_extra_state": None}  # as it was written once
+    made(name).load_state_dict(earlier)
+    assert math.isfinite(criterion(*double_batch()).item())
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda c: pickle.loads(pickle.dumps(c)), "file"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_copy_goes_on_as_the_original(name: str, copied: Any) -> None:
+    criterion = made(name)
+    criterion(*double_batch(seed=77))
+    other = through_a_file(criterion) if copied == "file" else copied(criterion)
+    assert other(*double_batch()).item() == criterion(*double_batch()).item() > 0
+    assert all(torch.equal(value, banks(other)[key]) for key, value in banks(criterion).items())
+
+
+def through_a_file(criterion: nn.Module) -> nn.Module:
+    file = io.BytesIO()
+    torch.save(criterion, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_the_loss_in_other_precisions(name: str, dtype: torch.dtype) -> None:
+    """Close to the one in single precision; the same pixels are drawn, since the logits are as exact."""
+    found = []
+    for own in (torch.float32, dtype):
+        criterion = made(name).to(own)
+        for seed in (77, 78):
+            features, logits, target = double_batch(seed=seed)
+            logits = logits.bfloat16().half().to(own)
+            loss = criterion(features.to(own), logits, target)
+        loss.backward()
+        assert all(p.grad.dtype == own and p.grad.isfinite().all() for p in criterion.parameters())
+        found.append(loss.item())
+    assert loss.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    assert found[1] == pytest.approx(found[0], rel=0.05)
+    assert found[0] > 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("empty", ["no images", "no pixels"])
+def test_a_batch_without_pixels_gives_a_connected_zero(name: str, empty: str) -> None:
+    criterion = filled(name).train()
+    before = banks(criterion)
+    features, logits, target = double_batch()
+    cut = (slice(0), ...) if empty == "no images" else (..., slice(0))
+    batch = Batch(features[cut].detach().requires_grad_(), logits[cut], target[cut])
+    assert is_a_connected_zero(criterion, batch)
+    assert all(torch.equal(value, before[key]) for key, value in banks(criterion).items())
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_features_that_are_not_finite_give_nan(name: str, value: float) -> None:
+    """In any pixel that takes part, drawn or not, and without memory as with it."""
+    for criterion in (made(name, ignore=IGNORED), filled(name, ignore=IGNORED).train()):
+        before = banks(criterion)
+        features, logits, target = double_batch(ignored=1)
+        features = features.detach()
+        features[1, 2, 5, 6] = value
+        batch = Batch(features.requires_grad_(), logits, target)
+        loss = criterion(*batch)
+        assert loss.isnan()
+        assert not any(gradient.any() for gradient in gradients(criterion, batch.features, loss))
+        assert all(torch.equal(kept, before[key]) for key, kept in banks(criterion).items())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_head_that_is_not_finite_gives_nan(name: str) -> None:
+    criterion = made(name)
+    nn.init.constant_(criterion.head.hidden.bias, math.nan)
+    for _ in range(2):
+        assert criterion(*double_batch()).isnan()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("value", [50.0, math.nan, -math.inf])
+def test_ignored_pixels_may_hold_anything(name: str, value: float) -> None:
+    """Scattered, so that regions have ignored neighbours; value and gradient are as with other numbers there."""
+    found = []
+    for filling in (0.0, value):
+        features, logits, target = double_batch()
+        target.view(-1)[::3] = IGNORED
+        ignored = (target == IGNORED)[:, None]
+        features = features.detach().masked_fill(ignored, filling).requires_grad_()
+        batch = Batch(features, logits.masked_fill(ignored, filling), target)
+        criterion = made(name, ignore=IGNORED)
+        criterion(*double_batch(seed=77))
+        loss = criterion(*batch)
+        (gradient,) = torch.autograd.grad(loss, features)
+        assert not gradient.masked_select(ignored).any()
+        assert gradient.any()
+        found.append((loss, gradient))
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "laid_out",
+    [
+        lambda maps: maps.transpose(-1, -2).contiguous().transpose(-1, -2),
+        lambda maps: maps.repeat_interleave(2, -1)[..., ::2],
+        lambda maps: maps.contiguous(memory_format=torch.channels_last) if maps.ndim == 4 else maps,
+        lambda maps: maps.flip(0).contiguous().flip(0),
+    ],
+    ids=["transposed", "strided", "channels last", "flipped"],
+)
+def test_the_layout_in_memory_does_not_matter(name: str, laid_out: Callable[[Tensor], Tensor]) -> None:
+    batch = double_batch((16, 8))
+    other = Batch(*(laid_out(maps.detach()) for maps in batch))
+    other.features.requires_grad_()
+    losses = [filled(name)(*one) for one in (batch, other)]
+    torch.testing.assert_close(losses[1], losses[0])
+    one, two = (
+        torch.autograd.grad(loss, b.features)[0] for loss, b in zip(losses, (batch, other), strict=True)
+    )
+    torch.testing.assert_close(two, one)
+    assert one.any()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_accumulate_over_calls(name: str) -> None:
+    """The sum of two calls, taken back together, is what the two give one by one."""
+    batches = [double_batch(seed=seed) for seed in (1, 2)]
+    together, apart = filled(name).train(), filled(name).train()
+    sum((together(*batch) for batch in batches), torch.zeros(())).backward()
+    for batch in batches:
+        apart(*batch).backward()
+    for one, two in zip(together.parameters(), apart.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, two.grad)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_features_without_gradient_train_the_head(name: str) -> None:
+    batch = double_batch()
+    loss = filled(name)(batch.features.detach(), *batch[1:])
+    assert all(gradient.any() for gradient in torch.autograd.grad(loss, leaves_of(loss)))
+
+
+def leaves_of(loss: Tensor) -> list[Tensor]:
+    """What the graph of a loss ends at."""
+    leaves, todo, seen = [], [loss.grad_fn], set()
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            leaves.append(node.variable)
+        todo += [following for following, _ in node.next_functions]
+    assert len(leaves) >= 2
+    return leaves
+
+
+# A loss that does nothing says so
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_probabilities_in_place_of_logits_are_refused(name: str, dtype: torch.dtype) -> None:
+    features, logits, target = double_batch()
+    criterion = made(name, start_iteration=5)
+    with pytest.raises(ValueError, match=r"logits hold probabilities.*before softmax"):
+        criterion(features, logits.softmax(1).to(dtype), target)
+    assert criterion.iteration.item() == 0
+    for fine in (logits, logits.softmax(1).log(), logits.sigmoid(), logits.double()):
+        made(name)(features, fine, target)
+
+
+@pytest.mark.parametrize("name", ["ccdc", "reco", "batch"])
+def test_a_term_that_stays_zero_says_so_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(term, "PATIENCE", 3)
+    nothing = {"ccdc": {"core_threshold": 1.0}, "reco": {"hard_threshold": 0.0}, "batch": {"min_pixels": 999}}
+    criterion = made(name, start_iteration=1, **nothing[name])
+    batch, told = double_batch(), []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(12):
+            criterion(*batch)
+            told.append(len(caught))
+    assert told == [0] * 3 + [1] * 9
+    assert f"{type(criterion).__name__} was zero in 3 calls in a row" in str(caught[0].message)
+
+
+def test_a_term_that_is_zero_now_and_then_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(term, "PATIENCE", 3)
+    criterion, unsure = made("ccdc", core_threshold=0.9), double_batch()
+    for seed in range(9):
+        batch = double_batch(seed=seed)
+        criterion(*(batch if seed % 3 == 2 else (batch.features, 0 * batch.logits, batch.target)))
+    criterion.eval()
+    for _ in range(9):
+        criterion(unsure.features, 0 * unsure.logits, unsure.target)
+
+
+def test_the_parts_of_the_sum_can_be_read() -> None:
+    features, logits, target = double_batch()
+    loss = CombinedLoss(nn.CrossEntropyLoss(), filled("ccdc", weight=0.3))
+    assert loss.parts == {}
+    total = loss(features, logits, target)
+    assert list(loss.parts) == ["segmentation", "contrastive"]
+    torch.testing.assert_close(sum(loss.parts.values()), total.detach(), check_dtype=False)
+    torch.testing.assert_close(loss.parts["segmentation"], nn.CrossEntropyLoss()(logits, target))
+    assert not any(part.requires_grad for part in loss.parts.values())

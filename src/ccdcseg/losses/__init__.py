@@ -2,6 +2,7 @@
 
 from ccdcseg.losses.ccdc import CCDCLoss, CombinedLoss
 from ccdcseg.losses.contrastive_seg import ContrastiveSegLoss, ContrastiveSegSettings
+from ccdcseg.losses.gather import tap_features
 from ccdcseg.losses.memory_bank import MemoryBank
 from ccdcseg.losses.pixelwise import (
     Combination,
@@ -72,3 +73,4 @@ __all__ = [
     "nearest_to",
     "selection_map",
 ]
+    "tap_features",

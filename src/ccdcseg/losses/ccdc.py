@@ -57,6 +57,10 @@ class CCDCLoss(ContrastiveLoss[CCDCSettings]):
     """
 
     settings_type = CCDCSettings
+    _idle_because = (
+        "no query class had a core, pixels with a probability above core_threshold; lower it, let the term "
+        "start later (start_iteration), or look whether logits and target belong together"
+    )
 
     def _add_modules(self) -> None:
         self.average = MovingAverage(self.num_classes, self.settings.statistics_momentum)
@@ -75,20 +79,20 @@ class CCDCLoss(ContrastiveLoss[CCDCSettings]):
             self.settings,
             self.generator,
         )
-        return self._contrast(batch.features, statistics, self.selection)
+        return self._contrast(batch, statistics, self.selection)
 
     def _progress(self, iteration: int) -> float:
         total = self.settings.total_iterations
         return min(1.0, iteration / total) if total else 0.0
 
-    def _contrast(self, features: Tensor, statistics: ClassStatistics, selection: Selection) -> Tensor:
+    def _contrast(self, batch: PixelBatch, statistics: ClassStatistics, selection: Selection) -> Tensor:
         """Project what was drawn and contrast it, class by class (Eq. 5 to 7)."""
         settings = self.settings
         chosen = [(c, selection.queries[c].pixels, selection.negatives[c]) for c in selection.queries]
-        cores = self._cores(features, selection)
-        queries = self._represent(features, [pixels for _, pixels, _ in chosen], gradient=True)
+        cores = self._cores(batch, selection)
+        queries = self._represent(batch, [pixels for _, pixels, _ in chosen], gradient=True)
         negatives = self._represent(
-            features, [negative.pixels for _, _, negative in chosen], gradient=settings.negative_gradient
+            batch, [negative.pixels for _, _, negative in chosen], gradient=settings.negative_gradient
         )
         results = {}
         for (c, _, drawn), query, negative in zip(chosen, queries, negatives, strict=True):
@@ -100,7 +104,7 @@ class CCDCLoss(ContrastiveLoss[CCDCSettings]):
         thresholds = [easy_threshold(value, settings) for value in confidence]
         self.diagnostics = diagnose(statistics, selection, results, thresholds)
         if not results:
-            return self._zero(features)
+            return self._nothing(batch.features, cores)
         every = settings.class_average is ClassAverage.ALL_CLASSES
         total = torch.stack([result.loss for result in results.values()]).sum()
         return total / (self.num_classes if every else len(results))
@@ -114,20 +118,22 @@ class CCDCLoss(ContrastiveLoss[CCDCSettings]):
             negative_similarity=repulsion.detach().mean(),
         )
 
-    def _cores(self, features: Tensor, selection: Selection) -> Tensor:
+    def _cores(self, batch: PixelBatch, selection: Selection) -> Tensor:
         """(C, d) unit cores, zero where a class has none."""
-        none = no_pixels(features)
+        none = no_pixels(batch.labels)
         groups = [selection.core.get(c, none) for c in range(self.num_classes)]
-        parts = self._represent(features, groups, gradient=self.settings.core_gradient)
+        parts = self._represent(batch, groups, gradient=self.settings.core_gradient)
         available = [selection.core_available[c] for c in range(self.num_classes)]
         return core_representations(parts, available, self.settings.statistics_scope)
 
-    def _represent(self, features: Tensor, groups: Sequence[Tensor], *, gradient: bool) -> Sequence[Tensor]:
+    def _represent(self, batch: PixelBatch, groups: Sequence[Tensor], *, gradient: bool) -> Sequence[Tensor]:
         """Unit representations of several groups of pixels, projected together."""
-        offsets = region_offsets(self.settings.region, self.settings.region_stride, features.ndim - 2)
-        pixels = region_pixels(torch.cat([no_pixels(features), *groups]), features.shape[2:], offsets)
+        features, shape = batch.features, batch.features.shape[2:]
+        offsets = region_offsets(self.settings.region, self.settings.region_stride, len(shape))
+        pixels = torch.cat([no_pixels(batch.labels), *groups])
+        regions = region_pixels(pixels, batch.labels, shape, offsets)
         with torch.set_grad_enabled(gradient and torch.is_grad_enabled()):
-            vectors: Tensor = self.head(features, pixels, self.settings.region_combination)
+            vectors: Tensor = self.head(features, regions, self.settings.region_combination)
         return torch.split(vectors, [len(group) for group in groups])
 
 
@@ -138,12 +144,17 @@ class CombinedLoss(nn.Module):
         segmentation: called with (logits, target), such as MONAI's ``DiceCELoss`` or nnU-Net's deep supervision.
         contrastive: such as `CCDCLoss`, whose settings hold the weight. Of the lists of deep supervision it
             takes the first entries, those at full resolution.
+
+    Attributes:
+        parts: of the last sum, "segmentation" and "contrastive" (with its weight): () each, without gradient;
+            empty before the first call.
     """
 
     def __init__(self, segmentation: nn.Module, contrastive: nn.Module) -> None:
         super().__init__()
         self.segmentation = segmentation
         self.contrastive = contrastive
+        self.parts: dict[str, Tensor] = {}
 
     def forward(
         self, features: Tensor, logits: Tensor | Sequence[Tensor], target: Tensor | Sequence[Tensor]
@@ -151,7 +162,7 @@ class CombinedLoss(nn.Module):
         """``L = L_CE + L_Dice + L_CCDC``; arguments as in the contrastive loss's own call."""
         full_logits = logits if isinstance(logits, Tensor) else logits[0]
         full_target = target if isinstance(target, Tensor) else target[0]
-        total: Tensor = self.segmentation(logits, target) + self.contrastive(
-            features, full_logits, full_target
-        )
-        return total
+        segmentation: Tensor = self.segmentation(logits, target)
+        contrastive: Tensor = self.contrastive(features, full_logits, full_target)
+        self.parts = {"segmentation": segmentation.detach(), "contrastive": contrastive.detach()}
+        return segmentation + contrastive

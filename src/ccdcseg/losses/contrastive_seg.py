@@ -103,24 +103,26 @@ class ContrastiveSegLoss(ContrastiveLoss[ContrastiveSegSettings]):
         shape = (len(batch.features), *batch.features.shape[2:])
         queries = draw_anchors(batch, self.settings, self.generator)
         selection = self.selection = Selection(shape, {}, {}, queries, {})
-        results, losses = self._contrast(batch.features, queries)
+        anchors = self._anchors(batch.features, queries)
+        results, losses = self._contrast(anchors)
         self.diagnostics = diagnose(batch.statistics, selection, results)
         if self.training and self.pixels is not None:
             self._remember(batch)
         if not len(losses):
-            return self._zero(batch.features)
+            return self._nothing(batch.features, torch.cat([losses, *anchors.values()]))
         return losses.mean() * self.settings.temperature / self.settings.base_temperature
 
-    def _contrast(
-        self, features: Tensor, queries: Mapping[int, ClassQueries]
-    ) -> tuple[dict[int, ClassResult], Tensor]:
-        """Results by class, and the losses of all anchors that have positives."""
+    def _anchors(self, features: Tensor, queries: Mapping[int, ClassQueries]) -> dict[int, Tensor]:
+        """(n, d) embeddings of the anchors of each class, projected together."""
         drawn = [one.pixels for one in queries.values()]
         anchors = self._project(features, torch.cat([no_pixels(features), *drawn]), gradient=True)
-        parts = dict(zip(queries, torch.split(anchors, [len(one) for one in drawn]), strict=True))
-        results, losses = {}, [anchors.sum(1)[:0]]
-        for c, part in parts.items():
-            keys, same = self._keys(c, part, parts)
+        return dict(zip(queries, torch.split(anchors, [len(one) for one in drawn]), strict=True))
+
+    def _contrast(self, anchors: Mapping[int, Tensor]) -> tuple[dict[int, ClassResult], Tensor]:
+        """Results by class, and the losses of all anchors that have positives."""
+        results, losses = {}, [self.head.output.bias.new_empty(0)]
+        for c, part in anchors.items():
+            keys, same = self._keys(c, part, anchors)
             similarity = part @ keys.T
             found = supervised_losses(similarity, same, self.settings.temperature)
             found = found[(same == 1).any(1)]

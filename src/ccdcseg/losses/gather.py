@@ -53,8 +53,8 @@ def tap_features(features: Tensor) -> tuple[Tensor, Tensor]:
     """Hand decoder features to the segmentation layer and to a contrastive loss.
 
     Optional: every loss works without it. With it, the gradient of the few thousand pixels drawn is added in
-    place to that of the segmentation layer, rather than travelling as a map full of zeros. Not for networks
-    under ``torch.compile``.
+    place to that of the segmentation layer, rather than travelling as a map full of zeros. In a network under
+    ``torch.compile`` it does nothing.
 
     Args:
         features: (B, C, *spatial).
@@ -64,6 +64,8 @@ def tap_features(features: Tensor) -> tuple[Tensor, Tensor]:
         alone, whose gradient is a tensor of its own: that of an addition is shared and would be spoilt.
         ``tapped`` is for the loss.
     """
+    if torch.compiler.is_compiling():
+        return features, features
     main, tapped = _Tap.apply(features)
     return main, tapped
 

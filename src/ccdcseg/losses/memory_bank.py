@@ -5,6 +5,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ccdcseg.losses.projection import at_least_single
+
 
 class MemoryBank(nn.Module):
     """The last ``length`` keys of each class, without gradient and equal on all ranks.
@@ -26,9 +28,8 @@ class MemoryBank(nn.Module):
         self.register_buffer("written", torch.zeros(num_classes, dtype=torch.int64))
 
     def of_class(self, c: int) -> Tensor:
-        """(n, channels) keys of class ``c``, at most ``length``, in no particular order."""
-        kept: Tensor = self.keys[c, : min(int(self.written[c]), self.keys.shape[1])]
-        return kept
+        """(n, channels) keys of class ``c``, at most ``length``, in no particular order; float32 at least."""
+        return at_least_single(self.keys[c, : min(int(self.written[c]), self.keys.shape[1])])
 
     @torch.no_grad()
     def push(self, keys: Tensor, classes: Tensor) -> None:

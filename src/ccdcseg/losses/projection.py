@@ -45,14 +45,15 @@ class ProjectionHead(nn.Module):
             combination: how the R projections become one vector.
 
         Returns:
-            (n, embedding) unit vectors, or (n, R * embedding) with "concatenate"; in the head's own precision.
+            (n, embedding) unit vectors, or (n, R * embedding) with "concatenate"; in float32,
+            or float64 from a head in that.
         """
         hidden = self._hidden(gather_pixels(features, pixels.flatten())).view(
             *pixels.shape, self.hidden.out_features
         )
         if combination is RegionCombination.MEAN:
-            return F.normalize(self.output(hidden.mean(1)), dim=1)
-        return F.normalize(self.output(hidden).flatten(1), dim=1)
+            return F.normalize(self._output(hidden.mean(1)), dim=1)
+        return F.normalize(self._output(hidden).flatten(1), dim=1)
 
     def vectors(self, features: Tensor, pixels: Tensor) -> Tensor:
         """Embeddings of single pixels before they are given unit length.
@@ -62,10 +63,9 @@ class ProjectionHead(nn.Module):
             pixels: (n,) int64 indices into the flattened (B, *spatial) batch.
 
         Returns:
-            (n, embedding), in the head's own precision.
+            (n, embedding), in float32, or float64 from a head in that.
         """
-        found: Tensor = self.output(self._hidden(gather_pixels(features, pixels)))
-        return found
+        return self._output(self._hidden(gather_pixels(features, pixels)))
 
     def group_means(self, features: Tensor, pixels: Tensor, groups: Tensor, number: int) -> Tensor:
         """Mean embeddings of groups of pixels; the mean is taken before the linear output layer.
@@ -77,16 +77,24 @@ class ProjectionHead(nn.Module):
             number: of groups, G.
 
         Returns:
-            (G, embedding) means, not normalised, in the head's own precision; for an empty group the output
-            layer's bias.
+            (G, embedding) means, not normalised, in float32, or float64 from a head in that; for an empty group the
+            output layer's bias.
         """
-        hidden = self._hidden(gather_pixels(features, pixels))
+        hidden = at_least_single(self._hidden(gather_pixels(features, pixels)))
         sums = hidden.new_zeros(number, hidden.shape[1]).index_add(0, groups, hidden)
         counts = torch.bincount(groups, minlength=number).clamp(min=1)
-        means: Tensor = self.output(sums / counts[:, None])
-        return means
+        return self._output(sums / counts[:, None])
 
     def _hidden(self, vectors: Tensor) -> Tensor:
         """(..., hidden) of feature vectors (..., in_channels)."""
         own = vectors.to(self.hidden.weight.dtype)
         return F.relu(self.normalisation(self.hidden(own)), inplace=True)
+
+    def _output(self, hidden: Tensor) -> Tensor:
+        """(..., embedding) of (..., hidden)."""
+        return at_least_single(self.output(hidden.to(self.output.weight.dtype)))
+
+
+def at_least_single(values: Tensor) -> Tensor:
+    """The values in float32, where their type is narrower."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))

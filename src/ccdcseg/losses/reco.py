@@ -73,6 +73,9 @@ class ReCoLoss(ContrastiveLoss[ReCoSettings]):
     """
 
     settings_type = ReCoSettings
+    _idle_because = (
+        "the batches held one class only, or no pixel whose class has a probability below hard_threshold"
+    )
 
     def _term(self, batch: PixelBatch) -> Tensor:
         drawn = self._draw_classes(batch.labels.flatten())
@@ -84,7 +87,7 @@ class ReCoLoss(ContrastiveLoss[ReCoSettings]):
         thresholds = [self.settings.hard_threshold] * self.num_classes
         self.diagnostics = diagnose(batch.statistics, self.selection, results, thresholds)
         if not results:
-            return self._zero(batch.features)
+            return self._nothing(batch.features, prototypes)
         present = int((batch.statistics.counts > 0).sum())
         return torch.stack([result.loss for result in results.values()]).sum() / present
 

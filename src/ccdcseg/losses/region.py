@@ -25,11 +25,16 @@ def region_offsets(region: Region, stride: int, dimensions: int) -> list[tuple[i
     return list(product(*steps))
 
 
-def region_pixels(pixels: Tensor, shape: Sequence[int], offsets: Sequence[tuple[int, ...]]) -> Tensor:
-    """Indices of every pixel of the regions; beyond the border stands the nearest pixel inside.
+def region_pixels(
+    pixels: Tensor, labels: Tensor, shape: Sequence[int], offsets: Sequence[tuple[int, ...]]
+) -> Tensor:
+    """Indices of every pixel of the regions.
+
+    Beyond the border stands the nearest pixel inside, and for a neighbour that is ignored the pixel itself.
 
     Args:
-        pixels: (n,) indices into a flattened (B, *spatial) batch.
+        pixels: (n,) indices into a flattened (B, *spatial) batch; none of them ignored.
+        labels: (B, N) labels, negative where ignored.
         shape: spatial shape.
         offsets: R offsets, from `region_offsets`.
 
@@ -45,4 +50,4 @@ def region_pixels(pixels: Tensor, shape: Sequence[int], offsets: Sequence[tuple[
         step = torch.tensor([offset[axis] for offset in offsets], device=pixels.device)
         position = (coordinates[len(shape) - 1 - axis][:, None] + step).clamp(max=size - 1)
         moved = moved * size + position
-    return moved
+    return torch.where(labels.flatten()[moved] < 0, pixels[:, None], moved)

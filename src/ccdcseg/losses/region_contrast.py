@@ -85,7 +85,7 @@ class RegionContrastLoss(ContrastiveLoss[RegionContrastSettings]):
         self.diagnostics = diagnose(batch.statistics, Selection(shape, {}, {}, {}, {}), results)
         if self.training:
             self.memory.push(centres, classes)
-        return losses[seen].mean() if seen.any() else self._zero(batch.features)
+        return losses[seen].mean() if seen.any() else self._nothing(batch.features, centres)
 
     def _idle(self, features: Tensor) -> None:
         if self.training:
@@ -137,4 +137,4 @@ def draw_by_image(
         for image, own in enumerate(labels)
         for c in range(num_classes)
     ]
-    return torch.cat(drawn)
+    return torch.cat([no_pixels(labels), *drawn])

@@ -21,7 +21,7 @@ class PixelSubset:
         self.mask = mask
         self._blocks = F.pad(mask, (0, -len(mask) % _BLOCK)).view(-1, _BLOCK)
         self._ends = _counts(self._blocks).cumsum(0)
-        self._size = int(self._ends[-1])
+        self._size = int(self._ends[-1]) if len(mask) else 0
 
     def __len__(self) -> int:
         """Number of members."""

@@ -1,19 +1,45 @@
 """What every contrastive loss is: a head of its own, checks, a schedule, and a term computed in float32."""
 
+import functools
 import math
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, ParamSpec, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ccdcseg.losses.class_statistics import ClassStatistics, class_statistics
+from ccdcseg.losses.inputs import class_labels, refuse_probabilities
 from ccdcseg.losses.projection import ProjectionHead
 from ccdcseg.losses.selection import Diagnostics, Selection
 from ccdcseg.losses.settings import ContrastiveSettings, RegionCombination, StatisticsScope
 
 S = TypeVar("S", bound=ContrastiveSettings)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+PATIENCE = 200
+"""Calls in a row with nothing to contrast, after which a loss says so."""
+
+
+def uncompiled(function: Callable[P, R]) -> Callable[P, R]:
+    """Leave a function out of ``torch.compile``; the compiler is not imported where nothing is compiled."""
+    outside: Callable[P, R] | None = None
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        nonlocal outside
+        if not torch.compiler.is_compiling():
+            return function(*args, **kwargs)
+        if outside is None:
+            because = "which pixels are drawn depends on the data"
+            outside = torch.compiler.disable(function, reason=because)  # type: ignore[no-untyped-call]
+        return outside(*args, **kwargs)
+
+    return call
 
 
 @dataclass(frozen=True)
@@ -61,6 +87,9 @@ class ContrastiveLoss(nn.Module, Generic[S]):
 
     settings_type: type[S]
     iteration: Tensor
+    _idle_because = "no class of a batch had pixels to contrast"
+    _saw_logits = False
+    _idle_calls = 0
 
     def __init__(
         self,
@@ -92,25 +121,30 @@ class ContrastiveLoss(nn.Module, Generic[S]):
     def _add_modules(self) -> None:
         """What the method keeps beside its head, where it keeps something."""
 
+    @uncompiled
     def forward(self, features: Tensor, logits: Tensor, target: Tensor) -> Tensor:
         """The weighted term of one batch.
 
         Args:
             features: (B, in_channels, *spatial) decoder features; gradient flows into them.
             logits: (B, C, *spatial) class logits, before softmax; no gradient flows into them.
-            target: (B, *spatial) or (B, 1, *spatial) class labels.
+            target: (B, *spatial) or (B, 1, *spatial) class labels, of an integer or floating type.
 
         Returns:
-            () float32, connected to features and head whatever the batch holds: zero where there is nothing to
-            contrast, before ``start_iteration`` and from ``end_iteration`` on; NaN, with zero gradients, where
-            the logits have no finite softmax.
+            () float32 (float64 from a head in that), connected to features and head whatever the batch holds: zero
+            where there is nothing to contrast, before ``start_iteration`` and from ``end_iteration`` on; NaN,
+            with zero gradients, where the softmax or the features of a pixel that takes part are not finite.
 
         Raises:
             ValueError: shapes that do not match, a target of several channels (one-hot or overlapping
-                regions), labels outside [0, C) other than the ignore label.
+                regions), labels outside [0, C) other than the ignore label, and, in the first call,
+                probabilities in place of logits.
         """
         _check_shapes(features, logits, target, self.head.hidden.in_features, self.num_classes)
-        labels = _labels(target, self.num_classes, self.ignore_label)
+        labels = class_labels(target, self.num_classes, self.ignore_label).flatten(1)
+        if not self._saw_logits:
+            refuse_probabilities(logits)
+            self._saw_logits = logits.numel() > 0
         iteration = int(self.iteration)
         if self.training:
             self.iteration += 1
@@ -119,20 +153,22 @@ class ContrastiveLoss(nn.Module, Generic[S]):
         with torch.autocast(features.device.type, enabled=False):
             if weight == 0:
                 return self._zero(features)
-            probabilities = logits.detach().float().softmax(1).flatten(2)
+            probabilities = _probabilities(features, logits, labels)
             statistics = class_statistics(probabilities, labels, self._statistics_scope())
             if not statistics.matrix.isfinite().all():
                 self._idle(features)
                 return self._zero(features) + math.nan
-            return weight * self._term(PixelBatch(features, probabilities, labels, statistics, iteration))
+            loss = weight * self._term(PixelBatch(features, probabilities, labels, statistics, iteration))
+        self._notice_idleness()
+        return loss
 
-    def get_extra_state(self) -> Tensor | None:
-        """State of the generator, for checkpoints."""
-        return None if self.generator is None else self.generator.get_state()
+    def get_extra_state(self) -> Tensor:
+        """State of the generator, for checkpoints: (n,) uint8, empty without one."""
+        return torch.empty(0, dtype=torch.uint8) if self.generator is None else self.generator.get_state()
 
     def set_extra_state(self, state: Tensor | None) -> None:
-        """Restore the generator."""
-        if self.generator is not None and state is not None:
+        """Restore the generator; None in checkpoints of earlier versions that had none."""
+        if self.generator is not None and state is not None and len(state):
             self.generator.set_state(state.cpu())
 
     def _term(self, batch: PixelBatch) -> Tensor:
@@ -155,6 +191,22 @@ class ContrastiveLoss(nn.Module, Generic[S]):
     def _zero(self, features: Tensor) -> Tensor:
         """Zero, connected to the features and to every parameter of the head."""
         return self._project(features, no_pixels(features), gradient=True).sum()
+
+    def _nothing(self, features: Tensor, embeddings: Tensor) -> Tensor:
+        """The same where there was nothing to contrast; NaN where the embeddings seen are not finite."""
+        return self._zero(features) + 0 * embeddings.detach().sum()
+
+    def _notice_idleness(self) -> None:
+        """Warn once if there was nothing to contrast in `PATIENCE` calls of a training in a row."""
+        if not self.training or self.diagnostics is None or self._idle_calls == PATIENCE:
+            return
+        idle = bool(self.diagnostics.class_loss.isnan().all())
+        self._idle_calls = self._idle_calls + 1 if idle else 0
+        if self._idle_calls == PATIENCE:
+            warnings.warn(
+                f"{type(self).__name__} was zero in {PATIENCE} calls in a row: {self._idle_because}",
+                stacklevel=3,
+            )
 
 
 def no_pixels(like: Tensor) -> Tensor:
@@ -188,21 +240,12 @@ def _check_shapes(features: Tensor, logits: Tensor, target: Tensor, channels: in
         raise ValueError("target must hold class labels, not booleans (a mask of one region)")
 
 
-def _labels(target: Tensor, classes: int, ignore_label: int | None) -> Tensor:
-    """(B, N) int64 labels, -1 where ignored; anything else that is no class is an error."""
-    labels = target.flatten(1).long()
-    if target.is_floating_point() and (target.flatten(1) != labels).any():
-        raise ValueError("target must hold whole numbers, the class labels")
-    if ignore_label is not None:
-        ignored = labels == ignore_label
-        labels = labels.masked_fill(ignored, 0)
-    lowest, highest = (int(value) for value in labels.aminmax())
-    if lowest < 0 or highest >= classes:
-        raise ValueError(
-            f"target holds labels from {lowest} to {highest}, outside 0 to {classes - 1}; "
-            f"pixels to be left out must carry the ignore_label of the loss, which is {ignore_label}"
-        )
-    return labels if ignore_label is None else labels.masked_fill(ignored, -1)
+def _probabilities(features: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    """(B, C, N) softmax probabilities: NaN where a pixel's features are not finite, zero where it is ignored."""
+    precise = torch.promote_types(features.dtype, torch.float32)
+    broken = ~features.detach().flatten(2).sum(1, dtype=precise).isfinite()
+    probabilities = logits.detach().float().softmax(1).flatten(2)
+    return probabilities.masked_fill_(broken[:, None], math.nan).masked_fill_((labels < 0)[:, None], 0)
 
 
 def _weight(settings: ContrastiveSettings, iteration: int) -> float:

@@ -26,7 +26,7 @@ class TappedDecoder(UNetDecoder):  # type: ignore[misc]
         for depth, stage in enumerate(self.stages):
             x = stage(torch.cat((self.transpconvs[depth](x), skips[-(depth + 2)]), 1))
             if depth == self.tapped_stage:
-                x, features = (x, x) if torch.compiler.is_compiling() else tap_features(x)
+                x, features = tap_features(x)
             if self.deep_supervision or depth == len(self.stages) - 1:
                 outputs.append(self.seg_layers[depth](x))
         return (outputs[::-1] if self.deep_supervision else outputs[-1]), features
