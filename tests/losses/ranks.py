@@ -206,10 +206,14 @@ def work(rank: int, folder: Path) -> None:
         "step of the rank without query class": step(DistributedDataParallel(made_loss(RANK)), lonely),
         "average": averaged_calls(made_loss(AVERAGED), rank),
         "correlation": correlation(mine),
+        "correlation with an empty rank": correlation(with_an_empty_rank(joined(), rank)),
+        "step with an empty rank": step(
+            DistributedDataParallel(made_loss(GLOBAL)), with_an_empty_rank(joined(), rank)
+        ),
         "broken": made_loss(AVERAGED)(*half(broken(joined()), rank)),
+        "broken features": made_loss(AVERAGED)(*half(broken_features(joined()), rank)),
         "pushed": pushed(rank),
         "rivals": {pair: rival_steps(*pair, rank) for pair in RIVALS},
     }
     torch.save(results, folder / f"{rank}.pt")
-        "broken features": made_loss(AVERAGED)(*half(broken_features(joined()), rank)),
     dist.destroy_process_group()

@@ -120,7 +120,20 @@ def test_a_rank_without_core_has_no_queries_by_itself() -> None:
 
 
 def test_broken_logits_on_one_rank_are_known_to_both(results: list[Results]) -> None:
-    assert all(found["broken"].isnan() for found in results)
+    for case in ("broken", "broken features"):
+        assert all(found[case].isnan() for found in results)
+
+
+def test_an_empty_rank_adds_nothing_and_stops_nobody(results: list[Results], joined: Batch) -> None:
+    alone = ranks.half(joined, 0)
+    correlation, step = ranks.correlation(alone), ranks.step(ranks.made_loss(GLOBAL), alone)
+    for found in results:
+        torch.testing.assert_close(found["correlation with an empty rank"]["loss"], correlation["loss"])
+    first, second = (found["step with an empty rank"] for found in results)
+    torch.testing.assert_close(first["loss"], step["loss"])
+    assert second["loss"].item() == 0
+    for name, gradient in head_of(step).items():
+        torch.testing.assert_close(first[name] * WORLD, gradient)
 
 
 def test_on_these_batches_drawing_makes_no_difference(joined: Batch) -> None:

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -54,13 +55,17 @@ def focal_oracle(logits: Tensor, target: Tensor, gamma: float = 2.0) -> float:
     return sum(-((1 - p) ** gamma) * math.log(p) for p in every) / len(every)
 
 
-def gdl_oracle(logits: Tensor, target: Tensor) -> float:
-    losses = []
-    for image in pixels(logits, target):
-        classes = range(logits.shape[1])
-        size = [sum(y == c for _, y in image) for c in classes]
-        largest = max(1 / n**2 for n in size if n)
-        weight = [1 / n**2 if n else largest for n in size]
+def gdl_oracle(
+    logits: Tensor, target: Tensor, power: int = 2, first: int = 0, batch_wise: bool = False
+) -> float:
+    losses, images = [], pixels(logits, target)
+    for image in [list(chain(*images))] if batch_wise else images:
+        classes = range(first, logits.shape[1])
+        size = {c: sum(y == c for _, y in image) for c in classes}
+        if not any(size.values()):
+            continue
+        largest = max(1 / n**power for n in size.values() if n)
+        weight = {c: 1 / n**power if n else largest for c, n in size.items()}
         overlap = sum(weight[c] * sum(p[c] for p, y in image if y == c) for c in classes)
         total = sum(weight[c] * (sum(p[c] for p, _ in image) + size[c]) for c in classes)
         losses.append(1 - 2 * overlap / total)
@@ -73,17 +78,17 @@ def topk_oracle(logits: Tensor, target: Tensor, percent: float = 10.0) -> float:
     return sum(every[:count]) / count
 
 
-def mcc_oracle(logits: Tensor, target: Tensor) -> float:
+def mcc_oracle(logits: Tensor, target: Tensor, first: int = 1) -> float:
     every = [pair for image in pixels(logits, target) for pair in image]
     losses = []
-    for c in range(1, logits.shape[1]):
-        tp = sum(p[c] for p, y in every if y == c) / len(every)
-        fp = sum(p[c] for p, y in every if y != c) / len(every)
-        fn = sum(1 - p[c] for p, y in every if y == c) / len(every)
-        tn = sum(1 - p[c] for p, y in every if y != c) / len(every)
+    for c in range(first, logits.shape[1]):
+        tp = sum(p[c] for p, y in every if y == c)
+        fp = sum(p[c] for p, y in every if y != c)
+        fn = sum(1 - p[c] for p, y in every if y == c)
+        tn = sum(1 - p[c] for p, y in every if y != c)
         product = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
-        if any(y == c for _, y in every):
-            losses.append(1 - (tp * tn - fp * fn) / math.sqrt(product + 1e-6))
+        if 0 < sum(y == c for _, y in every) < len(every):
+            losses.append(1 - (tp * tn - fp * fn) / math.sqrt(product))
     return sum(losses) / len(losses)
 
 
@@ -114,8 +119,8 @@ def test_by_hand():
     assert TopKLoss()(logits, target).item() == pytest.approx(hard)
     assert TopKLoss(TopKSettings(k_percent=100))(logits, target).item() == pytest.approx((easy + hard) / 2)
     assert GDLLoss()(logits, target).item() == pytest.approx(1 - 2 * (0.75 + 0.5) / (0.75 + 2 + 1.25))
-    tp, fp, fn, tn = 0.375, 0.25, 0.125, 0.25
-    root = math.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn) + 1e-6)
+    tp, fp, fn, tn = 0.75, 0.5, 0.25, 0.5
+    root = math.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
     assert MCCLoss()(logits, target).item() == pytest.approx(1 - (tp * tn - fp * fn) / root)
 
 
@@ -237,7 +242,7 @@ def test_the_weight_is_a_factor(loss, kind):
         (FocalSettings, {"gamma": "2"}, "gamma must be a finite number"),
         (FocalSettings, {"weight": math.nan}, "weight must be a finite number"),
         (GDLSettings, {"weight": True}, "weight must be a finite number"),
-        (GDLSettings, {"combination": "both"}, "combination must be one of sum, alone"),
+        (GDLSettings, {"combination": "both"}, "combination must be one of sum, cross_entropy, alone"),
         (TopKSettings, {"k_percent": 0}, "k_percent must be above 0"),
         (TopKSettings, {"k_percent": 101}, "k_percent must be above 0"),
         (MCCSettings, {"scope": "world"}, "scope must be one of rank, global"),
@@ -256,5 +261,125 @@ def test_what_does_not_fit():
     with pytest.raises(ValueError, match="at least two classes"):
         FocalLoss()(logits[:, :1], target)
     target[0, 0, 0] = 7
-    with pytest.raises(ValueError, match=r"the label 7, outside 0 to 2.*ignore_label, which is None"):
+    with pytest.raises(
+        ValueError, match=r"labels from 0 to 7, outside 0 to 2.*ignore_label of the loss, which is None"
+    ):
         FocalLoss()(logits, target)
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_nnunets_first_version_of_gdl(ignored: bool):
+    """CE + GDL there: weight 1 / V, all images together, no background."""
+    for power, first, batch_wise in ((1, 0, False), (2, 1, False), (2, 0, True), (1, 1, True)):
+        weight = {1: "inverse", 2: "inverse_square"}[power]
+        own = GDLSettings(volume_weight=weight, background=first == 0, batch_wise=batch_wise)
+        logits, target = batch(ignored=ignored)
+        target[1][target[1] == 2] = 0
+        expected = gdl_oracle(logits, target, power, first, batch_wise)
+        assert GDLLoss(own, ignore_label=9)(logits, target).item() == pytest.approx(expected)
+
+
+def test_gdl_without_any_foreground_is_zero_and_connected():
+    logits, target = batch()
+    value = GDLLoss(GDLSettings(background=False))(logits.requires_grad_(), torch.zeros_like(target))
+    value.backward()
+    assert value.item() == 0
+    assert not logits.grad.any()
+
+
+def test_mcc_with_the_background_as_a_class():
+    logits, target = batch()
+    expected = mcc_oracle(logits, target, first=0)
+    assert MCCLoss(MCCSettings(background=True))(logits, target).item() == pytest.approx(expected)
+
+
+SIDE = 64
+
+
+@given(st.integers(0, SIDE**2), st.floats(20, 60), st.booleans())
+@settings(deadline=None, max_examples=30)
+def test_mcc_is_zero_for_a_perfect_prediction_of_any_size(size: int, margin: float, background: bool):
+    target = (torch.arange(SIDE**2) < size).long().view(1, SIDE, SIDE)
+    logits = margin * (torch.nn.functional.one_hot(target, 2).movedim(-1, 1).float() - 0.5)
+    assert MCCLoss(MCCSettings(background=background))(logits, target).item() == pytest.approx(0, abs=1e-3)
+
+
+@pytest.mark.parametrize("size", [1, 16, 2**18, 2**19 - 1, 2**20 - 1])
+def test_mcc_of_a_structure_in_many_pixels(size: int):
+    """In single precision: perfect, and half of the structure found (the coefficient is then sqrt(1/2) or so)."""
+    pixels = 2**20
+    target = (torch.arange(pixels) < size).long().view(1, 1024, 1024)
+    logits = 40.0 * torch.nn.functional.one_hot(target, 2).movedim(-1, 1)
+    assert MCCLoss()(logits, target).item() == pytest.approx(0, abs=1e-5)
+    if size > 1 and size < pixels // 2:
+        logits.view(2, -1)[:, : size // 2] = torch.tensor([40.0, 0.0])[:, None]
+        tp, fn, tn = size - size // 2, size // 2, pixels - size
+        expected = 1 - tp * tn / math.sqrt(tp * size * tn * (tn + fn))
+        assert MCCLoss()(logits, target).item() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_pixel_without_softmax_gives_nan(loss, value: float):
+    for only in (None, 0, 1):
+        logits, target = batch()
+        logits[1, 1, 2, 3] = value
+        assert not loss()(logits, target if only is None else torch.full_like(target, only)).isfinite()
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("value", [50.0, math.nan, -math.inf])
+def test_ignored_pixels_may_hold_anything(loss, value: float):
+    found = []
+    for filling in (0.0, value):
+        logits, target = batch(ignored=True)
+        ignored = (target == 9)[:, None]
+        logits = logits.masked_fill(ignored, filling).requires_grad_()
+        value_ = loss(ignore_label=9)(logits, target)
+        (gradient,) = torch.autograd.grad(value_, logits)
+        assert not gradient.masked_select(ignored).any()
+        found.append((value_, gradient))
+        target[:] = 9
+        assert loss(ignore_label=9)(logits, target).item() == 0
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_batch_without_images_is_zero_and_connected(loss):
+    logits, target = batch()
+    empty = logits[:0].requires_grad_()
+    value = loss()(empty, target[:0])
+    value.backward()
+    assert value.item() == 0
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.float32, torch.float16])
+def test_labels_of_any_type(loss, dtype: torch.dtype):
+    logits, target = batch()
+    assert loss()(logits, target.to(dtype)).item() == loss()(logits, target).item()
+    with pytest.raises(ValueError, match="whole numbers"):
+        loss()(logits, target + 0.5)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_probabilities_in_place_of_logits_are_refused(loss):
+    logits, target = batch()
+    with pytest.raises(ValueError, match="logits hold probabilities"):
+        loss()(logits.softmax(1), target)
+    loss()(logits.softmax(1).log(), target)
+
+
+@pytest.mark.parametrize("loss", [TopKLoss, GDLLoss])
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # of the compiler itself
+def test_a_compiled_step_is_the_step(loss):
+    torch.compiler.reset()
+    criterion = loss(ignore_label=9)
+    step = torch.compile(lambda scores, labels: criterion(2 * scores, labels), backend="eager")
+    for shape in ((2, 3, 6, 5), (2, 3, 4, 8)):
+        logits, target = batch(shape=shape, ignored=True)
+        logits.requires_grad_()
+        losses = [one(logits, target) for one in (step, lambda scores, labels: criterion(2 * scores, labels))]
+        gradients = [torch.autograd.grad(value, logits)[0] for value in losses]
+        torch.testing.assert_close(losses[0], losses[1])
+        torch.testing.assert_close(gradients[0], gradients[1])

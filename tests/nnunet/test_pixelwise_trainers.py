@@ -46,6 +46,16 @@ def test_sum_and_alone_weigh_every_output(name: str, build):
     torch.testing.assert_close(alone(logits, target), by_hand)
 
 
+def test_with_cross_entropy_in_place_of_dice(build):
+    """As nnU-Net's first version combined it with GDL."""
+    changes = ["gdl.volume_weight=inverse", "gdl.background=false", "gdl.batch_wise=true"]
+    alone = build("gdl", *changes, "gdl.combination=alone").loss.loss
+    loss = build("gdl", *changes, "gdl.combination=cross_entropy").loss.loss
+    (logits, *_), (target, *_) = planes()
+    expected = torch.nn.functional.cross_entropy(logits, target[:, 0].long()) + alone(logits, target)
+    torch.testing.assert_close(loss(logits, target), expected)
+
+
 def test_one_output_without_deep_supervision(build):
     trainer = build("focal", "focal.combination=alone")
     trainer.enable_deep_supervision = False

@@ -14,6 +14,7 @@ from ccdcseg.losses.pixelwise import (
     MCCSettings,
     TopKLoss,
     TopKSettings,
+    VolumeWeight,
 )
 from ccdcseg.losses.reco import ReCoLoss, ReCoSettings
 from ccdcseg.losses.region_contrast import RegionContrastLoss, RegionContrastSettings
@@ -70,7 +71,8 @@ __all__ = [
     "ThresholdRule",
     "TopKLoss",
     "TopKSettings",
+    "VolumeWeight",
     "nearest_to",
     "selection_map",
-]
     "tap_features",
+]

@@ -13,6 +13,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ccdcseg.losses.inputs import class_labels, refuse_probabilities
 from ccdcseg.losses.settings import Settings, StatisticsScope
 
 
@@ -21,8 +22,19 @@ class Combination(StrEnum):
 
     SUM = "sum"
     """Added to cross-entropy and Dice."""
+    CROSS_ENTROPY = "cross_entropy"
+    """Added to cross-entropy, instead of Dice."""
     ALONE = "alone"
     """Instead of them."""
+
+
+class VolumeWeight(StrEnum):
+    """How much a class counts in the generalised Dice loss, V being its number of pixels."""
+
+    INVERSE_SQUARE = "inverse_square"
+    """``1 / V^2``, as published."""
+    INVERSE = "inverse"
+    """``1 / V``, as in nnU-Net's first version."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +70,17 @@ class FocalSettings(RegionLossSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class GDLSettings(RegionLossSettings):
-    """Settings of `GDLLoss`."""
+    """Settings of `GDLLoss`.
+
+    Attributes:
+        volume_weight: see `VolumeWeight`.
+        background: whether class 0 takes part.
+        batch_wise: whether the pixels of all images count together, not image by image.
+    """
+
+    volume_weight: VolumeWeight = VolumeWeight.INVERSE_SQUARE
+    background: bool = True
+    batch_wise: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +105,11 @@ class MCCSettings(RegionLossSettings):
 
     Attributes:
         scope: whether the counts are of this rank's batch or of all ranks'.
+        background: whether class 0 is one of the classes.
     """
 
     scope: StatisticsScope = StatisticsScope.RANK
+    background: bool = False
 
 
 S = TypeVar("S", bound=RegionLossSettings)
@@ -93,6 +117,8 @@ S = TypeVar("S", bound=RegionLossSettings)
 
 class _RegionLoss(nn.Module, Generic[S]):
     """Checks, precision and weight; a subclass says what is computed from the pixels that take part."""
+
+    _saw_logits = False
 
     def __init__(self, settings: S, ignore_label: int | None) -> None:
         super().__init__()
@@ -104,20 +130,32 @@ class _RegionLoss(nn.Module, Generic[S]):
 
         Args:
             logits: (B, C, *spatial) class logits, before softmax.
-            target: (B, *spatial) or (B, 1, *spatial) class labels.
+            target: (B, *spatial) or (B, 1, *spatial) class labels, of an integer or floating type.
 
         Returns:
-            () in float32 (float64 for such logits); zero, connected to the logits, where every pixel is ignored.
+            () in float32 (float64 for such logits); zero, connected to the logits, where every pixel is ignored
+            or there is none; NaN where the logits of a pixel that takes part have no finite softmax.
 
         Raises:
-            ValueError: shapes that do not match, or labels that are no class.
+            ValueError: shapes that do not match, labels that are no class, and, in the first call, probabilities
+                in place of logits.
         """
-        labels = _labels(logits, target, self.ignore_label)
+        labels = class_labels(_without_channel(logits, target), logits.shape[1], self.ignore_label)
+        if not self._saw_logits:
+            refuse_probabilities(logits)
+            self._saw_logits = logits.numel() > 0
+        ignored = labels < 0
         with torch.autocast(logits.device.type, enabled=False):
             scores = logits.float() if logits.dtype != torch.float64 else logits
-            if not (labels >= 0).any():
+            if self.ignore_label is not None:
+                scores = scores.masked_fill(ignored[:, None], 0)
+            if ignored.all() and not self._needs_all_ranks():
                 return 0 * scores.sum()
             return self.settings.weight * self._loss(scores, labels)
+
+    def _needs_all_ranks(self) -> bool:
+        """Whether every rank must take part in every call."""
+        return False
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """() from logits (B, C, *spatial) and labels (B, *spatial), -1 where ignored."""
@@ -150,11 +188,12 @@ class GDLLoss(_RegionLoss[GDLSettings]):
     """Generalised Dice: classes weigh by the inverse square of their size.
 
     ``L = 1 - 2 sum_c w_c sum_i p_ic g_ic / sum_c w_c sum_i (p_ic + g_ic)``, ``w_c = 1 / (sum_i g_ic)^2``, by image,
-    then the mean over the batch.
+    then the mean over the batch. Images that hold none of the classes are left out.
 
     Source: Sudre et al., *Generalised Dice overlap as a deep learning loss function for highly unbalanced
     segmentations*, DLMIA 2017. Deviation: a class that an image lacks has the largest weight among the
-    present ones, as in MONAI, where the formula has an infinite one.
+    present ones, as in MONAI, where the formula has an infinite one. nnU-Net's first version has the weight
+    ``1 / V`` over the whole batch, without background: `GDLSettings`.
 
     Args:
         settings: None: the defaults.
@@ -165,14 +204,17 @@ class GDLLoss(_RegionLoss[GDLSettings]):
         super().__init__(settings or GDLSettings(), ignore_label)
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        probability, truth = _by_class(logits, labels)
-        size = truth.sum(2)
-        inverse = torch.where(size > 0, 1 / size.clamp(min=1) ** 2, 0)
+        first, settings = 0 if self.settings.background else 1, self.settings
+        probability, truth = (part[:, first:] for part in _by_class(logits, labels))
+        hit, found, size = (probability * truth).sum(2), probability.sum(2), truth.sum(2)
+        if settings.batch_wise:
+            hit, found, size = (part.sum(0, keepdim=True) for part in (hit, found, size))
+        power = 1 if settings.volume_weight is VolumeWeight.INVERSE else 2
+        inverse = torch.where(size > 0, 1 / size.clamp(min=1) ** power, 0)
         weight = torch.where(size > 0, inverse, inverse.amax(1, keepdim=True))
-        overlap = (weight * (probability * truth).sum(2)).sum(1)
-        total = (weight * (probability.sum(2) + size)).sum(1)
-        seen = total > 0
-        return (1 - 2 * overlap[seen] / total[seen]).mean()
+        overlap, total = (weight * hit).sum(1), (weight * (found + size)).sum(1)
+        seen = (size > 0).any(1)
+        return (1 - 2 * overlap[seen] / total[seen]).mean() if seen.any() else 0 * found.sum()
 
 
 class TopKLoss(_RegionLoss[TopKSettings]):
@@ -203,11 +245,12 @@ class MCCLoss(_RegionLoss[MCCSettings]):
 
         L_c = 1 - (TP TN - FP FN) / sqrt((TP + FP)(TP + FN)(TN + FP)(TN + FN) + eps),   L = mean of L_c
 
-    with counts as shares of the pixels and eps = 1e-6, so that the products stay in range.
+    with counts of pixels and eps = 1e-6, far below the smallest product of a structure that was found.
 
     Source: Abhishek and Hamarneh, *Matthews correlation coefficient loss for deep convolutional networks:
     application to skin lesion segmentation*, ISBI 2021. Deviation: binary in the paper; here the mean over the
-    foreground classes that the batch holds (over all of them where it holds none).
+    foreground classes for which the coefficient is defined, those that the batch holds beside other pixels;
+    zero where there is none.
 
     Args:
         settings: None: the defaults.
@@ -217,18 +260,25 @@ class MCCLoss(_RegionLoss[MCCSettings]):
     def __init__(self, settings: MCCSettings | None = None, *, ignore_label: int | None = None) -> None:
         super().__init__(settings or MCCSettings(), ignore_label)
 
+    def _needs_all_ranks(self) -> bool:
+        return self.settings.scope is StatisticsScope.GLOBAL
+
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        probability, truth = (part[:, 1:] for part in _by_class(logits, labels))
-        hit, found, there = (x.sum((0, 2)) for x in (probability * truth, probability, truth))
-        counts = torch.cat((torch.stack((hit, found, there)).flatten(), (labels >= 0).sum()[None]))
-        if self.settings.scope is StatisticsScope.GLOBAL:
+        first = 0 if self.settings.background else 1
+        found, there = (part[:, first:] for part in _by_class(logits, labels))
+        counted = (labels.flatten(1) >= 0)[:, None].to(found.dtype)
+        not_found, not_there = counted - found, counted - there
+        pairs = [(found, there), (found, not_there), (not_found, there), (not_found, not_there)]
+        counts = torch.stack(
+            [*((a * b).sum((0, 2)) for a, b in pairs), there.sum((0, 2)), not_there.sum((0, 2))]
+        )
+        if self._needs_all_ranks():
             counts = _sum_over_ranks(counts)
-        hit, found, there = (counts[:-1] / counts[-1]).view(3, -1)
-        covariance = hit - found * there
-        variance = found * there * (1 - found) * (1 - there)
-        losses = 1 - covariance / (variance + _EPSILON).sqrt()
-        present = there > 0
-        loss: Tensor = losses[present].mean() if present.any() else losses.mean()
+        tp, fp, fn, tn, members, others = counts
+        variance = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
+        losses = 1 - (tp * tn - fp * fn) / (variance + _EPSILON).sqrt()
+        defined = (members > 0) & (others > 0)
+        loss: Tensor = losses[defined].mean() if defined.any() else 0 * losses.sum()
         return loss
 
 
@@ -244,23 +294,15 @@ def _sum_over_ranks(counts: Tensor) -> Tensor:
     return counts
 
 
-def _labels(logits: Tensor, target: Tensor, ignore_label: int | None) -> Tensor:
-    """(B, *spatial) int64 labels, -1 where ignored; say what does not fit."""
+def _without_channel(logits: Tensor, target: Tensor) -> Tensor:
+    """(B, *spatial) of a target with or without an axis of length one; say what does not fit."""
     plain, channel = (len(logits), *logits.shape[2:]), (len(logits), 1, *logits.shape[2:])
     if logits.ndim not in (4, 5) or logits.shape[1] < 2 or tuple(target.shape) not in (plain, channel):
         raise ValueError(
             "logits must be (B, C, H, W) or (B, C, D, H, W) with at least two classes, and target "
             f"(B, *spatial) or (B, 1, *spatial), not {tuple(logits.shape)} and {tuple(target.shape)}"
         )
-    labels = target.reshape(plain).long()
-    ignored = torch.zeros_like(labels, dtype=torch.bool) if ignore_label is None else labels == ignore_label
-    wrong = ((labels < 0) | (labels >= logits.shape[1])) & ~ignored
-    if wrong.any():
-        raise ValueError(
-            f"target holds the label {int(labels[wrong][0])}, outside 0 to {logits.shape[1] - 1}; pixels to be "
-            f"left out must carry the ignore_label, which is {ignore_label}"
-        )
-    return labels.masked_fill(ignored, -1)
+    return target.reshape(plain)
 
 
 def _pixel_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

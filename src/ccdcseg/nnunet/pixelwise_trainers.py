@@ -39,11 +39,19 @@ class _RegionLossTrainer(nnUNetTrainerPreset):
         settings = getattr(self.preset, self.section)
         term = self.loss_class(settings, ignore_label=self.label_manager.ignore_label)
         loss = super()._build_loss()
-        alone = settings.combination is Combination.ALONE
-        if isinstance(loss, DeepSupervisionWrapper):
-            loss.loss = term if alone else SummedLoss(loss.loss, term)
-            return loss
-        return term if alone else SummedLoss(loss, term)
+        if not isinstance(loss, DeepSupervisionWrapper):
+            return _combined(loss, term, settings.combination)
+        loss.loss = _combined(loss.loss, term, settings.combination)
+        return loss
+
+
+def _combined(dice_and_cross_entropy: Any, term: nn.Module, combination: Combination) -> nn.Module:
+    """The term with the parts of nnU-Net's loss that it does not replace."""
+    if combination is Combination.ALONE:
+        return term
+    if combination is Combination.CROSS_ENTROPY:
+        dice_and_cross_entropy.weight_dice = 0
+    return SummedLoss(dice_and_cross_entropy, term)
 
 
 class nnUNetTrainerFocal(_RegionLossTrainer):  # noqa: N801 - nnU-Net's naming
