@@ -87,6 +87,9 @@ class Reference:
         easy, hard = ([p for p in self.place(part) if p not in kept_out] for part in parts)
         return easy, hard
 
+    def hard_share(self, c: int) -> float:
+        return oracle.hard_share(self.settings.query_strategy.value, self.matrix[c][c], self.progress)
+
     def query_counts(self, c: int) -> tuple[int, int]:
         strategy = self.settings.query_strategy
         easy, hard = map(len, self.easy_and_hard(c))
@@ -94,7 +97,7 @@ class Reference:
             hard = 0
         if strategy is QueryStrategy.HARD:
             easy = 0
-        share = oracle.hard_share(strategy.value, self.matrix[c][c], self.progress)
+        share = self.hard_share(c)
         return oracle.query_counts(share, self.settings.queries, easy, hard, FILLS[self.settings.shortage])
 
     def negative_counts(self, c: int) -> list[int]:
@@ -119,11 +122,11 @@ class Reference:
             hidden = normalise_layer(oracle.linear(feature, w1, b1))
             return oracle.linear([max(value, 0.0) for value in hidden], w2, b2)
 
+        everywhere = product(*(range(size) for size in self.shape))
+        ignored = frozenset(everywhere) - frozenset(self.positions)
         offsets = oracle.region_offsets(
             {"pixel": 1, "pair": 2, "block": 4, "cube": 8}[self.settings.region],
             self.settings.region_stride,
-        everywhere = product(*(range(size) for size in self.shape))
-        ignored = frozenset(everywhere) - frozenset(self.positions)
             len(self.shape) - 1,
         )
         return lambda position: oracle.represent(
@@ -133,10 +136,10 @@ class Reference:
             offsets,
             self.shape,
             self.settings.region_combination.value,
+            ignored,
         )
 
 
-            ignored,
 def normalise_layer(values: oracle.Vector) -> oracle.Vector:
     """Layer normalisation with unit scale and no shift."""
     mean = sum(values) / len(values)
@@ -252,6 +255,9 @@ def check_diagnostics(
         counts = [*map(len, reference.easy_and_hard(c)), *reference.query_counts(c)] if active else [nan] * 4
         found = [seen.easy[c], seen.hard[c], seen.queries_easy[c], seen.queries_hard[c]]
         assert [value.item() for value in found] == pytest.approx(counts, nan_ok=True)
+        shares = [reference.hard_share(c), counts[3] / (counts[2] + counts[3])] if active else [nan] * 2
+        found = [seen.hard_share_wanted[c], seen.hard_share_drawn[c]]
+        assert [value.item() for value in found] == pytest.approx(shares, abs=1e-6, nan_ok=True)
         found = [seen.class_loss[c], seen.positive_similarity[c], seen.negative_similarity[c]]
         expected = by_class.get(c, (nan, nan, nan))
         assert [value.item() for value in found] == pytest.approx(expected, rel=1e-5, abs=1e-6, nan_ok=True)

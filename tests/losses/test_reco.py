@@ -143,6 +143,7 @@ def test_a_number_by_hand() -> None:
     assert seen.class_loss[1].isnan()
     assert (seen.positive_similarity[0].item(), seen.negative_similarity[0].item()) == (1, 0)
     assert (seen.hard.tolist()[0], seen.queries_hard.tolist()[0]) == (1, 4)
+    assert (seen.hard_share_wanted.tolist()[0], seen.hard_share_drawn.tolist()[0]) == (1, 1)
 
 
 def test_the_prototype_is_the_mean_over_all_images_and_easy_pixels_too() -> None:

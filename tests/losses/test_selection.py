@@ -12,7 +12,7 @@ def indices(*values: int) -> Tensor:
 
 
 def queries(easy: Tensor, hard: Tensor) -> ClassQueries:
-    return ClassQueries(easy, hard, len(easy), len(hard))
+    return ClassQueries(easy, hard, len(easy), len(hard), 0.25)
 
 
 def negatives(*pixels: int) -> ClassNegatives:

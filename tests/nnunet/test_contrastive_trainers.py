@@ -27,6 +27,8 @@ def test_a_training_runs_to_its_end_and_predicts_on_stock_nnunet(name: str, tiny
     assert history[-1]["contrastive_loss"] > 0
     assert history[-1]["diagnostics"]["classes"] == ["background", "RV", "Myo", "LV"]
     assert any(value is not None for value in history[-1]["diagnostics"]["class_loss"])
+    wanted = {"reco": 1.0, "contrastive_seg": 0.5, "region_contrast": None}[name]
+    assert set(history[-1]["diagnostics"]["hard_share_wanted"]) - {None} == {wanted} - {None}
     checkpoint = load_checkpoint(folder / "checkpoint_final.pth")
     assert checkpoint["trainer_name"] == "nnUNetTrainer"
     assert not any("memory" in key or "head" in key for key in checkpoint["network_weights"])

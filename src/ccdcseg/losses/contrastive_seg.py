@@ -208,6 +208,7 @@ def draw_anchors(
                 image * size + hard.at(without_replacement(len(hard), n_hard, generator, device)),
                 len(easy),
                 len(hard),
+                0.5,
             )
         )
     return {c: _joined(parts) for c, parts in sorted(found.items()) if wanted}
@@ -220,4 +221,5 @@ def _joined(parts: list[ClassQueries]) -> ClassQueries:
         torch.cat([part.hard for part in parts]),
         sum(part.easy_available for part in parts),
         sum(part.hard_available for part in parts),
+        parts[0].hard_share,
     )

@@ -19,12 +19,14 @@ class ClassQueries:
         hard: (h,) indices of hard query pixels.
         easy_available: easy pixels of the class in the batch.
         hard_available: hard pixels of the class in the batch.
+        hard_share: share of hard queries that was wanted; a subset that runs short may not give it.
     """
 
     easy: Tensor
     hard: Tensor
     easy_available: int
     hard_available: int
+    hard_share: float
 
     @property
     def pixels(self) -> Tensor:
@@ -119,4 +121,5 @@ def draw_queries(
         hard=hard.at(draw(len(hard), n_hard, generator, device)) if n_hard else none,
         easy_available=len(easy),
         hard_available=len(hard),
+        hard_share=share,
     )

@@ -114,7 +114,7 @@ class ReCoLoss(ContrastiveLoss[ReCoSettings]):
             if not len(hard) or not chances.any():
                 continue
             ranks = with_replacement(len(hard), settings.queries, self.generator, labels.device)
-            queries[c] = ClassQueries(no_pixels(labels), hard.at(ranks), count - len(hard), len(hard))
+            queries[c] = ClassQueries(no_pixels(labels), hard.at(ranks), count - len(hard), len(hard), 1.0)
             negatives[c] = draw_negative_classes(
                 drawn, chances, settings.queries, settings.negatives, self.generator
             )

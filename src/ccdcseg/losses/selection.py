@@ -58,6 +58,9 @@ class Diagnostics:
         hard: hard pixels of the class in the batch.
         queries_easy: easy queries drawn.
         queries_hard: hard queries drawn.
+        hard_share_wanted: share of hard queries that the method asks for, such as D_A (Sect. 3.3.2).
+        hard_share_drawn: share of hard ones among the queries drawn; less or more where easy or hard pixels run
+            short and the others fill the gap.
         positive_similarity: mean dot product of queries and their core.
         negative_similarity: mean dot product of queries and negatives.
         class_loss: loss of the class before averaging.
@@ -71,6 +74,8 @@ class Diagnostics:
     hard: Tensor
     queries_easy: Tensor
     queries_hard: Tensor
+    hard_share_wanted: Tensor
+    hard_share_drawn: Tensor
     positive_similarity: Tensor
     negative_similarity: Tensor
     class_loss: Tensor
@@ -132,6 +137,8 @@ def diagnose(
         hard=by_class({c: q.hard_available for c, q in queries}),
         queries_easy=by_class({c: len(q.easy) for c, q in queries}),
         queries_hard=by_class({c: len(q.hard) for c, q in queries}),
+        hard_share_wanted=by_class({c: q.hard_share for c, q in queries}),
+        hard_share_drawn=by_class({c: len(q.hard) / len(q.pixels) for c, q in queries if len(q.pixels)}),
         positive_similarity=by_class({c: r.positive_similarity for c, r in results.items()}),
         negative_similarity=by_class({c: r.negative_similarity for c, r in results.items()}),
         class_loss=by_class({c: r.loss.detach() for c, r in results.items()}),
