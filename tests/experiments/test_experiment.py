@@ -2,9 +2,13 @@ from pathlib import Path
 
 import pytest
 
+from ccdcseg.datasets.cases import Case
+from ccdcseg.datasets.splits import draw_splits
 from ccdcseg.errors import UserError
+from ccdcseg.evaluation.patients import MEAN
 from ccdcseg.experiments.experiment import Experiment, experiment_names, load_experiment, load_experiments
 from ccdcseg.experiments.jobs import row_changes
+from ccdcseg.experiments.published import published_values
 from ccdcseg.nnunet.preset import load_preset
 
 ROWS = [(name, row.name) for name in experiment_names() for row in load_experiment(name).rows]
@@ -26,6 +30,39 @@ def test_every_change_is_a_valid_setting_and_is_applied(name: str, row: str, pre
         key, value = change.split("=")
         section, field = key.split(".")
         assert str(settings[section][field]).rstrip("0") == value.rstrip("0")
+
+
+PATIENTS = {"table2": (45, [5]), "table3": (20, [2]), "figure6": (100, [5, 10, 20, 40])}
+"""Of a data set, and those that train (Sect. 4.1); (100, [10]) where none are named."""
+
+
+@pytest.mark.parametrize("name", experiment_names())
+def test_a_table_names_splits_that_its_preset_draws(name: str):
+    """``ccdcseg split --preset`` of the paper's preset is enough for every row, and trains the paper's patients."""
+    experiment = load_experiment(name)
+    patients, trained = PATIENTS.get(name, (100, [10]))
+    cases = [Case(f"c{number}", f"p{number}", "", "") for number in range(patients)]
+    for row in experiment.rows:
+        if row.presets is None:
+            _, preset = load_preset(experiment.preset(row, "paper"))
+            drawn = {split.fraction: split for split in draw_splits(cases, preset.labelled.fractions, seed=0)}
+            assert [len(drawn[fraction].train) for fraction in experiment.fractions] == trained
+
+
+@pytest.mark.parametrize("name", [f"table{n}" for n in range(4, 9)])
+def test_the_row_that_is_compared_is_the_method_of_the_paper(name: str):
+    """The published numbers' best row, and nothing else than the preset's own settings."""
+    experiment = load_experiment(name)
+    (row,) = experiment.only([experiment.compare.row])
+    for preset in ("paper", "cpu_paper"):
+        assert load_preset(preset, row_changes(row, preset))[1].ccdc == load_preset(preset)[1].ccdc
+    published = published_values(experiment.published)
+    means = {
+        variant: value
+        for (variant, metric, part), value in published.items()
+        if (metric, part) == ("DSC", MEAN)
+    }
+    assert means[row.published] == max(means.values())
 
 
 def test_easy_to_hard_lasts_as_long_as_the_training():
