@@ -1,10 +1,16 @@
 """The examples run as they stand."""
 
+import doctest
+import importlib
+import pkgutil
 import re
 import runpy
+from enum import StrEnum
 from pathlib import Path
 
 import pytest
+
+from ccdcseg import losses
 
 ROOT = Path(__file__).parents[1]
 
@@ -18,3 +24,24 @@ def test_plain_pytorch(capsys: pytest.CaptureFixture[str]):
     features = names["body"](names["label"].float())
     segmentation = names["criterion"].segmentation(names["layer"](features), names["label"])
     assert segmentation < losses[0]
+
+
+def test_the_page_of_the_library_prints_what_it_says():
+    result = doctest.testfile(str(ROOT / "docs" / "api.md"), module_relative=False)
+    assert result.attempted >= 10
+    assert not result.failed
+
+
+@pytest.mark.parametrize("name", [module.name for module in pkgutil.iter_modules(losses.__path__)])
+def test_examples_in_docstrings(name: str):
+    module = importlib.import_module(f"ccdcseg.losses.{name}")
+    assert not doctest.testmod(module, extraglobs={"torch": importlib.import_module("torch")}).failed
+
+
+def test_every_value_of_every_setting_is_on_the_page():
+    page = (ROOT / "docs" / "api.md").read_text()
+    for name in losses.__all__:
+        found = getattr(losses, name)
+        if isinstance(found, type) and issubclass(found, StrEnum):
+            values = ", ".join(f"`{member.value}`" for member in found)
+            assert f"| `{name}` | {values} |" in page

@@ -50,7 +50,8 @@ METHODS = {
             builder="ccdcseg.losses.ccdc:CCDCLoss",
             source="Chen et al., Pattern Recognition 145 (2024) 109881, doi:10.1016/j.patcog.2023.109881",
             licence="no code published; written from the paper",
-            deviation="the sign of the printed similarity; every open point is a setting (docs/method.md)",
+            deviation="the sign of the printed similarity; one term a negative pixel and the mean over queries, "
+            "the printed form is a setting (docs/method.md)",
         ),
         Method(
             name="focal",

@@ -1,6 +1,6 @@
 """Frozen, validated settings: what all methods share, and CCDC's, one enum per choice of its paper.
 
-Every default of CCDC is the reading described in ``docs/method.md``; every other value is either an ablation of
+Every default of CCDC is our reading, described in ``docs/method.md``; every other value is either an ablation of
 the paper's Tables 4 to 8 or another reading of a sentence that the paper leaves open.
 """
 
@@ -60,13 +60,16 @@ class NegativeSharing(StrEnum):
     """Whether the queries of a class share their negatives (open in the paper; the expectation is the same)."""
 
     PER_CLASS = "per_class"
+    """One set for all queries of a class."""
     PER_QUERY = "per_query"
+    """Each query has its own, in the same numbers."""
 
 
 class Region(StrEnum):
     """Pixels of a region representation (Sect. 3.5, Fig. 5, Tab. 7)."""
 
     PIXEL = "pixel"
+    """The pixel alone."""
     PAIR = "pair"
     """The pixel and its horizontal neighbour."""
     BLOCK = "block"
@@ -79,7 +82,9 @@ class RegionCombination(StrEnum):
     """How the projections of a region's pixels become one vector (open in the paper)."""
 
     MEAN = "mean"
+    """Their mean."""
     CONCATENATE = "concatenate"
+    """One after the other."""
 
 
 class Denominator(StrEnum):
@@ -88,7 +93,7 @@ class Denominator(StrEnum):
     PIXEL = "pixel"
     """``sum_j exp(q.n_j / tau)`` over its sampled pixels (InfoNCE)."""
     CLASS_MEAN = "class_mean"
-    """``exp(mean_j q.n_j / tau)``: one term a class, as the formula prints."""
+    """``exp(mean_j q.n_j / tau)``: one term a class, the printed form."""
     CLASS_MAX = "class_max"
     """``exp(max_j q.n_j / tau)``."""
 
@@ -97,6 +102,7 @@ class QueryReduction(StrEnum):
     """How the queries of a class become the loss of the class (Eq. 5)."""
 
     MEAN = "mean"
+    """The mean over the queries."""
     HARDEST = "hardest"
     """The query least similar to its core only: the "min" of the printed formula."""
 
@@ -114,6 +120,7 @@ class StatisticsScope(StrEnum):
     """Over which pixels class confidence, confusion and core are taken in distributed training."""
 
     RANK = "rank"
+    """Those of this process."""
     GLOBAL = "global"
     """Summed over all ranks of the default process group."""
 
@@ -122,7 +129,9 @@ class HeadNormalisation(StrEnum):
     """Normalisation after the head's first layer; only per pixel, since only sampled pixels are projected."""
 
     NONE = "none"
+    """No normalisation."""
     LAYER = "layer"
+    """A LayerNorm over the channels of each pixel."""
 
 
 @dataclass(frozen=True, kw_only=True)
