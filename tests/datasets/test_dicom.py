@@ -95,8 +95,14 @@ def test_values_that_are_no_short_integers(slices: list[Path], field: str, value
         ({"Rows": 5}, r"00003\.dcm has another size in pixels than .*00001\.dcm: 5, 7 against 6, 7"),
         ({"NumberOfFrames": 2}, r"00003\.dcm is a multi-frame file, not one slice\. .*dcm2niix"),
         ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]}, r"00003\.dcm is a mosaic.*dcm2niix"),
-        ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, r"00003\.dcm is no grey slice \(RGB\)"),
-        ({"PhotometricInterpretation": "PALETTE COLOR"}, r"00003\.dcm is no grey slice \(PALETTE COLOR\)"),
+        (
+            {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"},
+            r"00003\.dcm is no grey slice \(3 values a pixel, RGB\)",
+        ),
+        (
+            {"PhotometricInterpretation": "PALETTE COLOR"},
+            r"00003\.dcm is no grey slice \(1 values? .*, PALETTE COLOR\)",
+        ),
         ({"ModalityLUTSequence": [pydicom.Dataset()]}, r"00003\.dcm gives its values by a table"),
         ({"HighBit": 15}, r"00003\.dcm has the HighBit 15 of 12 BitsStored"),
         ({"RescaleSlope": 1}, r"00003\.dcm and .*00001\.dcm has a RescaleSlope or RescaleInter.*other none"),

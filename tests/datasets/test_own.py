@@ -341,12 +341,16 @@ def test_slices_and_mask_in_one_folder(
     tmp_path: Path, write_slices: Callable[..., list[Path]], write_segmentation: Callable[..., Path]
 ) -> None:
     slices = write_slices(tmp_path / "scans" / "anna", pixels(1))
-    mask = tmp_path / "scans" / "anna" / "mask"
+    mask = tmp_path / "scans" / "anna" / "mask.DCM"
     write_segmentation(mask, slices, labels()[::-1].astype(np.uint8), ["liver", "tumour"])
     set_fields(slices[0], ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
-    layout = Layout(("{patient}",), "{patient}/mask", folders=True)
-    with pytest.raises(UserError, match=r"mask has \d+ labelled voxels outside"):
+    layout = Layout(("{patient}",), "{patient}/mask.dcm", folders=True)
+    with pytest.raises(UserError, match=r"mask\.DCM has \d+ labelled voxels outside"):
         prepare_own(tmp_path / "scans", tmp_path / "raw", 7, DATA, layout, workers=1)
+    with pytest.raises(UserError, match=r"pattern \{patient\}/x\. .* to find folders of DICOM slices"):
+        prepare_own(
+            tmp_path, tmp_path / "raw", 7, DATA, Layout(("{patient}/x",), "{patient}/anna/mask.dcm", True)
+        )
     set_fields(slices[0], ImageType=None)
     shutil.copy(slices[0], tmp_path / "scans" / "anna" / "copy")
     folder = prepare_own(tmp_path / "scans", tmp_path / "raw", 7, DATA, layout, workers=1)

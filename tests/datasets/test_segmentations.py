@@ -57,6 +57,13 @@ def test_segments_lie_where_they_were_drawn(
     np.testing.assert_allclose(found.affine, image.affine)
 
 
+@pytest.mark.parametrize("value", [32767, 32768, 70000, 2**40, 10**30])
+def test_labels_of_any_size(draw: Callable[..., Path], slices: list[Path], value: int) -> None:
+    found = read_segmentation(draw(), {"liver": value, "tumour": 1}, scan(slices)).array
+    np.testing.assert_array_equal(found == value, MASK == 1)
+    np.testing.assert_array_equal(found == 1, MASK == 2)
+
+
 @pytest.mark.parametrize("most", [255, 100, 1])
 def test_a_fractional_one_of_two_values_is_binary(
     draw: Callable[..., Path], slices: list[Path], most: int

@@ -162,9 +162,12 @@ def _check_kind(path: Path, dataset: pydicom.Dataset) -> None:
         raise UserError(f"{path} is a mosaic, all slices of a volume in one picture.", _CONVERT)
     if "SharedFunctionalGroupsSequence" in dataset or int(dataset.get("NumberOfFrames") or 1) != 1:
         raise UserError(f"{path} is a multi-frame file, not one slice.", _CONVERT)
-    photometric = _text(dataset, "PhotometricInterpretation")
-    if int(dataset.get("SamplesPerPixel", 1)) != 1 or not photometric.startswith("MONOCHROME"):
-        raise UserError(f"{path} is no grey slice ({photometric}).", "Take it out of the folder.")
+    photometric, samples = _text(dataset, "PhotometricInterpretation"), int(dataset.get("SamplesPerPixel", 1))
+    if samples != 1 or not photometric.startswith("MONOCHROME"):
+        raise UserError(
+            f"{path} is no grey slice ({samples} values a pixel, {photometric}).",
+            "Take it out of the folder.",
+        )
     if "ModalityLUTSequence" in dataset:
         raise UserError(
             f"{path} gives its values by a table (ModalityLUTSequence), which is not read.", _CONVERT

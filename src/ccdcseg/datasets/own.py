@@ -27,6 +27,7 @@ from ccdcseg.processes import Progress, worker_processes
 PARTS = ("patient", "phase", "group")
 IGNORE = "ignore"
 _NAME = re.compile(r"\w[\w.-]*")
+_SUFFIX = re.compile(r"\.(nii|nii\.gz|dcm)$", re.IGNORECASE)
 _TABLE_REMEDY = (
     "Give a CSV table in UTF-8 with the columns image, mask and patient, phase and group where they are known, and "
     "image_1 and so on for further channels."
@@ -137,7 +138,8 @@ def _scans(source: Path, found_by: Layout | Path) -> list[OwnScan]:
 def scans_by_pattern(source: Path, layout: Layout) -> list[OwnScan]:
     """Scans whose paths below ``source`` fit the patterns; the parts patient and phase say what belongs together.
 
-    A path that fits several patterns belongs to the one with the most fixed text.
+    A path that fits several patterns belongs to the one with the most fixed text. Capitals in the suffix of a
+    NIfTI or DICOM file do not matter.
 
     Raises:
         UserError: a pattern that cannot be used or fits nothing, patterns that do not name the same parts, two
@@ -159,10 +161,15 @@ def scans_by_pattern(source: Path, layout: Layout) -> list[OwnScan]:
     found: dict[str, dict[_Key, tuple[Path, str]]] = {}
     for pattern in sorted(patterns, key=lambda pattern: -pattern.fixed_length):
         taken = {path for matches in found.values() for path, _ in matches.values()}
-        places = tree.folders if layout.folders and pattern.text != layout.mask else tree.files
+        in_folders = layout.folders and pattern.text != layout.mask
+        places = tree.folders if in_folders else tree.files
         found[pattern.text] = _matches(source, pattern, [path for path in places if path not in taken])
         if not found[pattern.text]:
-            raise UserError(f"Nothing below {source} fits the pattern {pattern.text}.", "Correct it.")
+            wanted = "folders of DICOM slices" if in_folders else "files"
+            raise UserError(
+                f"Nothing below {source} fits the pattern {pattern.text}.",
+                f"Correct it; it is to find {wanted}.",
+            )
     images, masks = [found[text] for text in layout.images], found[layout.mask]
     for key in dict.fromkeys(key for matches in found.values() for key in matches):
         _check_whole(key, images, masks, layout)
@@ -203,7 +210,8 @@ def _matches(source: Path, pattern: NamePattern, paths: Iterable[Path]) -> dict[
     """Path and group of everything that fits, by patient and phase."""
     found: dict[_Key, tuple[Path, str]] = {}
     for path in paths:
-        parts = pattern.parts(path.relative_to(source).as_posix())
+        name = path.relative_to(source).as_posix()
+        parts = pattern.parts(name) or pattern.parts(_SUFFIX.sub(lambda suffix: suffix[0].lower(), name))
         if parts is None:
             continue
         key = parts["patient"], parts.get("phase", "")

@@ -31,7 +31,7 @@ def read_segmentation(
             together.
 
     Returns:
-        The mask on the image's voxels, int16.
+        The mask on the image's voxels, int16 or the next larger signed type that holds all labels.
 
     Raises:
         UserError: no readable segmentation, one of other slices, a segment of another name, segments that
@@ -59,7 +59,8 @@ def read_segmentation(
             f"{path} has {lost} labelled voxels outside {image.path}.",
             "Give the whole scan, or its own mask.",
         )
-    mask = np.zeros(image.array.shape, np.int16)
+    widest = np.min_scalar_type(-max(map(abs, labels.values()), default=0) - 1)
+    mask = np.zeros(image.array.shape, np.result_type(np.int16, widest))
     for number, value in values.items():
         mask[array == number] = value
     return Volume(path, mask, image.spacing_mm, image.origin_mm, image.direction)
