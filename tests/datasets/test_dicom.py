@@ -114,26 +114,6 @@ def test_a_wrong_header(slices: list[Path], fields: dict[str, object], message: 
         read_voxels(read_series(slices))
 
 
-def test_one_multi_frame_file(slices: list[Path]) -> None:
-    set_fields(slices[0], SharedFunctionalGroupsSequence=[pydicom.Dataset()], PixelSpacing=None)
-    with pytest.raises(UserError, match=r"00001\.dcm is a multi-frame file"):
-        read_series(slices[:1])
-
-
-def test_rescaling_that_cannot_be(slices: list[Path]) -> None:
-    for path in slices:
-        set_fields(path, RescaleSlope=0)
-    with pytest.raises(UserError, match=r"dcm has .*RescaleSlope 0: its header lies"):
-        read_voxels(read_series(slices))
-
-
-def test_more_pixels_than_declared_are_not_cut_off(slices: list[Path]) -> None:
-    for path in slices:
-        set_fields(path, Rows=5)
-    with pytest.raises(UserError, match=r"dcm has 84 bytes of pixels, its header declares 70: it lies"):
-        read_voxels(read_series(slices))
-
-
 @pytest.mark.parametrize("keyword", SERIES)
 @pytest.mark.parametrize("values", [["1.1", "1.1", "1.2", "1.2", "1.2"], ["1.1", "1.1", "1.1", "1.1", None]])
 def test_two_series_are_no_scan(slices: list[Path], keyword: str, values: list[str | None]) -> None:

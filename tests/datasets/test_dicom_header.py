@@ -1,0 +1,56 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from dicom_fields import set_fields
+
+from ccdcseg.datasets.dicom_header import read_header, read_pixels
+from ccdcseg.errors import UserError
+
+PIXELS = np.random.default_rng(0).integers(0, 4096, (2, 6, 7)).astype(np.uint16)
+
+
+@pytest.fixture
+def slice_file(tmp_path: Path, write_slices: Callable[..., list[Path]]) -> Path:
+    return write_slices(tmp_path / "scan", PIXELS)[-1]
+
+
+def test_what_a_header_says(slice_file: Path) -> None:
+    set_fields(slice_file, EchoTime=2.3, ImageType=["ORIGINAL", "PRIMARY"], PatientID="P1")
+    header = read_header(slice_file)
+    assert (header.path, header.patient, header.shape) == (slice_file, "P1", (6, 7))
+    assert header.uid == pydicom.dcmread(slice_file).SOPInstanceUID
+    np.testing.assert_allclose(header.spacing_mm, [1.5, 1.25])
+    np.testing.assert_allclose(header.position_mm, [-100, -80, 30])
+    np.testing.assert_allclose(header.axes, np.eye(3)[:2])
+    assert (header.said["EchoTime"], header.said["ConvolutionKernel"]) == ("2.3", "")
+    assert "ORIGINAL" in header.said["ImageType"]
+    assert not header.is_rescaled
+    set_fields(slice_file, RescaleIntercept=-1024)
+    assert read_header(slice_file).is_rescaled
+
+
+def test_values_are_rescaled(slice_file: Path) -> None:
+    np.testing.assert_array_equal(read_pixels(slice_file, (6, 7)), PIXELS[0])
+    set_fields(slice_file, RescaleSlope=2, RescaleIntercept=-1000)
+    np.testing.assert_array_equal(read_pixels(slice_file, (6, 7)), 2.0 * PIXELS[0] - 1000)
+
+
+def test_a_slope_of_zero(slice_file: Path) -> None:
+    set_fields(slice_file, RescaleSlope=0)
+    with pytest.raises(UserError, match=r"dcm has .*RescaleSlope 0: its header lies"):
+        read_pixels(slice_file, (6, 7))
+
+
+def test_more_pixels_than_declared_are_not_cut_off(slice_file: Path) -> None:
+    set_fields(slice_file, Rows=5)
+    with pytest.raises(UserError, match=r"dcm has 84 bytes of pixels, its header declares 70: it lies"):
+        read_pixels(slice_file, (5, 7))
+
+
+def test_an_enhanced_file_is_named_before_what_it_lacks(slice_file: Path) -> None:
+    set_fields(slice_file, SharedFunctionalGroupsSequence=[pydicom.Dataset()], PixelSpacing=None)
+    with pytest.raises(UserError, match=r"dcm is a multi-frame file"):
+        read_header(slice_file)
