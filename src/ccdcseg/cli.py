@@ -260,7 +260,7 @@ def _prepare(
     convert: Callable[..., Path], source: Path, dataset: int, processes: int, **settings: object
 ) -> Path:
     from ccdcseg.datasets.archives import unpacked
-    from ccdcseg.datasets.prepared import find_prepared, fingerprint, record
+    from ccdcseg.datasets.prepared import find_prepared, fingerprint, staging
     from ccdcseg.nnunet.paths import nnunet_folder
 
     raw_root = nnunet_folder("nnUNet_raw")
@@ -271,17 +271,18 @@ def _prepare(
         return folder
     with (
         progress_bars() as report,
-        unpacked(source, raw_root, partial(report, "unpack")) as release,
+        staging(raw_root, dataset, mark) as place,
+        unpacked(source, place, partial(report, "unpack")) as release,
     ):
-        folder = convert(
+        name = convert(
             release,
-            raw_root=raw_root,
+            raw_root=place,
             dataset_id=dataset,
             progress=partial(report, "convert"),
             workers=processes,
             **settings,
-        )
-    record(folder, mark)
+        ).name
+    folder = raw_root / name
     typer.echo(f"Dataset: {folder}")
     _say_notes(folder)
     typer.echo(f"Next:    ccdcseg split {dataset} --fraction 0.1 --seed 0")

@@ -1,10 +1,14 @@
 import os
+import shutil
+from itertools import count
 from pathlib import Path
 
 import pytest
 
-from ccdcseg.datasets.prepared import find_prepared, fingerprint, record
+from ccdcseg.datasets.prepared import find_prepared, fingerprint, record, staging
 from ccdcseg.errors import UserError
+from ccdcseg.files import new_folder
+from kills import killed_before
 
 
 @pytest.fixture
@@ -80,3 +84,37 @@ def test_another_source_or_a_changed_data_set(dataset: Path) -> None:
     (dataset / "labelsTr" / "a.nii.gz").write_text("changed")
     with pytest.raises(UserError, match=r"or changed since\. Choose another id, or remove it"):
         find_prepared(dataset.parent, 7, "x")
+
+
+def test_whenever_it_is_killed_the_same_command_prepares_the_data_set(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+
+    def prepare() -> None:
+        if find_prepared(raw, 7, "x"):
+            return
+        with staging(raw, 7, "x") as place, new_folder(place / "Dataset007_Own") as folder:
+            for name in ("imagesTr", "labelsTr"):
+                (folder / name).mkdir()
+                (folder / name / "a.nii.gz").write_text("1")
+
+    for step in count(1):
+        killed = killed_before(step, prepare, tmp_path)
+        prepare()
+        assert [path.name for path in raw.iterdir() if path.name[0] != "."] == ["Dataset007_Own"]
+        assert sum(1 for path in raw.rglob("a.nii.gz")) == 2
+        if not killed:
+            break
+        shutil.rmtree(raw)
+    assert step > 12
+    assert [path.name for path in raw.iterdir()] == ["Dataset007_Own"]
+
+
+def test_what_fails_leaves_nothing(tmp_path: Path) -> None:
+    def fail() -> None:
+        with staging(tmp_path / "raw", 7, "x") as place:
+            (place / "half").mkdir()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert not (tmp_path / "raw").exists()

@@ -1,13 +1,15 @@
 """What a data set was made from, so that the same command again finds it done."""
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from ccdcseg import __version__
 from ccdcseg.datasets.cases import dataset_names, id_in_name
 from ccdcseg.datasets.walk import walk
 from ccdcseg.errors import UserError
-from ccdcseg.files import file_states, json_hash, read_json, write_json
+from ccdcseg.files import LOCK_FILE, file_states, json_hash, locked, read_json, write_json
 
 RECORD_FILE = "prepared.json"
 _SCANS = ("imagesTr", "labelsTr", "imagesTs")
@@ -54,6 +56,38 @@ def find_prepared(raw_root: Path, dataset_id: int, mark: str) -> Path | None:
             )
         return folder
     return None
+
+
+@contextmanager
+def staging(raw_root: Path, dataset_id: int, mark: str) -> Iterator[Path]:
+    """Yield a hidden folder to prepare a data set in; it is moved beside it when the block ends well.
+
+    The data set appears with its record at once. What a killed command left in the hidden folder is removed.
+
+    Args:
+        raw_root: nnU-Net's ``nnUNet_raw``.
+        dataset_id: nnU-Net's number for the data set.
+        mark: `fingerprint` of the conversion.
+
+    Raises:
+        UserError: another process prepares a data set of this id.
+    """
+    hidden = raw_root / f".ccdcseg_prepare_{dataset_id:03d}"
+    with locked(hidden, "prepare"):
+        _clear(hidden)
+        try:
+            yield hidden
+            for name in dataset_names(hidden):
+                record(hidden / name, mark)
+                (hidden / name).rename(raw_root / name)
+        finally:
+            _clear(hidden)
+
+
+def _clear(hidden: Path) -> None:
+    for entry in hidden.iterdir():
+        if entry.name != LOCK_FILE:
+            shutil.rmtree(entry)
 
 
 def record(folder: Path, mark: str) -> None:
