@@ -445,10 +445,12 @@ def train(
 ) -> None:
     """Train one model; planning and preprocessing happen where they are still to be done."""
     from ccdcseg.nnunet.runs import resolve_run
+    from ccdcseg.nnunet.train import check_trained
     from ccdcseg.nnunet.train import train as train_run
 
     run = resolve_run(dataset, method, fraction, seed, preset, change, unlabelled=unlabelled)
     if run.finished:
+        check_trained(run)
         typer.echo(f"Trained already: {run.folder}")
         return
     try:
@@ -722,6 +724,7 @@ def demo(
 
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit code 2."""
+    os.environ["PYTHONSAFEPATH"] = "1"  # worker processes take no module from the current folder
     try:
         with terminated_as_interrupted():
             app(standalone_mode=True)

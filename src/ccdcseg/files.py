@@ -6,8 +6,10 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from ccdcseg.errors import UserError
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 """Numbers of the errors that mean a full disk, or a user's full share of it."""
 LOCK_FILE = ".lock"
+FRESH_SECONDS = 2.0
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -153,7 +156,32 @@ def content_hash(paths: Iterable[Path]) -> str:
     """SHA-256 over the names and contents of ``paths``, in the order of their names."""
     digest = hashlib.sha256()
     for path in sorted(paths, key=lambda entry: entry.name):
-        digest.update(path.name.encode() + b"\0")
-        with path.open("rb") as handle:
-            digest.update(hashlib.file_digest(handle, "sha256").digest())
+        digest.update(path.name.encode() + b"\0" + bytes.fromhex(file_hash(path)))
     return digest.hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256, in hex, of a file's content; a file that is as it was is read once a process."""
+    state = file_state(path)
+    return _hash_once(path, state) if state else _hash(path)
+
+
+def file_state(path: Path) -> tuple[int, ...]:
+    """Size, times (ns) and number of a file, which change with its content; empty where it was just written.
+
+    A file may be written twice between two ticks of the clock that its times are from.
+    """
+    stat = path.stat()
+    fresh = time.time() - stat.st_mtime < FRESH_SECONDS
+    return () if fresh else (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+
+
+@lru_cache(maxsize=100_000)
+def _hash_once(path: Path, state: tuple[int, ...]) -> str:
+    del state
+    return _hash(path)
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

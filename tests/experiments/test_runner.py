@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import ccdcseg
 from ccdcseg.experiments.reproduce import run_jobs
 from ccdcseg.experiments.runner import PROGRAM, Runner, epochs_done, seconds_left, worker_environment
 from ccdcseg.processes import terminated_as_interrupted
@@ -89,3 +90,34 @@ def test_commands_end_when_what_started_them_is_killed(tmp_path: Path):
         assert process.stdout.read(1) == b"\n"
         process.kill()
         assert process.stdout.read() == b""
+
+
+@pytest.mark.parametrize(
+    ("program", "more"), [(PROGRAM, ("ccdcseg", "runpy")), ((sys.executable, "-m", "ccdcseg"), ())]
+)
+def test_modules_of_the_current_folder_are_not_run(
+    program: tuple[str, ...], more: tuple[str, ...], tmp_path: Path
+):
+    for name in ("rich", "typer", "socket", "pickle", "yaml", *more):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a module of the current folder was run')")
+    source = str(Path(ccdcseg.__path__[0]).parent)
+    kept, open_end = os.pipe()  # the program ends with its standard input
+    done = subprocess.run(
+        [*program, "methods"], cwd=tmp_path, capture_output=True, text=True, check=False, stdin=kept,
+        env=os.environ | {"PYTHONPATH": source},
+    )  # fmt: skip
+    os.close(kept)
+    os.close(open_end)
+    assert done.returncode == 0, done.stderr
+
+
+def test_worker_processes_of_a_command_run_no_module_of_the_current_folder(
+    ccdcseg, tmp_path: Path, monkeypatch
+):
+    from multiprocessing import get_context
+
+    (tmp_path / "socket.py").write_text("raise SystemExit('a module of the current folder was run')")
+    monkeypatch.chdir(tmp_path)
+    assert ccdcseg("--version").code == 0
+    with get_context("spawn").Pool(1) as pool:
+        assert pool.apply(os.getcwd) == str(tmp_path)

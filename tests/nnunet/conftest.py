@@ -1,12 +1,16 @@
 """Small trainings, in this process."""
 
 import json
+import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ccdcseg.files import write_bytes
+from ccdcseg.nnunet import plans
 from ccdcseg.nnunet.runs import Run, resolve_run
 from ccdcseg.nnunet.train import prepare, train
 
@@ -31,6 +35,40 @@ def train_run() -> Callable[..., Path]:
         return train(run, **(settings | options))
 
     return go
+
+
+@pytest.fixture(scope="session")
+def trained(workspace: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model folder of a finished training of plain nnU-Net, to be copied."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("nnUNet_results", str(tmp_path_factory.mktemp("trained")))
+        run = resolve_run("901", "nnunet", 0.4, 0, str(workspace.preset))
+        return train(run, resume=False, device="cpu", processes=2, progress=lambda *_: None).parent
+
+
+@pytest.fixture
+def finished_run(trained: Path, tiny_run: Callable[..., Run]) -> Run:
+    """A finished run of plain nnU-Net, to be damaged."""
+    run = tiny_run("nnunet")
+    shutil.copytree(trained, run.model)
+    return run
+
+
+@pytest.fixture
+def own_run(
+    tiny_run: Callable[..., Run], workspace: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Run:
+    """A run on scans of its own, prepared in this process; planning gives what it gave before."""
+    prepare(tiny_run("nnunet"), 2, lambda *_: None)
+    for name in ("nnUNet_raw", "nnUNet_preprocessed"):
+        shutil.copytree(workspace.root / name, tmp_path / name)
+        monkeypatch.setenv(name, str(tmp_path / name))
+    run = tiny_run("nnunet")
+    stored = run.preprocessed / "nnUNetPlans.json"
+    content = stored.read_bytes()
+    monkeypatch.setattr(plans, "worker_processes", lambda _: ThreadPoolExecutor(1))
+    monkeypatch.setattr(plans, "_plan", lambda *_: write_bytes(stored, content))
+    return run
 
 
 @pytest.fixture

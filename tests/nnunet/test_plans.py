@@ -1,10 +1,13 @@
 import json
+from collections.abc import Callable
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 
 from ccdcseg.errors import UserError
-from ccdcseg.nnunet.plans import preset_plans
+from ccdcseg.nnunet import plans as plans_module
+from ccdcseg.nnunet.plans import base_plans, check_stored, plans_hash, preset_plans, store_plans
 from ccdcseg.nnunet.preset import load_preset, preset_of_plans
 
 BASE = {
@@ -87,3 +90,94 @@ def test_what_does_not_fit(change: str, words: str):
     with pytest.raises(UserError) as error:
         plans_of(change)
     assert words.lower() in str(error.value).lower()
+
+
+@pytest.fixture
+def plan(raw_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Plan as a training does; how often nnU-Net planned so far."""
+    preprocessed = raw_folder.parent / "preprocessed"
+    calls = []
+
+    def write(number: int, processes: int) -> None:
+        assert not (preprocessed / "nnUNetPlans.json").exists()  # nnU-Net would keep a part of it
+        calls.append(number)
+        (preprocessed / "nnUNetPlans.json").write_text(json.dumps({"configurations": {}, "call": len(calls)}))
+
+    monkeypatch.setattr(plans_module, "_plan", write)
+
+    def go() -> int:
+        base_plans(raw_folder, preprocessed)
+        return len(calls)
+
+    return go
+
+
+@pytest.mark.parametrize("name", ["imagesTr/p2_ES_0000.nii.gz", "labelsTr/p1_ED.nii.gz", "dataset.json"])
+def test_a_changed_scan_is_planned_anew(plan, raw_folder: Path, describe_dataset, change_volume, name: str):
+    assert (plan(), plan()) == (1, 1)
+    if name == "dataset.json":
+        describe_dataset(raw_folder, channel_names={"0": "CT"})
+    else:
+        change_volume(raw_folder / name, lambda array: array[:, ::-1])
+    assert (plan(), plan()) == (2, 2)
+    (raw_folder / "labelsTr" / "p1_ED.nii.gz").unlink()
+    assert plan() == 3
+
+
+def test_plans_of_nnunets_own_commands_are_kept(plan, raw_folder: Path, change_volume):
+    path = raw_folder.parent / "preprocessed" / "nnUNetPlans.json"
+    plan()
+    path.write_text('{"configurations": {}, "mine": 1}')
+    change_volume(raw_folder / "labelsTr/p1_ED.nii.gz", lambda array: array[:, ::-1])
+    assert plan() == 1
+    assert path.read_text() == '{"configurations": {}, "mine": 1}'
+
+
+def test_planning_that_was_killed_begins_anew(
+    plan, raw_folder: Path, monkeypatch: pytest.MonkeyPatch, change_volume
+):
+    plan()
+    change_volume(raw_folder / "labelsTr/p1_ED.nii.gz", lambda array: array[:, ::-1])
+    with monkeypatch.context() as patch:
+        patch.setattr(plans_module, "_plan", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            plan()
+    assert (plan(), plan()) == (2, 2)
+
+
+def test_what_makes_plans_others():
+    plans = plans_of()
+    informative = deepcopy(plans)
+    informative["configurations"]["2d"]["median_image_size_in_voxels"] = [3, 4]
+    informative["foreground_intensity_properties_per_channel"] = {"0": {"mean": 3.0}}
+    assert plans_hash(informative) == plans_hash(plans)
+    assert plans_hash(plans_of("training.epochs=3", "ccdc.weight=2")) == plans_hash(plans)
+    assert plans_hash(plans_of("network.batch_size=2")) != plans_hash(plans)
+    for ct in (plans, informative):
+        ct["configurations"]["2d"]["normalization_schemes"] = ["CTNormalization"]
+        ct.setdefault("foreground_intensity_properties_per_channel", {})
+    assert plans_hash(informative) != plans_hash(plans)
+
+
+@pytest.fixture
+def stored(raw_folder: Path) -> Path:
+    """A preprocessed folder with plans and splits of ours."""
+    (raw_folder / "splits_final.json").write_text("[]")
+    store_plans(plans_of(), raw_folder, raw_folder.parent / "preprocessed")
+    check_stored("cpu", raw_folder.parent / "preprocessed")
+    return raw_folder.parent / "preprocessed"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("cpu.json", '{"configurations": {}}', "was not made by ccdcseg"),
+        ("cpu.json", '{"ccdcseg": {}}', "was changed since"),
+        ("splits_final.json", '[{"train": [], "val": []}]', "was not made by ccdcseg"),
+        ("splits_final.json", "[ ]", "was changed since"),
+    ],
+)
+def test_what_somebody_else_put_there_is_not_overwritten(stored: Path, name: str, content: str, words: str):
+    (stored / name).write_text(content)
+    with pytest.raises(UserError, match=rf"{name} {words}"):
+        check_stored("cpu", stored)

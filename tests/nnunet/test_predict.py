@@ -4,13 +4,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import SimpleITK
+import torch
 
 from ccdcseg.errors import UserError
+from ccdcseg.nnunet import predict as module
 from ccdcseg.nnunet.predict import Output, folder_images, predict, run_images
+from ccdcseg.nnunet.runs import Run
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -74,11 +78,129 @@ def test_cases_already_predicted_are_kept_and_interrupts_leave_whole_ones(
 
     with pytest.raises(KeyboardInterrupt):
         predict(folder, cases, Output(output), "cpu", interrupt)
-    (first,) = output.iterdir()
+    (first,) = output.glob("*.nii.gz")
     time = first.stat().st_mtime_ns
     predict(folder, cases, Output(output), "cpu", lambda *_: None)
     assert first.stat().st_mtime_ns == time
-    assert sorted(p.name for p in output.iterdir()) == sorted(f"{c}.nii.gz" for c in cases)
+    assert sorted(p.name for p in output.iterdir()) == sorted(["made_from", *(f"{c}.nii.gz" for c in cases)])
+
+
+@pytest.fixture
+def predictions(finished_run: Run, workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Predict one case of a folder of images of its own; how often that was done so far."""
+    folder, images = finished_run.folder, tmp_path / "images"
+    images.mkdir()
+    shutil.copy(next((workspace.raw / "imagesTr").glob("*.nii.gz")), images / "a_0000.nii.gz")
+    done = []
+    plain = module.segment
+
+    def counted(*arguments, **options):
+        done.append(arguments)
+        return plain(*arguments, **options)
+
+    monkeypatch.setattr(module, "segment", counted)
+
+    def go(place: Path, model: Path = folder, **shares: float) -> int:
+        output = Output(place, shares, place / "plain" if shares else None)
+        predict(model, folder_images(images, model.parent), output, "cpu", lambda *_: None)
+        return len(done)
+
+    return SimpleNamespace(go=go, folder=folder, image=images / "a_0000.nii.gz")
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_prediction_of_another_image_is_made_again(
+    predictions, change_volume, tmp_path: Path, inside: bool, caplog: pytest.LogCaptureFixture
+):
+    place = predictions.folder / "predictions" if inside else tmp_path / "out"
+    assert (predictions.go(place), predictions.go(place)) == (1, 1)
+    predictions.image.touch()
+    assert predictions.go(place) == 1
+    before = (place / "a.nii.gz").read_bytes()
+    change_volume(predictions.image, lambda array: np.roll(array, 15, axis=2))
+    assert (predictions.go(place), predictions.go(place)) == (2, 2)
+    assert (place / "a.nii.gz").read_bytes() != before
+    assert caplog.text.count("1 predictions in the way are made again") == 1
+
+
+def test_another_models_prediction_is_neither_kept_nor_lost(predictions, tmp_path: Path):
+    place = tmp_path / "out"
+    predictions.go(place)
+    before = (place / "a.nii.gz").read_bytes()
+    other = shutil.copytree(predictions.folder.parent, tmp_path / "other") / "fold_0"
+    checkpoint = torch.load(other / "checkpoint_final.pth", weights_only=False)
+    torch.save(checkpoint | {"current_epoch": 99}, other / "checkpoint_final.pth")
+    with pytest.raises(UserError, match=r"out/a\.nii\.gz is another model's prediction\. .*another --output"):
+        predictions.go(place, other)
+    assert (place / "a.nii.gz").read_bytes() == before
+    assert predictions.go(other / "predictions", other) == 2  # into the run's own folder
+    assert predictions.go(tmp_path / "out") == 2
+
+
+def test_a_prediction_that_was_cleaned_by_other_rules(predictions, tmp_path: Path):
+    place = tmp_path / "out"
+    assert (predictions.go(place, RV=1.0), predictions.go(place, RV=1.0)) == (1, 1)
+    with pytest.raises(UserError, match=r"out/a\.nii\.gz was cleaned by other rules"):
+        predictions.go(place, RV=0.5)
+    (place / "a.nii.gz").unlink()
+    kept = (place / "plain" / "a.nii.gz").stat().st_mtime_ns
+    assert predictions.go(place, RV=0.5) == 2
+    assert (place / "plain" / "a.nii.gz").stat().st_mtime_ns == kept
+    inside = predictions.folder / "predictions"
+    assert (predictions.go(inside, RV=1.0), predictions.go(inside, RV=0.5)) == (3, 4)
+
+
+def test_a_file_that_somebody_else_put_there_is_neither_taken_nor_lost(predictions, tmp_path: Path):
+    place = tmp_path / "out"
+    place.mkdir()
+    (place / "a.nii.gz").write_text("mine")
+    with pytest.raises(
+        UserError, match=r"a\.nii\.gz is there already, and nothing says what made it\. Move it"
+    ):
+        predictions.go(place)
+    (place / "a.nii.gz").unlink()
+    predictions.go(place)
+    (place / "a.nii.gz").write_text("corrected")
+    with pytest.raises(
+        UserError, match=r"a\.nii\.gz was changed since it was predicted\. Move it away, or give"
+    ):
+        predictions.go(place)
+    assert (place / "a.nii.gz").read_text() == "corrected"
+
+
+def test_predictions_of_an_earlier_version_are_kept_and_said_to_be(
+    predictions, change_volume, caplog: pytest.LogCaptureFixture
+):
+    place = predictions.folder / "predictions"
+    predictions.go(place)
+    shutil.rmtree(place / "made_from")
+    before = (place / "a.nii.gz").stat().st_mtime_ns
+    for _ in range(2):
+        assert predictions.go(place) == 1
+    assert caplog.text.count("1 predictions of an earlier version") == 1
+    assert (place / "a.nii.gz").stat().st_mtime_ns == before
+    (place / "a.nii.gz").write_text("corrected")
+    with pytest.raises(UserError, match="was changed since"):
+        predictions.go(place)
+
+
+@pytest.mark.parametrize("step", ["unlink", "write_origin", "replace"])
+def test_killed_while_a_prediction_is_put_into_place(
+    predictions, tmp_path: Path, change_volume, monkeypatch: pytest.MonkeyPatch, step: str
+):
+    """Before each step: what is there is whole, and the same command goes on."""
+    place = tmp_path / "out"
+    predictions.go(place)
+    change_volume(predictions.image, lambda array: np.roll(array, 15, axis=2))
+    with monkeypatch.context() as patch:
+        target = module if step == "write_origin" else Path
+        patch.setattr(target, step, lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            predictions.go(place)
+    predictions.go(place)
+    fresh = tmp_path / "fresh"
+    predictions.go(fresh)
+    assert (place / "a.nii.gz").read_bytes() == (fresh / "a.nii.gz").read_bytes()
 
 
 def test_a_prediction_cut_short_by_a_full_disk_is_refused(

@@ -12,6 +12,7 @@ from ccdcseg.errors import UserError
 from ccdcseg.files import locked
 from ccdcseg.nnunet import train
 from ccdcseg.nnunet.predict import Output, predict
+from ccdcseg.nnunet.runs import Run
 from ccdcseg.nnunet.train import BEGUN, FINAL, LATEST
 
 
@@ -46,9 +47,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.filterwarnings("default")
-def test_a_training_that_lacks_only_its_record_is_completed(tiny_run, train_run):
-    run = tiny_run("nnunet")
-    folder = train_run(run)
+def test_a_training_that_lacks_only_its_record_is_completed(finished_run: Run, train_run):
+    run, folder = finished_run, finished_run.folder
     before = contents(folder)
     (folder / "run.json").unlink()
     (folder / LATEST).touch()  # killed before nnU-Net removed it
@@ -58,9 +58,8 @@ def test_a_training_that_lacks_only_its_record_is_completed(tiny_run, train_run)
 
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("finished", [True, False])
-def test_a_training_of_nnunets_own_command_is_left_alone(tiny_run, train_run, finished: bool):
-    run = tiny_run("nnunet")
-    folder = train_run(run)
+def test_a_training_of_nnunets_own_command_is_left_alone(finished_run: Run, train_run, finished: bool):
+    run, folder = finished_run, finished_run.folder
     as_if_by_nnunet(folder, "None")
     if not finished:
         (folder / FINAL).rename(folder / LATEST)
@@ -73,9 +72,10 @@ def test_a_training_of_nnunets_own_command_is_left_alone(tiny_run, train_run, fi
 
 
 @pytest.mark.filterwarnings("default")
-def test_a_training_of_an_earlier_version_is_completed(tiny_run, train_run, caplog: pytest.LogCaptureFixture):
-    run = tiny_run("nnunet")
-    folder = train_run(run)
+def test_a_training_of_an_earlier_version_is_completed(
+    finished_run: Run, train_run, caplog: pytest.LogCaptureFixture
+):
+    run, folder = finished_run, finished_run.folder
     record = json.loads((folder / "run.json").read_text())
     as_if_by_nnunet(folder, "0")
     train_run(run)
@@ -101,6 +101,89 @@ def test_nothing_that_somebody_else_put_there_is_removed(tiny_run, train_run):
     assert (run.folder / "validation").exists()
 
 
+def preprocessed(run: Run) -> dict[str, int]:
+    """Voxels of the last class in the preprocessed masks of the training cases."""
+    import blosc2
+
+    folder = next(run.preprocessed.glob("ccdcseg_2d_*"))
+    masks = {case: blosc2.open(str(folder / f"{case}_seg.b2nd"), mode="r") for case in run.split["train"]}
+    return {case: int((mask[:] == 3).sum()) for case, mask in masks.items()}
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_corrected_mask_reaches_the_training(own_run: Run, change_volume):
+    before, done = preprocessed(own_run), []
+    case, other = own_run.split["train"][:2]
+    folder = next(own_run.preprocessed.glob("ccdcseg_2d_*"))
+    kept = (folder / f"{other}.pkl").stat().st_mtime_ns
+    erase(own_run, case, change_volume)
+    train.prepare(own_run, 1, lambda stage, n, of: done.append((n, of)) if stage == "preprocess" else None)
+    after = preprocessed(own_run)
+    assert before[case] > 0 == after[case]
+    assert after[other] == before[other] > 0
+    assert done == [(1, 1)]
+    assert (folder / f"{other}.pkl").stat().st_mtime_ns == kept
+    mask = f"{case}.nii.gz"
+    corrected = (own_run.raw / "labelsTr" / mask).read_bytes()
+    assert (own_run.preprocessed / "gt_segmentations" / mask).read_bytes() == corrected
+
+
+def erase(run: Run, case: str, change_volume: Any) -> None:
+    change_volume(run.raw / "labelsTr" / f"{case}.nii.gz", lambda array: array.__setitem__(array == 3, 2))
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_training_of_scans_that_changed_is_not_taken_for_one_of_today(
+    own_run: Run, train_run, interrupt_run, change_volume
+):
+    interrupt_run(own_run, 4)
+    mask = own_run.raw / "labelsTr" / f"{own_run.split['train'][1]}.nii.gz"
+    original = mask.read_bytes()
+    erase(own_run, own_run.split["train"][1], change_volume)
+    with pytest.raises(UserError, match=rf"was begun on other scans: labelsTr/{mask.name} was changed"):
+        train_run(own_run, resume=True)
+    mask.write_bytes(original)
+    folder = train_run(own_run, resume=True)
+    assert json.loads((folder / "run.json").read_text())["scans"].keys() >= {f"labelsTr/{mask.name}"}
+    train_run(own_run)
+    erase(own_run, own_run.split["train"][1], change_volume)
+    with pytest.raises(UserError, match=rf"was trained on other scans: labelsTr/{mask.name} was changed"):
+        train_run(own_run)
+
+
+@pytest.mark.filterwarnings("default")
+def test_scans_that_are_preprocessed_again_while_it_trains(own_run: Run, train_run, change_volume):
+    def meanwhile(stage: str, done: int, _total: int) -> None:
+        if (stage, done) == ("train", 3):
+            erase(own_run, own_run.split["train"][0], change_volume)
+            train.prepare(own_run, 1, lambda *_: None)
+
+    for _ in range(2):
+        with pytest.raises(
+            UserError, match=rf"{own_run.split['train'][0]} was changed and preprocessed again"
+        ):
+            train_run(own_run, progress=meanwhile)
+    assert not own_run.finished
+
+
+@pytest.mark.filterwarnings("default")
+def test_folds_of_other_plans_share_no_folder(finished_run: Run, train_run):
+    stored = json.loads((finished_run.model / "plans.json").read_text())
+    stored["configurations"]["2d"]["patch_size"] = [32, 32]
+    (finished_run.model / "plans.json").write_text(json.dumps(stored))
+    before = contents(finished_run.model)
+    with pytest.raises(UserError, match="was trained with other plans"):
+        train_run(replace(finished_run, fold=1))
+    assert contents(finished_run.model) == before
+
+
+def test_a_finished_run_of_another_split(own_run: Run, train_run, monkeypatch: pytest.MonkeyPatch):
+    own_run.folder.mkdir(parents=True)
+    (own_run.folder / "run.json").write_text(json.dumps({"split_hash": "of old", "data_hash": ""}))
+    with pytest.raises(UserError, match=r"was trained on another split: splits_final\.json was drawn anew"):
+        train_run(own_run)
+
+
 @pytest.mark.parametrize("content", ['[{"train": ["a"], "val": ["b"]}]', '[{"train":'])
 def test_own_splits_in_the_preprocessed_folder_are_left_alone(
     tiny_run, train_run, tmp_path: Path, content: str
@@ -118,6 +201,7 @@ def test_predictions_of_a_run_that_another_command_holds(tiny_run, tmp_path: Pat
     run = tiny_run()
     run.folder.mkdir(parents=True)
     (run.model / "dataset.json").write_text('{"file_ending": ".nii.gz", "labels": {}}')
+    (run.model / "plans.json").write_text('{"configurations": {}}')
     with locked(run.folder, "train"):
         with pytest.raises(UserError, match=r"Another process works on .*then predict again"):
             predict(run.folder, {"a": []}, Output(run.folder / "predictions"), "cpu", lambda *_: None)

@@ -14,9 +14,10 @@ from ccdcseg.errors import UserError
 from ccdcseg.experiments.jobs import Job, read_results, write_result
 from ccdcseg.processes import STOP_SECONDS
 
+PYTHON = (sys.executable, "-P")
+"""Python that takes no module from the current folder: a rich.py there would be run instead of rich."""
 PROGRAM = (
-    sys.executable,
-    "-P",
+    *PYTHON,
     "-c",
     "from ccdcseg.processes import end_with_standard_input; end_with_standard_input();"
     "from ccdcseg.cli import main; main()",

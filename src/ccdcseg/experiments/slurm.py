@@ -1,5 +1,6 @@
 """Running jobs as a SLURM job array, through the optional dependency submitit."""
 
+import shlex
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -8,7 +9,7 @@ from typing import Any
 
 from ccdcseg.errors import UserError
 from ccdcseg.experiments.jobs import Job
-from ccdcseg.experiments.runner import PROGRAM, Runner
+from ccdcseg.experiments.runner import PROGRAM, PYTHON, Runner
 from ccdcseg.files import read_json, write_json
 
 POLL_SECONDS = 2.0
@@ -93,7 +94,8 @@ def _executor(folder: Path, cluster: str) -> Any:
     try:
         import submitit  # noqa: PLC0415 - optional
 
-        return submitit.AutoExecutor(folder=folder, cluster=cluster)
+        python = shlex.join(PYTHON)
+        return submitit.AutoExecutor(folder, cluster, slurm_python=python, local_python=python)
     except ImportError as error:
         raise UserError("The package submitit is not installed.", "pip install 'ccdcseg[slurm]'") from error
     except RuntimeError as error:

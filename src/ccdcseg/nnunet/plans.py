@@ -2,7 +2,7 @@
 
 import multiprocessing
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from math import prod
@@ -10,41 +10,76 @@ from pathlib import Path
 from typing import Any
 
 from ccdcseg.datasets.raw_folder import case_files
-from ccdcseg.datasets.splits import UnlabelledSplit, unread_cases
+from ccdcseg.datasets.splits import SPLITS_FILE, UnlabelledSplit, check_ours, unread_cases
 from ccdcseg.datasets.unlabelled import Kind, ScanFacts
 from ccdcseg.errors import UserError
-from ccdcseg.files import json_hash, read_json, write_json
+from ccdcseg.files import file_hash, json_hash, read_json, write_bytes, write_json
+from ccdcseg.nnunet.allowed import check_dataset, check_plans
 from ccdcseg.nnunet.preset import Network, Preset
 from ccdcseg.processes import Progress, foreign_pools, pool_map, worker_processes
+from ccdcseg.provenance import Source, Sources, Stamp, forget_origin, read_origin, stamp, write_origin
 
 UNLABELLED_SUFFIX = "_unlabelled"
 """Of the folder of preprocessed scans without masks, which lie apart from those of the same plans with masks."""
+Scan = tuple[Sequence[Path], Path | None]
+"""Images of a scan, one a channel, and its mask; None: it has none, or it is not to be read."""
+BASE_PLANS = "nnUNetPlans.json"
+_WITHOUT_INTENSITIES = {
+    "ZScoreNormalization",
+    "NoNormalization",
+    "RescaleTo01Normalization",
+    "RGBTo01Normalization",
+}
+"""nnU-Net's normalisations that look at the scan itself alone."""
 
 
 def base_plans(raw: Path, preprocessed: Path, processes: int = 2) -> dict[str, Any]:
     """nnU-Net's own plans of a dataset, made by its fingerprint extractor and planner where they are not there.
 
     Planning reads spacing, shape and intensities of every case in ``imagesTr``, the test cases among them, but for
-    cases whose masks the splits leave unread.
-    """
-    path = preprocessed / "nnUNetPlans.json"
-    if not path.exists():
-        from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import (  # noqa: PLC0415 - slow
-            DatasetFingerprintExtractor,
-        )
-        from nnunetv2.experiment_planning.plan_and_preprocess_api import (  # noqa: PLC0415 - slow
-            plan_experiments,
-        )
+    cases whose masks the splits leave unread. Plans that were made here are made again when a scan or
+    ``dataset.json`` has changed; plans of nnU-Net's own commands are kept.
 
-        number = int(raw.name[7:10])
-        extractor = DatasetFingerprintExtractor(number, processes)
-        unread = unread_cases(raw)
-        extractor.dataset = {case: files for case, files in extractor.dataset.items() if case not in unread}
-        with foreign_pools():
-            extractor.run()
-        plan_experiments([number])
+    Raises:
+        UserError: plans or ``dataset.json`` name code that is not nnU-Net's.
+    """
+    path = preprocessed / BASE_PLANS
+    check_dataset(read_json(raw / "dataset.json"), raw / "dataset.json")
+    sources = _planning_sources(raw)
+    origin = read_origin(path, sources) if path.exists() else None
+    if not path.exists() or (origin and origin.intact and origin.changed):
+        now = stamp(sources)
+        path.unlink(missing_ok=True)
+        write_origin(path, now)
+        _plan(raw, processes)
+        write_origin(path, now, path)
     plans: dict[str, Any] = read_json(path)
+    check_plans(plans, path)
     return plans
+
+
+def _planning_sources(raw: Path) -> Sources:
+    folders = {"images": raw / "imagesTr", "masks": raw / "labelsTr"}
+    scans = {
+        name: Source(tuple(path for path in folder.iterdir() if not path.name.startswith(".")))
+        for name, folder in folders.items()
+    }
+    return {**scans, "dataset.json": Source(settings=read_json(raw / "dataset.json"))}
+
+
+def _plan(raw: Path, processes: int) -> None:
+    from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import (  # noqa: PLC0415 - slow
+        DatasetFingerprintExtractor,
+    )
+    from nnunetv2.experiment_planning.plan_and_preprocess_api import plan_experiments  # noqa: PLC0415 - slow
+
+    number = int(raw.name[7:10])
+    extractor = DatasetFingerprintExtractor(number, processes)
+    unread = unread_cases(raw)
+    extractor.dataset = {case: files for case, files in extractor.dataset.items() if case not in unread}
+    with foreign_pools():
+        extractor.run(overwrite_existing=True)
+    plan_experiments([number])
 
 
 def preset_plans(base: dict[str, Any], name: str, preset: Preset) -> dict[str, Any]:
@@ -140,22 +175,68 @@ def _resized(values: list[int], length: int) -> list[int]:
 
 def _data_identifier(name: str, configuration: dict[str, Any]) -> str:
     """Folder of the preprocessed data: the same for all plans that preprocess alike."""
+    return f"ccdcseg_{name}_{json_hash(_preprocessing_keys(configuration))[:8]}"
+
+
+def _preprocessing_keys(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a configuration preprocessing reads."""
     keys = ("spacing", "normalization_schemes", "use_mask_for_norm", "preprocessor_name")
     resampling = {k: v for k, v in configuration.items() if k.startswith("resampling")}
-    content = {**{k: configuration[k] for k in keys}, **resampling}
-    digest = json_hash(content)[:8]
-    return f"ccdcseg_{name}_{digest}"
+    return {**{k: configuration[k] for k in keys}, **resampling}
+
+
+def plans_hash(plans: Mapping[str, Any]) -> str:
+    """A hash that plans share if they make the same networks of the same input.
+
+    The preset's settings of the training are not in it.
+    """
+    networks = {
+        name: {k: v for k, v in configuration.items() if k != "median_image_size_in_voxels"}
+        for name, configuration in plans["configurations"].items()
+    }
+    return json_hash([networks, _input_settings(plans)])
+
+
+def _input_settings(plans: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the plans, beside a configuration, changes the input; old plans lack some of it."""
+    schemes = [c.get("normalization_schemes", ()) for c in plans["configurations"].values()]
+    alone = all(_WITHOUT_INTENSITIES.issuperset(names) for names in schemes)
+    intensities = None if alone else plans["foreground_intensity_properties_per_channel"]
+    names = ("transpose_forward", "image_reader_writer", "label_manager")
+    return {**{name: plans.get(name) for name in names}, "intensities": intensities}
+
+
+def check_stored(name: str, preprocessed: Path) -> None:
+    """See that `store_plans` overwrites nothing of somebody else.
+
+    Args:
+        name: of the plans.
+        preprocessed: folder of the dataset.
+
+    Raises:
+        UserError: plans of that name, or splits, are there that were not made here or were changed since.
+    """
+    plans, splits = preprocessed / f"{name}.json", preprocessed / SPLITS_FILE
+    if plans.exists() and "ccdcseg" not in read_json(plans):
+        raise UserError(
+            f"{plans} was not made by ccdcseg.", "Move it away, or give your preset another name."
+        )
+    check_ours(splits)
+    for path in (plans, splits):
+        origin = read_origin(path, {}) if path.exists() else None
+        if origin and not origin.intact:
+            raise UserError(f"{path} was changed since ccdcseg wrote it.", "Move it away, then train again.")
 
 
 def store_plans(plans: dict[str, Any], raw: Path, preprocessed: Path) -> None:
-    """Put plans, dataset.json and splits where nnU-Net looks for them."""
-    write_json(preprocessed / f"{plans['plans_name']}.json", plans)
-    for name in ("dataset.json", "splits_final.json"):
-        write_json(preprocessed / name, read_json(raw / name))
-
-
-Scan = tuple[list[Path], Path | None]
-"""Images of a scan, one a channel, and its mask; None: it has none, or it is not to be read."""
+    """Put plans, dataset.json and splits where nnU-Net looks for them; see `check_stored`."""
+    contents = {f"{plans['plans_name']}.json": plans, SPLITS_FILE: read_json(raw / SPLITS_FILE)}
+    for name, content in contents.items():
+        path = preprocessed / name
+        forget_origin(path)
+        write_json(path, content)
+        write_origin(path, {}, path)
+    write_json(preprocessed / "dataset.json", read_json(raw / "dataset.json"))
 
 
 def preprocess(
@@ -166,18 +247,14 @@ def preprocess(
     processes: int,
     progress: Progress,
 ) -> None:
-    """Preprocess the cases a training needs with nnU-Net's preprocessor; those already done are skipped."""
-    references = preprocessed / "gt_segmentations"
-    references.mkdir(parents=True, exist_ok=True)
+    """Preprocess the cases a training needs with nnU-Net's preprocessor; those that would be the same are kept."""
     dataset = read_json(raw / "dataset.json")
     scans: dict[str, Scan] = {}
     for case in cases:
         *images, mask = case_files(raw, case)
         scans[case] = images, mask
-    for case in preprocess_scans(
-        scans, preprocessed_folder(preprocessed, plans), plans, dataset, processes, progress
-    ):
-        shutil.copyfile(str(scans[case][1]), references / f"{case}{dataset['file_ending']}")
+        _copy(mask, preprocessed / "gt_segmentations" / mask.name)
+    preprocess_scans(scans, preprocessed_folder(preprocessed, plans), plans, dataset, processes, progress)
 
 
 def preprocessed_folder(preprocessed: Path, plans: Mapping[str, Any], *, unlabelled: bool = False) -> Path:
@@ -193,9 +270,9 @@ def preprocess_scans(
     dataset: dict[str, Any],
     processes: int,
     progress: Progress,
-    kind: Kind | None = None,
-) -> list[str]:
-    """Preprocess scans with nnU-Net's preprocessor; those already done are skipped.
+    kind: Callable[[], Kind] | None = None,
+) -> None:
+    """Preprocess scans with nnU-Net's preprocessor; those that would be the same are kept.
 
     Args:
         scans: by name.
@@ -204,22 +281,36 @@ def preprocess_scans(
         dataset: content of ``dataset.json``.
         processes: of the pool.
         progress: called with scans done and scans to do.
-        kind: what they have to be like; None: anything.
-
-    Returns:
-        Names of those that were not there yet.
+        kind: gives what they have to be like; None: they may be anything.
 
     Raises:
         UserError: a scan is not of the kind.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    missing = [name for name in scans if not (folder / f"{name}.pkl").exists()]
-    if not missing:
-        return []
-    one = partial(_preprocess_scan, folder=folder, plans=plans, dataset=dataset, kind=kind)
-    items = [(name, scans[name]) for name in missing]
+    outdated = _outdated(scans, folder, plans, dataset)
+    if not outdated:
+        return
+    wanted = kind() if kind else None
+    one = partial(_preprocess_scan, plans=plans, dataset=dataset, kind=wanted)
+    items = [(folder / name, scans[name], now) for name, now in outdated.items()]
     pool_map(one, items, worker_processes(min(processes, len(items))), progress)
-    return missing
+
+
+def _outdated(
+    scans: Mapping[str, Scan], folder: Path, plans: Mapping[str, Any], dataset: Mapping[str, Any]
+) -> dict[str, Stamp]:
+    """Scans to be preprocessed, with the hashes of what they are made from."""
+    (configuration,) = plans["configurations"].values()
+    labels = {key: dataset.get(key) for key in ("labels", "regions_class_order")}
+    settings = _preprocessing_keys(configuration) | _input_settings(plans) | labels
+    outdated = {}
+    for name, (images, mask) in scans.items():
+        files = {"images": Source(tuple(images)), "mask": Source((mask,) if mask else ())}
+        sources = {**files, "settings": Source(settings=settings)}
+        origin = read_origin(folder / name, sources)
+        if origin is None or not origin.current or not (folder / f"{name}.pkl").exists():
+            outdated[name] = stamp(sources)
+    return outdated
 
 
 def preprocess_unlabelled(
@@ -230,7 +321,7 @@ def preprocess_unlabelled(
     processes: int,
     progress: Progress,
 ) -> None:
-    """Preprocess the scans without masks of a split; those already done are skipped.
+    """Preprocess the scans without masks of a split; those that would be the same are kept.
 
     Args:
         split: which they are.
@@ -243,12 +334,12 @@ def preprocess_unlabelled(
     Raises:
         UserError: a scan is not of the kind of the annotated ones.
     """
-    if all((folder / f"{name}.pkl").exists() for name in split.images):
-        return
-    scans: dict[str, Scan] = {name: (images, None) for name, images in split.images.items()}
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager  # noqa: PLC0415 - slow
 
-    kind = Kind(tuple(_facts(PlansManager(plans), images) for images in split.annotated))
+    def kind() -> Kind:
+        return Kind(tuple(_facts(PlansManager(plans), images) for images in split.annotated))
+
+    scans: dict[str, Scan] = {name: (images, None) for name, images in split.images.items()}
     preprocess_scans(scans, folder, plans, dataset, processes, progress, kind)
 
 
@@ -258,9 +349,9 @@ def _facts(manager: Any, images: Sequence[Path]) -> ScanFacts:
 
 
 def _preprocess_scan(
-    item: tuple[str, Scan], folder: Path, plans: dict[str, Any], dataset: dict[str, Any], kind: Kind | None
+    item: tuple[Path, Scan, Stamp], plans: dict[str, Any], dataset: dict[str, Any], kind: Kind | None
 ) -> None:
-    """Preprocess one scan; its .pkl file is moved into place last and marks it as done."""
+    """Preprocess one scan; it counts as done when its origin is written down."""
     import torch  # noqa: PLC0415 - slow
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager  # noqa: PLC0415 - slow
 
@@ -268,18 +359,25 @@ def _preprocess_scan(
         torch.set_num_threads(1)
     manager = PlansManager(plans)
     settings = manager.get_configuration(next(iter(plans["configurations"])))
-    name, (images, mask) = item
+    target, scan, now = item
+    images, mask = [str(image) for image in scan[0]], str(scan[1]) if scan[1] else None
     if kind is not None:
-        kind.check(name, _facts(manager, images))
-    scratch = folder / f".{name}.partial"
-    scratch.mkdir(exist_ok=True)
+        kind.check(target.name, _facts(manager, scan[0]))
+    scratch = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
     try:
         preprocessor = settings.preprocessor_class(verbose=False)
-        label = None if mask is None else str(mask)
-        preprocessor.run_case_save(
-            str(scratch / name), [str(image) for image in images], label, manager, settings, dataset
-        )
-        for file in sorted(scratch.iterdir(), key=lambda f: f.suffix == ".pkl"):
-            file.replace(folder / file.name)
+        preprocessor.run_case_save(str(scratch / target.name), images, mask, manager, settings, dataset)
+        forget_origin(target)
+        for file in scratch.iterdir():
+            file.replace(target.parent / file.name)
+        write_origin(target, now)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file where it is not there yet, or is another one."""
+    if not target.exists() or file_hash(target) != file_hash(source):
+        write_bytes(target, source.read_bytes())

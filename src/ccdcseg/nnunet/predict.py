@@ -1,8 +1,9 @@
 """Predicting with a trained run, through nnU-Net's own predictor."""
 
 import contextlib
+import logging
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
@@ -13,15 +14,19 @@ import torch
 from acvl_utils.cropping_and_padding.bounding_boxes import insert_crop_into_image
 from numpy.typing import NDArray
 
-from ccdcseg.datasets.splits import part_cases
+from ccdcseg.datasets.splits import check_split, part_cases
 from ccdcseg.datasets.volumes import read_mask
 from ccdcseg.errors import UserError
 from ccdcseg.files import locked, read_json
+from ccdcseg.nnunet.allowed import check_dataset, check_plans
 from ccdcseg.nnunet.checkpoints import load_checkpoint
+from ccdcseg.nnunet.plans import plans_hash
 from ccdcseg.nnunet.preset import preset_of_plans
 from ccdcseg.nnunet.rules import read_rules
 from ccdcseg.postprocessing import Postprocessing, Shares, keep_pieces, override
+from ccdcseg.provenance import Origin, Source, Sources, Stamp, origin_file, read_origin, stamp, write_origin
 
+logger = logging.getLogger(__name__)
 PREDICTIONS = "predictions"
 PLAIN_PREDICTIONS = "predictions_plain"
 """Folder of what the network predicts, with every piece, beside `PREDICTIONS`."""
@@ -35,6 +40,10 @@ def build_predictor(folder: Path, device: str) -> Any:
     Args:
         folder: ``fold_N`` of a trained model.
         device: "cpu", "cuda" or "mps".
+
+    Raises:
+        UserError: the checkpoint is missing or damaged, or it, the plans or ``dataset.json`` name code that is not
+            nnU-Net's.
     """
     with contextlib.redirect_stdout(StringIO()):
         return _build_predictor(folder, device)
@@ -48,8 +57,11 @@ def _build_predictor(folder: Path, device: str) -> Any:
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager  # noqa: PLC0415 - slow
 
     checkpoint = load_checkpoint(folder / "checkpoint_final.pth")
-    plans = PlansManager(read_json(folder.parent / "plans.json"))
-    dataset = read_json(folder.parent / "dataset.json")
+    plans_file, dataset_file = (folder.parent / name for name in ("plans.json", "dataset.json"))
+    content, dataset = read_json(plans_file), read_json(dataset_file)
+    check_plans(content, plans_file)
+    check_dataset(dataset, dataset_file)
+    plans = PlansManager(content)
     configuration = plans.get_configuration(checkpoint["init_args"]["configuration"])
     network = _network_builder(checkpoint["trainer_name"])(
         plans,
@@ -92,10 +104,11 @@ def run_images(folder: Path, part: str) -> dict[str, list[Path]]:
     """Images of the "test" or "validation" cases of a run, by case.
 
     Raises:
-        UserError: an image is missing, or there are no patients for validation.
+        UserError: an image is missing, there are no patients for validation, or splits were drawn anew since.
     """
     run = read_json(folder / "run.json")
     images = Path(run["images"])
+    check_split(images.parent, run["fold"], run["split_hash"], folder)
     dataset = read_json(images.parent / "dataset.json")
     return {case: _channels(images, case, dataset) for case in part_cases(images.parent, run["fold"], part)}
 
@@ -201,6 +214,9 @@ def predict(
 ) -> None:
     """Predict cases that are not predicted yet.
 
+    A prediction that is there is kept if it is this model's and its images are those of today. One of other images
+    is made again; whatever else is in the way is refused.
+
     What every piece is kept of equals the output of ``nnUNetv2_predict`` bit for bit. A run into whose folder is
     written is held meanwhile, as `ccdcseg.nnunet.train.train` does.
 
@@ -212,21 +228,97 @@ def predict(
         progress: called with cases done and cases in all.
 
     Raises:
-        UserError: the disk is full, or another process works on the run.
+        UserError: the disk is full, another process works on the run, or a file is in the way that another model
+            or somebody else made.
     """
-    if not _missing(folder, images, output):
+    if not _outdated(folder, images, output):
         return
-    ours = output.folder.resolve().is_relative_to(folder.resolve())
-    with locked(folder, "predict") if ours else contextlib.nullcontext():
+    with locked(folder, "predict") if _is_within(output.folder, folder) else contextlib.nullcontext():
         _predict(folder, images, output, device, progress)
 
 
-def _missing(folder: Path, images: Mapping[str, Sequence[Path]], output: Output) -> list[str]:
-    """Cases that are not predicted yet."""
-    ending = read_json(folder.parent / "dataset.json")["file_ending"]
-    return [
-        case for case in images if not all((place / f"{case}{ending}").exists() for place in output.folders)
+def prediction_sources(folder: Path, images: Sequence[Path], shares: Shares) -> Sources:
+    """What a prediction is made from: the images, the model with its settings of prediction, and rules.
+
+    Args:
+        folder: ``fold_N`` of a trained model.
+        images: of the case, one a channel.
+        shares: rules of post-processing.
+    """
+    plans, dataset = (read_json(folder.parent / name) for name in ("plans.json", "dataset.json"))
+    settings = [
+        plans_hash(plans),
+        preset_of_plans(plans).prediction.model_dump(mode="json"),
+        dataset["labels"],
     ]
+    return {
+        "images": Source(tuple(images)),
+        "model": Source((folder / "checkpoint_final.pth",), settings),
+        "rules": Source(settings=dict(shares)),
+    }
+
+
+def _outdated(
+    folder: Path, images: Mapping[str, Sequence[Path]], output: Output
+) -> dict[str, dict[Path, Sources]]:
+    """What is to be predicted of which cases, with what it is made from: what is not there, or of other images."""
+    ending = read_json(folder.parent / "dataset.json")["file_ending"]
+    outdated: dict[str, dict[Path, Sources]] = {}
+    for place in output.folders:
+        targets = {case: place / f"{case}{ending}" for case in images}
+        if _is_within(place, folder):
+            _adopt(targets.values())
+        shares = {} if place == output.plain else output.shares
+        for case, target in targets.items():
+            sources = prediction_sources(folder, images[case], shares)
+            if _is_outdated(target, sources, ours=_is_within(place, folder)):
+                outdated.setdefault(case, {})[target] = sources
+    return outdated
+
+
+def _is_within(path: Path, folder: Path) -> bool:
+    """Whether a folder is a run's own, where nobody else puts files."""
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+def _is_outdated(target: Path, sources: Sources, *, ours: bool) -> bool:
+    """Whether a prediction is to be made, maybe again.
+
+    Raises:
+        UserError: there is a file that this model did not predict by these rules.
+    """
+    if not target.exists():
+        return True
+    origin = read_origin(target, sources)
+    if (problem := _problem(origin, ours)) or origin is None:
+        remedy = "Move it away, then predict again." if ours else "Move it away, or give another --output."
+        raise UserError(f"{target} {problem}.", remedy)
+    return bool(origin.changed)
+
+
+def _problem(origin: Origin | None, ours: bool) -> str:
+    """Why a prediction that is there can neither be kept nor be made again."""
+    if origin is None:
+        return "is there already, and nothing says what made it"
+    if not origin.intact:
+        return "was changed since it was predicted"
+    if "model" in origin.changed and not ours:
+        return "is another model's prediction"
+    return "was cleaned by other rules" if "rules" in origin.changed and not ours else ""
+
+
+def _adopt(targets: Iterable[Path]) -> None:
+    """Keep predictions of an earlier version, of which nothing is known, and say so once."""
+    unknown = [target for target in targets if target.exists() and not origin_file(target).exists()]
+    for target in unknown:
+        write_origin(target, None, target)
+    if unknown:
+        logger.warning(
+            "%s holds %d predictions of an earlier version, which are kept: whether this model made them from the "
+            "images of today is not known. Move them away to predict again.",
+            unknown[0].parent,
+            len(unknown),
+        )
 
 
 def _predict(
@@ -236,18 +328,26 @@ def _predict(
     device: str,
     progress: Callable[[int, int], None],
 ) -> None:
-    missing = _missing(folder, images, output)
+    outdated = _outdated(folder, images, output)
+    again = [target for targets in outdated.values() for target in targets if target.exists()]
+    if again:
+        logger.warning(
+            "%d predictions in the way are made again, since what they were made from has changed: %s.",
+            len(again),
+            again[0],
+        )
     predictor = build_predictor(folder, device)
-    for done, case in enumerate(missing, len(images) - len(missing)):
+    for done, (case, targets) in enumerate(outdated.items(), len(images) - len(outdated)):
         progress(done, len(images))
+        stamps = {target: stamp(sources) for target, sources in targets.items()}
         with contextlib.redirect_stdout(StringIO()):
             found = segment(predictor, images[case], probabilities=bool(output.shares))
-        if output.plain:
-            _write(predictor, found, found.labels, output.plain, case)
-        kept = keep_pieces(
-            found.labels, found.probabilities, class_values(predictor.dataset_json), output.shares
-        )
-        _write(predictor, found, kept, output.folder, case)
+        for target, now in stamps.items():
+            shares = {} if target.parent == output.plain else output.shares
+            kept = keep_pieces(
+                found.labels, found.probabilities, class_values(predictor.dataset_json), shares
+            )
+            _write(predictor, found, kept, target, now)
     progress(len(images), len(images))
 
 
@@ -306,23 +406,30 @@ def class_values(dataset: Mapping[str, Any]) -> dict[str, int]:
     return {name: value for name, value in labels.items() if name not in ("background", "ignore")}
 
 
-def _write(predictor: Any, found: Segmentation, labels: NDArray[Any], folder: Path, case: str) -> None:
-    """Write labels of a scan on all of its voxels."""
-    folder.mkdir(parents=True, exist_ok=True)
-    plans, ending = predictor.plans_manager, predictor.dataset_json["file_ending"]
+def _write(predictor: Any, found: Segmentation, labels: NDArray[Any], target: Path, now: Stamp) -> None:
+    """Write labels of a scan on all of its voxels, and what they are made from."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    plans = predictor.plans_manager
     kind = np.uint8 if labels.max() < 255 else np.uint16
     whole = insert_crop_into_image(
         np.zeros(found.properties["shape_before_cropping"], kind),
         labels.astype(kind),
         found.properties["bbox_used_for_cropping"],
     )
-    with tempfile.TemporaryDirectory(prefix=".partial.", dir=folder) as scratch:
-        file = Path(scratch) / f"{case}{ending}"
+    with tempfile.TemporaryDirectory(prefix=".partial.", dir=target.parent) as scratch:
+        file = Path(scratch) / target.name
         plans.image_reader_writer_class().write_seg(
             whole.transpose(plans.transpose_backward), str(file), found.properties
         )
         _check_written(file, predictor.dataset_json["labels"])
-        file.replace(folder / file.name)
+        _put(file, target, now)
+
+
+def _put(made: Path, target: Path, now: Stamp) -> None:
+    """Move a prediction into place. Killed in between, it is not there, and never there without its origin."""
+    target.unlink(missing_ok=True)
+    write_origin(target, now, made)
+    made.replace(target)
 
 
 def _check_written(path: Path, labels: Mapping[str, int]) -> None:

@@ -4,7 +4,7 @@ import datetime
 import logging
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,16 @@ from filelock import FileLock
 from ccdcseg import __version__
 from ccdcseg.datasets.cases import read_labels
 from ccdcseg.datasets.raw_folder import case_files
-from ccdcseg.datasets.splits import SPLITS_FILE, check_ours, unlabelled_split
+from ccdcseg.datasets.splits import SPLITS_FILE, unlabelled_split
 from ccdcseg.errors import UserError
-from ccdcseg.files import LOCK_FILE, content_hash, locked, read_json, write_json
+from ccdcseg.files import LOCK_FILE, content_hash, file_hash, json_hash, locked, read_json, write_json
 from ccdcseg.methods import METHODS
 from ccdcseg.nnunet.checkpoints import OWN_KEY, load_checkpoint
 from ccdcseg.nnunet.history import read_history
 from ccdcseg.nnunet.plans import (
     base_plans,
+    check_stored,
+    plans_hash,
     preprocess,
     preprocess_unlabelled,
     preprocessed_folder,
@@ -35,6 +37,7 @@ from ccdcseg.nnunet.runs import Run
 from ccdcseg.nnunet.seeding import VARIABLE
 from ccdcseg.nnunet.stock import stock_nnunet
 from ccdcseg.processes import end_forks_with_this_process
+from ccdcseg.provenance import origin_file
 
 Progress = Callable[[str, int, int], None]
 LATEST = "checkpoint_latest.pth"
@@ -71,13 +74,27 @@ def train(run: Run, *, resume: bool, device: str, processes: int, progress: Prog
             if not (run.folder / FINAL).exists():
                 _train(run, device, processes, progress)
             _finish(run)
+    check_trained(run)
     return run.folder
+
+
+def check_trained(run: Run) -> None:
+    """See that a finished training is of the split and the scans of today.
+
+    Raises:
+        UserError: splits were drawn anew since, or a scan that it was trained on was changed.
+    """
+    _check_same(run, read_json(run.folder / "run.json"), "was trained")
 
 
 def _train(run: Run, device: str, processes: int, progress: Progress) -> None:
     end_forks_with_this_process()
     plans = prepare(run, processes, progress)
-    write_json(run.folder / BEGUN, _record(run, device))
+    _check_plans(run, plans)
+    record = _record(run, device) | {"preprocessed": _preprocessed(run, plans, run.split["train"])}
+    if (run.folder / LATEST).exists() and (run.folder / BEGUN).exists():
+        _check_same(run, read_json(run.folder / BEGUN), "was begun")
+    write_json(run.folder / BEGUN, record)
     trainer = _trainer(run, plans, device)
     with stock_nnunet():
         trainer.initialize()
@@ -88,8 +105,19 @@ def _train(run: Run, device: str, processes: int, progress: Progress) -> None:
 
 
 def _finish(run: Run) -> None:
-    """Write the record of a training whose last checkpoint is there."""
-    training = run.preset.training
+    """Write the record of a training whose last checkpoint is there.
+
+    Raises:
+        UserError: while it trained, scans were changed and preprocessed again.
+    """
+    begun, training = read_json(run.folder / BEGUN), run.preset.training
+    seen = begun.pop("preprocessed", {})
+    for case, today in _preprocessed(run, read_json(run.model / "plans.json"), seen).items():
+        if today != seen[case]:
+            raise UserError(
+                f"The scan {case} was changed and preprocessed again while {run.folder} was trained on it.",
+                "Move that folder away, then train again.",
+            )
     known = {
         "precision": load_checkpoint(run.folder / FINAL)[OWN_KEY]["precision"],
         "seconds": round(sum(epoch["seconds"] for epoch in read_history(run.folder)), 1),
@@ -97,7 +125,7 @@ def _finish(run: Run) -> None:
     }
     if (rules := read_rules(run.folder)) is not None:
         known["postprocessing"] = rules.record()
-    write_json(run.folder / "run.json", read_json(run.folder / BEGUN) | known)
+    write_json(run.folder / "run.json", begun | known)
     (run.folder / LATEST).unlink(missing_ok=True)
 
 
@@ -112,7 +140,7 @@ def prepare(run: Run, processes: int, progress: Progress) -> dict[str, Any]:
 
 
 def _prepare(run: Run, processes: int, progress: Progress) -> dict[str, Any]:
-    check_ours(run.preprocessed / SPLITS_FILE)
+    check_stored(run.plans_name, run.preprocessed)
     progress("plan", 0, 1)
     with stock_nnunet():
         plans = preset_plans(base_plans(run.raw, run.preprocessed, processes), run.plans_name, run.preset)
@@ -147,6 +175,58 @@ def _check_settings(run: Run) -> None:
             f"{run.model} was trained with other settings under the same name.",
             "Move that folder away, or give your preset another name.",
         )
+
+
+def _check_plans(run: Run, plans: dict[str, Any]) -> None:
+    """Refuse a folder whose other folds have another network or input: nnU-Net keeps one file of plans for all."""
+    stored = run.model / "plans.json"
+    if stored.exists() and plans_hash(read_json(stored)) != plans_hash(plans):
+        raise UserError(
+            f"{run.model} was trained with other plans: nnU-Net plans otherwise since the scans were changed.",
+            "Move that folder away, then train again.",
+        )
+
+
+def _check_same(run: Run, record: dict[str, Any], what: str) -> None:
+    """Refuse a run of another split, or of scans that are other ones today.
+
+    Args:
+        run: as it would be trained today.
+        record: what is written down of it; old ones do not name their scans one by one.
+        what: "was trained" or "was begun".
+    """
+    if record["split_hash"] != run.split["hash"]:
+        raise UserError(
+            f"{run.folder} {what} on another split: {SPLITS_FILE} was drawn anew since.",
+            "Move that folder out of nnUNet_results, or put the old splits back.",
+        )
+    if record["data_hash"] != content_hash(_scans(run)):
+        names = record.get("scans", {})
+        changed = [_short(file) for file in _scans(run) if names.get(_short(file), "") != file_hash(file)]
+        raise UserError(
+            f"{run.folder} {what} on other scans: {changed[0] if names else 'one of them'} was changed since.",
+            "Move that folder out of nnUNet_results to train again, or put the old scans back.",
+        )
+
+
+def _scans(run: Run) -> list[Path]:
+    """Images and masks that a run is trained on, those without masks among them."""
+    scans = [file for case in run.split["train"] for file in case_files(run.raw, case)]
+    if not run.preset.unlabelled.use:
+        return scans
+    unlabelled = unlabelled_split(run.raw, run.raw / SPLITS_FILE, run.fold).images
+    return [*scans, *(file for files in unlabelled.values() for file in files)]
+
+
+def _short(file: Path) -> str:
+    return f"{file.parent.name}/{file.name}"
+
+
+def _preprocessed(run: Run, plans: dict[str, Any], cases: Iterable[str]) -> dict[str, str]:
+    """A hash of what each preprocessed scan that is there was made from."""
+    folder = preprocessed_folder(run.preprocessed, plans)
+    files = {case: origin_file(folder / case) for case in cases}
+    return {case: json_hash(read_json(file)) for case, file in files.items() if file.exists()}
 
 
 def _check_begun(run: Run, resume: bool) -> None:
@@ -218,7 +298,6 @@ def _report_steps(trainer: Any, progress: Progress) -> None:
 def _record(run: Run, device: str) -> dict[str, Any]:
     """What a reader needs to believe, and repeat, the run, as far as it is known before the training."""
     dataset = read_json(run.raw / "dataset.json")
-    files = [f for case in run.split["train"] for f in case_files(run.raw, case)]
     packages = ("torch", "nnunetv2", "batchgeneratorsv2", "numpy", "SimpleITK", "monai")
     return {
         "format": "ccdcseg-run/1",
@@ -236,7 +315,8 @@ def _record(run: Run, device: str) -> dict[str, Any]:
         "patients": run.split["patients"],
         "split_hash": run.split["hash"],
         "labels": read_labels(run.raw),
-        "data_hash": content_hash(files),
+        "data_hash": content_hash(_scans(run)),
+        "scans": {_short(file): file_hash(file) for file in _scans(run)},
         "versions": {"ccdcseg": __version__, "python": platform.python_version()}
         | {name: version(name) for name in packages},
         "device": device,

@@ -1,0 +1,116 @@
+"""What a derived file was made from: hashes written beside it, and whether they still hold.
+
+The hashes of ``FOLDER/NAME`` lie in ``FOLDER/made_from/NAME.json``. A file is what a command would make only if
+they say so; its name alone says nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ccdcseg.errors import UserError
+from ccdcseg.files import content_hash, file_hash, file_state, json_hash, read_json, write_json
+
+PLACE = "made_from"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Files and settings that something is made from.
+
+    Attributes:
+        files: by their names; the folders they lie in do not count.
+        settings: JSON-able.
+    """
+
+    files: tuple[Path, ...] = ()
+    settings: Any = None
+
+    @property
+    def content(self) -> str:
+        """SHA-256, in hex, of names and contents of the files and of the settings."""
+        return json_hash([content_hash(self.files), self.settings])
+
+    @property
+    def state(self) -> str:
+        """A hash by which unchanged files are known without reading them; empty where that is not safe."""
+        states = [(file.name, file_state(file)) for file in sorted(self.files)]
+        return json_hash([states, self.settings]) if all(state for _, state in states) else ""
+
+
+Sources = Mapping[str, Source]
+Stamp = Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What is written down of a derived file, held against the sources of today.
+
+    Attributes:
+        intact: the file is as it was made.
+        changed: names of the sources that are other ones now; a source whose files are gone is not compared.
+    """
+
+    intact: bool
+    changed: tuple[str, ...]
+
+    @property
+    def current(self) -> bool:
+        """Whether making the file again would give the same."""
+        return self.intact and not self.changed
+
+
+def stamp(sources: Sources) -> Stamp:
+    """Hashes of sources, to be taken before anything is made from them: what changes meanwhile shows later."""
+    return {name: {"state": source.state, "content": source.content} for name, source in sources.items()}
+
+
+def write_origin(target: Path, sources: Stamp | None, made: Path | None = None) -> None:
+    """Write down what a file is made from, atomically.
+
+    Args:
+        target: where the file lies, or will lie.
+        sources: `stamp` of the sources; None: they are not known.
+        made: the file itself, whose content is written down too; None: several files go by this name.
+    """
+    write_json(origin_file(target), {"sources": sources, "made": file_hash(made) if made else None})
+
+
+def read_origin(target: Path, sources: Sources) -> Origin | None:
+    """What is known of a file's origin; None: nothing.
+
+    Args:
+        target: the file.
+        sources: from which it would be made today, by name.
+
+    Raises:
+        UserError: what is written down is damaged.
+    """
+    path = origin_file(target)
+    if not path.exists():
+        return None
+    written = read_json(path)
+    try:
+        said, made = written["sources"], written["made"]
+        known = {} if said is None else sources
+        changed = [name for name, source in known.items() if not _holds(source, said.get(name, {}))]
+    except (TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{path} is damaged.", f"Remove it together with {target.name}.") from error
+    return Origin(made is None or file_hash(target) == made, tuple(changed))
+
+
+def forget_origin(target: Path) -> None:
+    """Nothing is known of a file any more, since it is about to be made again."""
+    origin_file(target).unlink(missing_ok=True)
+
+
+def origin_file(target: Path) -> Path:
+    """Where the origin of a file is written down."""
+    return target.parent / PLACE / f"{target.name}.json"
+
+
+def _holds(source: Source, said: Mapping[str, str]) -> bool:
+    if not all(file.exists() for file in source.files):
+        return True
+    return said.get("state") == (source.state or None) or said.get("content") == source.content

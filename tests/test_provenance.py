@@ -1,0 +1,85 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from ccdcseg.errors import UserError
+from ccdcseg.provenance import Source, forget_origin, origin_file, read_origin, stamp, write_origin
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> Path:
+    """A file that nobody touched for an hour."""
+    path = tmp_path / "scan.nii.gz"
+    path.write_bytes(b"abcd")
+    age(path)
+    return path
+
+
+def age(path: Path) -> None:
+    os.utime(path, (1e9, 1e9))
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    path = tmp_path / "out" / "scan.nii.gz"
+    path.parent.mkdir()
+    path.write_text("made")
+    return path
+
+
+def test_without_a_record_nothing_is_known(made: Path, scan: Path):
+    assert read_origin(made, {"images": Source((scan,))}) is None
+    write_origin(made, stamp({"images": Source((scan,))}), made)
+    forget_origin(made)
+    forget_origin(made)
+    assert read_origin(made, {"images": Source((scan,))}) is None
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_what_was_changed_is_named(made: Path, scan: Path, fresh: bool):
+    if fresh:
+        scan.touch()
+    sources = {"images": Source((scan,)), "settings": Source(settings={"a": [1], "b": 2})}
+    write_origin(made, stamp(sources), made)
+    same = sources | {"settings": Source(settings={"b": 2, "a": (1,)})}
+    assert read_origin(made, same).current
+    assert read_origin(made, sources | {"settings": Source(settings={})}).changed == ("settings",)
+    assert read_origin(made, sources | {"more": Source()}).changed == ("more",)
+    scan.write_bytes(b"abcd")
+    assert read_origin(made, sources).current
+    scan.write_bytes(b"abce")  # as long, and the old times are put back
+    age(scan)
+    origin = read_origin(made, sources)
+    assert (origin.intact, origin.changed, origin.current) == (True, ("images",), False)
+
+
+def test_names_count_and_folders_do_not(made: Path, scan: Path, tmp_path: Path):
+    write_origin(made, stamp({"images": Source((scan,))}), made)
+    (tmp_path / "elsewhere").mkdir()
+    moved = scan.rename(tmp_path / "elsewhere" / scan.name)
+    assert read_origin(made, {"images": Source((moved,))}).current
+    assert not read_origin(made, {"images": Source((moved.rename(tmp_path / "other"),))}).current
+
+
+def test_a_file_that_somebody_edited(made: Path):
+    write_origin(made, stamp({}), made)
+    assert read_origin(made, {}).intact
+    made.write_text("mine")
+    assert not read_origin(made, {}).intact
+
+
+def test_what_changes_while_it_is_read_shows_later(made: Path, scan: Path):
+    sources = {"images": Source((scan,))}
+    before = stamp(sources)
+    scan.write_bytes(b"later")
+    write_origin(made, before, made)
+    assert not read_origin(made, sources).current
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"sources": 1, "made": null}', '{"sources": {"a": 3}}'])
+def test_a_damaged_record(made: Path, content: str):
+    write_origin(made, stamp({}), made)
+    origin_file(made).write_text(content)
+    with pytest.raises(UserError, match=r"made_from/scan\.nii\.gz\.json is"):
+        read_origin(made, {"a": Source()})
