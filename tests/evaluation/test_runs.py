@@ -60,3 +60,11 @@ def test_patients_for_choosing_are_measured_apart(workspace, tmp_path: Path):
 def test_no_patients_for_choosing(run: Path):
     with pytest.raises(UserError, match=r"has no patients for validation.*--test N"):
         evaluate_run(run, "validation", 1, lambda *_: None)
+
+
+def test_a_run_of_a_split_that_was_drawn_anew(run: Path):
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {"split_hash": "of old"}))
+    with pytest.raises(UserError, match=r"was trained on another split than fold 0 of .*splits_final\.json"):
+        evaluate_run(run, "test", 1, lambda *_: None)
+    assert not (run / "evaluation.json").exists()

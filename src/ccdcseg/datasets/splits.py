@@ -220,20 +220,20 @@ def part_cases(place: Path, fold: int, part: str) -> list[str]:
     return cases
 
 
-def check_split(place: Path, fold: int, split_hash: str, run: Path) -> None:
+def check_split(place: Path, fold: int, split_hash: str | None, run: Path) -> None:
     """See that a run's split is still the one that is stored.
 
     Args:
         place: the folder with ``splits_final.json``; where there is none, there is nothing to compare.
         fold: number of the entry.
-        split_hash: of the split that the run was trained on.
+        split_hash: of the split that the run was trained on; None: it was not recorded.
         run: its folder, for the message.
 
     Raises:
         UserError: splits were drawn anew since: patients that the run was trained on may be for testing now.
     """
     path = place / SPLITS_FILE
-    entries = _read_entries(path) if path.exists() else None
+    entries = _read_entries(path) if path.exists() and split_hash is not None else None
     if entries is not None and (fold >= len(entries) or entries[fold]["hash"] != split_hash):
         raise UserError(
             f"{run} was trained on another split than fold {fold} of {path}, which was drawn anew since.",

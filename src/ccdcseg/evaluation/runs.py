@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ccdcseg.datasets.cases import read_cases
-from ccdcseg.datasets.splits import part_cases, part_folder
+from ccdcseg.datasets.splits import check_split, part_cases, part_folder
 from ccdcseg.evaluation.evaluate import evaluate_folder, write_evaluation
 from ccdcseg.files import read_json
 
@@ -22,10 +22,12 @@ def evaluate_run(
         progress: called with cases done and cases in all.
 
     Raises:
-        UserError: a prediction is missing or does not fit its reference.
+        UserError: a prediction is missing or does not fit its reference, or splits were drawn anew since the run
+            was trained.
     """
     run = read_json(folder / "run.json")
     raw = Path(run["reference"]).parent
+    check_split(raw, run["fold"], run.get("split_hash"), folder)
     place = part_folder(folder, part)
     patients = {case.case: case.patient for case in read_cases(raw)}
     result = evaluate_folder(

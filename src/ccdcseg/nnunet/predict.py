@@ -108,7 +108,7 @@ def run_images(folder: Path, part: str) -> dict[str, list[Path]]:
     """
     run = read_json(folder / "run.json")
     images = Path(run["images"])
-    check_split(images.parent, run["fold"], run["split_hash"], folder)
+    check_split(images.parent, run["fold"], run.get("split_hash"), folder)
     dataset = read_json(images.parent / "dataset.json")
     return {case: _channels(images, case, dataset) for case in part_cases(images.parent, run["fold"], part)}
 
