@@ -203,4 +203,4 @@ def test_a_lying_header_needs_no_memory(scan: Path, dim: list[int]) -> None:
     )
     found = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
-    assert "GiB is the limit" in found.stdout or "cut short or its header lies" in found.stdout
+    assert "is the limit" in found.stdout or "cut short or its header lies" in found.stdout

@@ -143,6 +143,43 @@ def test_labels_become_consecutive_in_the_order_of_their_values(
     assert set(np.unique(array)) == {1, 2, 3}
 
 
+@pytest.mark.parametrize("dtype", [np.uint32, np.int64, np.float64])
+def test_labels_beyond_16_bits(prepare: Callable[..., Path], source: Path, dtype: type) -> None:
+    """The values of an atlas: a uint16 "white", identifiers, and 65537, which wraps to 1."""
+    for patient, phase in NAMES:
+        put(source / "masks" / f"{patient}_{phase}.nii.gz", labels(1, 1).astype(dtype))
+    stored = np.where(labels() == 1, 65537, np.where(labels() == 2, 312782560, 0)).astype(dtype)
+    stored[0, 0, 0] = 65535
+    put(source / "masks" / "bert_pre.nii.gz", stored)
+    values = {"outer": 1, "white": 65535, "liver": 65537, "tumour": 312782560}
+    array = read_image(prepare(OwnData("Own", values, ["MRI"])) / "labelsTr" / "bert_pre.nii.gz").array
+    expected = np.where(labels() == 1, 3, np.where(labels() == 2, 4, 0))
+    expected[0, 0, 0] = 2
+    np.testing.assert_array_equal(array, expected)
+
+
+def test_forms_that_nnunet_does_not_read_are_converted_and_said(
+    prepare: Callable[..., Path], source: Path
+) -> None:
+    image, mask = source / "anna" / "pre.nii.gz", source / "masks" / "anna_pre.nii.gz"
+    stored = nibabel.load(image)
+    micrometres = nibabel.Nifti1Image(stored.get_fdata(), np.diag([1e3, 1e3, 1e3, 1]) @ stored.affine)
+    micrometres.header.set_xyzt_units("micron")
+    micrometres.to_filename(image)
+    nibabel.save(nibabel.Nifti2Image.from_image(nibabel.load(mask)), mask)
+    folder = prepare()
+    written = read_image(folder / "imagesTr" / "anna_pre_0000.nii.gz")
+    np.testing.assert_array_equal(written.array, pixels(0))
+    assert written.spacing_mm == pytest.approx(SPACING)
+    assert written.origin_mm == pytest.approx((3, -4, 5))
+    array = read_mask(folder / "labelsTr" / "anna_pre.nii.gz", DATA.labels).array
+    np.testing.assert_array_equal(array, labels())
+    assert read_notes(folder) == {
+        "channel 0 states lengths in micrometres, converted to millimetres": ["anna_pre"],
+        "mask is NIfTI-2, converted to NIfTI-1": ["anna_pre"],
+    }
+
+
 @pytest.mark.parametrize("dimensions", [2, 4])
 def test_a_slice_of_two_dimensions_and_an_axis_of_one(
     prepare: Callable[..., Path], source: Path, dimensions: int
@@ -157,7 +194,7 @@ def test_a_slice_of_two_dimensions_and_an_axis_of_one(
     image = read_image(prepare() / "imagesTr" / "anna_pre_0000.nii.gz")
     expected = pixels(0)[1:2] if dimensions == 2 else pixels(0)
     np.testing.assert_array_equal(image.array, expected)
-    assert image.spacing_mm == pytest.approx((1.0 if dimensions == 2 else 6.0, 1.5, 1.25))
+    assert image.spacing_mm == pytest.approx((1.5 if dimensions == 2 else 6.0, 1.5, 1.25))
 
 
 def test_images_without_a_mask(

@@ -131,20 +131,14 @@ def test_a_damaged_uncompressed_file(scan: Path, tmp_path: Path) -> None:
 def test_a_file_of_another_kind(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "other.nii.gz"
     path.write_bytes(gzip.compress(content))
-    with pytest.raises(UserError, match=r"other\.nii\.gz is no NIfTI-1 file.*Convert it"):
+    with pytest.raises(UserError, match=r"other\.nii\.gz is no NIfTI file.*Convert it"):
         read_image(path)
-
-
-def test_a_file_that_is_not_gzipped(scan: Path) -> None:
-    scan.write_bytes(gzip.decompress(scan.read_bytes()))
-    with pytest.raises(UserError, match=r"scan\.nii\.gz is truncated or damaged \(Not a gzipped file"):
-        read_image(scan)
 
 
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ((30000, 30000, 10), "declares 33.5 GiB; 4 GiB is the limit"),
+        ((30000, 30000, 10), "declares 36000000352 bytes; 4294967296 is the limit"),
         ((3000, 3000, 20), "cut short or its header lies: 720000352 bytes declared"),
         ((6, 5, 5), "cut short or its header lies: 952 bytes declared, 832 there"),
     ],
@@ -219,12 +213,6 @@ def test_an_unusable_affine(scan: Path, fields: dict[str, Any]) -> None:
         read_image(scan)
 
 
-def test_skewed_axes(scan: Path) -> None:
-    patch_header(scan, sform_code=1, srow_x=[1.25, 0.7, 0, 0])
-    with pytest.raises(UserError, match=r"scan\.nii\.gz cannot be read \(.*orthonormal.*Convert it"):
-        read_image(scan)
-
-
 def test_axes_of_length_one_whatever_the_spacing_are_acdcs(
     scan: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -278,7 +266,17 @@ def test_a_mask_is_read_as_integers(tmp_path: Path) -> None:
     check_not_empty(mask)
 
 
-@pytest.mark.parametrize(("value", "shown"), [(7, "7"), (1.5, "1.5"), (-1, "-1")])
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (7, "7"),
+        (1.5, "1.5"),
+        (-1, "-1"),
+        (1 + 2**-23, "1.0000001"),
+        (312782560, "312782560"),
+        (65537, "65537"),
+    ],
+)
 def test_a_mask_with_an_unknown_label(tmp_path: Path, value: float, shown: str) -> None:
     path = tmp_path / "mask.nii.gz"
     array = np.zeros((2, 3, 4), np.float32)
@@ -286,6 +284,55 @@ def test_a_mask_with_an_unknown_label(tmp_path: Path, value: float, shown: str) 
     written(path, array)
     with pytest.raises(UserError, match=rf"mask\.nii\.gz holds {shown}, no known label.*1 \(RV\), 2 \(Myo\)"):
         read_mask(path, LABELS)
+
+
+TYPES = [
+    np.uint8,
+    np.int8,
+    np.int16,
+    np.uint16,
+    np.int32,
+    np.uint32,
+    np.int64,
+    np.uint64,
+    np.float32,
+    np.float64,
+]
+
+
+@given(st.data(), st.sampled_from(TYPES))
+@settings(deadline=None, max_examples=60)
+def test_labels_of_any_size_and_type_are_kept(
+    tmp_path_factory: Any, data: st.DataObject, dtype: type
+) -> None:
+    exact = 2**24 if dtype is np.float32 else 2**53
+    largest = exact if np.dtype(dtype).kind == "f" else min(np.iinfo(dtype).max, 2**63 - 1)
+    edges = [value for value in (1, 255, 32767, 32768, 65535, 65537, 2**31, 2**53) if value <= largest]
+    values = data.draw(
+        st.lists(st.sampled_from(edges) | st.integers(1, largest), min_size=1, max_size=4, unique=True)
+    )
+    path = tmp_path_factory.mktemp("labels") / "mask.nii.gz"
+    array = np.zeros((2, 3, 4), dtype)
+    array.ravel()[: len(values)] = values
+    written(path, array)
+    mask = read_mask(path, {str(value): value for value in values})
+    assert mask.array.dtype.kind == "i"
+    assert mask.array.ravel().tolist() == [int(value) for value in array.ravel()]
+
+
+def test_labels_beyond_64_bits(scan: Path) -> None:
+    with pytest.raises(UserError, match=f"label {2**63} is beyond 64 bits"):
+        read_mask(scan, {"a": 2**63})
+
+
+def test_large_labels_that_are_scaled(tmp_path: Path) -> None:
+    """SimpleITK reads 16777216 + 1 as 16777216, another class."""
+    path = tmp_path / "mask.nii.gz"
+    written(path, np.full((2, 3, 4), 2**24, np.int32))
+    assert (read_mask(path, {"a": 2**24}).array == 2**24).all()
+    patch_header(path, scl_slope=1, scl_inter=1)
+    with pytest.raises(UserError, match=r"labels from 16777216 on are read inexactly.*without scaling"):
+        read_mask(path, {"a": 2**24, "b": 2**24 + 1})
 
 
 def test_an_image_in_place_of_a_mask_is_told_in_one_line(scan: Path) -> None:

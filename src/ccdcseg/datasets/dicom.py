@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccdcseg.datasets.dicom_header import KINDS, MOMENTS, SERIES, Header, listed, read_header, read_pixels
-from ccdcseg.datasets.volumes import MAX_BYTES
+from ccdcseg.datasets.nifti import MAX_BYTES
 from ccdcseg.errors import UserError
 
 _TOLERANCE = 0.1  # of a voxel

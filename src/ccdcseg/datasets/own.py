@@ -6,7 +6,7 @@ is a NIfTI file or a DICOM segmentation.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -333,8 +333,7 @@ def _convert(labels: Mapping[str, int], new: Mapping[str, int], folder: Path, sc
     array = np.zeros(stored.array.shape, np.int16)
     for label, value in labels.items():
         array[stored.array == value] = new[label]
-    mask = Volume(scan.mask, array, stored.spacing_mm, stored.origin_mm, stored.direction)
-    return [*notes, *write_pair(folder, scan.case.case, channels, mask)]
+    return [*notes, *write_pair(folder, scan.case.case, channels, replace(stored, array=array))]
 
 
 @dataclass(frozen=True)
@@ -347,7 +346,7 @@ class _Image:
 def _read_scan(path: Path, others: Sequence[Path]) -> _Image:
     """A NIfTI file, or the DICOM slices of a folder that are none of the other files."""
     if not path.is_dir():
-        return _Image(read_image(path), None, ())
+        return _Image(read_image(path, any_form=True), None, ())
     slices, notes = slices_in(path, others)
     series = read_series(slices)
     volume = Volume(path, read_voxels(series), series.spacing_mm, series.origin_mm, series.direction)
@@ -356,5 +355,5 @@ def _read_scan(path: Path, others: Sequence[Path]) -> _Image:
 
 def _read_own_mask(path: Path, labels: Mapping[str, int], image: _Image) -> Volume:
     if path.name.lower().endswith((".nii", ".nii.gz")):
-        return read_mask(path, labels)
+        return read_mask(path, labels, any_form=True)
     return read_segmentation(path, labels, image.volume, image.series)

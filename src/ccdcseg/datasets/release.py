@@ -120,7 +120,7 @@ def write_pair(folder: Path, case: str, channels: Sequence[Volume], mask: Volume
     """Check that a scan's channels and its mask belong together; write them into ``imagesTr`` and ``labelsTr``.
 
     Returns:
-        What had to be turned onto the first channel's voxels; see `fitted`.
+        What had to be turned onto the first channel's voxels (see `fitted`), and the notes of each volume.
 
     Raises:
         UserError: they do not lie on the same voxels, or the mask is empty.
@@ -129,7 +129,7 @@ def write_pair(folder: Path, case: str, channels: Sequence[Volume], mask: Volume
     placed = fitted(mask, channels[0])
     notes = _write_channels(folder / "imagesTr", case, channels)
     write_volume(folder / "labelsTr" / f"{case}{MASK_SUFFIX}", placed)
-    return notes if placed is mask else [*notes, f"mask {_TURNED}"]
+    return [*notes, *_notes("mask", mask, placed)]
 
 
 def write_unlabelled(folder: Path, case: str, channels: Sequence[Volume]) -> Notes:
@@ -149,7 +149,12 @@ def _write_channels(folder: Path, case: str, channels: Sequence[Volume]) -> Note
     for number, image in enumerate(placed):
         write_volume(folder / f"{case}_{number:04d}{MASK_SUFFIX}", image)
     pairs = enumerate(zip(channels, placed, strict=True))
-    return [f"channel {number} {_TURNED}" for number, (given, image) in pairs if image is not given]
+    return [note for number, pair in pairs for note in _notes(f"channel {number}", *pair)]
+
+
+def _notes(name: str, given: Volume, placed: Volume) -> list[str]:
+    said = given.notes if placed is given else (*given.notes, _TURNED)
+    return [f"{name} {note}" for note in said]
 
 
 def unlabelled_scans(folder: Path) -> list[str]:

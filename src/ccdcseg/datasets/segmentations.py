@@ -11,7 +11,8 @@ import highdicom
 import numpy as np
 
 from ccdcseg.datasets.dicom import Series
-from ccdcseg.datasets.volumes import MAX_BYTES, Volume
+from ccdcseg.datasets.nifti import MAX_BYTES
+from ccdcseg.datasets.volumes import Volume
 from ccdcseg.errors import UserError
 
 logging.getLogger("highdicom").setLevel(logging.ERROR)
