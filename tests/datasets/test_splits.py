@@ -1,5 +1,6 @@
 import json
 from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -285,6 +286,13 @@ def test_a_data_set_is_split(raw_folder: Path) -> None:
     groups = {case.patient: case.group for case in read_cases(raw_folder)}
     assert sorted(groups[patient] for patient in entries[0]["patients"]["train"]) == GROUPS
     assert entries[0]["counts"]["train"] == {"patients": 5, "cases": 10, "slices": 30}
+
+
+def test_slices_of_sagittal_scans(raw_folder: Path, change_volume: Callable[..., None]) -> None:
+    for path in (raw_folder / "labelsTr").iterdir():
+        change_volume(path, spacing_mm=(1.5, 1.4, 10.0))  # of 3 x 8 x 9 voxels
+    (entry,) = split_dataset(raw_folder, [0.5], 0)
+    assert entry["counts"]["train"]["slices"] == 10 * 9
 
 
 def relabel(raw_folder: Path, **labels: int) -> None:

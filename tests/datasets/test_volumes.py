@@ -16,6 +16,7 @@ from ccdcseg.datasets.volumes import (
     check_pair,
     read_image,
     read_mask,
+    slice_axis,
     write_volume,
 )
 from ccdcseg.errors import UserError
@@ -382,6 +383,23 @@ def test_a_pair_of_different_geometry(geometry: dict[str, Any]) -> None:
 
 def test_a_pair_may_differ_by_rounding() -> None:
     check_pair(placed("scan"), placed("mask", spacing_mm=(8.0001, 1.50001, 1.25), origin_mm=(0.01, 0.0, 0.0)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing_mm", "axis"),
+    [
+        ((9, 9, 9), (1, 1, 1), 0),
+        ((9, 9, 9), (1, 2, 1), 1),
+        ((9, 9, 9), (1, 1, 2), 2),
+        ((1, 9, 9), (1, 2, 2), 0),
+        ((9, 9, 1), (1, 2, 1), 2),
+        ((1, 1, 9), (1, 2, 1), 1),
+    ],
+)
+def test_slices_lie_across_a_single_voxel_or_the_largest_spacing(
+    shape: tuple[int, ...], spacing_mm: tuple[float, ...], axis: int
+) -> None:
+    assert slice_axis(shape, spacing_mm) == axis
 
 
 def test_every_real_scan_is_accepted(real_data: Path) -> None:

@@ -16,7 +16,7 @@ import ccdcseg
 from ccdcseg.datasets.cases import CASES_FILE
 from ccdcseg.datasets.contents import read_contents
 from ccdcseg.datasets.findings import CheckSettings, Finding, Severity, Survey, note, problem
-from ccdcseg.datasets.measure import FaultKind, measure_cases, slice_axis
+from ccdcseg.datasets.measure import FaultKind, measure_cases
 from ccdcseg.datasets.outliers import grid_findings, intensity_findings
 from ccdcseg.datasets.split_checks import split_findings
 from ccdcseg.files import write_json
@@ -89,7 +89,7 @@ def summary(survey: Survey) -> dict[str, Any]:
     return {
         "cases": len(contents.files),
         "patients": len(set(contents.patients.values())) if contents.table else None,
-        "slices": sum(grid.shape[slice_axis(grid.spacing_mm)] for grid in grids),
+        "slices": sum(grid.slices for grid in grids),
         "unlabelled": contents.unlabelled,
         "shape": _range([grid.shape for grid in grids]),
         "spacing_mm": _range([grid.spacing_mm for grid in grids]),

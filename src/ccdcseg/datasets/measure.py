@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from ccdcseg.cache import cache_key, recall, remember
 from ccdcseg.datasets.contents import CaseFiles, Contents
-from ccdcseg.datasets.volumes import Volume, check_pair, read_image, read_mask
+from ccdcseg.datasets.volumes import Volume, check_pair, read_image, read_mask, slice_axis
 from ccdcseg.errors import UserError
 from ccdcseg.processes import Progress, pool_map, worker_processes
 
@@ -65,6 +65,11 @@ class Grid:
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
     axes: str
+
+    @property
+    def slices(self) -> int:
+        """How many there are; see `slice_axis`."""
+        return self.shape[slice_axis(self.shape, self.spacing_mm)]
 
 
 @dataclass(frozen=True)
@@ -153,11 +158,6 @@ class CaseFacts:
         """Of the first channel that could be read, or else of the mask."""
         grids = [facts.grid for facts in self.channels.values()]
         return grids[0] if grids else self.mask.grid if self.mask else None
-
-
-def slice_axis(spacing_mm: tuple[float, float, float]) -> int:
-    """The array's axis across the slices: the one with the largest spacing, the first among equals."""
-    return int(np.argmax(spacing_mm))
 
 
 def measure_cases(
@@ -278,7 +278,7 @@ def _mask_facts(
     counted = dict(zip(values.tolist(), counts.tolist(), strict=True))
     voxels = {value: counted[value] for value in labels.values() if value in counted}
     specks = {value: _specks(array == value, speck_fraction) for value in voxels}
-    border = _border(array, slice_axis(mask.spacing_mm))
+    border = _border(array, slice_axis(array.shape, mask.spacing_mm))
     return MaskFacts(
         grid=_grid(mask),
         voxels=voxels,

@@ -17,7 +17,7 @@ import numpy as np
 
 from ccdcseg.datasets.cases import Case, read_cases, read_file_ending, read_ignore_label, read_labels
 from ccdcseg.datasets.unlabelled import UnlabelledFolder, channel_files, read_unlabelled
-from ccdcseg.datasets.volumes import read_mask
+from ccdcseg.datasets.volumes import read_mask, slice_axis
 from ccdcseg.errors import UserError
 from ccdcseg.files import read_json, write_json
 
@@ -338,9 +338,9 @@ def split_dataset(
     classes_of: dict[str, frozenset[int]] = {}
     slices_of: dict[str, int] = {}
     for case in _annotated(cases, splits):
-        mask = read_mask(raw_folder / "labelsTr" / f"{case.case}{ending}", labels, ignore).array
-        classes_of[case.case] = frozenset(np.unique(mask).tolist())
-        slices_of[case.case] = len(mask)
+        mask = read_mask(raw_folder / "labelsTr" / f"{case.case}{ending}", labels, ignore)
+        classes_of[case.case] = frozenset(np.unique(mask.array).tolist())
+        slices_of[case.case] = mask.array.shape[slice_axis(mask.array.shape, mask.spacing_mm)]
     for split in splits:
         check_classes(split, cases, classes_of, labels)
     return add_splits(raw_folder, splits, cases, slices_of, scans)

@@ -232,6 +232,17 @@ def check_pair(first: Volume, second: Volume) -> None:
         )
 
 
+def slice_axis(shape: Sequence[int], spacing_mm: Sequence[float]) -> int:
+    """The axis across the slices: the one with a single voxel, or else with the largest spacing.
+
+    Args:
+        shape: voxels along each axis.
+        spacing_mm: in the order of ``shape``; among equals the first axis counts.
+    """
+    single = [axis for axis, size in enumerate(shape) if size == 1]
+    return single[0] if len(single) == 1 else int(np.argmax(spacing_mm))
+
+
 def write_volume(path: Path, volume: Volume, description: str = "") -> None:
     """Write a volume as gzipped NIfTI, atomically; the same volume gives the same bytes.
 

@@ -16,8 +16,7 @@ from scipy.ndimage import binary_erosion
 
 from ccdcseg.cache import cache_key, recall, remember
 from ccdcseg.datasets.contents import CaseFiles, Contents
-from ccdcseg.datasets.measure import slice_axis
-from ccdcseg.datasets.volumes import read_image, read_mask
+from ccdcseg.datasets.volumes import read_image, read_mask, slice_axis
 from ccdcseg.errors import UserError
 from ccdcseg.processes import Progress, pool_map, worker_processes
 from ccdcseg.report.pictures import CLASS_COLOURS, largest_slice
@@ -82,7 +81,7 @@ def thumbnails(
 def draw_case(files: CaseFiles, labels: Mapping[str, int], ignore: int | None) -> Thumbnail:
     """Outline the mask on the slice with most foreground; the middle slice where there is none.
 
-    Slices lie across the largest spacing and are shown as stored, in the proportions of the body.
+    Slices (see `slice_axis`) are shown as stored, in the proportions of the body.
     """
     if not files.images:
         return Thumbnail("", 0, 0, "there is no image")
@@ -91,7 +90,7 @@ def draw_case(files: CaseFiles, labels: Mapping[str, int], ignore: int | None) -
     except UserError as error:
         return Thumbnail("", 0, 0, error.problem)
     mask, problem = _mask(files, image.array.shape, labels, ignore)
-    across = slice_axis(image.spacing_mm)
+    across = slice_axis(image.array.shape, image.spacing_mm)
     foreground = np.isin(mask, [*labels.values()])
     index = largest_slice(np.moveaxis(foreground, across, 0))
     grey, outlines = (np.take(array, index, across) for array in (image.array, np.where(foreground, mask, 0)))
