@@ -136,6 +136,32 @@ def test_an_ambiguous_id(raw_root: Path) -> None:
     assert dataset_folder(raw_root, "Dataset005_Other").name == "Dataset005_Other"
 
 
+@pytest.mark.parametrize("name", ["Dataset028_My data (2)", "Dataset028_Übung", "Dataset028_a,b"])
+def test_whatever_follows_the_three_digits(raw_root: Path, name: str) -> None:
+    (raw_root / "Dataset028_File").unlink()
+    (raw_root / name).mkdir()
+    assert dataset_folder(raw_root, "28") == dataset_folder(raw_root, name) == raw_root / name
+
+
+@pytest.mark.parametrize(
+    ("name", "better"),
+    [
+        ("Dataset50_Toy", "Dataset050_Toy"),
+        ("dataset050_Toy", "Dataset050_Toy"),
+        ("Dataset050", "Dataset050_Name"),
+        ("Dataset 050 Toy", "Dataset050_Toy"),
+        ("Task050_Toy", "Dataset050_Toy"),
+        ("Dataset1050_Toy", "Dataset and three digits"),
+    ],
+)
+def test_a_folder_that_is_not_named_as_nnunet_wants(tmp_path: Path, name: str, better: str) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / "notes").mkdir()
+    for dataset in ("50", name):
+        with pytest.raises(UserError, match=f"{name} is not named as nnU-Net wants, rename it to {better}"):
+            dataset_folder(tmp_path, dataset)
+
+
 def test_no_data_sets(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds no data set"):
         dataset_folder(tmp_path, "27")

@@ -100,7 +100,7 @@ def test_a_missing_table(raw: Path) -> None:
 
 def test_incomplete_folders(raw: Path) -> None:
     (raw / "imagesTr" / "p1_ED_0001.nii.gz").unlink()
-    with pytest.raises(UserError, match=r"p1_ED_0001\.nii\.gz does not exist, 1 such"):
+    with pytest.raises(UserError, match=r"p1_ED_0001\.nii\.gz does not exist\. 1 such"):
         case_names(raw)
     (raw / "labelsTr" / "p1_ED.nii.gz").unlink()
     with pytest.raises(UserError, match=r"p1_ED_0000\.nii\.gz belongs to no mask, 1 such"):
@@ -108,6 +108,49 @@ def test_incomplete_folders(raw: Path) -> None:
     for mask in (raw / "labelsTr").iterdir():
         mask.unlink()
     with pytest.raises(UserError, match=r"holds no \*\.nii\.gz"):
+        case_names(raw)
+
+
+@pytest.mark.parametrize("folder", ["imagesTr", "labelsTr"])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "._p1_ED_0000.nii.gz",
+            r"is a hidden file, which nnU-Net takes for a scan \(1 such files\)\. Remove them",
+        ),
+        (
+            "p7_ED.NII.GZ",
+            r"does not end in \.nii\.gz: nnU-Net passes over it .*Rename them to end in \.nii\.gz",
+        ),
+    ],
+)
+def test_files_that_nnunet_takes_otherwise(raw: Path, folder: str, name: str, message: str) -> None:
+    (raw / folder / name).touch()
+    with pytest.raises(UserError, match=rf"{folder}/{name} {message}"):
+        assign_patients(raw, "{patient}_{phase}")
+    assert not (raw / "cases.csv").exists()
+
+
+def rename(raw: Path, *folders: str) -> None:
+    """Give p1 a name with an umlaut of two characters, as old disks of macOS do."""
+    for path in (path for folder in folders for path in (raw / folder).glob("p1_ED*")):
+        path.rename(path.with_name(path.name.replace("p1", "Mu\u0308ller")))
+
+
+def test_a_table_whose_names_are_composed_otherwise(raw: Path) -> None:
+    rename(raw, "imagesTr", "labelsTr")
+    (raw / "table.csv").write_text("case,patient\nM\u00fcller_ED,M\u00fcller\np1_ES,1\np2_ED,2\np10_ED,10")
+    found = {case.case: case.patient for case in assign_patients(raw, table=raw / "table.csv")}
+    assert found == {"Mu\u0308ller_ED": "M\u00fcller", "p1_ES": "1", "p2_ED": "2", "p10_ED": "10"}
+    assert {case.case for case in read_cases(raw)} == set(case_names(raw))
+
+
+def test_images_and_masks_whose_names_are_composed_otherwise(raw: Path) -> None:
+    rename(raw, "imagesTr", "labelsTr")
+    for path in (raw / "labelsTr").glob("Mu*"):
+        path.rename(path.with_name(path.name.replace("u\u0308", "\u00fc")))
+    with pytest.raises(UserError, match=r"looks alike but is composed otherwise \(Unicode\).*Rename.*convmv"):
         case_names(raw)
 
 

@@ -231,6 +231,30 @@ def test_any_folder_of_images(tiny_run, train_run, workspace, tmp_path: Path):
         folder_images(tmp_path, folder.parent)
 
 
+def test_scans_that_cannot_be_used_are_named_once_the_others_are_predicted(
+    tiny_run, train_run, workspace, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    folder = train_run(tiny_run())
+    images = tmp_path / "images"
+    images.mkdir()
+    whole = sorted((workspace.raw / "imagesTr").iterdir())[0]
+    for name in ("a", "z"):
+        shutil.copy(whole, images / f"{name}_0000.nii.gz")
+    (images / "b_0000.nii.gz").write_bytes(whole.read_bytes()[:-50])
+    (images / "c_0000.nii.gz").write_bytes(b"")
+    (images / "._a_0000.nii.gz").write_bytes(b"\0\5\26\7" + bytes(200))
+    (images / "d_0000.NII.GZ").touch()
+    cases = folder_images(images, folder.parent)
+    assert list(cases) == ["a", "b", "c", "z"]
+    assert "holds 1 files that are not named like CASE_0000.nii.gz" in caplog.text
+    assert "not predicted: d_0000.NII.GZ" in caplog.text
+    with pytest.raises(
+        UserError, match=r"b_0000\.nii\.gz is truncated .*Neither can c be used\. All others are"
+    ):
+        predict(folder, cases, Output(tmp_path / "out"), "cpu", lambda *_: None)
+    assert {path.name for path in (tmp_path / "out").glob("*.nii.gz")} == {"a.nii.gz", "z.nii.gz"}
+
+
 def test_missing_image_is_named(tiny_run, train_run):
     folder = train_run(tiny_run())
     run = json.loads((folder / "run.json").read_text())

@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,10 @@ from ccdcseg.texts import from_cell, no_formula
 CASES_FILE = "cases.csv"
 UNLABELLED_FILE = "unlabelled.csv"
 """The same table for scans without masks."""
-_FOLDER_NAME = re.compile(r"Dataset(\d{3})_\w[\w.-]*")
+EMPTY_MASKS = "empty_masks"
+"""Key of ``dataset.json`` that nnU-Net passes over: true where masks may hold no class, as healthy controls' do."""
+_FOLDER_NAME = re.compile(r"Dataset([0-9]{3})_.+")
+_LIKE_A_FOLDER_NAME = re.compile(r"(?:dataset|task)[ _-]?([0-9]+)[ _-]*(.*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, order=True)
@@ -36,6 +39,10 @@ class Case:
     phase: str
 
 
+NUMBERING_REMEDY = (
+    "nnU-Net wants labels without gaps from 0 on, the ignore label last: renumber masks and dataset.json, or make "
+    "the data set with `ccdcseg prepare nifti`, which renumbers."
+)
 _COLUMNS = [field.name for field in fields(Case)]
 _REMEDY = (
     "Say whose scan each case is: ccdcseg patients DATASET --pattern '{patient}_{phase}' (or '{patient}'), or "
@@ -109,7 +116,7 @@ def dataset_folder(raw_root: Path, dataset: str) -> Path:
         UserError: there is no such data set, or more than one has the id.
     """
     present = dataset_names(raw_root)
-    listed = f"{raw_root} holds {', '.join(present) or 'no data set'}."
+    listed = f"{raw_root} holds {', '.join(present) or 'no data set'}{_misnamed(raw_root)}."
     if not dataset.isdecimal():
         if dataset not in present:
             raise UserError(f"There is no data set {dataset}: {listed}", "Give one of their names or ids.")
@@ -136,6 +143,19 @@ def dataset_names(raw_root: Path) -> list[str]:
     return sorted(
         entry.name for entry in raw_root.iterdir() if _FOLDER_NAME.fullmatch(entry.name) and entry.is_dir()
     )
+
+
+def _misnamed(raw_root: Path) -> str:
+    """What to say of a folder that is named like a data set, though not as nnU-Net wants; empty: there is none."""
+    for entry in sorted(raw_root.iterdir()):
+        match = _LIKE_A_FOLDER_NAME.fullmatch(entry.name)
+        if match and entry.is_dir() and not _FOLDER_NAME.fullmatch(entry.name):
+            number = int(match[1])
+            better = (
+                f"Dataset{number:03d}_{match[2] or 'Name'}" if number < 1000 else "Dataset and three digits"
+            )
+            return f"; {entry.name} is not named as nnU-Net wants, rename it to {better}"
+    return ""
 
 
 def id_in_name(name: str) -> int:
@@ -206,6 +226,18 @@ def read_channels(raw_folder: Path) -> tuple[str, ...]:
             f'{path} has the "channel_names" {names}.', 'Number them from 0 on, such as {"0": "MRI"}.'
         )
     return tuple(str(names[number]) for number in numbers)
+
+
+def numbering_fault(labels: Mapping[str, int], ignore: int | None) -> str:
+    """What is wrong with labels that are not 1, 2, 3 and so on, the ignore label last; empty where nothing is.
+
+    nnU-Net wants them so. It stores masks in 8 or 16 bits, where a larger value becomes another class.
+    """
+    values = sorted([0, *labels.values(), *([] if ignore is None else [ignore])])
+    is_last = ignore in (None, values[-1])
+    if is_last and values == list(range(len(values))):
+        return ""
+    return f"the labels are {', '.join(map(str, values))}" + ("" if is_last else f", and {ignore} is ignored")
 
 
 def _all_labels(path: Path) -> dict[str, int]:

@@ -23,7 +23,7 @@ from ccdcseg.datasets.volumes import Volume, check_pair, read_image, read_mask, 
 from ccdcseg.errors import UserError
 from ccdcseg.processes import Progress, pool_map, worker_processes
 
-FORMAT = "ccdcseg-measurements/1"
+FORMAT = "ccdcseg-measurements/2"
 
 T = TypeVar("T")
 Labels = NDArray[np.int16]

@@ -21,6 +21,7 @@ from nibabel.quaternions import quat2mat
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
+from ccdcseg.datasets.unicode_names import missing
 from ccdcseg.errors import UserError
 
 MAX_BYTES = 4 * 2**30
@@ -53,7 +54,7 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist.", "Check the path, or restore the file.") from error
+        raise missing(path, "Check the path, or restore the file.") from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"{path} is truncated or damaged ({error}).", "Copy or download it again.") from error
     except OSError as error:

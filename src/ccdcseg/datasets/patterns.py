@@ -4,8 +4,10 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from ccdcseg.datasets.unicode_names import composed
 from ccdcseg.errors import UserError
 
+_SUFFIX = re.compile(r"\\\.nii(\\\.gz)?$", re.IGNORECASE)  # as `re.escape` writes it
 _PART = re.compile(r"\{([^{}]*)\}")
 
 
@@ -14,7 +16,7 @@ class NamePattern:
     """A text with parts in braces, each standing for one or more characters other than ``/``.
 
     ``{name}`` is a part to read, ``{}`` one to pass over; a name that comes twice must stand for the same text.
-    Everything else is literal.
+    Everything else is literal, but for capitals in a suffix .nii or .nii.gz.
 
     Args:
         text: such as ``{patient}_frame{phase}``.
@@ -51,12 +53,12 @@ class NamePattern:
         return len(_PART.sub("", self.text))
 
     def parts(self, name: str) -> dict[str, str] | None:
-        """Text of each named part of ``name``; None where the pattern does not fit.
+        """Text of each named part of ``name``, with composed characters; None where the pattern does not fit.
 
         Raises:
             UserError: it fits in more than one way, such as ``{patient}_{phase}`` and "a_1_ED".
         """
-        short, long = (self._expression(some).fullmatch(name) for some in ("+?", "+"))
+        short, long = (self._expression(some).fullmatch(composed(name)) for some in ("+?", "+"))
         if short is None or long is None:
             return None
         if short.groupdict() != long.groupdict():
@@ -76,7 +78,7 @@ class NamePattern:
         pieces = []
         for index, piece in enumerate(_PART.split(self.text)):
             if index % 2 == 0:
-                pieces.append(re.escape(piece))
+                pieces.append(re.escape(composed(piece)))
             elif not piece:
                 pieces.append(f"[^/]{some}")
             elif piece in seen:
@@ -84,4 +86,4 @@ class NamePattern:
             else:
                 pieces.append(f"(?P<{piece}>[^/]{some})")
                 seen.add(piece)
-        return re.compile("".join(pieces))
+        return re.compile(_SUFFIX.sub(r"(?i:\g<0>)", "".join(pieces)))

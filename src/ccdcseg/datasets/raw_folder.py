@@ -1,6 +1,7 @@
 """An nnU-Net raw folder that was made elsewhere: whose scan each case is, from a pattern or a table."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ccdcseg.datasets.cases import (
@@ -16,8 +17,9 @@ from ccdcseg.datasets.cases import (
 from ccdcseg.datasets.patterns import NamePattern
 from ccdcseg.datasets.release import MASK_SUFFIX
 from ccdcseg.datasets.tables import read_table
+from ccdcseg.datasets.unicode_names import composed, missing
 from ccdcseg.datasets.unlabelled import read_unlabelled
-from ccdcseg.datasets.walk import by_number
+from ccdcseg.datasets.walk import by_number, is_hidden
 from ccdcseg.errors import UserError
 from ccdcseg.files import read_json
 
@@ -83,25 +85,37 @@ def case_names(raw_folder: Path) -> list[str]:
             f'{raw_folder / "dataset.json"} lists its files one by one ("dataset").',
             "Put images into imagesTr and masks into labelsTr, and take that key out.",
         )
-    images = {path.name for path in (raw_folder / "imagesTr").glob(f"*{ending}")}
-    names = sorted(
-        (path.name.removesuffix(ending) for path in (raw_folder / "labelsTr").glob(f"*{ending}")),
-        key=by_number,
-    )
+    images, masks = (_scan_names(raw_folder / name, ending) for name in ("imagesTr", "labelsTr"))
+    names = sorted((mask.removesuffix(ending) for mask in masks), key=by_number)
     if not names:
         raise UserError(f"{raw_folder / 'labelsTr'} holds no *{ending}.", "Put the masks there.")
     wanted = {f"{name}_{channel:04d}{ending}" for name in names for channel in range(len(channels))}
-    if missing := sorted(wanted - images):
-        raise UserError(
-            f"{raw_folder / 'imagesTr' / missing[0]} does not exist, {len(missing)} such images are missing.",
-            "Add them, or remove their masks.",
-        )
+    if absent := sorted(wanted - images):
+        fault = missing(raw_folder / "imagesTr" / absent[0], "Add it, or remove its mask.")
+        raise UserError(f"{fault.problem} {len(absent)} such images are missing.", fault.remedy)
     if spare := sorted(images - wanted):
         raise UserError(
             f"{raw_folder / 'imagesTr' / spare[0]} belongs to no mask, {len(spare)} such images are there.",
             "Move them to imagesTs, or add their masks.",
         )
     return names
+
+
+def _scan_names(folder: Path, ending: str) -> set[str]:
+    """Names of the scans in a folder; those that nnU-Net takes for scans, or should, are refused."""
+    names = [path.name for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+    if hidden := sorted(name for name in names if name.endswith(ending) and is_hidden(name)):
+        raise UserError(
+            f"{folder / hidden[0]} is a hidden file, which nnU-Net takes for a scan ({len(hidden)} such files).",
+            "Remove them: macOS leaves them behind where it copies files.",
+        )
+    others = sorted(name for name in names if name.lower().endswith(ending) and not name.endswith(ending))
+    if others:
+        raise UserError(
+            f"{folder / others[0]} does not end in {ending}: nnU-Net passes over it ({len(others)} such files).",
+            f"Rename them to end in {ending}.",
+        )
+    return {name for name in names if name.endswith(ending)}
 
 
 def case_files(raw_folder: Path, case: str) -> list[Path]:
@@ -124,15 +138,17 @@ def _by_pattern(names: Iterable[str], text: str) -> list[Case]:
 
 def _by_table(names: Sequence[str], path: Path) -> list[Case]:
     rows: dict[str, Case] = {}
+    known = {composed(name): name for name in names}
     for row in read_table(path, ("case", "patient"), "group|phase", _TABLE_REMEDY):
         case = Case(**{"group": "", "phase": ""} | {key: value.strip() for key, value in row.values.items()})
         if not (case.case and case.patient):
             raise UserError(f"{row.place}, is not whole.", "Give each row a case and its patient.")
+        case = replace(case, case=known.get(composed(case.case), case.case), patient=composed(case.patient))
         if case.case in rows:
             raise UserError(f"{path} lists {case.case} twice.", "Keep one row a case.")
         rows[case.case] = case
     for wanted, there, remedy in ((names, rows, "Add it."), (rows, names, "Remove it, or add its files.")):
-        if missing := [name for name in wanted if name not in there]:
+        if absent := [name for name in wanted if name not in there]:
             place = path if there is rows else "The data set"
-            raise UserError(f"{place} has no case {missing[0]} ({len(missing)} are missing).", remedy)
+            raise UserError(f"{place} has no case {absent[0]} ({len(absent)} are missing).", remedy)
     return [rows[name] for name in names]

@@ -196,16 +196,22 @@ def _signed_type(labels: Iterable[int]) -> np.dtype[Any]:
     )
 
 
-def check_not_empty(mask: Volume) -> None:
+def is_empty(mask: Volume, ignore: int | None = None) -> bool:
+    """Whether a mask holds no class: every voxel is background or has the ignore label."""
+    return not ((mask.array != 0) & (mask.array != ignore)).any()
+
+
+def check_not_empty(
+    mask: Volume, ignore: int | None = None, remedy: str = "Annotate the scan or leave it out."
+) -> None:
     """Refuse a reference mask without foreground.
 
     Raises:
-        UserError: every voxel of ``mask`` is background.
+        UserError: see `is_empty`.
     """
-    if not mask.array.any():
-        raise UserError(
-            f"{mask.path} is empty: every voxel is background.", "Annotate the scan or leave it out."
-        )
+    if is_empty(mask, ignore):
+        ignored = "" if ignore is None else " or ignored"
+        raise UserError(f"{mask.path} is empty: every voxel is background{ignored}.", remedy)
 
 
 def check_pair(first: Volume, second: Volume) -> None:
@@ -229,6 +235,21 @@ def check_pair(first: Volume, second: Volume) -> None:
             f"{listed(second.spacing_mm)} against {listed(first.spacing_mm)} mm, corners up to "
             f"{apart_mm:.2f} mm apart.",
             remedy,
+        )
+
+
+def check_channels(first: Volume, second: Volume) -> None:
+    """Refuse two channels that do not lie on the same voxels, or whose spacing nnU-Net does not take for the same.
+
+    Raises:
+        UserError: see `check_pair`; or their spacing differs by more than a hundred-thousandth.
+    """
+    check_pair(first, second)
+    if not np.allclose(first.spacing_mm, second.spacing_mm):
+        raise UserError(
+            f"{second.path} has another spacing than {first.path}: (z, y, x) {listed(second.spacing_mm)} against "
+            f"{listed(first.spacing_mm)} mm, which nnU-Net wants to be the same.",
+            "Write the same spacing into both headers.",
         )
 
 

@@ -9,14 +9,16 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from ccdcseg.datasets.raw_folder import case_files
+from ccdcseg.datasets.raw_folder import case_files, case_names
 from ccdcseg.datasets.splits import SPLITS_FILE, UnlabelledSplit, check_ours, unread_cases
 from ccdcseg.datasets.unlabelled import Kind, ScanFacts
+from ccdcseg.datasets.usable import check_cases, check_scan
+from ccdcseg.datasets.volumes import slice_axis
 from ccdcseg.errors import UserError
 from ccdcseg.files import file_hash, json_hash, read_json, write_bytes, write_json
 from ccdcseg.nnunet.allowed import check_dataset, check_plans
 from ccdcseg.nnunet.preset import Network, Preset
-from ccdcseg.processes import Progress, foreign_pools, pool_map, worker_processes
+from ccdcseg.processes import Progress, pool_map, worker_processes
 from ccdcseg.provenance import Source, Sources, Stamp, forget_origin, read_origin, stamp, write_origin
 
 UNLABELLED_SUFFIX = "_unlabelled"
@@ -41,7 +43,8 @@ def base_plans(raw: Path, preprocessed: Path, processes: int = 2) -> dict[str, A
     ``dataset.json`` has changed; plans of nnU-Net's own commands are kept.
 
     Raises:
-        UserError: plans or ``dataset.json`` name code that is not nnU-Net's.
+        UserError: plans or ``dataset.json`` name code that is not nnU-Net's, nnU-Net cannot use a scan (see
+            `check_cases`), or plans that are there slice into lines.
     """
     path = preprocessed / BASE_PLANS
     check_dataset(read_json(raw / "dataset.json"), raw / "dataset.json")
@@ -55,6 +58,7 @@ def base_plans(raw: Path, preprocessed: Path, processes: int = 2) -> dict[str, A
         write_origin(path, now, path)
     plans: dict[str, Any] = read_json(path)
     check_plans(plans, path)
+    _check_slices(path, plans)
     return plans
 
 
@@ -68,18 +72,22 @@ def _planning_sources(raw: Path) -> Sources:
 
 
 def _plan(raw: Path, processes: int) -> None:
-    from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import (  # noqa: PLC0415 - slow
-        DatasetFingerprintExtractor,
-    )
-    from nnunetv2.experiment_planning.plan_and_preprocess_api import plan_experiments  # noqa: PLC0415 - slow
+    from ccdcseg.nnunet.planner import plan  # noqa: PLC0415 - slow
 
-    number = int(raw.name[7:10])
-    extractor = DatasetFingerprintExtractor(number, processes)
     unread = unread_cases(raw)
-    extractor.dataset = {case: files for case, files in extractor.dataset.items() if case not in unread}
-    with foreign_pools():
-        extractor.run(overwrite_existing=True)
-    plan_experiments([number])
+    cases = [case for case in case_names(raw) if case not in unread]
+    check_cases(raw, cases, processes)
+    plan(raw.name, cases, processes)
+
+
+def _check_slices(path: Path, plans: dict[str, Any]) -> None:
+    """Refuse plans of nnU-Net's own commands that slice scans of one slice across that slice's rows."""
+    shape = plans["original_median_shape_after_transp"]
+    if slice_axis(shape, plans["original_median_spacing_after_transp"]) != 0 and 1 in shape:
+        raise UserError(
+            f"{path} slices scans of one slice into lines, since their pixels are larger than their thickness.",
+            "Move it away: it is then made otherwise.",
+        )
 
 
 def preset_plans(base: dict[str, Any], name: str, preset: Preset) -> dict[str, Any]:
@@ -360,6 +368,7 @@ def _preprocess_scan(
     manager = PlansManager(plans)
     settings = manager.get_configuration(next(iter(plans["configurations"])))
     target, scan, now = item
+    check_scan(*scan, dataset["labels"])
     images, mask = [str(image) for image in scan[0]], str(scan[1]) if scan[1] else None
     if kind is not None:
         kind.check(target.name, _facts(manager, scan[0]))

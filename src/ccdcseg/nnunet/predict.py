@@ -15,7 +15,10 @@ from acvl_utils.cropping_and_padding.bounding_boxes import insert_crop_into_imag
 from numpy.typing import NDArray
 
 from ccdcseg.datasets.splits import check_split, part_cases
+from ccdcseg.datasets.unicode_names import missing
+from ccdcseg.datasets.usable import check_scan
 from ccdcseg.datasets.volumes import read_mask
+from ccdcseg.datasets.walk import is_hidden
 from ccdcseg.errors import UserError
 from ccdcseg.files import locked, read_json
 from ccdcseg.nnunet.allowed import check_dataset, check_plans
@@ -116,25 +119,46 @@ def run_images(folder: Path, part: str) -> dict[str, list[Path]]:
 def folder_images(folder: Path, model: Path) -> dict[str, list[Path]]:
     """Images of any folder, named as nnU-Net wants them (``CASE_0000.nii.gz``), by case.
 
+    Hidden files are passed over; a warning names all others.
+
     Raises:
-        UserError: no such folder, or no image in it.
+        UserError: no such folder, no image in it, or an image lacks a channel.
     """
     dataset = read_json(model / "dataset.json")
     ending = f"_0000{dataset['file_ending']}"
-    cases = sorted(file.name.removesuffix(ending) for file in folder.glob(f"*{ending}"))
+    names = sorted(path.name for path in _entries(folder) if not is_hidden(path.name))
+    cases = [name.removesuffix(ending) for name in names if name.endswith(ending)]
     if not cases:
         raise UserError(
-            f"{folder} holds no image named like CASE{ending}.",
+            f"{folder} holds no image named like CASE{ending}"
+            + (f", but {names[0]} ({len(names)} such files)." if names else "."),
             "Name images as nnU-Net's imagesTs wants them.",
         )
-    return {case: _channels(folder, case, dataset) for case in cases}
+    images = {case: _channels(folder, case, dataset) for case in cases}
+    used = {path.name for paths in images.values() for path in paths}
+    if spare := [name for name in names if name not in used]:
+        logger.warning(
+            "%s holds %d files that are not named like CASE%s, as nnU-Net wants it, and are not predicted: %s.",
+            folder,
+            len(spare),
+            ending,
+            ", ".join(spare[:3]) + (", ..." if len(spare) > 3 else ""),
+        )
+    return images
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read ({error.strerror}).", "Give a folder of images.") from error
 
 
 def _channels(folder: Path, case: str, dataset: Mapping[str, Any]) -> list[Path]:
     files = [folder / f"{case}_{c:04d}{dataset['file_ending']}" for c in range(len(dataset["channel_names"]))]
     for file in files:
         if not file.exists():
-            raise UserError(f"{file} does not exist.", "Restore the image, or prepare the dataset again.")
+            raise missing(file, "Restore the image, or prepare the dataset again.")
     return files
 
 
@@ -229,7 +253,7 @@ def predict(
 
     Raises:
         UserError: the disk is full, another process works on the run, or a file is in the way that another model
-            or somebody else made.
+            or somebody else made; or, once all others are predicted, a scan cannot be used (see `check_scan`).
     """
     if not _outdated(folder, images, output):
         return
@@ -328,7 +352,7 @@ def _predict(
     device: str,
     progress: Callable[[int, int], None],
 ) -> None:
-    outdated = _outdated(folder, images, output)
+    outdated, unusable = _outdated(folder, images, output), dict[str, UserError]()
     again = [target for targets in outdated.values() for target in targets if target.exists()]
     if again:
         logger.warning(
@@ -340,6 +364,11 @@ def _predict(
     for done, (case, targets) in enumerate(outdated.items(), len(images) - len(outdated)):
         progress(done, len(images))
         stamps = {target: stamp(sources) for target, sources in targets.items()}
+        try:
+            check_scan(images[case])
+        except UserError as error:
+            unusable[case] = error
+            continue
         with contextlib.redirect_stdout(StringIO()):
             found = segment(predictor, images[case], probabilities=bool(output.shares))
         for target, now in stamps.items():
@@ -349,6 +378,11 @@ def _predict(
             )
             _write(predictor, found, kept, target, now)
     progress(len(images), len(images))
+    if unusable:
+        first, *others = unusable
+        more = f" Neither can {', '.join(others)} be used." if others else ""
+        rest = " All others are predicted." if len(unusable) < len(images) else ""
+        raise UserError(f"{unusable[first].problem}{more}{rest}", unusable[first].remedy)
 
 
 @dataclass(frozen=True)

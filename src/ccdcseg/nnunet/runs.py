@@ -10,7 +10,7 @@ from ccdcseg.datasets.splits import SPLITS_FILE, find_fold, unlabelled_split
 from ccdcseg.errors import UserError
 from ccdcseg.files import read_json
 from ccdcseg.methods import METHODS
-from ccdcseg.nnunet.paths import nnunet_folder
+from ccdcseg.nnunet.paths import check_environment, nnunet_folder
 from ccdcseg.nnunet.preset import LabelledShare, Preset, load_preset
 
 
@@ -127,6 +127,7 @@ def find_runs(target: str) -> list[Path]:
     Raises:
         UserError: there is none.
     """
+    check_environment()
     path = Path(target)
     if (path / "run.json").exists():
         return [path]

@@ -16,6 +16,7 @@ from ccdcseg import __version__
 from ccdcseg.datasets.cases import read_labels
 from ccdcseg.datasets.raw_folder import case_files
 from ccdcseg.datasets.splits import SPLITS_FILE, unlabelled_split
+from ccdcseg.datasets.usable import check_description
 from ccdcseg.errors import UserError
 from ccdcseg.files import LOCK_FILE, content_hash, file_hash, json_hash, locked, read_json, write_json
 from ccdcseg.methods import METHODS
@@ -141,6 +142,7 @@ def prepare(run: Run, processes: int, progress: Progress) -> dict[str, Any]:
 
 def _prepare(run: Run, processes: int, progress: Progress) -> dict[str, Any]:
     check_stored(run.plans_name, run.preprocessed)
+    check_description(run.raw)
     progress("plan", 0, 1)
     with stock_nnunet():
         plans = preset_plans(base_plans(run.raw, run.preprocessed, processes), run.plans_name, run.preset)

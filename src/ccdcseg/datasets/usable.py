@@ -1,0 +1,65 @@
+"""Whether nnU-Net can train on a raw folder and read its scans, asked before it does."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from ccdcseg.datasets.cases import NUMBERING_REMEDY, numbering_fault, read_ignore_label, read_labels
+from ccdcseg.datasets.raw_folder import case_files, case_names
+from ccdcseg.datasets.volumes import check_channels, check_pair, read_image, read_mask
+from ccdcseg.errors import UserError
+from ccdcseg.files import read_json
+from ccdcseg.processes import Progress, pool_map, worker_processes
+
+
+def check_description(raw_folder: Path) -> None:
+    """Refuse a raw folder whose files or labels nnU-Net would stumble over, or take otherwise than they are.
+
+    Raises:
+        UserError: see `numbering_fault`, `read_labels` and `case_names`.
+    """
+    if fault := numbering_fault(read_labels(raw_folder), read_ignore_label(raw_folder)):
+        raise UserError(f"{raw_folder / 'dataset.json'}: {fault}.", NUMBERING_REMEDY)
+    if read_json(raw_folder / "dataset.json")["labels"].get("background") != 0:
+        raise UserError(
+            f"{raw_folder / 'dataset.json'} names no background.", 'Write "background": 0 into "labels".'
+        )
+    case_names(raw_folder)
+
+
+def check_cases(
+    raw_folder: Path, cases: Iterable[str], workers: int, progress: Progress | None = None
+) -> None:
+    """Read every file of cases as nnU-Net would.
+
+    Raises:
+        UserError: see `check_scan`.
+    """
+    files = [case_files(raw_folder, case) for case in cases]
+    check = partial(_check_files, read_json(raw_folder / "dataset.json")["labels"])
+    pool_map(check, files, worker_processes(min(workers, max(len(files), 1))), progress)
+
+
+def check_scan(
+    images: Sequence[Path], mask: Path | None = None, labels: Mapping[str, int] | None = None
+) -> None:
+    """Read the images of a scan, one a channel, and its mask.
+
+    Args:
+        images: one a channel.
+        mask: None: there is none, or it is not to be read.
+        labels: of the mask, as in ``dataset.json``.
+
+    Raises:
+        UserError: one cannot be used (see `read_image` and `read_mask`), or they do not lie on the same voxels.
+    """
+    first, *others = (read_image(image) for image in images)
+    for other in others:
+        check_channels(first, other)
+    if mask is not None:
+        classes = {name: value for name, value in (labels or {}).items() if value}
+        check_pair(first, read_mask(mask, classes))
+
+
+def _check_files(labels: Mapping[str, int], files: Sequence[Path]) -> None:
+    check_scan(files[:-1], files[-1], labels)
