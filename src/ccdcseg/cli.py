@@ -193,6 +193,9 @@ ScanTable = Annotated[
     Path | None,
     typer.Option("--table", help="CSV with the columns image, mask, patient, maybe phase, group, image_1."),
 ]
+EmptyMasks = Annotated[
+    bool, typer.Option("--empty-masks", help="Masks may be empty, as those of healthy controls.")
+]
 Unlabelled = Annotated[bool, typer.Option("--unlabelled", help="Images without a mask go to imagesTs.")]
 
 
@@ -211,6 +214,7 @@ def prepare_own_command(
     mask: MaskPattern = None,
     table: ScanTable = None,
     unlabelled: Unlabelled = False,
+    empty_masks: EmptyMasks = False,
     processes: Processes = PROCESSES,
 ) -> None:
     """Scans of one's own; the command's name says whether a pattern of images finds files or folders."""
@@ -223,7 +227,7 @@ def prepare_own_command(
         found_by = table
     else:
         raise UserError("Scans are found by --image and --mask, or by --table.", "Give the two, or the one.")
-    data = OwnData(name, _labels(label), channel, unlabelled)
+    data = OwnData(name, _labels(label), channel, unlabelled, empty_masks)
     _say_unlabelled(_prepare(prepare_own, source, dataset, processes, data=data, found_by=found_by))
 
 
@@ -236,7 +240,7 @@ def _labels(texts: list[str]) -> dict[str, int]:
 
 def _label(text: str) -> tuple[str, int]:
     name, equals, value = text.rpartition("=")
-    if not (equals and name and value.isdecimal()):
+    if not (equals and name and value.removeprefix("-").isdecimal()):
         raise UserError(f"--label {text} is not of the form NAME=VALUE.", "Write for instance liver=1.")
     return name, int(value)
 

@@ -136,6 +136,30 @@ def test_the_ignore_label(
     assert find() == []
 
 
+@pytest.mark.parametrize("allowed", [False, True])
+def test_healthy_controls(
+    raw_folder: Path,
+    find: Callable[[], list],
+    describe_dataset: Callable[..., None],
+    change_volume: Callable[..., None],
+    allowed: bool,
+) -> None:
+    describe_dataset(raw_folder, empty_masks=allowed)
+    change_volume(mask(raw_folder, "p1_ED"), np.zeros_like)
+    severity = NOTE if allowed else PROBLEM
+    assert find() == [(severity, "empty mask", ("p1_ED",), "no voxel of any class, 0 voxels to be ignored")]
+
+
+def test_names_that_look_alike(raw_folder: Path, find: Callable[[], list]) -> None:
+    for path in raw_folder.glob("*Tr/p1_ED*"):
+        path.rename(path.with_name(path.name.replace("p1", "u\u0308")))
+    table = raw_folder / "cases.csv"
+    table.write_text(table.read_text().replace("p1_ED,p1", "\u00fc_ED,p1"))
+    names = ("u\u0308_ED", "\u00fc_ED")
+    text = "\u00fc_ED is written in 2 ways that look alike (Unicode), in files or cases.csv"
+    assert (PROBLEM, "names", names, text) in find()
+
+
 def test_patients_unknown(raw_folder: Path, find: Callable[[], list]) -> None:
     (raw_folder / "cases.csv").unlink()
     ((severity, check, cases, _),) = find()

@@ -11,6 +11,7 @@ from dicom_fields import set_fields
 
 from ccdcseg.datasets.cases import Case, read_cases, read_channels, read_ignore_label, read_labels
 from ccdcseg.datasets.chaos import CT_LABELS, prepare_chaos_ct
+from ccdcseg.datasets.contents import read_contents
 from ccdcseg.datasets.dicom import read_series
 from ccdcseg.datasets.own import Layout, OwnData, prepare_own
 from ccdcseg.datasets.release import read_notes
@@ -308,6 +309,50 @@ def test_names_of_patients_that_no_file_may_have(prepare: Callable[..., Path], t
             [["image", "mask", "patient"], ["anna/pre.nii.gz", "masks/anna_pre.nii.gz", "Anna K, 7/8"]]
         )
     assert read_cases(prepare(found_by=table)) == [Case("Anna-K--7-8", "Anna K, 7/8", "", "")]
+
+
+@pytest.mark.parametrize("by_table", [False, True])
+def test_names_that_are_composed_otherwise(
+    prepare: Callable[..., Path], source: Path, tmp_path: Path, by_table: bool
+) -> None:
+    """An umlaut of two characters on disk, as old disks of macOS store it, and of one in what the user writes."""
+    (source / "masks" / "bert_pre.nii.gz").rename(source / "masks" / "Mu\u0308ller_pre.nii.gz")
+    (source / "bert").rename(source / "Mu\u0308ller")
+    rows = [f"{p}/{f}.nii.gz,masks/{p}_{f}.nii.gz,{p},{f}" for p, f in [*NAMES[:2], ("M\u00fcller", "pre")]]
+    table = write_table(tmp_path / "t.csv", "image,mask,patient,phase", *rows)
+    if not by_table:
+        (source / "masks" / "Mu\u0308ller_pre.nii.gz").rename(source / "masks" / "M\u00fcller_pre.nii.gz")
+    cases = read_cases(prepare(found_by=table if by_table else LAYOUT))
+    assert Case("M\u00fcller_pre", "M\u00fcller", "", "pre") in cases
+
+
+def test_capitals_in_suffixes(prepare: Callable[..., Path], source: Path) -> None:
+    (source / "bert" / "pre.nii.gz").rename(source / "bert" / "pre.NII.GZ")
+    (source / "masks" / "bert_pre.nii.gz").rename(source / "masks" / "bert_pre.Nii.gz")
+    assert [case.case for case in read_cases(prepare())] == ["anna_post", "anna_pre", "bert_pre"]
+
+
+@pytest.mark.parametrize("value", [0, 9])
+def test_healthy_controls(
+    prepare: Callable[..., Path], refused: Callable[..., None], source: Path, value: int
+) -> None:
+    put(source / "masks" / "bert_pre.nii.gz", np.full(SHAPE, value, np.int16))
+    kinds = {**DATA.labels, "ignore": 9}
+    refused(
+        r"bert_pre\.nii\.gz is empty.*healthy control, give --empty-masks", OwnData("Own", kinds, ["MRI"])
+    )
+    folder = prepare(OwnData("Own", kinds, ["MRI"], empty_masks=True))
+    assert read_contents(folder).empty_masks
+    assert read_notes(folder) == {"mask holds no class and is taken for a healthy control's": ["bert_pre"]}
+
+
+def test_labels_below_zero(prepare: Callable[..., Path], source: Path) -> None:
+    """-1 for what is to be ignored is usual."""
+    for patient, phase in NAMES:
+        put(source / "masks" / f"{patient}_{phase}.nii.gz", labels(1, -1))
+    folder = prepare(OwnData("Own", {"liver": 1, "ignore": -1}, ["MRI"]))
+    assert (read_labels(folder), read_ignore_label(folder)) == ({"liver": 1}, 2)
+    np.testing.assert_array_equal(read_image(folder / "labelsTr" / "anna_pre.nii.gz").array, labels(1, 2))
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:

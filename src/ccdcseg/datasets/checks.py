@@ -13,17 +13,22 @@ from typing import Any
 import numpy as np
 
 import ccdcseg
-from ccdcseg.datasets.cases import CASES_FILE
+from ccdcseg.datasets.cases import CASES_FILE, EMPTY_MASKS, NUMBERING_REMEDY, numbering_fault
 from ccdcseg.datasets.contents import read_contents
 from ccdcseg.datasets.findings import CheckSettings, Finding, Severity, Survey, note, problem
 from ccdcseg.datasets.measure import FaultKind, measure_cases
 from ccdcseg.datasets.outliers import grid_findings, intensity_findings
 from ccdcseg.datasets.split_checks import split_findings
+from ccdcseg.datasets.unicode_names import RENAME, composed
 from ccdcseg.files import write_json
 from ccdcseg.processes import Progress
 
 FORMAT = "ccdcseg-check/1"
 
+_EMPTY_REMEDY = (
+    "Annotate the scan, or leave it out; if masks may be empty, as those of healthy controls, write "
+    f'"{EMPTY_MASKS}": true into dataset.json.'
+)
 _SAY_PATIENTS = "say whose scan each case is with `ccdcseg patients` (docs/datasets/raw.md)."
 
 
@@ -158,15 +163,19 @@ def _description(survey: Survey) -> Iterator[Finding]:
             f"numTraining is {contents.declared_cases}, but imagesTr holds {there} cases",
             "Write the number of cases into dataset.json, or restore those that are gone.",
         )
-    values = sorted([0, *contents.labels.values(), *([] if contents.ignore is None else [contents.ignore])])
-    is_last = contents.ignore in (None, values[-1])
-    if values != list(range(len(values))) or not is_last:
-        yield problem(
-            "dataset.json",
-            [],
-            f"the labels are {_listed(values)}" + ("" if is_last else f", and {contents.ignore} is ignored"),
-            "nnU-Net wants labels without gaps from 0 on, the ignore label last: renumber masks and dataset.json.",
-        )
+    if fault := numbering_fault(contents.labels, contents.ignore):
+        yield problem("dataset.json", [], fault, NUMBERING_REMEDY)
+
+
+def _names(survey: Survey) -> Iterator[Finding]:
+    """Names that look alike and are not."""
+    ways: dict[str, set[str]] = defaultdict(set)
+    for name in (*survey.contents.files, *(case.case for case in survey.contents.table)):
+        ways[composed(name)].add(name)
+    for name, written in ways.items():
+        if len(written) > 1:
+            text = f"{name} is written in {len(written)} ways that look alike (Unicode), in files or {CASES_FILE}"
+            yield problem("names", sorted(written), text, RENAME)
 
 
 def _table(survey: Survey) -> Iterator[Finding]:
@@ -204,7 +213,10 @@ def _classes(survey: Survey) -> Iterator[Finding]:
     for case, mask in masks.items():
         if not mask.voxels:
             text = f"no voxel of any class, {mask.ignored:,} voxels to be ignored"
-            yield problem("empty mask", [case], text, "Annotate the scan, or leave it out.")
+            if survey.contents.empty_masks:
+                yield note("empty mask", [case], text, "See whether this is a healthy control.")
+            else:
+                yield problem("empty mask", [case], text, _EMPTY_REMEDY)
     for case, mask in masks.items():
         absent = [name for name, value in survey.contents.labels.items() if value not in mask.voxels]
         if mask.voxels and (here := [name for name in absent if name not in nowhere]):
@@ -274,6 +286,7 @@ def _duplicate(check: str, cases: Sequence[str], survey: Survey) -> Finding:
 
 RULES: tuple[Callable[[Survey], Iterable[Finding]], ...] = (
     _description,
+    _names,
     _missing_files,
     _table,
     _faults,

@@ -9,6 +9,7 @@ from typing import Any
 
 from ccdcseg.datasets.cases import (
     CASES_FILE,
+    EMPTY_MASKS,
     Case,
     read_cases,
     read_channels,
@@ -53,6 +54,7 @@ class Contents:
         channels: nnU-Net's words for the channels, such as "MRI" or "CT".
         declared_cases: ``numTraining`` of ``dataset.json``; anything may be there.
         synthetic: ``dataset.json`` says that the scans are of no real person.
+        empty_masks: ``dataset.json`` says that masks may hold no class.
         files: of every case in ``imagesTr`` or ``labelsTr``, sorted by name.
         hidden: names of hidden files that nnU-Net takes for scans or masks, with the folder.
         others: names of files that nnU-Net passes over, with the folder.
@@ -67,6 +69,7 @@ class Contents:
     channels: tuple[str, ...]
     declared_cases: Any
     synthetic: bool
+    empty_masks: bool
     files: Mapping[str, CaseFiles]
     hidden: tuple[str, ...]
     others: tuple[str, ...]
@@ -110,6 +113,7 @@ def read_contents(folder: Path) -> Contents:
         channels=read_channels(folder),
         declared_cases=read_json(folder / "dataset.json").get("numTraining"),
         synthetic=read_json(folder / "dataset.json").get("synthetic") is True,
+        empty_masks=read_json(folder / "dataset.json").get(EMPTY_MASKS) is True,
         files=files,
         hidden=_names(path for path in hidden if path.name.endswith(ending)),
         others=_names(path for path in (*images, *masks) if path not in used),

@@ -16,16 +16,24 @@ from ccdcseg.datasets.cases import Case, check_groups
 from ccdcseg.datasets.dicom import Series, read_series, read_voxels
 from ccdcseg.datasets.dicom_folder import slices_in
 from ccdcseg.datasets.patterns import NamePattern
-from ccdcseg.datasets.release import Notes, Release, free_folder, write_dataset, write_pair, write_unlabelled
+from ccdcseg.datasets.release import (
+    IGNORE,
+    Notes,
+    Release,
+    free_folder,
+    write_dataset,
+    write_pair,
+    write_unlabelled,
+)
 from ccdcseg.datasets.segmentations import read_segmentation
 from ccdcseg.datasets.tables import read_table
+from ccdcseg.datasets.unicode_names import composed, there
 from ccdcseg.datasets.volumes import Volume, read_image, read_mask
 from ccdcseg.datasets.walk import check_link, walk
 from ccdcseg.errors import UserError
 from ccdcseg.processes import Progress, worker_processes
 
 PARTS = ("patient", "phase", "group")
-IGNORE = "ignore"
 _NAME = re.compile(r"\w[\w.-]*")
 _SUFFIX = re.compile(r"\.(nii|nii\.gz|dcm)$", re.IGNORECASE)
 _TABLE_REMEDY = (
@@ -45,12 +53,14 @@ class OwnData:
             so on in the order of these values, as nnU-Net demands.
         channels: nnU-Net's word for each channel of an image, by which it normalises ("MRI", "CT").
         unlabelled: images without a mask go to ``imagesTs``; otherwise they are an error.
+        empty_masks: masks may hold no class, as those of healthy controls; otherwise they are an error.
     """
 
     name: str
     labels: Mapping[str, int]
     channels: Sequence[str]
     unlabelled: bool = False
+    empty_masks: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,7 +131,7 @@ def prepare_own(
     return write_dataset(
         release,
         labelled,
-        partial(_convert, dict(data.labels), dict(release.labels)),
+        partial(_convert, dict(data.labels), release),
         target,
         worker_processes(min(workers, len(scans))),
         progress,
@@ -189,12 +199,9 @@ def scans_by_table(source: Path, table: Path) -> list[OwnScan]:
         images = [values[column] for column in values if column.startswith("image")]
         if not (values["patient"] and all(images)):
             raise UserError(f"{row.place}, is not whole.", "Give each row its images and a patient.")
-        mask = source / values["mask"] if values["mask"] else None
-        scan = OwnScan(
-            _case(values["patient"], values.get("phase", ""), values.get("group", "")),
-            tuple(source / image for image in images),
-            mask,
-        )
+        mask = there(source / values["mask"]) if values["mask"] else None
+        named = (composed(values.get(part, "")) for part in PARTS)
+        scan = OwnScan(_case(*named), tuple(there(source / image) for image in images), mask)
         for path in scan.paths:
             if not path.exists():
                 raise UserError(f"{row.place}: {path} does not exist.", "Correct the path.")
@@ -304,11 +311,11 @@ def _release(source: Path, data: OwnData) -> Release:
         raise UserError(f"The name {name} cannot name a folder.", "Use letters, digits, dots and hyphens.")
     classes = {label: value for label, value in labels.items() if label != IGNORE}
     values = [*labels.values()]
-    if not classes or min(values) < 1 or len({*values}) < len(values) or "background" in labels:
+    if not classes or 0 in values or len({*values}) < len(values) or "background" in labels:
         given = ", ".join(f"{label}={value}" for label, value in labels.items()) or "none"
         raise UserError(
             f"The labels ({given}) cannot be used.",
-            "Give each foreground class a value of its own from 1 on, such as --label liver=1.",
+            "Give each foreground class a value of its own other than 0, such as --label liver=1.",
         )
     order = sorted(classes, key=lambda label: classes[label])
     new = {label: number for number, label in enumerate(order, start=1)}
@@ -321,10 +328,11 @@ def _release(source: Path, data: OwnData) -> Release:
         licence="",
         labels=new,
         channels=tuple(data.channels),
+        empty_masks=data.empty_masks,
     )
 
 
-def _convert(labels: Mapping[str, int], new: Mapping[str, int], folder: Path, scan: OwnScan) -> Notes:
+def _convert(labels: Mapping[str, int], release: Release, folder: Path, scan: OwnScan) -> Notes:
     images = [_read_scan(path, scan.paths) for path in scan.images]
     channels, notes = [image.volume for image in images], [note for image in images for note in image.notes]
     if scan.mask is None:
@@ -332,8 +340,8 @@ def _convert(labels: Mapping[str, int], new: Mapping[str, int], folder: Path, sc
     stored = _read_own_mask(scan.mask, labels, images[0])
     array = np.zeros(stored.array.shape, np.int16)
     for label, value in labels.items():
-        array[stored.array == value] = new[label]
-    return [*notes, *write_pair(folder, scan.case.case, channels, replace(stored, array=array))]
+        array[stored.array == value] = release.labels[label]
+    return [*notes, *write_pair(folder, scan.case.case, channels, replace(stored, array=array), release)]
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from ccdcseg.datasets.cases import UNLABELLED_FILE, Case, dataset_names, id_in_name, write_cases
+from ccdcseg.datasets.cases import (
+    EMPTY_MASKS,
+    UNLABELLED_FILE,
+    Case,
+    dataset_names,
+    id_in_name,
+    write_cases,
+)
 from ccdcseg.datasets.turning import fitted
-from ccdcseg.datasets.volumes import Volume, check_not_empty, write_volume
+from ccdcseg.datasets.volumes import Volume, check_not_empty, is_empty, write_volume
 from ccdcseg.datasets.walk import by_number, check_link
 from ccdcseg.errors import UserError
 from ccdcseg.files import DISK_FULL, new_folder, read_json, write_json
@@ -20,6 +27,12 @@ from ccdcseg.processes import Progress, pool_map
 IMAGE_SUFFIX = "_0000.nii.gz"
 MASK_SUFFIX = ".nii.gz"
 NOTES_FILE = "notes.json"
+IGNORE = "ignore"
+"""nnU-Net's name for the label of voxels that nobody has labelled."""
+_EMPTY_REMEDY = (
+    "Annotate the scan or leave it out; if it shows nothing, as a healthy control, give --empty-masks."
+)
+_EMPTY = "mask holds no class and is taken for a healthy control's"
 _TURNED = "had the same voxels in another order of axes and was turned, exactly"
 
 Notes = Sequence[str]
@@ -38,6 +51,7 @@ class Release:
         labels: value of each foreground class.
         channels: nnU-Net's word for each kind of image, by which it normalises: "MRI", "CT" and so on.
         synthetic: no scan of a real person.
+        empty_masks: masks may hold no class, as those of healthy controls.
     """
 
     name: str
@@ -47,6 +61,7 @@ class Release:
     labels: Mapping[str, int]
     channels: tuple[str, ...] = ("MRI",)
     synthetic: bool = False
+    empty_masks: bool = False
 
 
 class Scan(Protocol):
@@ -116,8 +131,17 @@ def read_notes(folder: Path) -> dict[str, list[str]]:
     return dict(read_json(path)) if path.exists() else {}
 
 
-def write_pair(folder: Path, case: str, channels: Sequence[Volume], mask: Volume) -> Notes:
+def write_pair(
+    folder: Path, case: str, channels: Sequence[Volume], mask: Volume, release: Release | None = None
+) -> Notes:
     """Check that a scan's channels and its mask belong together; write them into ``imagesTr`` and ``labelsTr``.
+
+    Args:
+        folder: of the data set.
+        case: name of the scan.
+        channels: its images.
+        mask: with the new labels.
+        release: says whether the mask may be empty, and which label is to be ignored; default: no and none.
 
     Returns:
         What had to be turned onto the first channel's voxels (see `fitted`), and the notes of each volume.
@@ -125,11 +149,16 @@ def write_pair(folder: Path, case: str, channels: Sequence[Volume], mask: Volume
     Raises:
         UserError: they do not lie on the same voxels, or the mask is empty.
     """
-    check_not_empty(mask)
+    ignore = release.labels.get(IGNORE) if release else None
+    if release is None:
+        check_not_empty(mask)
+    elif not release.empty_masks:
+        check_not_empty(mask, ignore, _EMPTY_REMEDY)
     placed = fitted(mask, channels[0])
     notes = _write_channels(folder / "imagesTr", case, channels)
     write_volume(folder / "labelsTr" / f"{case}{MASK_SUFFIX}", placed)
-    return [*notes, *_notes("mask", mask, placed)]
+    empty = [_EMPTY] if is_empty(mask, ignore) else []
+    return [*notes, *_notes("mask", mask, placed), *empty]
 
 
 def write_unlabelled(folder: Path, case: str, channels: Sequence[Volume]) -> Notes:
@@ -219,6 +248,7 @@ def refusing_full_disk(folder: Path) -> Iterator[None]:
 
 
 def _description(release: Release, scans: int) -> dict[str, object]:
+    empty = {EMPTY_MASKS: True} if release.empty_masks else {}
     return {
         "channel_names": {str(number): name for number, name in enumerate(release.channels)},
         "labels": {"background": 0, **release.labels},
@@ -229,4 +259,5 @@ def _description(release: Release, scans: int) -> dict[str, object]:
         "reference": release.reference,
         "licence": release.licence,
         "synthetic": release.synthetic,
+        **empty,
     }
