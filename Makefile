@@ -4,8 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export nnUNet_def_n_proc ?= 2
 
-# Of each reader of foreign files; MiB that it may use.
-FUZZ_SECONDS ?= 30
+# Mutated inputs of each reader of foreign files; seconds after which it stops before (0: never); MiB that it may use.
+FUZZ_RUNS ?= 100000
+FUZZ_SECONDS ?= 0
 FUZZ_MIB ?= 2048
 FUZZ_TARGETS ?= nifti nifti_gz dicom segmentation png archive tables
 
@@ -36,7 +37,7 @@ fuzz: $(VENV)/installed
 	which has wheels for Linux on x86-64 only, Python 3.11 to 3.14."; exit 1; }
 	mkdir -p fuzz/findings
 	for target in $(FUZZ_TARGETS); do echo "$$target"; $(BIN)/python fuzz/readers.py $$target \
-	  -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=$(FUZZ_MIB) -timeout=10 -max_len=65536 -print_final_stats=1 \
+	  -runs=$(FUZZ_RUNS) -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=$(FUZZ_MIB) -timeout=10 -max_len=65536 -print_final_stats=1 \
 	  -artifact_prefix=fuzz/findings/$$target- -verbosity=0 || exit 1; done
 
 docs: $(VENV)/installed

@@ -1,6 +1,6 @@
 """Feed the readers of foreign files with inputs that coverage guides (atheris, libFuzzer).
 
-    python fuzz/readers.py TARGET [libFuzzer's options, such as -max_total_time=30]
+    python fuzz/readers.py TARGET [libFuzzer's options, such as -runs=100000]
 
 Targets: see TARGETS. A reader may return or raise UserError with one line; anything else, more than a few seconds,
 or more memory than -rss_limit_mb allows, is a finding, whose input libFuzzer keeps. `make fuzz` runs all of them.
@@ -25,6 +25,7 @@ import atheris
 
 with atheris.instrument_imports(include=["ccdcseg", "pydicom", "nibabel", "zipfile", "csv", "json"]):
     import highdicom
+    import nibabel
     import numpy as np
     import pydicom
     import pydicom.sr.coding
@@ -52,7 +53,7 @@ def put(name: str, content: bytes) -> Path:
 
 
 def nifti(data: bytes) -> None:
-    volume = read_image(put("scan.nii", data))
+    volume = read_image(put("scan.nii", data), any_form=True)
     assert volume.array.ndim == 3
     assert np.isfinite(volume.affine).all()
 
@@ -151,6 +152,7 @@ def seeds(target: str) -> list[bytes]:
     path = ROOT / "seed.nii.gz"
     write_volume(path, Volume(path, np.arange(60, dtype=np.int16).reshape(SHAPE) % 3, (8.0, 1.5, 1.25)))
     volume = gzip.decompress(path.read_bytes())
+    second = nibabel.Nifti2Image(np.zeros((5, 4), np.float32), np.eye(4)).to_bytes()
     pictures, zipped = io.BytesIO(), io.BytesIO()
     Image.new("L", (5, 4), 63).save(pictures, "PNG")
     with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as archive_file:
@@ -159,7 +161,7 @@ def seeds(target: str) -> list[bytes]:
     csv.writer(table).writerows([["case", "patient", "group", "phase"], ["a", "b", "", ""]])
     labels = json.dumps({"labels": {"background": 0, "a": 1}, "file_ending": ".nii.gz"})
     return {
-        "nifti": [volume],
+        "nifti": [volume, second, gzip.compress(volume)],
         "nifti_gz": [volume],
         "dicom": [SLICES[1]],
         "segmentation": [segmented()],
