@@ -152,6 +152,23 @@ def test_a_truncated_prediction_is_refused_by_name(folders):
         evaluate_folder(*folders, LABELS, PATIENTS)
 
 
+def test_a_reference_that_is_annotated_in_part(folders):
+    assert evaluate_folder(*folders, LABELS, PATIENTS, ignore=3) == evaluate_folder(
+        *folders, LABELS, PATIENTS
+    )
+    array = label_map()
+    array[0, :2] = 3
+    write(folders[0], "p2_ed", array)
+    with pytest.raises(
+        UserError, match=r"p2_ed\.nii\.gz has 48 voxels with the ignore label 3: .*Annotate .* in full"
+    ):
+        evaluate_folder(*folders, LABELS, PATIENTS, ignore=3)
+    write(folders[0], "p2_ed", label_map())
+    write(folders[1], "p2_ed", array)
+    with pytest.raises(UserError, match=r"predictions/p2_ed\.nii\.gz holds 3, no known label"):
+        evaluate_folder(*folders, LABELS, PATIENTS, ignore=3)
+
+
 @pytest.mark.parametrize("labels", [{}, {"background": 0}, {"mean": 1}])
 def test_labels_without_a_usable_class_are_refused(folders, labels):
     with pytest.raises(UserError, match="foreground class"):

@@ -8,10 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from ccdcseg.datasets.volumes import check_pair, read_mask
+from ccdcseg.datasets.volumes import Volume, check_pair, read_mask
 from ccdcseg.errors import UserError
 from ccdcseg.evaluation.metrics import METRICS, measure
 from ccdcseg.evaluation.patients import MEAN, SUMMARY_METRICS, describe, patient_values
@@ -32,6 +33,7 @@ def evaluate_folder(
     cases: Sequence[str] | None = None,
     workers: int = 2,
     progress: Callable[[int, int], None] | None = None,
+    ignore: int | None = None,
 ) -> dict[str, Any]:
     """Score ``prediction/CASE.nii.gz`` against ``reference/CASE.nii.gz``.
 
@@ -43,6 +45,7 @@ def evaluate_folder(
         cases: the cases to score; default: all of ``reference``.
         workers: threads.
         progress: called with the number of cases done and of all cases, after each.
+        ignore: value of the voxels that nobody has labelled, if the data set has one.
 
     Returns:
         A JSON-able evaluation: ``format``, ``classes``, ``cases`` (a row for each case and class) and
@@ -50,13 +53,15 @@ def evaluate_folder(
         ``interval``, and the numbers of missed, spurious and absent structures).
 
     Raises:
-        UserError: nothing to score; a file is missing, unreadable, or has unknown labels; a prediction has
-            another shape or geometry than its reference; a case has no patient.
+        UserError: nothing to score; a file is missing, unreadable, or has unknown labels; a reference holds ignored
+            voxels; a prediction has another shape or geometry than its reference; a case has no patient.
     """
     classes = _foreground(labels)
     names = sorted(_cases_in(reference) if cases is None else set(cases))
     _check_cases(names, reference, prediction, patients)
-    score_case = partial(_score_case, reference=reference, prediction=prediction, classes=classes)
+    score_case = partial(
+        _score_case, reference=reference, prediction=prediction, classes=classes, ignore=ignore
+    )
     rows = _score_cases(names, score_case, workers, progress)
     cases_scored = [{"case": name, "patient": patients[name], **row} for name in names for row in rows[name]]
     return {
@@ -182,11 +187,24 @@ def _score_cases(
     return rows
 
 
+def _check_whole(reference: Volume, ignore: int | None) -> None:
+    """Refuse a reference that is annotated in part: nobody knows where the surfaces run in the rest."""
+    ignored = 0 if ignore is None else int(np.count_nonzero(reference.array == ignore))
+    if ignored:
+        raise UserError(
+            f"{reference.path} has {ignored} voxels with the ignore label {ignore}: distances between surfaces "
+            "cannot be measured where nobody has drawn them.",
+            "Annotate the scans that are tested on in full, or measure their Dice alone: nnUNetv2_evaluate_folder.",
+        )
+
+
 def _score_case(
-    name: str, reference: Path, prediction: Path, classes: Mapping[str, int]
+    name: str, reference: Path, prediction: Path, classes: Mapping[str, int], ignore: int | None
 ) -> list[dict[str, Any]]:
     """The rows of one case, a row for each class."""
-    expected, found = (read_mask(folder / f"{name}{SUFFIX}", classes) for folder in (reference, prediction))
+    expected = read_mask(reference / f"{name}{SUFFIX}", classes, ignore)
+    _check_whole(expected, ignore)
+    found = read_mask(prediction / f"{name}{SUFFIX}", classes)
     check_pair(expected, found)
     return [
         {

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ccdcseg.datasets.cases import read_cases
+from ccdcseg.datasets.cases import read_cases, read_ignore_label
 from ccdcseg.datasets.splits import check_split, part_cases, part_folder
 from ccdcseg.evaluation.evaluate import evaluate_folder, write_evaluation
 from ccdcseg.files import read_json
@@ -38,6 +38,7 @@ def evaluate_run(
         cases=part_cases(raw, run["fold"], part),
         workers=workers,
         progress=progress,
+        ignore=read_ignore_label(raw),
     )
     write_evaluation(result, place)
     return result
