@@ -1,9 +1,10 @@
 import unicodedata
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccdcseg.texts import from_cell, no_formula, one_line, visible
+from ccdcseg.texts import exactly, from_cell, no_formula, one_line, visible
 
 
 def test_letters_stay_and_what_is_not_seen_goes():
@@ -14,6 +15,23 @@ def test_letters_stay_and_what_is_not_seen_goes():
     )
     assert visible("a\x1b[31mb\u202ec\u2066d\ufeffe\ud800") == "a [31mbcde\ufffd"
     assert one_line(" a\r\n\u2028b\x0c\x00c ") == "a b c"
+    assert one_line(" a  b\t  \n c") == "a  b c"  # a folder may be called so
+
+
+def test_numbers_are_shown_with_the_digits_that_tell_them_apart():
+    numbers = (
+        np.float32(1 + 2**-23),
+        np.float32(312782560),
+        np.uint16(65535),
+        0.1,
+        1 / 3,
+        8.0,
+        -0.5,
+        float("nan"),
+        1e30,
+    )
+    shown = "1.0000001 312782560 65535 0.1 0.3333333333333333 8 -0.5 nan 1e+30"
+    assert " ".join(map(exactly, numbers)) == shown
 
 
 @given(st.text(st.characters(exclude_categories=())))

@@ -1,9 +1,13 @@
 """Texts of others, such as names of patients, classes and files, where they are shown."""
 
+import math
 import re
 import unicodedata
+from typing import Any
 
 _SPACES = "\n\t"
+_BREAK = re.compile(r" *(?:[^\S ]|[\x00-\x1f\x7f-\x9f])[\s\x00-\x1f\x7f-\x9f]*")
+"""White space and control characters, unless they are spaces alone."""
 _JOINERS = "\u200c\u200d"
 """Invisible, but letters of some scripts are written with them."""
 _UNKNOWN = "\ufffd"
@@ -26,8 +30,14 @@ def visible(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """A visible text with single spaces for all breaks."""
-    return " ".join(visible(text).split())
+    """A visible text with single spaces for all breaks; several spaces, as names may have them, stay."""
+    return visible(_BREAK.sub(" ", text)).strip()
+
+
+def exactly(number: Any) -> str:
+    """A number with as many digits as tell it from every other of its type, so that 1.0000001 is not shown as 1."""
+    whole = math.isfinite(number) and number == int(number) and abs(number) < 1e16
+    return str(int(number)) if whole else str(number)
 
 
 def no_formula(text: str) -> str:

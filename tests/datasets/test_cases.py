@@ -62,6 +62,10 @@ def test_a_table_from_a_spreadsheet_is_read(tmp_path: Path) -> None:
         ("case,patient,group,phase\n", r"cases\.csv lists no case"),
         ("case,patient,group,phase\na_1,a,DCM\n", r"cases\.csv, line 2, has 3 values, not 4: 'a_1,a,DCM'"),
         ("case,patient,group,phase\na_1,a,DCM,ED\n,b,DCM,ED\n", r"cases\.csv, line 3: ',b,DCM,ED'"),
+        (
+            "case,patient,group,phase\na_1, a,DCM,ED\n",
+            r"cases\.csv, line 2: ' a' begins or ends with a space",
+        ),
         ("case,patient,group,phase\na_1,,DCM,ED\n", r"cases\.csv, line 2: 'a_1,,DCM,ED'"),
         ("case,patient,group,phase\n../../a,a,DCM,ED\n", r"cases\.csv, line 2: '\.\./\.\./a,a"),
         ("case,patient,group,phase\na_1,a,,\na_1,a,,\n", r"cases\.csv lists a_1 twice"),

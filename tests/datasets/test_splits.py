@@ -288,6 +288,14 @@ def test_a_data_set_is_split(raw_folder: Path) -> None:
     assert entries[0]["counts"]["train"] == {"patients": 5, "cases": 10, "slices": 30}
 
 
+def test_fractions_that_differ_by_little_are_told_apart(tmp_path: Path) -> None:
+    add_splits(tmp_path, draw_splits(ACDC, [0.3333333], 0), ACDC, SLICES)
+    with pytest.raises(
+        UserError, match=r"no split of fraction 0\.333333 .* only 0\.3333333 \(.*--fraction 0\.333333 "
+    ):
+        find_fold(tmp_path, 0.333333, 0)
+
+
 def test_slices_of_sagittal_scans(raw_folder: Path, change_volume: Callable[..., None]) -> None:
     for path in (raw_folder / "labelsTr").iterdir():
         change_volume(path, spacing_mm=(1.5, 1.4, 10.0))  # of 3 x 8 x 9 voxels

@@ -263,6 +263,8 @@ def _entry(path: Path, key: str) -> Any:
 
 
 def _case(row: Row) -> Case:
+    if spaced := [value for value in row.values.values() if value != value.strip()]:
+        raise UserError(f"{row.place}: {spaced[0]!r} begins or ends with a space.", "Remove it.")
     case = Case(**{column: from_cell(value) for column, value in row.values.items()})
     name = case.case
     if not (name and case.patient) or Path(name).name != name or name == ".." or "\0" in name:

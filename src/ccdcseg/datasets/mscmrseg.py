@@ -16,6 +16,7 @@ from ccdcseg.datasets.volumes import Volume, read_image
 from ccdcseg.datasets.walk import walk
 from ccdcseg.errors import UserError
 from ccdcseg.processes import Progress
+from ccdcseg.texts import exactly
 
 CHALLENGE_VALUES = {"RV": 600, "Myo": 200, "LV": 500}
 """Values of the challenge's own masks; a later release has those of ``LABELS``, which are ACDC's."""
@@ -146,7 +147,7 @@ def _labels(mask: Volume) -> NDArray[np.int16]:
         ", ".join(f"{value} ({name})" for name, value in values.items())
         for values in (LABELS, CHALLENGE_VALUES)
     )
-    shown = ", ".join(f"{value:g}" for value in sorted(found)[:5]) + (", ..." if len(found) > 5 else "")
+    shown = ", ".join(map(exactly, sorted(found)[:5])) + (", ..." if len(found) > 5 else "")
     raise UserError(
         f"{mask.path} holds the values {shown} besides the background 0, not {known} alone.",
         "Restore it from the official release.",

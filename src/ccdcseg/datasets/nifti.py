@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from ccdcseg.datasets.unicode_names import missing
 from ccdcseg.errors import UserError
+from ccdcseg.texts import exactly
 
 MAX_BYTES = 4 * 2**30
 """The largest volume that is read, uncompressed."""
@@ -218,12 +219,6 @@ def is_scaled(header: Any) -> bool:
     slope, shift = float(header["scl_slope"]), float(header["scl_inter"])
     none = math.isnan(slope) or (slope == 0 and not shift > 0 and not shift < 0)
     return not none and (slope, shift) != (1, 0)
-
-
-def exactly(number: Any) -> str:
-    """A number with as many digits as tell it from every other of its type, so that 1.0000001 is not shown as 1."""
-    whole = math.isfinite(number) and number == int(number) and abs(number) < 1e16
-    return str(int(number)) if whole else str(number)
 
 
 def listed(numbers: Iterable[float]) -> str:

@@ -20,6 +20,7 @@ from ccdcseg.datasets.unlabelled import UnlabelledFolder, channel_files, read_un
 from ccdcseg.datasets.volumes import read_mask, slice_axis
 from ccdcseg.errors import UserError
 from ccdcseg.files import read_json, write_json
+from ccdcseg.texts import exactly
 
 SPLITS_FILE = "splits_final.json"
 
@@ -119,7 +120,7 @@ def check_classes(
         missing = [name for name, value in labels.items() if value not in found]
         if patients and missing:
             raise UserError(
-                f"The fraction {split.fraction:g} with seed {split.seed} leaves the {part} patients without "
+                f"The fraction {exactly(split.fraction)} with seed {split.seed} leaves the {part} patients without "
                 f"the class {missing[0]}.",
                 "Choose another fraction (a larger one for training) or another seed.",
             )
@@ -162,8 +163,9 @@ def add_splits(
             entries.append(entry)
         elif entries[fold]["hash"] != entry["hash"]:
             raise UserError(
-                f"{path} has other patients for the fraction {entry['fraction']:g} and seed {entry['seed']}: "
-                f"its fold {fold} was drawn with another number of test patients or from other cases.",
+                f"{path} has other patients for the fraction {exactly(entry['fraction'])} and seed "
+                f"{entry['seed']}: its fold {fold} was drawn with another number of test patients "
+                "or from other cases.",
                 "Choose another seed.",
             )
     write_json(path, entries)
@@ -185,15 +187,15 @@ def find_fold(place: Path, fraction: float, seed: int) -> tuple[int, dict[str, A
         UserError: there is no such split or no file, or the file was not made here.
     """
     path = place / SPLITS_FILE if place.is_dir() else place
-    remedy = f"Draw it: ccdcseg split DATASET --fraction {fraction:g} --seed {seed}"
+    remedy = f"Draw it: ccdcseg split DATASET --fraction {exactly(fraction)} --seed {seed}"
     if not path.exists():
         raise UserError(f"{path} does not exist: no split has been drawn.", remedy)
     entries = _read_entries(path)
     fold = _index(entries, fraction, seed)
     if fold is None:
-        there = ", ".join(f"{entry['fraction']:g} (seed {entry['seed']})" for entry in entries)
+        there = ", ".join(f"{exactly(entry['fraction'])} (seed {entry['seed']})" for entry in entries)
         raise UserError(
-            f"{path} has no split of fraction {fraction:g} with seed {seed}, only {there or 'nothing'}.",
+            f"{path} has no split of fraction {exactly(fraction)} with seed {seed}, only {there or 'nothing'}.",
             remedy,
         )
     return fold, entries[fold]
@@ -404,12 +406,13 @@ def _consecutive(
 def _training_count(fraction: float, patients: int, at_most: int) -> int:
     if not 0 < fraction <= 1:
         raise UserError(
-            f"The fraction {fraction:g} is not above 0 and at most 1.", "Give one such as 0.1 for 10 %."
+            f"The fraction {exactly(fraction)} is not above 0 and at most 1.",
+            "Give one such as 0.1 for 10 %.",
         )
     count = max(1, round(fraction * patients))
     if count > at_most:
         raise UserError(
-            f"The fraction {fraction:g} of {patients} patients is {count} to train on, but testing leaves "
+            f"The fraction {exactly(fraction)} of {patients} patients is {count} to train on, but testing leaves "
             f"{at_most}.",
             "Choose a smaller fraction or fewer test patients.",
         )

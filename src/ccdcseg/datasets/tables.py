@@ -24,7 +24,7 @@ class Row:
 
 
 def read_table(path: Path, required: Collection[str], optional: str, remedy: str) -> list[Row]:
-    """Read a CSV table; empty lines are passed over.
+    """Read a CSV table; empty lines and spaces around the names of columns are passed over.
 
     Args:
         path: of the table; a byte order mark, as spreadsheets write it, may be there.
@@ -36,7 +36,8 @@ def read_table(path: Path, required: Collection[str], optional: str, remedy: str
         UserError: the file is missing, cannot be read, is no UTF-8 or no CSV, lacks a column, has one that nobody
             knows or has one twice, or a row has more or fewer values than there are columns.
     """
-    (_, columns), *rows = _lines(path, remedy) or [(1, [])]
+    (_, names), *rows = _lines(path, remedy) or [(1, [])]
+    columns = [name.strip() for name in names]
     _check_columns(path, columns, required, optional, remedy)
     for number, values in rows:
         if len(values) != len(columns):

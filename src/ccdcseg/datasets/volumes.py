@@ -23,7 +23,6 @@ from ccdcseg.datasets.nifti import (
     check_header,
     corners_mm,
     departures,
-    exactly,
     is_scaled,
     listed,
     odd_form,
@@ -33,6 +32,7 @@ from ccdcseg.datasets.nifti import (
 )
 from ccdcseg.errors import UserError
 from ccdcseg.files import write_bytes
+from ccdcseg.texts import exactly
 
 # ITK warns twice for every file of the ACDC release (axes without scale); what matters is checked here.
 SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)

@@ -16,6 +16,7 @@ from ccdcseg.experiments.experiment import Experiment, Row
 from ccdcseg.files import json_hash, read_json, write_json
 from ccdcseg.nnunet.preset import load_preset
 from ccdcseg.nnunet.runs import Run, resolve_run
+from ccdcseg.texts import exactly
 
 FORMAT = "ccdcseg-result/1"
 
@@ -161,7 +162,11 @@ def _key(run: Run) -> str:
 
 def _commands(run: Run, choice: Choice) -> tuple[tuple[str, ...], ...]:
     """``--resume`` starts anew where there is nothing to continue."""
-    options = {"method": run.method, "fraction": f"{run.split['fraction']:g}", "seed": str(run.split["seed"])}
+    options = {
+        "method": run.method,
+        "fraction": exactly(run.split["fraction"]),
+        "seed": str(run.split["seed"]),
+    }
     options |= {"preset": run.preset_name, "device": choice.device}
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     changes = [word for change in run.changes for word in ("--set", change)]
