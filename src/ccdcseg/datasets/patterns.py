@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from ccdcseg.datasets.unicode_names import composed
 from ccdcseg.errors import UserError
 
-_SUFFIX = re.compile(r"\\\.nii(\\\.gz)?$", re.IGNORECASE)  # as `re.escape` writes it
 _PART = re.compile(r"\{([^{}]*)\}")
 
 
@@ -16,7 +15,7 @@ class NamePattern:
     """A text with parts in braces, each standing for one or more characters other than ``/``.
 
     ``{name}`` is a part to read, ``{}`` one to pass over; a name that comes twice must stand for the same text.
-    Everything else is literal, but for capitals in a suffix .nii or .nii.gz.
+    Everything else is literal.
 
     Args:
         text: such as ``{patient}_frame{phase}``.
@@ -86,4 +85,4 @@ class NamePattern:
             else:
                 pieces.append(f"(?P<{piece}>[^/]{some})")
                 seen.add(piece)
-        return re.compile(_SUFFIX.sub(r"(?i:\g<0>)", "".join(pieces)))
+        return re.compile("".join(pieces))
