@@ -77,7 +77,12 @@ def reference(criterion: CCDCLoss, features: Tensor, *, core: bool, negatives: b
     projected = head.output(F.relu(head.hidden(rows)))
     everywhere = torch.arange(len(rows))
     offsets = region_offsets(criterion.settings.region, 1, features.ndim - 2)
-    z = F.normalize(projected[region_pixels(everywhere, features.shape[2:], offsets)].mean(1), dim=1)
+    z = F.normalize(
+        projected[region_pixels(everywhere, torch.zeros(len(everywhere)), features.shape[2:], offsets)].mean(
+            1
+        ),
+        dim=1,
+    )
     fixed = z.detach()
     losses = []
     for c, queries in drawn.queries.items():
@@ -115,7 +120,7 @@ def test_by_default_only_the_regions_of_queries_get_gradient() -> None:
     offsets = region_offsets(criterion.settings.region, 1, 2)
     pixels = torch.cat([queries.pixels for queries in criterion.selection.queries.values()])
     touched = torch.zeros(72, dtype=torch.bool)
-    touched[region_pixels(pixels, (8, 9), offsets).flatten()] = True
+    touched[region_pixels(pixels, torch.zeros(len(touched)), (8, 9), offsets).flatten()] = True
     assert torch.equal(found.abs().sum(1).flatten() > 0, touched)
     assert not touched.all()
 

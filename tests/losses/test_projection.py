@@ -21,7 +21,7 @@ def features() -> Tensor:
 
 
 def regions(pixels: Tensor) -> Tensor:
-    return region_pixels(pixels, SHAPE[1:], region_offsets(Region.BLOCK, 1, 2))
+    return region_pixels(pixels, torch.zeros(SHAPE), SHAPE[1:], region_offsets(Region.BLOCK, 1, 2))
 
 
 @pytest.mark.parametrize("combination", RegionCombination)
