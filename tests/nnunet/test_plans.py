@@ -101,7 +101,9 @@ def plan(raw_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]
     def write(number: int, processes: int) -> None:
         assert not (preprocessed / "nnUNetPlans.json").exists()  # nnU-Net would keep a part of it
         calls.append(number)
-        (preprocessed / "nnUNetPlans.json").write_text(json.dumps({"configurations": {}, "call": len(calls)}))
+        plans = {"configurations": {}, "call": len(calls)}
+        plans |= {f"original_median_{what}_after_transp": [10, 8, 8] for what in ("shape", "spacing")}
+        (preprocessed / "nnUNetPlans.json").write_text(json.dumps(plans))
 
     monkeypatch.setattr(plans_module, "_plan", write)
 

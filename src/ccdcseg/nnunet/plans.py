@@ -82,8 +82,8 @@ def _plan(raw: Path, processes: int) -> None:
 
 def _check_slices(path: Path, plans: dict[str, Any]) -> None:
     """Refuse plans of nnU-Net's own commands that slice scans of one slice across that slice's rows."""
-    shape = plans["original_median_shape_after_transp"]
-    if slice_axis(shape, plans["original_median_spacing_after_transp"]) != 0 and 1 in shape:
+    shape = plans.get("original_median_shape_after_transp", ())
+    if 1 in shape and slice_axis(shape, plans["original_median_spacing_after_transp"]) != 0:
         raise UserError(
             f"{path} slices scans of one slice into lines, since their pixels are larger than their thickness.",
             "Move it away: it is then made otherwise.",

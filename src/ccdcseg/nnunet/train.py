@@ -95,8 +95,14 @@ def _train(run: Run, device: str, processes: int, progress: Progress) -> None:
     record = _record(run, device) | {"preprocessed": _preprocessed(run, plans, run.split["train"])}
     if (run.folder / LATEST).exists() and (run.folder / BEGUN).exists():
         _check_same(run, read_json(run.folder / BEGUN), "was begun")
+    begun = (run.folder / BEGUN).exists()
     write_json(run.folder / BEGUN, record)
-    trainer = _trainer(run, plans, device)
+    try:
+        trainer = _trainer(run, plans, device)
+    except UserError:
+        if not begun:
+            (run.folder / BEGUN).unlink()
+        raise
     with stock_nnunet():
         trainer.initialize()
         if (run.folder / LATEST).exists():
