@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 
 from ablation_table import by_structure, evaluations, is_plain, load, nnunet_of, tables
 from ccdcseg.evaluation.compare import compare
-from ccdcseg.nnunet.history import read_history
 from ccdcseg.report.figures import save_figure
+from ccdcseg.runs.history import read_history
 
 matplotlib.rcParams.update({"font.size": 8, "svg.hashsalt": "ccdcseg", "svg.fonttype": "none"})
 STRUCTURE_MARKS = (("RV", "o", "#0072B2"), ("Myo", "s", "#D55E00"), ("LV", "^", "#009E73"))
@@ -78,14 +78,14 @@ def similarity(runs: Path, names: Sequence[str], path: Path) -> None:
     figure = Figure(figsize=(7, 2.3), layout="constrained")
     panels = figure.subplots(1, 4, sharey=True)
     for name, colour in zip(names, LOOKS, strict=False):
-        epochs = [epoch for epoch in read_history(runs / f"{name}_seed0") if epoch["diagnostics"]]
-        steps = [epoch["iteration"] for epoch in epochs]
+        found = [(e.iteration, e.diagnostics) for e in read_history(runs / f"{name}_seed0") if e.diagnostics]
+        steps, seen = zip(*found, strict=True)
         for place, panel in enumerate(panels):
             for key, style in (("positive_similarity", "-"), ("negative_similarity", "--")):
-                values = np.array([epoch["diagnostics"][key][place] for epoch in epochs], dtype=float)
+                values = np.array([getattr(each, key)[place] for each in seen], dtype=float)
                 label = name if style == "-" else None
                 panel.plot(steps, values, style, color=colour, linewidth=1, label=label)
-            panel.set_title(epochs[0]["diagnostics"]["classes"][place], fontsize=8)
+            panel.set_title(seen[0].classes[place], fontsize=8)
     for panel in panels:
         panel.spines[["top", "right"]].set_visible(False)
         panel.set_xlabel("step")

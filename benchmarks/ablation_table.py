@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
-from typing import Any
 
 from ccdcseg.evaluation.compare import compare
-from ccdcseg.evaluation.patients import bootstrap_interval, patient_values
-from ccdcseg.files import read_json
-from ccdcseg.nnunet.history import read_history
+from ccdcseg.evaluation.patients import bootstrap_interval
+from ccdcseg.runs.evaluation import CaseScores, Evaluation
+from ccdcseg.runs.history import read_history
+from ccdcseg.runs.record import RunRecord, read_record
 
 HEADER = """# Runs of the ablation
 
@@ -34,7 +34,7 @@ COLUMNS = (
     "RV", "Myo", "LV", "HD95, mean, median", "none",
 )  # fmt: skip
 
-Evaluations = dict[int, dict[str, Any]]
+Evaluations = dict[int, Evaluation]
 """Of a setting, by seed."""
 Key = tuple[str, int]
 """Setting and number of steps."""
@@ -44,15 +44,15 @@ Key = tuple[str, int]
 class Training:
     """One published run: its ``run.json``, its evaluation and the segmentation loss of its first epoch."""
 
-    record: dict[str, Any]
-    evaluation: dict[str, Any]
-    first_loss: float
+    record: RunRecord
+    evaluation: Evaluation
+    first_loss: float | None
 
     @property
     def is_plain(self) -> bool:
         """Whether it is nnU-Net's, or CCDC's with a term of weight 0, which is the same training."""
-        method = self.record["method"]
-        return method == "nnunet" or (method == "ccdc" and not self.record["settings"]["ccdc"]["weight"])
+        method = self.record.method
+        return method == "nnunet" or (method == "ccdc" and not self.record.settings["ccdc"]["weight"])
 
 
 Settings = dict[Key, dict[int, Training]]
@@ -71,7 +71,7 @@ def main() -> None:
         print(f"| {' | '.join(line)} |")
     for name, steps in sorted(settings, key=lambda key: (key[1], not is_plain(settings[key]))):
         trainings = settings[name, steps]
-        changes = ", ".join(f"`{change}`" for change in next(iter(trainings.values())).record["changes"])
+        changes = ", ".join(f"`{change}`" for change in next(iter(trainings.values())).record.changes)
         row = f"{name} | {steps} | {', '.join(map(str, trainings))} | {changes}"
         theirs = {} if is_plain(trainings) else nnunet_of(settings, (name, steps))
         print(f"| {row} | {cells(evaluations(trainings), theirs)} |")
@@ -82,9 +82,9 @@ def load(paths: Sequence[Path]) -> Settings:
     settings: Settings = defaultdict(dict)
     for table in paths:
         name, seed = table.parent.name.rsplit("_seed", 1)
-        record = read_json(table.parent / "run.json")
-        loss = read_history(table.parent)[0]["segmentation_loss"]
-        settings[name, record["iterations"]][int(seed)] = Training(record, read(table), loss)
+        record = read_record(table.parent)
+        loss = read_history(table.parent)[0].segmentation_loss
+        settings[name, record.iterations][int(seed)] = Training(record, read(table), loss)
     return settings
 
 
@@ -104,11 +104,12 @@ def tables(folders: Sequence[Path]) -> list[Path]:
     return sorted(found)
 
 
-def read(table: Path) -> dict[str, Any]:
-    """A published table as an evaluation."""
+def read(table: Path) -> Evaluation:
+    """A published table as an evaluation; patients whose names are numbers are in their order."""
     with table.open(newline="") as handle:
-        rows = [{key: _value(cell) for key, cell in row.items()} for row in csv.DictReader(handle)]
-    return {"classes": list(dict.fromkeys(row["class"] for row in rows)), "cases": rows}
+        rows = [{key: cell or None for key, cell in row.items()} for row in csv.DictReader(handle)]
+    scores = [CaseScores.model_validate({**row, "patient": f"{row['patient']:0>3}"}) for row in rows]
+    return Evaluation.of(list(dict.fromkeys(row.class_name for row in scores)), scores)
 
 
 def nnunet_of(settings: Settings, key: Key) -> Evaluations:
@@ -121,7 +122,7 @@ def nnunet_of(settings: Settings, key: Key) -> Evaluations:
             if steps == key[1]
             and seed in trainings
             and trainings[seed].is_plain
-            and trainings[seed].record["precision"] == ours.record["precision"]
+            and trainings[seed].record.precision == ours.record.precision
         ]
         same = [training for training in plain if training.first_loss == ours.first_loss]
         if plain:
@@ -129,34 +130,23 @@ def nnunet_of(settings: Settings, key: Key) -> Evaluations:
     return found
 
 
-def averaged(evaluations: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def averaged(evaluations: Sequence[Evaluation]) -> Evaluation:
     """Several trainings as one: each structure's mean Dice."""
-    cases = zip(*(evaluation["cases"] for evaluation in evaluations), strict=True)
-    rows = [{**same[0], "dice": mean(row["dice"] for row in same)} for same in cases]
-    return {"classes": evaluations[0]["classes"], "cases": rows}
-
-
-def _value(cell: str) -> str | float | None:
-    try:
-        return float(cell)
-    except ValueError:
-        return cell or None
+    cases = zip(*(evaluation.cases for evaluation in evaluations), strict=True)
+    rows = [same[0].model_copy(update={"dice": mean(row.dice or 0 for row in same)}) for same in cases]
+    return Evaluation.of(evaluations[0].classes, rows)
 
 
 def cells(ours: Evaluations, baseline: Evaluations) -> str:
     """What is printed of one setting."""
-    dice = [100 * v for e in ours.values() for v in patient_values(e["cases"], e["classes"], "dice").values()]
+    dice = [100 * value for evaluation in ours.values() for value in evaluation.values("dice").values()]
     low, high = bootstrap_interval(dice) or (float("nan"),) * 2
-    distances = [
-        row["hd95_pooled_mm"]
-        for e in ours.values()
-        for row in e["cases"]
-        if row["hd95_pooled_mm"] is not None
-    ]
+    found = [row.hd95_pooled_mm for evaluation in ours.values() for row in evaluation.cases]
+    distances = [distance for distance in found if distance is not None]
     theirs = {seed: baseline[seed] for seed in ours if seed in baseline}
     shown = [f"{mean(dice):.2f} [{low:.2f}, {high:.2f}]", *differences(ours, theirs)]
-    undefined = sum(row["hd95_pooled_mm"] is None for e in ours.values() for row in e["cases"])
-    return " | ".join([*shown, f"{mean(distances):.1f}, {median(distances):.1f}", str(undefined)])
+    undefined = str(found.count(None))
+    return " | ".join([*shown, f"{mean(distances):.1f}, {median(distances):.1f}", undefined])
 
 
 def differences(ours: Evaluations, theirs: Evaluations) -> list[str]:
@@ -180,7 +170,7 @@ def without_one(differences: dict[str, float]) -> str:
 
 def by_structure(ours: Evaluations, theirs: Evaluations) -> dict[str, float]:
     """The mean difference of each structure in points."""
-    classes = next(iter(ours.values()))["classes"]
+    classes = next(iter(ours.values())).classes
     return {name: 100 * compare(ours, theirs, "dice", name).mean_difference for name in classes}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ccdcseg.files import read_json
+from ccdcseg.runs.record import read_record
 from errors import masks
 
 
@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--part", choices=("test", "validation"), default="test")
     options = parser.parse_args()
-    names = ["background", *read_json(options.runs[0] / "run.json")["labels"]]
+    names = ["background", *read_record(options.runs[0]).labels]
     size = len(names)
     counts = np.zeros((size, size), dtype=np.int64)
     for run in options.runs:

@@ -19,8 +19,8 @@ from ccdcseg.datasets.cases import read_cases, read_file_ending
 from ccdcseg.datasets.splits import part_cases, part_folder
 from ccdcseg.datasets.volumes import read_mask
 from ccdcseg.evaluation.patients import average, bootstrap_interval
-from ccdcseg.files import read_json
 from ccdcseg.progress import progress_bars
+from ccdcseg.runs.record import RunRecord, read_record
 
 ISLAND_PIXELS = 3
 OUTLINE_PIXELS = 2
@@ -57,8 +57,8 @@ def main() -> None:
             report("runs", index, len(options.runs))
             found.append(by_patient(run, options.part))
         report("runs", len(found), len(found))
-    names = [run_name(read_json(run / "run.json")) for run in options.runs]
-    structures = read_json(options.runs[0] / "run.json")["labels"]
+    names = [run_name(read_record(run)) for run in options.runs]
+    structures = read_record(options.runs[0]).labels
     print(HEADER)
     for what, columns in (("wrong", KINDS), ("dice", THIRDS)):
         print(f"| structure | run | {' | '.join(columns)} |")
@@ -70,14 +70,14 @@ def main() -> None:
         print()
 
 
-def run_name(record: dict[str, Any]) -> str:
+def run_name(record: RunRecord) -> str:
     """Method, and what was changed of the preset."""
-    return ", ".join([record["method"], *record["changes"]])
+    return ", ".join([record.method, *record.changes])
 
 
 def by_patient(run: Path, part: str) -> dict[str, Scores]:
     """Each patient's scores, the mean over the scans."""
-    labels = read_json(run / "run.json")["labels"]
+    labels = read_record(run).labels
     scans: dict[str, list[Scores]] = defaultdict(list)
     for patient, reference, prediction in masks(run, part):
         scans[patient].append(scan_scores(reference, prediction, labels))
@@ -86,14 +86,14 @@ def by_patient(run: Path, part: str) -> dict[str, Scores]:
 
 def masks(run: Path, part: str) -> Iterator[tuple[str, NDArray[Any], NDArray[Any]]]:
     """Of every scan: patient, reference and prediction (z, y, x)."""
-    record = read_json(run / "run.json")
-    reference_folder = Path(record["reference"])
+    record = read_record(run)
+    reference_folder = record.local("reference", run)
     patients = {case.case: case.patient for case in read_cases(reference_folder.parent)}
     ending = read_file_ending(reference_folder.parent)
-    for case in part_cases(reference_folder.parent, record["fold"], part):
+    for case in part_cases(reference_folder.parent, record.fold, part):
         paths = (reference_folder, part_folder(run, part) / "predictions")
         reference, prediction = (
-            read_mask(folder / f"{case}{ending}", record["labels"]).array for folder in paths
+            read_mask(folder / f"{case}{ending}", record.labels).array for folder in paths
         )
         yield patients[case], reference, prediction
 

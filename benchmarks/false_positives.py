@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ccdcseg.evaluation.compare import compare, wilcoxon_p
+from ccdcseg.runs.evaluation import CaseScores, Evaluation
 
 NOMINAL = 0.05
 CLASSES = ("RV", "Myo", "LV")
@@ -39,10 +40,10 @@ class Study:
 
 def evaluations(
     study: Study, seeds: int, generator: np.random.Generator
-) -> tuple[dict[int, Any], dict[int, Any]]:
+) -> tuple[dict[int, Evaluation], dict[int, Evaluation]]:
     """A method and its rival, equal in truth, by seed; a patient's share is the same for all seeds."""
     patients = generator.normal(0, study.patient_sd, study.patients)
-    methods: tuple[dict[int, Any], dict[int, Any]] = ({}, {})
+    methods: tuple[dict[int, Evaluation], dict[int, Evaluation]] = ({}, {})
     for seed in range(seeds):
         shift = generator.normal(0, study.seed_sd) if seeds > 1 else 0.0
         scans = generator.normal(0, study.scan_sd, (study.patients, study.scans))
@@ -61,7 +62,7 @@ def false_positives(study: Study, studies: int, seed: int = 0) -> dict[str, floa
         first, second = evaluations(study, 1, generator)
         for unit in ("patient", "case"):
             found[unit] += compare(first, second, "dice", unit=unit).p_value < NOMINAL
-        pooled = [a["dice"] - b["dice"] for a, b in zip(first[0]["cases"], second[0]["cases"], strict=True)]
+        pooled = [(a.dice or 0) - (b.dice or 0) for a, b in zip(first[0].cases, second[0].cases, strict=True)]
         found["class x case"] += wilcoxon_p(pooled) < NOMINAL
     return {unit: count / studies for unit, count in found.items()}
 
@@ -81,13 +82,23 @@ def _holds_zero(interval: list[float] | None) -> bool:
     return interval is not None and interval[0] <= 0 <= interval[1]
 
 
-def _evaluation(values: np.ndarray[Any, Any]) -> dict[str, Any]:
-    return {"classes": list(CLASSES), "cases": list(_rows(values))}
+def _evaluation(values: np.ndarray[Any, Any]) -> Evaluation:
+    """Dice alone, perhaps above 1: no evaluation that could be stored, so nothing of it is checked."""
+    return Evaluation.model_construct(
+        format="ccdcseg-evaluation/1", classes=CLASSES, cases=tuple(_rows(values)), summary={}
+    )
 
 
-def _rows(values: np.ndarray[Any, Any]) -> Iterator[dict[str, Any]]:
+def _rows(values: np.ndarray[Any, Any]) -> Iterator[CaseScores]:
     for (patient, scan, place), value in np.ndenumerate(values):
-        yield {"case": f"{patient}_{scan}", "patient": f"{patient}", "class": CLASSES[place], "dice": value}
+        yield CaseScores.model_construct(
+            case=f"{patient}_{scan}",
+            patient=f"{patient}",
+            class_name=CLASSES[place],
+            status="ok",
+            diagonal_mm=1.0,
+            dice=float(value),
+        )
 
 
 def main() -> None:

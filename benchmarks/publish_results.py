@@ -12,7 +12,8 @@ import shutil
 from pathlib import Path
 
 from ccdcseg.datasets.splits import part_folder
-from ccdcseg.files import read_json, write_json, write_text
+from ccdcseg.files import write_text
+from ccdcseg.runs.record import read_record, write_record
 
 
 def main() -> None:
@@ -28,16 +29,15 @@ def main() -> None:
 def publish(run: Path, output: Path, part: str) -> None:
     """The files of one run, measured on "test" or "validation" patients, without paths of the machine."""
     output.mkdir(parents=True, exist_ok=True)
-    record = read_json(run / "run.json")
-    write_json(output / "run.json", {k: v for k, v in record.items() if k not in ("images", "reference")})
+    write_record(output, read_record(run).published)
     shutil.copyfile(run / "history.jsonl", output / "history.jsonl")
     rounded(part_folder(run, part) / "evaluation.csv", output / "evaluation.csv")
 
 
 def name_of(run: Path) -> str:
     """Method, settings and seed of a run, as a folder's name."""
-    record = read_json(run / "run.json")
-    return f"{record['method']}_{record['plans'].removeprefix('ccdcseg_')}_seed{record['seed']}"
+    record = read_record(run)
+    return f"{record.method}_{record.plans.removeprefix('ccdcseg_')}_seed{record.seed}"
 
 
 def rounded(source: Path, target: Path) -> None:

@@ -6,7 +6,7 @@ The text that it writes (HEADER) says what is measured.
 """
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ccdcseg.datasets.cases import read_cases, read_file_ending
-from ccdcseg.files import read_json
 from ccdcseg.losses import CCDCLoss
 from ccdcseg.losses.settings import CCDCSettings
 from ccdcseg.nnunet.checkpoints import OWN_KEY, load_checkpoint
 from ccdcseg.nnunet.predict import build_predictor, run_images
 from ccdcseg.progress import progress_bars
+from ccdcseg.runs.record import RunRecord, read_record
 from errors import run_name
 
 PIXELS = 64
@@ -53,10 +53,10 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- | --- |")
     with progress_bars() as report:
         for run in options.runs:
-            record = read_json(run / "run.json")
+            record = read_record(run)
             name = run_name(record)
-            features = run_features(run, Path(record["reference"]), options.part, report)
-            names = {0: "background"} | {value: label for label, value in record["labels"].items()}
+            features = run_features(run, record.local("reference", run), options.part, report)
+            names = {0: "background"} | {value: label for label, value in record.labels.items()}
             spaces = {"features": features} | embedded(run, record, features)
             for space, vectors in spaces.items():
                 unit = {key: F.normalize(value, dim=1) for key, value in vectors.items()}
@@ -115,12 +115,12 @@ def cut(planes: Any, top: int, left: int, height: int, width: int, fill: int) ->
     return padded[:, top + height : top + 2 * height, left + width : left + 2 * width]
 
 
-def embedded(run: Path, record: Mapping[str, Any], features: Vectors) -> dict[str, Vectors]:
+def embedded(run: Path, record: RunRecord, features: Vectors) -> dict[str, Vectors]:
     """The same pixels behind CCDC's head, for a run that has one and reads the last decoder stage."""
-    if record["method"] != "ccdc" or record["settings"]["decoder_stage"]:
+    if record.method != "ccdc" or record.settings["decoder_stage"]:
         return {}
     channels = next(iter(features.values())).shape[1]
-    criterion = CCDCLoss(channels, 1 + len(record["labels"]), CCDCSettings(**record["settings"]["ccdc"]))
+    criterion = CCDCLoss(channels, 1 + len(record.labels), CCDCSettings(**record.settings["ccdc"]))
     own = load_checkpoint(run / "checkpoint_final.pth")[OWN_KEY]
     criterion.load_state_dict(own["contrastive"])
     with torch.inference_mode():

@@ -14,6 +14,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import scored
 
 from ccdcseg import __version__
 from ccdcseg.datasets.phantom import write_phantom
@@ -351,8 +352,7 @@ def test_nothing_trained_yet(workspace, ccdcseg, tmp_path: Path, monkeypatch: py
     ("part", "command"), [("test", "evaluate"), ("validation", "evaluate --part validation")]
 )
 def test_the_report_is_of_a_part_of_the_split(ccdcseg, tmp_path: Path, part: str, command: str):
-    run = {"method": "ccdc", "dataset": "D", "preset": "cpu", "fraction": 0.1, "seed": 0, "labels": {"LV": 1}}
-    (tmp_path / "run.json").write_text(json.dumps(run))
+    shutil.copy(scored.STORED / "run.json", tmp_path)
     page = tmp_path / "page.html"
     assert ccdcseg("report", tmp_path, "--part", part, "--output", page).code == 0
     assert f"run `ccdcseg {command}` on the runs first" in page.read_text()

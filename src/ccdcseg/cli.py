@@ -529,12 +529,13 @@ def evaluate(targets: Targets, part: PartOption = Part.TEST, processes: Processe
     from ccdcseg.datasets.splits import part_folder
     from ccdcseg.evaluation.evaluate import summary_table
     from ccdcseg.evaluation.runs import evaluate_run
-    from ccdcseg.nnunet.runs import find_runs, run_label
+    from ccdcseg.nnunet.runs import find_runs
+    from ccdcseg.runs.record import read_record
 
     results = {}
     for run in [run for target in targets for run in find_runs(target)]:
         with progress_bars() as report:
-            results[run_label(run)] = evaluate_run(
+            results[read_record(run).label] = evaluate_run(
                 run, part, processes, lambda done, total: report("evaluate", done, total)
             )
         typer.echo(f"Evaluation: {part_folder(run, part) / 'evaluation.json'}")

@@ -60,15 +60,27 @@ def read_json(path: Path) -> Any:
         UserError: the file is missing, cannot be read, is no JSON or is nested too deeply.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:  # ValueError: no JSON, or a number without end
+        raise UserError(f"{path} is not valid JSON ({error}).", "Restore it or make it again.") from error
+
+
+def read_text(path: Path) -> str:
+    """Read a file as UTF-8.
+
+    Raises:
+        UserError: the file is missing, cannot be read or is no UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist.", "Check the path.") from error
     except OSError as error:
         raise UserError(
             f"{path} cannot be read ({error.strerror}).", "Check the file and its rights."
         ) from error
-    except (ValueError, RecursionError) as error:  # ValueError: no UTF-8, no JSON, or a number without end
-        raise UserError(f"{path} is not valid JSON ({error}).", "Restore it or make it again.") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no text in UTF-8 ({error}).", "Restore it or make it again.") from error
 
 
 @contextmanager

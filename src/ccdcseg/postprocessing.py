@@ -8,10 +8,11 @@ somewhere.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy import ndimage
 
 from ccdcseg.errors import UserError
@@ -36,9 +37,9 @@ class PieceCounts:
         smallest_share: the smallest piece of all as a share of its class in its mask; 1 where every mask has one.
     """
 
-    masks: int
-    in_one_piece: int
-    smallest_share: float
+    masks: Annotated[int, Field(ge=0)]
+    in_one_piece: Annotated[int, Field(ge=0)]
+    smallest_share: Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,9 @@ class Postprocessing:
         masks: how many were looked at; those with voxels that nobody labelled are not.
     """
 
-    shares: dict[str, float]
+    shares: dict[str, Annotated[float, Field(ge=0, le=1)]]
     counts: dict[str, PieceCounts]
-    masks: int
+    masks: Annotated[int, Field(ge=0)]
 
     def record(self) -> dict[str, Any]:
         """For JSON."""

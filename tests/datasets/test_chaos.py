@@ -355,11 +355,11 @@ def test_the_real_ct_patient(real_data: Path, tmp_path: Path, raw_root: Path) ->
         chaos.CT_LABELS,
         {"ct03": "ct03"},
     )
-    (row,) = result["cases"]
-    assert row["dice"] == pytest.approx(0.978, abs=5e-4)
-    assert row["hd_mm"] == pytest.approx(14, abs=1e-6)
+    (row,) = result.cases
+    assert row.dice == pytest.approx(0.978, abs=5e-4)
+    assert row.hd_mm == pytest.approx(14, abs=1e-6)
     # 0.734 without the liver's cut at the end of the image: see test_known_answer_of_the_chaos_organisers.
-    assert row["assd_mm"] == pytest.approx(0.713, abs=5e-4)
+    assert row.assd_mm == pytest.approx(0.713, abs=5e-4)
 
 
 def check_real_ct(source: Path, image: Volume, mask: Volume) -> None:

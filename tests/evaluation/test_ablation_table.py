@@ -4,25 +4,26 @@ import runpy
 from pathlib import Path
 
 import pytest
+import scored
+
+from ccdcseg.runs.record import RunRecord
 
 TABLE = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "ablation_table.py"))
 
 
 def evaluation(*dice):
-    rows = [
-        {"case": f"p{i}_1", "patient": f"p{i}", "class": "RV", "dice": value} for i, value in enumerate(dice)
-    ]
-    return {"classes": ["RV"], "cases": rows}
+    return scored.evaluation(scored.scores(f"p{i}_1", f"p{i}", "RV", value) for i, value in enumerate(dice))
 
 
 def training(evaluation, first_loss=0.5, method="nnunet", weight=1.0, precision="bfloat16"):
-    record = {"method": method, "settings": {"ccdc": {"weight": weight}}, "precision": precision}
+    changes = {"method": method, "settings": {"ccdc": {"weight": weight}}, "precision": precision}
+    record = RunRecord.model_validate(scored.record(**changes))
     return TABLE["Training"](record, evaluation, first_loss)
 
 
 def dice(settings, name, steps=10):
     found = TABLE["nnunet_of"](settings, (name, steps))
-    return {seed: [row["dice"] for row in evaluation["cases"]] for seed, evaluation in found.items()}
+    return {seed: [row.dice for row in evaluation.cases] for seed, evaluation in found.items()}
 
 
 RUNS = {

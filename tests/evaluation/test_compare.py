@@ -2,6 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
+import scored
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,12 +12,11 @@ from ccdcseg.evaluation.compare import compare, hierarchical_interval, holm, ran
 
 def evaluation(values):
     """An evaluation with one class and two scans a patient, 0.02 apart."""
-    rows = [
-        {"patient": patient, "class": "LV", "status": "ok", "dice": value + step}
+    return scored.evaluation(
+        scored.scores(f"{patient}{step}", patient, "LV", value + step)
         for patient, value in values.items()
         for step in (-0.01, 0.01)
-    ]
-    return {"classes": ["LV"], "cases": rows}
+    )
 
 
 OURS = evaluation({"A": 0.9, "B": 0.8, "C": 0.7, "D": 0.95})

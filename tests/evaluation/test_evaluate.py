@@ -1,6 +1,5 @@
 import csv
 import io
-import json
 
 import numpy as np
 import pytest
@@ -8,8 +7,9 @@ from rich.console import Console
 
 from ccdcseg.datasets.volumes import Volume, write_volume
 from ccdcseg.errors import UserError
-from ccdcseg.evaluation.evaluate import evaluate_folder, read_evaluation, summary_table, write_evaluation
+from ccdcseg.evaluation.evaluate import evaluate_folder, summary_table
 from ccdcseg.evaluation.metrics import measure
+from ccdcseg.runs.evaluation import read_evaluation, write_evaluation
 
 LABELS = {"background": 0, "RV": 1, "LV": 2}
 SPACING_MM = (8.0, 1.5, 1.25)
@@ -42,53 +42,58 @@ def folders(tmp_path):
 
 
 def rows_of(result, case):
-    return {row["class"]: row for row in result["cases"] if row["case"] == case}
+    return {row.class_name: row for row in result.cases if row.case == case}
 
 
 def test_rows_hold_the_scores_of_each_case_and_class(folders):
     result = evaluate_folder(*folders, LABELS, PATIENTS)
-    assert result["classes"] == ["RV", "LV"]
-    assert [(row["case"], row["class"]) for row in result["cases"]] == [
+    assert result.classes == ("RV", "LV")
+    assert [(row.case, row.class_name) for row in result.cases] == [
         (case, name) for case in sorted(PATIENTS) for name in ("RV", "LV")
     ]
     expected = measure(label_map() == 2, label_map(1) == 2, SPACING_MM)
     row = rows_of(result, "p1_es")["LV"]
-    assert (row["patient"], row["status"]) == ("p1", "ok")
-    assert row["hd95_pooled_mm"] == pytest.approx(expected.hd95_pooled_mm)
-    assert row["dice"] == expected.dice
-    assert row["diagonal_mm"] == pytest.approx(np.linalg.norm([3 * 8, 20 * 1.5, 24 * 1.25]))
+    assert (row.patient, row.status) == ("p1", "ok")
+    assert row.hd95_pooled_mm == pytest.approx(expected.hd95_pooled_mm)
+    assert row.dice == expected.dice
+    assert row.diagonal_mm == pytest.approx(np.linalg.norm([3 * 8, 20 * 1.5, 24 * 1.25]))
 
 
 def test_the_summary_counts_patients_and_empty_structures(folders):
-    summary = evaluate_folder(*folders, LABELS, PATIENTS)["summary"]
+    summary = evaluate_folder(*folders, LABELS, PATIENTS).summary
     assert list(summary) == ["RV", "LV", "mean"]
     right = summary["RV"]
-    assert [right[name] for name in ("n_scans", "n_missing", "n_spurious", "n_absent")] == [4, 1, 1, 0]
-    assert summary["mean"]["n_missing"] == 1
-    assert right["hd95_pooled_mm"]["n_patients"] == 1
-    assert right["hd95_pooled_mm_with_misses"]["n_patients"] == 2
-    assert right["hd95_pooled_mm_with_misses"]["value"] > right["hd95_pooled_mm"]["value"]
+    assert [getattr(right, name) for name in ("n_scans", "n_missing", "n_spurious", "n_absent")] == [
+        4,
+        1,
+        1,
+        0,
+    ]
+    assert summary["mean"].n_missing == 1
+    assert right.hd95_pooled_mm.n_patients == 1
+    assert right.hd95_pooled_mm_with_misses.n_patients == 2
+    assert right.hd95_pooled_mm_with_misses.value > right.hd95_pooled_mm.value
 
 
 def test_the_mean_is_over_classes_then_patients(folders):
     result = evaluate_folder(*folders, LABELS, PATIENTS)
-    dice = {row["case"] + row["class"]: row["dice"] for row in result["cases"]}
+    dice = {row.case + row.class_name: row.dice for row in result.cases}
     patients = [
         np.mean([dice[f"{patient}_{frame}{name}"] for frame in ("ed", "es") for name in ("RV", "LV")])
         for patient in ("p1", "p2")
     ]
-    entry = result["summary"]["mean"]["dice"]
-    assert entry["value"] == pytest.approx(np.mean(patients))
-    assert entry["n_patients"] == 2
-    assert entry["interval"] == pytest.approx(sorted(patients))
+    entry = result.summary["mean"].dice
+    assert entry.value == pytest.approx(np.mean(patients))
+    assert entry.n_patients == 2
+    assert entry.interval == pytest.approx(sorted(patients))
 
 
 def test_a_perfect_prediction_scores_one(folders):
     reference, _ = folders
-    summary = evaluate_folder(reference, reference, LABELS, PATIENTS)["summary"]["mean"]
-    assert summary["dice"]["value"] == 1
-    assert summary["hd95_pooled_mm"]["value"] == 0
-    assert summary["n_absent"] == 1
+    summary = evaluate_folder(reference, reference, LABELS, PATIENTS).summary["mean"]
+    assert summary.dice.value == 1
+    assert summary.hd95_pooled_mm.value == 0
+    assert summary.n_absent == 1
 
 
 def test_workers_and_the_order_of_cases_change_nothing(folders):
@@ -104,8 +109,8 @@ def test_progress_reaches_the_end(folders):
 
 def test_only_the_named_cases_are_scored(folders):
     result = evaluate_folder(*folders, LABELS, PATIENTS, cases=["p1_ed"])
-    assert {row["case"] for row in result["cases"]} == {"p1_ed"}
-    assert result["summary"]["mean"]["dice"]["interval"] is None
+    assert {row.case for row in result.cases} == {"p1_ed"}
+    assert result.summary["mean"].dice.interval is None
 
 
 def test_a_missing_prediction_is_named(folders):
@@ -182,17 +187,9 @@ def test_what_is_written_is_what_was_measured(folders, tmp_path):
     with (tmp_path / "run" / "evaluation.csv").open(newline="") as handle:
         rows = list(csv.DictReader(handle))
     assert len(rows) == 8
-    for row, expected in zip(rows, result["cases"], strict=True):
-        assert row["case"] == expected["case"]
-        assert row["hd_mm"] == ("" if expected["hd_mm"] is None else str(expected["hd_mm"]))
-
-
-@pytest.mark.parametrize("content", [{}, [], {"format": "ccdcseg-evaluation/0"}])
-def test_another_file_is_no_evaluation(tmp_path, content):
-    path = tmp_path / "evaluation.json"
-    path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match="is no ccdcseg-evaluation/1 file"):
-        read_evaluation(path)
+    for row, expected in zip(rows, result.cases, strict=True):
+        assert row["case"] == expected.case
+        assert row["hd_mm"] == ("" if expected.hd_mm is None else str(expected.hd_mm))
 
 
 def test_the_table_shows_runs_side_by_side_with_their_misses(folders):
@@ -203,11 +200,11 @@ def test_the_table_shows_runs_side_by_side_with_their_misses(folders):
     lines = console.export_text().splitlines()
     mean = next(line for line in lines if "mean" in line and "Mean" not in line)
     cells = [cell.strip() for cell in mean.strip("│ ").split("│")]
-    summary = result["summary"]["mean"]
+    summary = result.summary["mean"]
     assert cells == [
         "mean",
-        f"{100 * summary['dice']['value']:.2f}",
-        f"{summary['hd95_pooled_mm']['value']:.2f}",
+        f"{100 * summary.dice.value:.2f}",
+        f"{summary.hd95_pooled_mm.value:.2f}",
         "1",
         "100.00",
         "0.00",

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import scored
 from scipy.stats import wilcoxon
 from statsmodels.stats.multitest import multipletests
 
@@ -8,20 +9,11 @@ from ccdcseg.evaluation.family import compare_family, have_common, one_against_a
 
 def evaluation(values, scans=1):
     """An evaluation of one class; ``values``: patient to Dice, the scans 0.01 apart."""
-    rows = [
-        {
-            "case": f"{patient}_{scan}",
-            "patient": patient,
-            "class": "LV",
-            "status": "ok",
-            "diagonal_mm": 300.0,
-            "dice": value + scan / 100,
-            "hd95_pooled_mm": 20 * (1 - value),
-        }
+    return scored.evaluation(
+        scored.scores(f"{patient}_{scan}", patient, "LV", value + scan / 100, hd95_pooled_mm=20 * (1 - value))
         for patient, value in values.items()
         for scan in range(scans)
-    ]
-    return {"classes": ["LV"], "cases": rows}
+    )
 
 
 def drawn(seed, mean, patients=12):
@@ -47,8 +39,8 @@ def test_p_values_are_those_of_scipy_adjusted_as_statsmodels_does():
     ]
     expected = [
         wilcoxon(
-            [row[metric] for row in METHODS["a"][0]["cases"]],
-            [row[metric] for row in METHODS[other][0]["cases"]],
+            [getattr(row, metric) for row in METHODS["a"][0].cases],
+            [getattr(row, metric) for row in METHODS[other][0].cases],
         ).pvalue
         for metric in ("dice", "hd95_pooled_mm")
         for other in ("b", "c")
@@ -80,7 +72,7 @@ def test_scans_as_units_are_as_many_and_make_p_smaller():
     by_case = compare_family(methods, [("a", "b")], ["dice"], "case")[0].comparison
     assert (by_patient.n, by_case.n) == (12, 48)
     assert by_case.mean_difference == pytest.approx(by_patient.mean_difference)
-    values = [[row["dice"] for row in methods[name][0]["cases"]] for name in "ab"]
+    values = [[row.dice for row in methods[name][0].cases] for name in "ab"]
     assert by_case.p_value == pytest.approx(wilcoxon(*values).pvalue)
     assert by_case.p_value < by_patient.p_value
 
@@ -99,7 +91,7 @@ def test_a_method_that_is_best_for_each_patient_is_always_first():
 
 def test_ranks_agree_with_a_plain_bootstrap_of_patients():
     ranks = rank_frequencies(METHODS, "dice").frequencies
-    table = np.array([[row["dice"] for row in METHODS[name][0]["cases"]] for name in METHODS])
+    table = np.array([[row.dice for row in METHODS[name][0].cases] for name in METHODS])
     generator = np.random.default_rng(99)
     first = np.zeros(3)
     for _ in range(4000):

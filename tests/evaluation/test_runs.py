@@ -3,10 +3,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+import scored
 
 from ccdcseg.datasets.splits import split_dataset
 from ccdcseg.errors import UserError
 from ccdcseg.evaluation.runs import evaluate_run
+from ccdcseg.runs.evaluation import read_evaluation
 
 
 @pytest.fixture
@@ -14,11 +16,7 @@ def run(workspace, tmp_path: Path) -> Path:
     """A run whose predictions are the references themselves."""
     raw = workspace.raw
     split = json.loads((raw / "splits_final.json").read_text())[0]
-    record = {
-        "fold": 0,
-        "labels": {"RV": 1, "Myo": 2, "LV": 3},
-        "reference": str(raw / "labelsTr"),
-    }
+    record = scored.record(split_hash=split["hash"], reference=str(raw / "labelsTr"))
     (tmp_path / "run.json").write_text(json.dumps(record))
     (tmp_path / "predictions").mkdir()
     for case in split["test"]:
@@ -29,9 +27,9 @@ def run(workspace, tmp_path: Path) -> Path:
 def test_perfect_predictions_of_the_test_cases_alone(run: Path, workspace):
     result = evaluate_run(run, "test", 1, lambda *_: None)
     split = json.loads((workspace.raw / "splits_final.json").read_text())[0]
-    assert {row["case"] for row in result["cases"]} == set(split["test"])
-    assert result["summary"]["mean"]["dice"]["value"] == 1
-    assert json.loads((run / "evaluation.json").read_text()) == result
+    assert {row.case for row in result.cases} == set(split["test"])
+    assert result.summary["mean"].dice.value == 1
+    assert read_evaluation(run / "evaluation.json") == result
     assert (run / "evaluation.csv").exists()
 
 
@@ -46,14 +44,14 @@ def test_patients_for_choosing_are_measured_apart(workspace, tmp_path: Path):
     raw, run = tmp_path / "raw", tmp_path / "run"
     shutil.copytree(workspace.raw, raw, ignore=shutil.ignore_patterns("splits_final.json", "imagesTr"))
     (entry,) = split_dataset(raw, [0.4], 0, test_patients=2)
-    record = {"fold": 0, "labels": {"RV": 1, "Myo": 2, "LV": 3}, "reference": str(raw / "labelsTr")}
     (run / "validation_patients" / "predictions").mkdir(parents=True)
+    record = scored.record(split_hash=entry["hash"], reference=str(raw / "labelsTr"))
     (run / "run.json").write_text(json.dumps(record))
     for case in entry["val"]:
         shutil.copy(raw / "labelsTr" / f"{case}.nii.gz", run / "validation_patients" / "predictions")
     result = evaluate_run(run, "validation", 1, lambda *_: None)
-    assert {row["case"] for row in result["cases"]} == set(entry["val"])
-    assert json.loads((run / "validation_patients" / "evaluation.json").read_text()) == result
+    assert {row.case for row in result.cases} == set(entry["val"])
+    assert read_evaluation(run / "validation_patients" / "evaluation.json") == result
     assert not (run / "evaluation.json").exists()
 
 
@@ -64,7 +62,7 @@ def test_no_patients_for_choosing(run: Path):
 
 def test_a_run_of_a_split_that_was_drawn_anew(run: Path):
     record = json.loads((run / "run.json").read_text())
-    (run / "run.json").write_text(json.dumps(record | {"split_hash": "of old"}))
+    (run / "run.json").write_text(json.dumps(record | {"split_hash": "0" * 64}))
     with pytest.raises(UserError, match=r"was trained on another split than fold 0 of .*splits_final\.json"):
         evaluate_run(run, "test", 1, lambda *_: None)
     assert not (run / "evaluation.json").exists()

@@ -5,11 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import scored
 
-from ccdcseg.experiments.jobs import Job
+from ccdcseg.experiments.jobs import Job, Result
+from ccdcseg.runs.record import RunRecord
 
 FAKE = """
 import json, pathlib, sys, time
+stored = pathlib.Path({stored!r})
 command, folder = sys.argv[1], pathlib.Path(sys.argv[2])
 folder.mkdir(parents=True, exist_ok=True)
 with (folder / "calls").open("a") as calls:
@@ -21,18 +24,17 @@ if command == "train":
     if "bad" in folder.name:
         sys.exit("out of luck")
     (folder / "history.jsonl").write_text("{}\\n" * 4)
-    (folder / "run.json").write_text(json.dumps({"seconds": 8.0, "images": "/secret", "method": "ccdc"}))
+    record = json.loads((stored / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(record | {"seconds": 8.0, "images": "/secret"}))
 if command == "evaluate":
-    row = {"case": "a", "patient": "p", "class": "RV", "dice": 0.5, "status": "ok"}
-    content = {"format": "ccdcseg-evaluation/1", "classes": ["RV"], "cases": [row], "summary": {}}
-    (folder / "evaluation.json").write_text(json.dumps(content))
+    (folder / "evaluation.json").write_bytes((stored / "evaluation.json").read_bytes())
 """
 
 
 @pytest.fixture
 def program(tmp_path: Path) -> tuple[str, ...]:
     script = tmp_path / "fake.py"
-    script.write_text(FAKE)
+    script.write_text(FAKE.replace("{stored!r}", repr(str(scored.STORED))))
     return sys.executable, str(script)
 
 
@@ -57,19 +59,24 @@ def job() -> Callable[..., Job]:
 
 
 @pytest.fixture
-def result() -> Callable[..., dict]:
+def result() -> Callable[..., Result]:
     """Two patients, ``less`` apart in Dice. Distances are 10 times the error."""
 
-    def make(missed: int = 0, patients: int = 2, less: float = 0.1, **dice: float) -> dict:
+    def make(missed: int = 0, patients: int = 2, less: float = 0.1, **dice: float) -> Result:
         cases = [
-            {
-                "case": f"p{p}_ED", "patient": f"p{p}", "class": name, "dice": value - p * less, "status": "ok",
-                "hd95_pooled_mm": 10 * (1 - value + p * less), "hd95_pooled_vox": None, "diagonal_mm": 100.0,
-            }
+            scored.scores(
+                f"p{p}_ED", f"p{p}", name, value - p * less, hd95_pooled_mm=10 * (1 - value + p * less)
+            )
             for p in range(patients)
             for name, value in dice.items()
-        ]  # fmt: skip
-        summary = {"mean": {"n_missing": missed}}
-        return {"evaluation": {"classes": list(dice), "cases": cases, "summary": summary}}
+        ]
+        measured = scored.evaluation(cases)
+        mean = measured.summary["mean"].model_copy(update={"n_missing": missed})
+        return Result.model_construct(
+            format="ccdcseg-result/1",
+            part="test",
+            run=RunRecord.model_validate(scored.record()),
+            evaluation=measured.model_copy(update={"summary": measured.summary | {"mean": mean}}),
+        )
 
     return make

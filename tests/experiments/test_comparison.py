@@ -47,7 +47,7 @@ def test_fractions_are_compared_apart_and_named(job, result):
     results = {
         job(row, fraction): result(patients=5, RV=value + fraction)
         for fraction in (0.05, 0.4)
-        for row, value in (("nnunet", 0.4), ("ccdc", 0.5), ("nnformer", 0.3))
+        for row, value in (("nnunet", 0.5), ("ccdc", 0.55), ("nnformer", 0.45))
     }
     found = declared_family(experiment, measured_rows(experiment, results))
     assert [(o.first, o.second) for o in found.outcomes] == [

@@ -9,6 +9,7 @@ import pytest
 from ccdcseg.experiments.experiment import load_experiment
 from ccdcseg.experiments.jobs import Choice
 from ccdcseg.experiments.outputs import write_outputs, write_page
+from ccdcseg.files import write_json
 
 CHOICE = Choice("27", part="validation")
 
@@ -20,7 +21,7 @@ def finished(job, result, tmp_path: Path):
     def make(row: str, **dice: float):
         made = replace(job(row), folder=tmp_path / row)
         made.folder.mkdir()
-        made.result.write_text(json.dumps(result(patients=6, **dice)))
+        write_json(made.result, result(patients=6, **dice).content)
         return made
 
     return make

@@ -10,8 +10,9 @@ import pytest
 
 import ccdcseg
 from ccdcseg.experiments.reproduce import run_jobs
-from ccdcseg.experiments.runner import PROGRAM, Runner, epochs_done, seconds_left, worker_environment
+from ccdcseg.experiments.runner import PROGRAM, Runner, seconds_left, worker_environment
 from ccdcseg.processes import terminated_as_interrupted
+from ccdcseg.runs.history import count_epochs
 
 
 def nothing(*_: object) -> None:
@@ -47,7 +48,7 @@ def test_time_left_comes_from_finished_runs(make_job, program):
     assert seconds_left(jobs, 2) == 8
     jobs[1].run.mkdir(parents=True)
     (jobs[1].run / "history.jsonl").write_text("{}\n")
-    assert epochs_done(jobs[1]) == 1
+    assert count_epochs(jobs[1].run) == 1
     assert seconds_left(jobs, 1) == 14
 
 

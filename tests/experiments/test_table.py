@@ -34,7 +34,7 @@ def test_means_published_numbers_and_ranks(tables):
     assert [cells(lines[n])["RV"].rank for n in ("nnunet", "ccdc", "gdl")] == [1, 2, 0]
     assert [cells(lines[n])["LV"].rank for n in ("nnunet", "ccdc", "gdl")] == [1, 1, 2]
     assert [cells(line)["RV"].rank for line in distance.lines] == [1, 2, 0]
-    assert cells(voxels.lines[0])["RV"].value is None
+    assert cells(voxels.lines[0])["RV"].value == 10
 
 
 def test_differences_at_each_fraction(job, result):

@@ -7,8 +7,8 @@ import torch
 from ccdcseg.errors import UserError
 from ccdcseg.methods import METHODS
 from ccdcseg.nnunet.checkpoints import OWN_KEY, load_checkpoint
-from ccdcseg.nnunet.history import read_history
 from ccdcseg.nnunet.train import LATEST
+from ccdcseg.runs.history import read_history
 
 NAMES = ["reco", "contrastive_seg", "region_contrast"]
 SMALL = ("hidden_channels=8", "embedding_channels=8")
@@ -24,11 +24,11 @@ def test_a_training_runs_to_its_end_and_predicts_on_stock_nnunet(name: str, tiny
     record = json.loads((folder / "run.json").read_text())
     assert (record["method"], record["trainer"]) == (name, METHODS[name].trainer)
     history = read_history(folder)
-    assert history[-1]["contrastive_loss"] > 0
-    assert history[-1]["diagnostics"]["classes"] == ["background", "RV", "Myo", "LV"]
-    assert any(value is not None for value in history[-1]["diagnostics"]["class_loss"])
+    assert history[-1].contrastive_loss > 0
+    assert history[-1].diagnostics.classes == ("background", "RV", "Myo", "LV")
+    assert any(value is not None for value in history[-1].diagnostics.class_loss)
     wanted = {"reco": 1.0, "contrastive_seg": 0.5, "region_contrast": None}[name]
-    assert set(history[-1]["diagnostics"]["hard_share_wanted"]) - {None} == {wanted} - {None}
+    assert set(history[-1].diagnostics.hard_share_wanted) - {None} == {wanted} - {None}
     checkpoint = load_checkpoint(folder / "checkpoint_final.pth")
     assert checkpoint["trainer_name"] == "nnUNetTrainer"
     assert not any("memory" in key or "head" in key for key in checkpoint["network_weights"])

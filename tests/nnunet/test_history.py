@@ -1,17 +1,12 @@
 import math
-from pathlib import Path
+from dataclasses import fields
 
 import numpy as np
 import torch
 
-from ccdcseg.losses import CCDCLoss
-from ccdcseg.nnunet.history import finite, mean_diagnostics, read_history, write_history
-
-
-def test_round_trip(tmp_path: Path):
-    assert read_history(tmp_path) == []
-    write_history(tmp_path, [{"epoch": 0}, {"epoch": 1}])
-    assert read_history(tmp_path) == [{"epoch": 0}, {"epoch": 1}]
+from ccdcseg.losses import CCDCLoss, Diagnostics
+from ccdcseg.nnunet.history import finite, mean_diagnostics
+from ccdcseg.runs.history import Telemetry
 
 
 def test_finite():
@@ -34,3 +29,7 @@ def test_mean_leaves_out_steps_without_the_class():
     assert mean["confidence"][2] is None
     assert mean["classes"] == ["background", "a", "b"]
     assert mean_diagnostics([], ["a"]) is None
+
+
+def test_the_history_has_a_field_for_every_diagnostic():
+    assert {field.name for field in fields(Diagnostics)} == set(Telemetry.model_fields) - {"classes"}

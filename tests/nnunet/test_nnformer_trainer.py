@@ -13,11 +13,11 @@ from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from ccdcseg.errors import UserError
 from ccdcseg.networks import NNFormer
 from ccdcseg.nnunet.checkpoints import OWN_KEY, load_checkpoint
-from ccdcseg.nnunet.history import read_history
 from ccdcseg.nnunet.plans import preset_plans
 from ccdcseg.nnunet.predict import Output, predict, run_images
 from ccdcseg.nnunet.preset import load_preset
 from ccdcseg.nnunet.train import LATEST
+from ccdcseg.runs.history import read_history
 
 # What nnU-Net and its libraries warn of is theirs.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -69,7 +69,7 @@ def test_train_interrupt_continue_and_predict(
     whole = train_run(small_run(), processes=1)
     checkpoint = load_checkpoint(whole / "checkpoint_final.pth")
     assert checkpoint["trainer_name"] == checkpoint[OWN_KEY]["trainer_name"] == NAME
-    assert all(epoch["train_loss"] is not None for epoch in read_history(whole))
+    assert all(epoch.train_loss is not None for epoch in read_history(whole))
     record = json.loads((whole / "run.json").read_text())
     assert (record["method"], record["trainer"]) == ("nnformer", NAME)
     assert record["settings"]["nnformer"]["windows"] == [[2, 4, 4], None, None]

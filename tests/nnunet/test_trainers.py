@@ -11,9 +11,9 @@ import torch
 from ccdcseg.errors import UserError
 from ccdcseg.losses import CCDCLoss, Role
 from ccdcseg.nnunet.checkpoints import OWN_KEY, load_checkpoint
-from ccdcseg.nnunet.history import read_history
 from ccdcseg.nnunet.train import LATEST, prepare
 from ccdcseg.nnunet.trainers import has_bfloat16, nnUNetTrainerPreset
+from ccdcseg.runs.history import read_history
 
 # What nnU-Net and its libraries warn of is theirs.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -78,8 +78,8 @@ def test_continued_training_equals_an_uninterrupted_one(tiny_run, train_run, int
     )
     assert steps == [4, 5, 6]
     assert same(weights(whole), weights(run.folder))
-    strip = [{k: v for k, v in e.items() if k != "seconds"} for e in read_history(run.folder)]
-    assert strip == [{k: v for k, v in e.items() if k != "seconds"} for e in read_history(whole)]
+    strip = [epoch.model_copy(update={"seconds": 0}) for epoch in read_history(run.folder)]
+    assert strip == [epoch.model_copy(update={"seconds": 0}) for epoch in read_history(whole)]
 
 
 def test_a_training_is_not_continued_in_another_precision(tiny_run, train_run, interrupt_run, monkeypatch):
@@ -123,14 +123,14 @@ def test_what_a_run_leaves(tiny_run, train_run):
     assert record["versions"]["nnunetv2"].startswith("2.8")
     assert len(record["data_hash"]) == 64
     history = read_history(folder)
-    assert [epoch["epoch"] for epoch in history] == [0, 1]
+    assert [epoch.epoch for epoch in history] == [0, 1]
     for epoch in history:
-        total = epoch["segmentation_loss"] + epoch["contrastive_loss"]
-        assert epoch["train_loss"] == pytest.approx(total, abs=1e-5)
-        ccdc = epoch["diagnostics"]
-        assert ccdc["classes"] == ["background", "RV", "Myo", "LV"]
-        present = [a for a, d in enumerate(ccdc["confidence"]) if d is not None]
-        assert all(sum(ccdc["confusion"][a]) == pytest.approx(1, abs=1e-4) for a in present)
+        total = epoch.segmentation_loss + epoch.contrastive_loss
+        assert epoch.train_loss == pytest.approx(total, abs=1e-5)
+        ccdc = epoch.diagnostics
+        assert ccdc.classes == ("background", "RV", "Myo", "LV")
+        present = [a for a, d in enumerate(ccdc.confidence) if d is not None]
+        assert all(sum(ccdc.confusion[a]) == pytest.approx(1, abs=1e-4) for a in present)
     pictures = sorted((folder / "selection").iterdir())
     assert len(pictures) == 2
     with np.load(pictures[-1]) as picture:
@@ -142,9 +142,9 @@ def test_what_a_run_leaves(tiny_run, train_run):
 def test_plain_nnunet_has_no_contrastive_part(tiny_run, train_run):
     folder = train_run(tiny_run("nnunet"))
     epoch = read_history(folder)[-1]
-    assert epoch["contrastive_loss"] is None
-    assert epoch["diagnostics"] is None
-    assert epoch["train_loss"] == epoch["segmentation_loss"]
+    assert epoch.contrastive_loss is None
+    assert epoch.diagnostics is None
+    assert epoch.train_loss == epoch.segmentation_loss
     assert not (folder / "selection").exists()
 
 
@@ -220,7 +220,7 @@ def test_three_dimensions(tiny_run, train_run):
     )
     folder = train_run(tiny_run(changes=changes))
     assert folder.parent.name.endswith("__3d_fullres")
-    assert read_history(folder)[-1]["contrastive_loss"] > 0
+    assert read_history(folder)[-1].contrastive_loss > 0
     with np.load(sorted((folder / "selection").iterdir())[-1]) as picture:
         assert picture["role"].shape == picture["image"].shape == (64, 64)
 
@@ -252,7 +252,7 @@ def test_ignore_label_reaches_the_loss(tiny_run, make_trainer):
 
 def test_bfloat16_on_the_cpu(tiny_run, train_run):
     folder = train_run(tiny_run(changes=("training.cpu_autocast=bfloat16",)))
-    assert all(np.isfinite(epoch["train_loss"]) for epoch in read_history(folder))
+    assert all(np.isfinite(epoch.train_loss) for epoch in read_history(folder))
     expected = "bfloat16" if has_bfloat16() else "float32"
     assert json.loads((folder / "run.json").read_text())["precision"] == expected
 

@@ -12,10 +12,10 @@ from ccdcseg.datasets.splits import split_dataset
 from ccdcseg.errors import UserError
 from ccdcseg.files import read_json, write_json
 from ccdcseg.nnunet.checkpoints import OWN_KEY, load_checkpoint
-from ccdcseg.nnunet.history import read_history
 from ccdcseg.nnunet.preset import UnlabelledScans
 from ccdcseg.nnunet.runs import resolve_run
 from ccdcseg.nnunet.unlabelled import implausible, label_scan, writing_epochs
+from ccdcseg.runs.history import read_history
 
 # What nnU-Net and its libraries warn of is theirs.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -50,9 +50,9 @@ def test_scans_without_masks_are_labelled_and_trained_on(unlabelled_run, train_r
     run = unlabelled_run(method)
     folder = train_run(run)
     history = read_history(folder)
-    written = [epoch["labels_written"] is not None for epoch in history]
+    written = [epoch.labels_written is not None for epoch in history]
     assert written == [False, True, True, True]
-    assert [epoch["unlabelled_loss"] is not None for epoch in history] == written
+    assert [epoch.unlabelled_loss is not None for epoch in history] == written
     places = sorted(path.name for path in (folder / "unlabelled").iterdir())
     assert places == ["epoch_0001", "epoch_0002", "epoch_0003"]
     cases = run.split["unlabelled"]["cases"]
@@ -113,8 +113,8 @@ def test_implausible_labels_are_not_used(unlabelled_run, train_run, monkeypatch)
     monkeypatch.setattr("ccdcseg.nnunet.unlabelled.PLAUSIBLE_RATIO", 1 + 1e-9)
     folder = train_run(run)
     history = read_history(folder)
-    assert [epoch["unlabelled_loss"] for epoch in history] == [None] * 4
-    assert history[1]["labels_written"]["implausible"]
+    assert [epoch.unlabelled_loss for epoch in history] == [None] * 4
+    assert history[1].labels_written["implausible"]
     assert "are not used" in next(folder.glob("training_log*.txt")).read_text()
 
 
@@ -123,7 +123,7 @@ def test_a_few_scans_are_labelled_each_time(unlabelled_run, train_run):
     labelled = [{path.name for path in place.glob("*.nii.gz")} for place in (folder / "unlabelled").iterdir()]
     assert [len(names) for names in labelled] == [2, 2, 2]
     assert len(set.union(*labelled)) > 2
-    assert [epoch["labels_written"]["scans"] for epoch in read_history(folder)[1:]] == [2, 2, 2]
+    assert [epoch.labels_written["scans"] for epoch in read_history(folder)[1:]] == [2, 2, 2]
 
 
 def test_a_split_without_such_scans_is_refused(workspace, monkeypatch, tmp_path):

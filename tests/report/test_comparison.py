@@ -2,6 +2,7 @@ import csv
 import json
 
 import pytest
+import scored
 
 from ccdcseg.errors import UserError
 from ccdcseg.report.comparison import compare_runs, write_comparison
@@ -56,10 +57,7 @@ def test_what_is_not_compared_is_said(make_run):
 
 def test_other_patients_are_not_compared(three):
     path = three[1] / "evaluation.json"
-    evaluation = json.loads(path.read_text())
-    for row in evaluation["cases"]:
-        row["patient"] += "x"
-    path.write_text(json.dumps(evaluation))
+    scored.change_rows(path, lambda row: {"patient": f"{row.patient}x"})
     found = compare_runs(three, metrics=["dice"])
     assert pairs(found) == [("ReCo", "nnU-Net", "dice")]
     assert found.left_out == ("CCDC − nnU-Net: no patient has dice with both.",)
@@ -83,7 +81,7 @@ def test_files_for_papers_and_programs(three, tmp_path):
     assert [path.name for path in paths] == [f"methods.v1.{end}" for end in ("json", "csv", "md", "tex")]
     record = json.loads(paths[0].read_text())
     assert len(record["comparisons"]) == 4
-    assert record["runs"]["CCDC"]["seeds"] == {"0": {"data": "hash of seed 0"}}
+    assert record["runs"]["CCDC"]["seeds"] == {"0": {"data": "0" * 64}}
     rows = list(csv.reader(paths[1].read_text().splitlines()))
     assert rows[1][:3] == ["CCDC - nnU-Net", "Dice", "5"]
     assert "| CCDC − ReCo | Dice | 5 |" in paths[2].read_text()

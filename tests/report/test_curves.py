@@ -37,13 +37,11 @@ def test_each_run_has_its_line_in_the_colour_of_its_method(runs, drawn):
     assert list(line.y) == pytest.approx([0.3, 0.4, 0.5])
 
 
-def test_validation_on_training_patients_is_said_to_be_that(runs, drawn):
-    arms = load_arms(runs)
-    assert "training patients" in learning_curves(arms).text
-    for arm in arms:
-        for run in arm.runs:
-            run.record.patients["validation"].append("v1")
-    assert "training patients" not in learning_curves(arms).text
+def test_validation_on_training_patients_is_said_to_be_that(make_run, drawn):
+    run = make_run("ccdc", [0] * 10)
+    assert "training patients" in learning_curves(load_arms([run])).text
+    run = make_run("nnunet", [0] * 10, patients={"train": ["t1"], "validation": ["v1"], "test": ["p1"]})
+    assert "training patients" not in learning_curves(load_arms([run])).text
 
 
 def test_diagnostics_are_read_by_class(runs, drawn):
@@ -86,8 +84,8 @@ def test_a_whole_entry_may_be_null(runs, drawn, tmp_path):
     path = folder / "history.jsonl"
     entries = [json.loads(line) for line in path.read_text().splitlines()]
     entries[0]["diagnostics"] = None
-    entries[1]["diagnostics"]["confusion"][1] = None
-    entries[1]["pseudo_dice"] = None
+    entries[1]["diagnostics"]["confusion"] = None
+    entries[1]["pseudo_dice"] = {}
     path.write_text("\n".join(json.dumps(entry) for entry in entries))
     diagnostics(load_run(folder), "r")
     assert list(drawn["r-confidence"][0].x) == [100, 150]

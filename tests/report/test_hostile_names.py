@@ -13,9 +13,10 @@ from urllib.parse import unquote
 import pytest
 from rich.console import Console
 
-from ccdcseg.evaluation.evaluate import read_evaluation, summary_table
+from ccdcseg.evaluation.evaluate import summary_table
 from ccdcseg.report.comparison import compare_runs, write_comparison
 from ccdcseg.report.page import build_report
+from ccdcseg.runs.evaluation import read_evaluation
 from ccdcseg.tabular import to_screen
 from ccdcseg.texts import one_line
 
@@ -31,7 +32,7 @@ NAMES = {
     "p3_es": "\u202egnp.exe\u2066\u200f",
     "p4_es": "e\u0301 and \u00e9 " + 40 * "long ",
     "RV": "[1mm]@A1|<script>alert(1)</script>[x](javascript:alert(1))",
-    "LV": "$\\frac{$`x`\u202e\U0001f600\ud800",
+    "LV": "$\\frac{$`x`\u202e\U0001f600",
     "ccdc": '+1+cmd|"x"!A0 [bold]</td></table><script>alert(1)</script>',
     "cpu": "**[a](http://b)\n| x |",
     "Dataset027_ACDC": "Dataset027_<!-- =x -->\u202e",

@@ -20,7 +20,7 @@ def test_a_montage_has_a_row_for_each_case_and_a_column_for_each_method(runs):
     assert (
         figure.axes[0].get_xlabel().replace("\n", " ").startswith(f"{choices[0].case}, slice 2 lowest Dice")
     )
-    dice = [row["dice"] for row in arms[0].runs[0].evaluation["cases"] if row["case"] == choices[0].case]
+    dice = [row.dice for row in arms[0].runs[0].evaluation.cases if row.case == choices[0].case]
     assert figure.axes[1].get_xlabel() == f"Dice {100 * np.mean(dice):.1f}"
     picture = montage_picture(figure, "what it shows")
     assert picture.alt == "what it shows"

@@ -5,14 +5,15 @@ import re
 import shutil
 
 import pytest
+import scored
 
 from ccdcseg.errors import UserError
 from ccdcseg.evaluation.compare import compare
-from ccdcseg.evaluation.evaluate import read_evaluation
-from ccdcseg.evaluation.patients import average, patient_values
+from ccdcseg.evaluation.patients import average
 from ccdcseg.report.page import build_report, short_name
 from ccdcseg.report.pictures import choose_cases
 from ccdcseg.report.runs import load_arms
+from ccdcseg.runs.evaluation import read_evaluation
 
 EVIL = "</script><script>alert(1)</script>"
 
@@ -32,11 +33,11 @@ def test_seed_rows_equal_the_evaluations(runs, whole):
     assert rows[0] == ["method", "seed", "mean", "RV", "LV", "missed"]
     assert [row[:2] for row in rows[1:]] == [["CCDC", "0"], ["CCDC", "1"], ["nnU-Net", "0"], ["nnU-Net", "1"]]
     for row, run in zip(rows[1:], runs, strict=True):
-        summary = read_evaluation(run / "evaluation.json")["summary"]
-        mean = summary["mean"]["dice"]
-        low, high = mean["interval"]
-        assert row[2] == f"{100 * mean['value']:.2f} {100 * low:.2f} to {100 * high:.2f}, n = 5"
-        assert row[3:5] == [f"{100 * summary[name]['dice']['value']:.2f}" for name in ("RV", "LV")]
+        summary = read_evaluation(run / "evaluation.json").summary
+        mean = summary["mean"].dice
+        low, high = mean.interval
+        assert row[2] == f"{100 * mean.value:.2f} {100 * low:.2f} to {100 * high:.2f}, n = 5"
+        assert row[3:5] == [f"{100 * summary[name].dice.value:.2f}" for name in ("RV", "LV")]
         assert row[5] == "0 of 20"
 
 
@@ -44,7 +45,7 @@ def test_method_rows_average_the_seeds_within_patients(runs, whole):
     rows = whole.table("hd95_pooled_mm, mm – lower is better")
     assert [row[0] for row in rows[1:]] == ["CCDC mean of 2 seeds", "nnU-Net mean of 2 seeds"]
     ours, _ = evaluations(runs)
-    seeds = [patient_values(result["cases"], ["RV", "LV"], "hd95_pooled_mm") for result in ours.values()]
+    seeds = [result.values("hd95_pooled_mm") for result in ours.values()]
     values = average(seeds).values()
     assert rows[1][1].startswith(f"{sum(values) / len(values):.2f}, best ")
     assert ", second best " in rows[2][1]
@@ -72,7 +73,7 @@ def test_every_patient_is_listed(runs, whole):
     rows = whole.table("Every patient")
     assert [row[0] for row in rows[1:]] == [f"p{number}" for number in range(5)]
     ours, _ = evaluations(runs)
-    values = average([patient_values(result["cases"], ["RV", "LV"], "dice") for result in ours.values()])
+    values = average([result.values("dice") for result in ours.values()])
     assert [row[1] for row in rows[1:]] == [f"{100 * value:.2f}" for value in values.values()]
 
 
@@ -100,14 +101,8 @@ def test_a_scan_is_named_by_what_its_patient_does_not_tell(case, patient, name):
 
 def test_missed_structures_are_counted_in_the_tables(make_run, build):
     run = make_run("nnunet", [0] * 10)
-    result = read_evaluation(run / "evaluation.json")
-    for row in result["cases"][:3]:
-        row.update(
-            status="missed",
-            dice=0.0,
-            **{name: None for name in row if name.endswith(("_mm", "_vox")) and name != "diagonal_mm"},
-        )
-    change(run / "evaluation.json", cases=result["cases"])
+    first = read_evaluation(run / "evaluation.json").cases[:3]
+    scored.change_rows(run / "evaluation.json", lambda row: scored.MISSED if row in first else {})
     rows = build([run]).table("hd95_pooled_mm, mm")
     assert "best" not in " ".join(cell for row in rows for cell in row)
     assert rows[1][-1] == "3 of 20"
@@ -188,11 +183,9 @@ def test_curves_and_diagnostics_are_drawn(whole):
 
 def test_names_and_settings_cannot_become_markup(make_run, build):
     run = make_run("ccdc", [0] * 10, settings={EVIL: EVIL}, versions={EVIL: EVIL}, dataset=EVIL, preset=EVIL)
-    result = json.loads((run / "evaluation.json").read_text())
-    for row in result["cases"]:
-        row["patient"] += EVIL
-        row["case"] = f"<script>{row['case']}"
-    change(run / "evaluation.json", cases=result["cases"])
+    scored.change_rows(
+        run / "evaluation.json", lambda row: {"patient": row.patient + EVIL, "case": f"<script>{row.case}"}
+    )
     found = build([run], title=EVIL, note=EVIL)
     assert len(found.all("script")) == found.source.count("<script") == 1
     assert found.text.count("alert(1)") > 10

@@ -62,11 +62,7 @@ def test_a_case_shows_reference_and_every_method(runs):
     shown = case_pictures(choice, arms)
     assert shown.problem == ""
     assert (shown.slice_number, shown.number_of_slices) == (2, 3)
-    rows = {
-        row["class"]: 100 * row["dice"]
-        for row in arms[0].evaluations[0]["cases"]
-        if row["case"] == choice.case
-    }
+    rows = {row.class_name: 100 * row.dice for row in arms[0].evaluations[0].cases if row.case == choice.case}
     assert [picture.caption.split(":")[0] for picture in shown.pictures] == [
         "Reference",
         "CCDC, seed 0",

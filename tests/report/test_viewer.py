@@ -79,8 +79,8 @@ def test_a_case_holds_the_scan_the_reference_and_every_method(runs):
     assert (case.case, case.patient, case.slices, case.first_slice) == ("p4_es", "p4", 3, 1)
     assert [layer.label for layer in case.layers] == ["Reference", "CCDC, seed 0", "nnU-Net, seed 0"]
     assert len({layer.colour for layer in case.layers}) == 3
-    rows = [row for row in arms[1].evaluations[0]["cases"] if row["case"] == "p4_es"]
-    assert case.layers[2].scores == ", ".join(f"{row['class']} {100 * row['dice']:.1f}" for row in rows)
+    rows = [row for row in arms[1].evaluations[0].cases if row.case == "p4_es"]
+    assert case.layers[2].scores == ", ".join(f"{row.class_name} {100 * row.dice:.1f}" for row in rows)
     assert case.layers[0].scores == ""
     assert unpacked(case.image).shape == (36, 32, 3)
     for layer in case.layers:

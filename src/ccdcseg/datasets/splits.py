@@ -210,9 +210,15 @@ def part_cases(place: Path, fold: int, part: str) -> list[str]:
         part: "test" or "validation".
 
     Raises:
-        UserError: the split has no patients for validation.
+        UserError: there is no such split, or it has no patients for ``part``.
     """
-    entry = _read_entries(place / SPLITS_FILE)[fold]
+    entries = _read_entries(place / SPLITS_FILE)
+    if fold >= len(entries):
+        raise UserError(
+            f"{place / SPLITS_FILE} has no fold {fold}, only {len(entries)} of them.",
+            "Restore the file, or correct the fold in the run's run.json.",
+        )
+    entry = entries[fold]
     if not entry["patients"][part]:
         raise UserError(
             f"Fold {fold} of {place / SPLITS_FILE} has no patients for {part}.",

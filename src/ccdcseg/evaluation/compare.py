@@ -7,7 +7,6 @@ exists to repeat what papers print, and finds differences where there are none (
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +19,9 @@ from ccdcseg.evaluation.patients import (
     Unit,
     average,
     bootstrap_interval,
-    patient_values,
     percentile_interval,
 )
-
-Evaluation = Mapping[str, Any]
+from ccdcseg.runs.evaluation import Evaluation
 
 
 @dataclass(frozen=True)
@@ -167,10 +164,7 @@ def values_by_seed(
     evaluations: Mapping[int, Evaluation], metric: str, class_name: str = MEAN, unit: Unit = "patient"
 ) -> dict[int, dict[str, float]]:
     """For each seed, patient to value."""
-    return {
-        seed: patient_values(evaluation["cases"], evaluation["classes"], metric, class_name, unit)
-        for seed, evaluation in evaluations.items()
-    }
+    return {seed: evaluation.values(metric, class_name, unit) for seed, evaluation in evaluations.items()}
 
 
 def _differences(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:

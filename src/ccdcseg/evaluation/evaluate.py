@@ -1,12 +1,10 @@
 """Score a folder of predictions against a folder of references, and sum up by patient."""
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.table import Table
@@ -14,15 +12,12 @@ from rich.text import Text
 
 from ccdcseg.datasets.volumes import Volume, check_pair, read_mask
 from ccdcseg.errors import UserError
-from ccdcseg.evaluation.metrics import METRICS, measure
-from ccdcseg.evaluation.patients import MEAN, SUMMARY_METRICS, describe, patient_values
-from ccdcseg.files import read_json, write_json, write_text
-from ccdcseg.tabular import csv_text
+from ccdcseg.evaluation.metrics import Scores, measure
+from ccdcseg.evaluation.patients import MEAN
+from ccdcseg.runs.evaluation import CaseScores, Evaluation, Summary
 from ccdcseg.texts import one_line
 
-FORMAT = "ccdcseg-evaluation/1"
 SUFFIX = ".nii.gz"
-COLUMNS = ("case", "patient", "class", "status", *METRICS, "diagonal_mm")
 
 
 def evaluate_folder(
@@ -34,7 +29,7 @@ def evaluate_folder(
     workers: int = 2,
     progress: Callable[[int, int], None] | None = None,
     ignore: int | None = None,
-) -> dict[str, Any]:
+) -> Evaluation:
     """Score ``prediction/CASE.nii.gz`` against ``reference/CASE.nii.gz``.
 
     Args:
@@ -47,11 +42,6 @@ def evaluate_folder(
         progress: called with the number of cases done and of all cases, after each.
         ignore: value of the voxels that nobody has labelled, if the data set has one.
 
-    Returns:
-        A JSON-able evaluation: ``format``, ``classes``, ``cases`` (a row for each case and class) and
-        ``summary`` (for each class and for "mean": each metric's ``value``, ``n_patients`` and 95 %
-        ``interval``, and the numbers of missed, spurious and absent structures).
-
     Raises:
         UserError: nothing to score; a file is missing, unreadable, or has unknown labels; a reference holds ignored
             voxels; a prediction has another shape or geometry than its reference; a case has no patient.
@@ -63,40 +53,15 @@ def evaluate_folder(
         _score_case, reference=reference, prediction=prediction, classes=classes, ignore=ignore
     )
     rows = _score_cases(names, score_case, workers, progress)
-    cases_scored = [{"case": name, "patient": patients[name], **row} for name in names for row in rows[name]]
-    return {
-        "format": FORMAT,
-        "classes": list(classes),
-        "cases": cases_scored,
-        "summary": summarise(cases_scored, list(classes)),
-    }
+    scores = [
+        CaseScores(case=name, patient=patients[name], class_name=label, **asdict(row))
+        for name in names
+        for label, row in rows[name].items()
+    ]
+    return Evaluation.of(list(classes), scores)
 
 
-def summarise(rows: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """For each class and for "mean": metrics by patient, counts of missed, spurious and absent structures."""
-    return {name: _summary(rows, classes, name) for name in (*classes, MEAN)}
-
-
-def write_evaluation(result: Mapping[str, Any], folder: Path) -> None:
-    """Write ``evaluation.json`` and ``evaluation.csv`` (a row for each case and class) into ``folder``."""
-    rows = [[row.get(column) for column in COLUMNS] for row in result["cases"]]
-    write_text(folder / "evaluation.csv", csv_text([COLUMNS, *rows]))
-    write_json(folder / "evaluation.json", result)
-
-
-def read_evaluation(path: Path) -> dict[str, Any]:
-    """Read an ``evaluation.json``.
-
-    Raises:
-        UserError: it is missing or was not written by `write_evaluation`.
-    """
-    result = read_json(path)
-    if not isinstance(result, dict) or result.get("format") != FORMAT:
-        raise UserError(f"{path} is no {FORMAT} file.", "Run `ccdcseg evaluate` again.")
-    return result
-
-
-def summary_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
+def summary_table(results: Mapping[str, Evaluation]) -> Table:
     """A table for the screen: a row for each class and the mean, the runs side by side."""
     table = Table(caption="Mean over patients. Missed: structures not predicted at all, left out of HD95.")
     table.add_column("class")
@@ -104,33 +69,21 @@ def summary_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
         table.add_column(Text(f"{one_line(name)}\nDice %"), justify="right")
         table.add_column("hd95_pooled_mm", justify="right")
         table.add_column("missed", justify="right")
-    for row in dict.fromkeys(name for result in results.values() for name in result["summary"]):
-        cells = (cell for result in results.values() for cell in _cells(result["summary"].get(row)))
+    for row in dict.fromkeys(name for result in results.values() for name in result.summary):
+        cells = (cell for result in results.values() for cell in _cells(result.summary.get(row)))
         table.add_row(Text(one_line(row)), *cells, style="bold" if row == MEAN else None)
     return table
 
 
-def _cells(summary: Mapping[str, Any] | None) -> tuple[str, str, str]:
+def _cells(summary: Summary | None) -> tuple[str, str, str]:
     if summary is None:
         return "", "", ""
-    dice, distance = summary["dice"]["value"], summary["hd95_pooled_mm"]["value"]
+    dice, distance = summary.dice.value, summary.hd95_pooled_mm.value
     return (
         "–" if dice is None else f"{100 * dice:.2f}",
         "–" if distance is None else f"{distance:.2f}",
-        str(summary["n_missing"]),
+        str(summary.n_missing),
     )
-
-
-def _summary(rows: Sequence[Mapping[str, Any]], classes: Sequence[str], name: str) -> dict[str, Any]:
-    counts = Counter(row["status"] for row in rows if name in (row["class"], MEAN))
-    metrics = {metric: describe(patient_values(rows, classes, metric, name)) for metric in SUMMARY_METRICS}
-    return {
-        **metrics,
-        "n_scans": counts.total(),
-        "n_missing": counts["missed"],
-        "n_spurious": counts["spurious"],
-        "n_absent": counts["absent"],
-    }
 
 
 def _foreground(labels: Mapping[str, int]) -> dict[str, int]:
@@ -169,11 +122,11 @@ def _first(names: Sequence[str]) -> str:
 
 def _score_cases(
     names: Sequence[str],
-    score_case: Callable[[str], list[dict[str, Any]]],
+    score_case: Callable[[str], dict[str, Scores]],
     workers: int,
     progress: Callable[[int, int], None] | None,
-) -> dict[str, list[dict[str, Any]]]:
-    rows: dict[str, list[dict[str, Any]]] = {}
+) -> dict[str, dict[str, Scores]]:
+    rows: dict[str, dict[str, Scores]] = {}
     with ThreadPoolExecutor(workers) as pool:
         futures = {pool.submit(score_case, name): name for name in names}
         try:
@@ -200,16 +153,13 @@ def _check_whole(reference: Volume, ignore: int | None) -> None:
 
 def _score_case(
     name: str, reference: Path, prediction: Path, classes: Mapping[str, int], ignore: int | None
-) -> list[dict[str, Any]]:
-    """The rows of one case, a row for each class."""
+) -> dict[str, Scores]:
+    """The scores of one case, of each class."""
     expected = read_mask(reference / f"{name}{SUFFIX}", classes, ignore)
     _check_whole(expected, ignore)
     found = read_mask(prediction / f"{name}{SUFFIX}", classes)
     check_pair(expected, found)
-    return [
-        {
-            "class": label,
-            **asdict(measure(expected.array == value, found.array == value, expected.spacing_mm)),
-        }
+    return {
+        label: measure(expected.array == value, found.array == value, expected.spacing_mm)
         for label, value in classes.items()
-    ]
+    }

@@ -9,7 +9,6 @@ from scipy.stats import rankdata
 
 from ccdcseg.evaluation.compare import (
     Comparison,
-    Evaluation,
     compare,
     holm,
     resampled_means,
@@ -17,6 +16,7 @@ from ccdcseg.evaluation.compare import (
 )
 from ccdcseg.evaluation.display import METRICS
 from ccdcseg.evaluation.patients import MEAN, RESAMPLES, Unit, average
+from ccdcseg.runs.evaluation import Evaluation
 
 FAMILY = ("dice", "hd95_pooled_mm")
 """The metrics that are tested unless others are named."""

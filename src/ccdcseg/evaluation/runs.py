@@ -2,17 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from ccdcseg.datasets.cases import read_cases, read_ignore_label
 from ccdcseg.datasets.splits import check_split, part_cases, part_folder
-from ccdcseg.evaluation.evaluate import evaluate_folder, write_evaluation
-from ccdcseg.files import read_json
+from ccdcseg.evaluation.evaluate import evaluate_folder
+from ccdcseg.runs.evaluation import Evaluation, write_evaluation
+from ccdcseg.runs.record import read_record
 
 
-def evaluate_run(
-    folder: Path, part: str, workers: int, progress: Callable[[int, int], None]
-) -> dict[str, Any]:
+def evaluate_run(folder: Path, part: str, workers: int, progress: Callable[[int, int], None]) -> Evaluation:
     """Measure a run's predictions against the references of its dataset, and write the evaluation beside them.
 
     Args:
@@ -25,17 +23,18 @@ def evaluate_run(
         UserError: a prediction is missing or does not fit its reference, or splits were drawn anew since the run
             was trained.
     """
-    run = read_json(folder / "run.json")
-    raw = Path(run["reference"]).parent
-    check_split(raw, run["fold"], run.get("split_hash"), folder)
+    record = read_record(folder)
+    reference = record.local("reference", folder)
+    raw = reference.parent
+    check_split(raw, record.fold, record.split_hash, folder)
     place = part_folder(folder, part)
     patients = {case.case: case.patient for case in read_cases(raw)}
     result = evaluate_folder(
-        Path(run["reference"]),
+        reference,
         place / "predictions",
-        run["labels"],
+        record.labels,
         patients,
-        cases=part_cases(raw, run["fold"], part),
+        cases=part_cases(raw, record.fold, part),
         workers=workers,
         progress=progress,
         ignore=read_ignore_label(raw),

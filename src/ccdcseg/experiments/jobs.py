@@ -8,17 +8,17 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from ccdcseg.datasets.splits import part_cases, part_folder
-from ccdcseg.evaluation.evaluate import read_evaluation
 from ccdcseg.experiments.experiment import Experiment, Row
-from ccdcseg.files import json_hash, read_json, write_json
+from ccdcseg.files import json_hash, write_json
 from ccdcseg.nnunet.preset import load_preset
 from ccdcseg.nnunet.runs import Run, resolve_run
+from ccdcseg.runs.evaluation import EVALUATION_FILE, Evaluation, read_evaluation
+from ccdcseg.runs.record import RunRecord, read_record
+from ccdcseg.runs.stored import Stored
 from ccdcseg.texts import exactly
-
-FORMAT = "ccdcseg-result/1"
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,22 @@ class Choice:
     device: str = "cpu"
 
 
+class Result(Stored):
+    """What the store keeps of a job.
+
+    Attributes:
+        format: name and number of this form.
+        part: "test" or "validation", the patients that were measured.
+        run: record of the training.
+        evaluation: of its predictions.
+    """
+
+    format: Literal["ccdcseg-result/1"]
+    part: Literal["test", "validation"]
+    run: RunRecord
+    evaluation: Evaluation
+
+
 def plan_jobs(experiment: Experiment, choice: Choice, store: Path) -> list[Job]:
     """Every job of an experiment, in the order of rows, fractions and seeds.
 
@@ -115,19 +131,23 @@ def row_changes(row: Row, preset: str) -> tuple[str, ...]:
 
 def write_result(job: Job) -> None:
     """Store settings, versions, seed, hash of the data and scores, without paths of the machine."""
-    record = read_json(job.run / "run.json")
-    content = {
-        "format": FORMAT,
-        "part": job.part,
-        "run": {key: value for key, value in record.items() if key not in ("images", "reference")},
-        "evaluation": read_evaluation(part_folder(job.run, job.part) / "evaluation.json"),
-    }
-    write_json(job.result, content)
+    result = Result(
+        format="ccdcseg-result/1",
+        part=job.part,
+        run=read_record(job.run).published,
+        evaluation=read_evaluation(part_folder(job.run, job.part) / EVALUATION_FILE),
+    )
+    write_json(job.result, result.content)
 
 
-def read_results(jobs: Sequence[Job]) -> dict[Job, dict[str, Any]]:
-    """The results of the jobs that are finished."""
-    return {job: read_json(job.result) for job in jobs if job.result.exists()}
+def read_results(jobs: Sequence[Job]) -> dict[Job, Result]:
+    """The results of the jobs that are finished.
+
+    Raises:
+        UserError: one is damaged.
+    """
+    remedy = "Remove the file and run the same command: it is made anew."
+    return {job: Result.read(job.result, remedy) for job in jobs if job.result.exists()}
 
 
 def _resolve(experiment: Experiment, choice: Choice, row: Row, fraction: float, seed: int) -> Run:

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ccdcseg.evaluation.compare import Evaluation
-from ccdcseg.evaluation.patients import MEAN, describe, seed_means
+from ccdcseg.evaluation.patients import MEAN, describe
 from ccdcseg.experiments.experiment import Experiment, Row
-from ccdcseg.experiments.jobs import Job
+from ccdcseg.experiments.jobs import Job, Result
+from ccdcseg.runs.evaluation import Evaluation, seed_means
 
-Results = Mapping[Job, Mapping[str, Any]]
+Results = Mapping[Job, Result]
 
 
 @dataclass(frozen=True)
@@ -31,18 +31,17 @@ class Measured:
     @property
     def classes(self) -> list[str]:
         """The foreground classes."""
-        first: list[str] = next(iter(self.evaluations.values()))["classes"]
-        return first
+        return list(next(iter(self.evaluations.values())).classes)
 
     @property
     def patients(self) -> int:
         """How many patients were measured with any seed."""
-        return len({case["patient"] for item in self.evaluations.values() for case in item["cases"]})
+        return len({patient for item in self.evaluations.values() for patient in item.patients})
 
     @property
     def missed(self) -> int:
         """Structures that were not predicted at all, over all scans and seeds."""
-        return sum(item["summary"][MEAN]["n_missing"] for item in self.evaluations.values())
+        return sum(item.summary[MEAN].n_missing for item in self.evaluations.values())
 
     def values(self, metric: str, class_name: str = MEAN) -> dict[str, float]:
         """Value of each patient, the seeds averaged."""
@@ -66,7 +65,7 @@ def measured_rows(experiment: Experiment, results: Results) -> list[Measured]:
             experiment.label(rows[name])
             + (f", {percent(fraction)} %" if len(experiment.fractions) > 1 else ""),
             tuple(found),
-            {job.seed: results[job]["evaluation"] for job in found},
+            {job.seed: results[job].evaluation for job in found},
         )
         for (name, fraction), found in jobs.items()
     ]

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterable
 
 from ccdcseg.experiments.jobs import Job
-from ccdcseg.experiments.runner import Runner, epochs_done, seconds_left
+from ccdcseg.experiments.runner import Runner, seconds_left
 from ccdcseg.experiments.slurm import SlurmRunner
+from ccdcseg.runs.history import count_epochs
 
 Progress = Callable[[str, int, int], None]
 
@@ -48,7 +49,7 @@ def run_jobs(
             if (seconds := seconds_left(jobs, runner.workers)) is not None:
                 left(seconds)
         for job in jobs:
-            epochs = epochs_done(job) if job.log.exists() and not job.result.exists() else 0
+            epochs = count_epochs(job.run) if job.log.exists() and not job.result.exists() else 0
             if epochs > shown.get(job, 0):
                 shown[job] = epochs
                 progress(job.label, epochs, job.epochs)

@@ -13,6 +13,7 @@ from pathlib import Path
 from ccdcseg.errors import UserError
 from ccdcseg.experiments.jobs import Job, read_results, write_result
 from ccdcseg.processes import STOP_SECONDS
+from ccdcseg.runs.history import count_epochs
 
 PYTHON = (sys.executable, "-P")
 """Python that takes no module from the current folder: a rich.py there would be run instead of rich."""
@@ -132,17 +133,11 @@ def visible_gpus() -> list[str]:
 
 def seconds_left(jobs: Sequence[Job], workers: int) -> float | None:
     """Time until all jobs are trained, from the pace of the finished ones; None before the first is finished."""
-    paces: list[float] = [result["run"]["seconds"] / job.epochs for job, result in read_results(jobs).items()]
+    paces: list[float] = [result.run.seconds / job.epochs for job, result in read_results(jobs).items()]
     if not paces:
         return None
-    epochs = sum(job.epochs - epochs_done(job) for job in jobs if not job.result.exists())
+    epochs = sum(job.epochs - count_epochs(job.run) for job in jobs if not job.result.exists())
     return float(epochs * sum(paces) / len(paces) / workers)
-
-
-def epochs_done(job: Job) -> int:
-    """Epochs of a training so far."""
-    history = job.run / "history.jsonl"
-    return len(history.read_text().splitlines()) if history.exists() else 0
 
 
 def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -1,27 +1,13 @@
-"""What a training was like, epoch by epoch: ``history.jsonl`` in the run's folder."""
+"""What the steps of an epoch were like, as numbers that JSON knows."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from ccdcseg.files import write_text
 from ccdcseg.losses import Diagnostics
-
-
-def read_history(folder: Path) -> list[dict[str, Any]]:
-    """The epochs so far; none where nothing was written yet."""
-    path = folder / "history.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def write_history(folder: Path, epochs: Sequence[Mapping[str, Any]]) -> None:
-    """Write all epochs, atomically."""
-    write_text(folder / "history.jsonl", "".join(json.dumps(e, allow_nan=False) + "\n" for e in epochs))
 
 
 def finite(value: Any) -> Any:

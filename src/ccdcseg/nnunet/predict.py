@@ -28,6 +28,7 @@ from ccdcseg.nnunet.preset import preset_of_plans
 from ccdcseg.nnunet.rules import read_rules
 from ccdcseg.postprocessing import Postprocessing, Shares, keep_pieces, override
 from ccdcseg.provenance import Origin, Source, Sources, Stamp, origin_file, read_origin, stamp, write_origin
+from ccdcseg.runs.record import read_record
 
 logger = logging.getLogger(__name__)
 PREDICTIONS = "predictions"
@@ -109,11 +110,11 @@ def run_images(folder: Path, part: str) -> dict[str, list[Path]]:
     Raises:
         UserError: an image is missing, there are no patients for validation, or splits were drawn anew since.
     """
-    run = read_json(folder / "run.json")
-    images = Path(run["images"])
-    check_split(images.parent, run["fold"], run.get("split_hash"), folder)
+    record = read_record(folder)
+    images = record.local("images", folder)
+    check_split(images.parent, record.fold, record.split_hash, folder)
     dataset = read_json(images.parent / "dataset.json")
-    return {case: _channels(images, case, dataset) for case in part_cases(images.parent, run["fold"], part)}
+    return {case: _channels(images, case, dataset) for case in part_cases(images.parent, record.fold, part)}
 
 
 def folder_images(folder: Path, model: Path) -> dict[str, list[Path]]:

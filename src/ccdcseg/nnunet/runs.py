@@ -8,10 +8,10 @@ from typing import Any
 from ccdcseg.datasets.cases import dataset_folder
 from ccdcseg.datasets.splits import SPLITS_FILE, find_fold, unlabelled_split
 from ccdcseg.errors import UserError
-from ccdcseg.files import read_json
 from ccdcseg.methods import METHODS
 from ccdcseg.nnunet.paths import check_environment, nnunet_folder
 from ccdcseg.nnunet.preset import LabelledShare, Preset, load_preset
+from ccdcseg.runs.record import read_record
 
 
 @dataclass(frozen=True)
@@ -142,12 +142,5 @@ def find_runs(target: str) -> list[Path]:
 
 
 def _order(folder: Path) -> tuple[Any, ...]:
-    run = read_json(folder / "run.json")
-    return run["fraction"], run["preset"], run["method"] != "nnunet", run["method"], run["seed"], folder.name
-
-
-def run_label(folder: Path) -> str:
-    """A run's name in tables: method, fraction and seed, with the plans where they are not the preset's own."""
-    run = read_json(folder / "run.json")
-    changed = "" if run["plans"] == f"ccdcseg_{run['preset']}" else f", {run['plans']}"
-    return f"{run['method']} {run['fraction']:g}, seed {run['seed']}{changed}"
+    run = read_record(folder)
+    return run.fraction, run.preset, run.method != "nnunet", run.method, run.seed, folder.name

@@ -21,7 +21,6 @@ from ccdcseg.errors import UserError
 from ccdcseg.files import LOCK_FILE, content_hash, file_hash, json_hash, locked, read_json, write_json
 from ccdcseg.methods import METHODS
 from ccdcseg.nnunet.checkpoints import OWN_KEY, load_checkpoint
-from ccdcseg.nnunet.history import read_history
 from ccdcseg.nnunet.plans import (
     base_plans,
     check_stored,
@@ -39,6 +38,8 @@ from ccdcseg.nnunet.seeding import VARIABLE
 from ccdcseg.nnunet.stock import stock_nnunet
 from ccdcseg.processes import end_forks_with_this_process
 from ccdcseg.provenance import origin_file
+from ccdcseg.runs.history import read_history
+from ccdcseg.runs.record import Begun, Known, Patients, RunRecord, read_record, write_record
 
 Progress = Callable[[str, int, int], None]
 LATEST = "checkpoint_latest.pth"
@@ -85,18 +86,18 @@ def check_trained(run: Run) -> None:
     Raises:
         UserError: splits were drawn anew since, or a scan that it was trained on was changed.
     """
-    _check_same(run, read_json(run.folder / "run.json"), "was trained")
+    _check_same(run, read_record(run.folder), "was trained")
 
 
 def _train(run: Run, device: str, processes: int, progress: Progress) -> None:
     end_forks_with_this_process()
     plans = prepare(run, processes, progress)
     _check_plans(run, plans)
-    record = _record(run, device) | {"preprocessed": _preprocessed(run, plans, run.split["train"])}
+    record = _record(run, device, _preprocessed(run, plans, run.split["train"]))
     if (run.folder / LATEST).exists() and (run.folder / BEGUN).exists():
-        _check_same(run, read_json(run.folder / BEGUN), "was begun")
+        _check_same(run, _begun(run), "was begun")
     begun = (run.folder / BEGUN).exists()
-    write_json(run.folder / BEGUN, record)
+    write_json(run.folder / BEGUN, record.content)
     try:
         trainer = _trainer(run, plans, device)
     except UserError:
@@ -117,22 +118,23 @@ def _finish(run: Run) -> None:
     Raises:
         UserError: while it trained, scans were changed and preprocessed again.
     """
-    begun, training = read_json(run.folder / BEGUN), run.preset.training
-    seen = begun.pop("preprocessed", {})
-    for case, today in _preprocessed(run, read_json(run.model / "plans.json"), seen).items():
-        if today != seen[case]:
+    begun, training, rules = _begun(run), run.preset.training, read_rules(run.folder)
+    for case, today in _preprocessed(run, read_json(run.model / "plans.json"), begun.preprocessed).items():
+        if today != begun.preprocessed[case]:
             raise UserError(
                 f"The scan {case} was changed and preprocessed again while {run.folder} was trained on it.",
                 "Move that folder away, then train again.",
             )
-    known = {
-        "precision": load_checkpoint(run.folder / FINAL)[OWN_KEY]["precision"],
-        "seconds": round(sum(epoch["seconds"] for epoch in read_history(run.folder)), 1),
-        "iterations": training.epochs * training.iterations_per_epoch,
-    }
-    if (rules := read_rules(run.folder)) is not None:
-        known["postprocessing"] = rules.record()
-    write_json(run.folder / "run.json", begun | known)
+    record = RunRecord.model_validate(
+        {
+            **begun.known,
+            "precision": load_checkpoint(run.folder / FINAL)[OWN_KEY]["precision"],
+            "seconds": round(sum(epoch.seconds for epoch in read_history(run.folder)), 1),
+            "iterations": training.epochs * training.iterations_per_epoch,
+            **({} if rules is None else {"postprocessing": rules}),
+        }
+    )
+    write_record(run.folder, record)
     (run.folder / LATEST).unlink(missing_ok=True)
 
 
@@ -195,7 +197,7 @@ def _check_plans(run: Run, plans: dict[str, Any]) -> None:
         )
 
 
-def _check_same(run: Run, record: dict[str, Any], what: str) -> None:
+def _check_same(run: Run, record: Known, what: str) -> None:
     """Refuse a run of another split, or of scans that are other ones today.
 
     Args:
@@ -203,13 +205,13 @@ def _check_same(run: Run, record: dict[str, Any], what: str) -> None:
         record: what is written down of it; old ones do not name their scans one by one.
         what: "was trained" or "was begun".
     """
-    if record["split_hash"] != run.split["hash"]:
+    if record.split_hash != run.split["hash"]:
         raise UserError(
             f"{run.folder} {what} on another split: {SPLITS_FILE} was drawn anew since.",
             "Move that folder out of nnUNet_results, or put the old splits back.",
         )
-    if record["data_hash"] != content_hash(_scans(run)):
-        names = record.get("scans", {})
+    if record.data_hash != content_hash(_scans(run)):
+        names = record.scans or {}
         changed = [_short(file) for file in _scans(run) if names.get(_short(file), "") != file_hash(file)]
         raise UserError(
             f"{run.folder} {what} on other scans: {changed[0] if names else 'one of them'} was changed since.",
@@ -270,7 +272,8 @@ def _adopt(run: Run) -> None:
             "%s was begun by an earlier version: whether with the scans and the split of today is not known.",
             run.folder,
         )
-    write_json(run.folder / BEGUN, _record(run, torch.device(read_json(notes)["device"]).type))
+    record = _record(run, torch.device(read_json(notes)["device"]).type, {})
+    write_json(run.folder / BEGUN, record.content)
 
 
 def _trainer(run: Run, plans: dict[str, Any], device: str) -> Any:
@@ -303,40 +306,45 @@ def _report_steps(trainer: Any, progress: Progress) -> None:
     trainer.train_step = counted
 
 
-def _record(run: Run, device: str) -> dict[str, Any]:
+def _record(run: Run, device: str, preprocessed: dict[str, str]) -> Begun:
     """What a reader needs to believe, and repeat, the run, as far as it is known before the training."""
     dataset = read_json(run.raw / "dataset.json")
     packages = ("torch", "nnunetv2", "batchgeneratorsv2", "numpy", "SimpleITK", "monai")
-    return {
-        "format": "ccdcseg-run/1",
-        "method": run.method,
-        "trainer": METHODS[run.method].trainer,
-        "dataset": run.raw.name,
-        "synthetic": bool(dataset.get("synthetic", False)),
-        "preset": run.preset_name,
-        "changes": list(run.changes),
-        "plans": run.plans_name,
-        "fraction": run.split["fraction"],
-        "seed": run.split["seed"],
-        "fold": run.fold,
-        "settings": run.preset.model_dump(mode="json"),
-        "patients": run.split["patients"],
-        "split_hash": run.split["hash"],
-        "labels": read_labels(run.raw),
-        "data_hash": content_hash(_scans(run)),
-        "scans": {_short(file): file_hash(file) for file in _scans(run)},
-        "versions": {"ccdcseg": __version__, "python": platform.python_version()}
+    return Begun(
+        format="ccdcseg-run/1",
+        method=run.method,
+        trainer=METHODS[run.method].trainer,
+        dataset=run.raw.name,
+        synthetic=bool(dataset.get("synthetic", False)),
+        preset=run.preset_name,
+        changes=run.changes,
+        plans=run.plans_name,
+        fraction=run.split["fraction"],
+        seed=run.split["seed"],
+        fold=run.fold,
+        settings=run.preset.model_dump(mode="json"),
+        patients=Patients.model_validate(run.split["patients"]),
+        split_hash=run.split["hash"],
+        labels=read_labels(run.raw),
+        data_hash=content_hash(_scans(run)),
+        scans={_short(file): file_hash(file) for file in _scans(run)},
+        versions={"ccdcseg": __version__, "python": platform.python_version()}
         | {name: version(name) for name in packages},
-        "device": device,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
-        "started": _started(run),
-        "images": str(run.raw / "imagesTr"),
-        "reference": str(run.raw / "labelsTr"),
-    }
+        device=device,
+        machine=f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        started=_started(run),
+        images=run.raw / "imagesTr",
+        reference=run.raw / "labelsTr",
+        preprocessed=preprocessed,
+    )
 
 
 def _started(run: Run) -> str:
     """When the training began that a checkpoint continues; else now."""
     if (run.folder / LATEST).exists() and (run.folder / BEGUN).exists():
-        return str(read_json(run.folder / BEGUN)["started"])
+        return _begun(run).started
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _begun(run: Run) -> Begun:
+    return Begun.read(run.folder / BEGUN, "Restore it from a copy, or move the folder away and train again.")

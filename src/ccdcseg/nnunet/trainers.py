@@ -22,13 +22,14 @@ from ccdcseg.losses.term import ContrastiveLoss
 from ccdcseg.nnunet.averaging import averaged_copy
 from ccdcseg.nnunet.checkpoints import OWN_KEY, STOCK_TRAINER, load_checkpoint, save_checkpoint
 from ccdcseg.nnunet.features import tap_decoder, tapped_channels
-from ccdcseg.nnunet.history import finite, mean_diagnostics, read_history, write_history
+from ccdcseg.nnunet.history import finite, mean_diagnostics
 from ccdcseg.nnunet.preset import preset_of_plans
 from ccdcseg.nnunet.rules import write_rules
 from ccdcseg.nnunet.seeding import derived_seed, seed_everything, seed_from_environment
 from ccdcseg.nnunet.selections import save_selection
 from ccdcseg.nnunet.unlabelled import UnlabelledTraining
 from ccdcseg.postprocessing import Postprocessing, decide
+from ccdcseg.runs.history import Epoch, read_history, write_history
 
 GRADIENT_NORM = 12
 """nnU-Net's bound on the norm of the gradient."""
@@ -73,7 +74,7 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         self.oversample_foreground_percent = training.foreground_oversampling
         self.save_every = training.checkpoint_every
         self.seed = seed_from_environment()
-        self.history: list[dict[str, Any]] = []
+        self.history: list[Epoch] = []
         self.begun_in: str | None = None
         self.averaged: AveragedModel | None = None
         self.unlabelled: UnlabelledTraining | None = None
@@ -180,7 +181,7 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
 
     def on_epoch_end(self) -> None:
         """Log, write the history, and checkpoint."""
-        self.history.append(finite(self._epoch_record()))
+        self.history.append(Epoch.model_validate(finite(self._epoch_record())))
         if self.local_rank == 0 and not self.disable_checkpointing:
             write_history(Path(self.output_folder), self.history)
         super().on_epoch_end()
@@ -191,7 +192,7 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
             "epoch": self.current_epoch,
             "iteration": (self.current_epoch + 1) * self.num_iterations_per_epoch,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
-            "seconds": time.time() - self.logger.get_value("epoch_start_timestamps", step=-1),
+            "seconds": max(0.0, time.time() - self.logger.get_value("epoch_start_timestamps", step=-1)),
             "train_loss": self.epoch_losses["loss"],
             "segmentation_loss": self.epoch_losses["segmentation_loss"],
             "contrastive_loss": self.epoch_losses.get("contrastive_loss"),

@@ -203,8 +203,8 @@ def _range(evaluated: Sequence[Arm], part: str) -> str:
 def _leak(arm: Arm, run: Run) -> str:
     """Patients that were tested although the training, or the choice of settings, had seen them."""
     parts = ("train", "validation") if run.part == "test" else ("train",)
-    seen = {patient for part in parts for patient in run.record.patients.get(part, [])}
-    tested = {row["patient"] for row in run.evaluation["cases"]} if run.evaluation else set()
+    seen = {patient for part in parts for patient in getattr(run.record.patients, part)}
+    tested = set(run.evaluation.patients) if run.evaluation else set()
     both = sorted(seen & tested)
     if not both:
         return ""

@@ -1,7 +1,7 @@
 """Curves over training: losses of every arm, and what the contrastive loss saw and sampled."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,10 @@ from markupsafe import Markup
 
 from ccdcseg.report.figures import ROLES, Line, Look, arm_look, class_look, line_panel, role_look
 from ccdcseg.report.runs import Arm, Run
+from ccdcseg.runs.history import Epoch
+
+Read = Callable[[Epoch], float]
+"""A number of an epoch; NaN where it has none."""
 
 LOSSES = {
     "segmentation_loss": "Training loss, CE + Dice",
@@ -79,10 +83,11 @@ def diagnostics(run: Run, name: str) -> list[PanelGroup]:
         run: of a method with a contrastive loss.
         name: unique on the page, in letters, digits and hyphens.
     """
-    history = [entry for entry in run.history if entry.get("diagnostics")]
-    if not history:
+    history = [epoch for epoch in run.history if epoch.diagnostics]
+    first = history[0].diagnostics if history else None
+    if first is None:
         return []
-    classes: list[str] = history[0]["diagnostics"]["classes"]
+    classes = first.classes
     keys = tuple(Key(label, class_look(index)) for index, label in enumerate(classes))
     found = (
         ("Class confidence", _class_panel(f"{name}-confidence", history, classes, "confidence", (0, 1))),
@@ -103,7 +108,7 @@ def diagnostics(run: Run, name: str) -> list[PanelGroup]:
 
 def _class_panel(
     name: str,
-    history: Sequence[Mapping[str, Any]],
+    history: Sequence[Epoch],
     classes: Sequence[str],
     quantity: str,
     limits: tuple[float, float | None] | None = None,
@@ -120,10 +125,10 @@ def _class_panel(
     return line_panel(name, lines, f"{label} of each class over the training iterations.", label, limits)
 
 
-def _hard_share(name: str, history: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> Markup | None:
-    def read(index: int) -> Callable[[Mapping[str, Any]], float]:
+def _hard_share(name: str, history: Sequence[Epoch], classes: Sequence[str]) -> Markup | None:
+    def read(index: int) -> Read:
         easy, hard = _of_class("queries_easy", index), _of_class("queries_hard", index)
-        return lambda entry: hard(entry) / ((easy(entry) + hard(entry)) or math.nan)
+        return lambda epoch: hard(epoch) / ((easy(epoch) + hard(epoch)) or math.nan)
 
     lines = [
         line for index in range(len(classes)) for line in _lines(history, read(index), class_look(index))
@@ -135,10 +140,10 @@ def _hard_share(name: str, history: Sequence[Mapping[str, Any]], classes: Sequen
 
 
 def _confusion(
-    name: str, history: Sequence[Mapping[str, Any]], classes: Sequence[str], keys: tuple[Key, ...]
+    name: str, history: Sequence[Epoch], classes: Sequence[str], keys: tuple[Key, ...]
 ) -> PanelGroup:
-    def read(row: int, column: int) -> Callable[[Mapping[str, Any]], float]:
-        return lambda entry: _number(_item(_item(entry["diagnostics"].get("confusion"), row), column))
+    def read(row: int, column: int) -> Read:
+        return lambda epoch: _number(_item(_item(_seen(epoch, "confusion"), row), column))
 
     panels = []
     for row, label in enumerate(classes):
@@ -157,7 +162,7 @@ def _confusion(
     return PanelGroup("Class confusion", text, keys, tuple(panels))
 
 
-def _counts(name: str, history: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> PanelGroup:
+def _counts(name: str, history: Sequence[Epoch], classes: Sequence[str]) -> PanelGroup:
     roles = ROLES[:3]
     panels = []
     for index, label in enumerate(classes):
@@ -171,26 +176,29 @@ def _counts(name: str, history: Sequence[Mapping[str, Any]], classes: Sequence[s
     )
 
 
-def _lines(
-    history: Sequence[Mapping[str, Any]], read: Callable[[Mapping[str, Any]], float], look: Look
-) -> list[Line]:
+def _lines(history: Sequence[Epoch], read: Read, look: Look) -> list[Line]:
     """One line, or none where there is no finite value."""
-    values = [read(entry) for entry in history]
+    values = [read(epoch) for epoch in history]
     if not any(math.isfinite(value) for value in values):
         return []
-    return [Line([entry["iteration"] for entry in history], values, look)]
+    return [Line([epoch.iteration for epoch in history], values, look)]
 
 
-def _reader(name: str) -> Callable[[Mapping[str, Any]], float]:
-    return lambda entry: _number(entry.get(name))
+def _reader(name: str) -> Read:
+    return lambda epoch: _number(getattr(epoch, name))
 
 
-def _of_class(quantity: str, index: int) -> Callable[[Mapping[str, Any]], float]:
-    return lambda entry: _number(_item(entry["diagnostics"].get(quantity), index))
+def _of_class(quantity: str, index: int) -> Read:
+    return lambda epoch: _number(_item(_seen(epoch, quantity), index))
 
 
-def _mean_pseudo_dice(entry: Mapping[str, Any]) -> float:
-    scores = [score for score in (entry.get("pseudo_dice") or {}).values() if score is not None]
+def _seen(epoch: Epoch, quantity: str) -> Any:
+    """One quantity of the telemetry; None where there is none."""
+    return getattr(epoch.diagnostics, quantity, None)
+
+
+def _mean_pseudo_dice(epoch: Epoch) -> float:
+    scores = [score for score in epoch.pseudo_dice.values() if score is not None]
     return sum(scores) / len(scores) if scores else math.nan
 
 
@@ -205,7 +213,7 @@ def _number(value: float | None) -> float:
 
 def _caveat(arms: Sequence[Arm]) -> str:
     """Without patients of its own, nnU-Net's validation measures on the training patients."""
-    if all(run.record.patients.get("validation") for arm in arms for run in arm.runs):
+    if all(run.record.patients.validation for arm in arms for run in arm.runs):
         return ""
     return (
         " Not every run held patients back for validation: its validation values are then of its training"

@@ -60,7 +60,7 @@ def _draw_case(row: Sequence[Axes], choice: Choice, shown: CaseSlice) -> None:
     draw_outlines(row[0], shown.image, shown.reference, shown.aspect)
     for axes, run, labels in zip(row[1:], shown.runs, shown.predictions, strict=True):
         draw_outlines(axes, shown.image, labels, shown.aspect, shown.reference)
-        values = dice_by_scan(run.evaluation or {"cases": []}, choice.patient)
+        values = dice_by_scan(run.evaluation, choice.patient)
         axes.set_xlabel(f"Dice {100 * values[choice.case]:.1f}" if choice.case in values else "")
     for axes in row:
         axes.set(xticks=[], yticks=[])

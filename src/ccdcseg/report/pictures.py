@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from ccdcseg.errors import UserError
 from ccdcseg.evaluation.patients import average
 from ccdcseg.report.figures import ROLES
 from ccdcseg.report.runs import Arm, Run
+from ccdcseg.runs.evaluation import Evaluation
 
 Grey = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
@@ -302,10 +303,10 @@ def scan_dice(arm: Arm, patient: str) -> dict[str, float]:
     return average([dice_by_scan(evaluation, patient) for evaluation in arm.evaluations.values()])
 
 
-def dice_by_scan(evaluation: Mapping[str, Any], patient: str) -> dict[str, float]:
+def dice_by_scan(evaluation: Evaluation | None, patient: str) -> dict[str, float]:
     """Dice of each of the patient's scans where it is defined, the mean of its classes."""
-    rows = [row for row in evaluation["cases"] if row["patient"] == patient and row["dice"] is not None]
-    return average([{row["case"]: row["dice"]} for row in rows])
+    rows = evaluation.cases if evaluation else ()
+    return average([{row.case: row.dice} for row in rows if row.patient == patient and row.dice is not None])
 
 
 def _run_with(arm: Arm, case: str) -> Run:
@@ -325,12 +326,9 @@ def scan_of(arm: Arm, case: str) -> tuple[Volume, Volume]:
         UserError: they, or the arm's prediction of the case, are not there or cannot be read.
     """
     run = _run_with(arm, case)
-    if run.record.images is None or run.record.reference is None:
-        raise UserError(
-            f"{run.folder / 'run.json'} names no images.", "Train the run again to see its slices."
-        )
-    image = read_image(run.record.images / f"{case}_0000.nii.gz")
-    reference = read_mask(run.record.reference / f"{case}.nii.gz", run.foreground)
+    images, references = (run.record.local(name, run.folder) for name in ("images", "reference"))
+    image = read_image(images / f"{case}_0000.nii.gz")
+    reference = read_mask(references / f"{case}.nii.gz", run.record.foreground)
     check_pair(image, reference)
     return image, reference
 
@@ -342,7 +340,7 @@ def prediction_of(arm: Arm, case: str, reference: Volume) -> tuple[Run, Volume]:
         UserError: it is not there, cannot be read, or does not lie on the reference's voxels.
     """
     run = _run_with(arm, case)
-    prediction = read_mask(run.predictions / f"{case}.nii.gz", run.foreground)
+    prediction = read_mask(run.predictions / f"{case}.nii.gz", run.record.foreground)
     check_pair(reference, prediction)
     return run, prediction
 
@@ -355,8 +353,7 @@ def _caption(arm: Arm, run: Run, case: str) -> str:
 
 def scores(run: Run, case: str) -> str:
     """Dice of each class in a scan, in percent; empty where the run was not evaluated on it."""
-    rows = [row for row in (run.evaluation or {"cases": []})["cases"] if row["case"] == case]
+    rows = [row for row in run.evaluation.cases if row.case == case] if run.evaluation else []
     return ", ".join(
-        f"{row['class']} " + ("undefined" if row["dice"] is None else f"{100 * row['dice']:.1f}")
-        for row in rows
+        f"{row.class_name} " + ("undefined" if row.dice is None else f"{100 * row.dice:.1f}") for row in rows
     )

@@ -1,7 +1,6 @@
 """What a run folder holds, and which runs are the same method with other seeds."""
 
 import json
-import shlex
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,59 +8,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from ccdcseg.datasets.splits import part_folder
 from ccdcseg.errors import UserError
-from ccdcseg.evaluation.evaluate import read_evaluation
-from ccdcseg.evaluation.patients import MEAN, seed_means
-from ccdcseg.files import read_json
+from ccdcseg.evaluation.patients import MEAN
 from ccdcseg.methods import METHODS
+from ccdcseg.runs.evaluation import EVALUATION_FILE, Evaluation, read_evaluation, seed_means
+from ccdcseg.runs.history import HISTORY_FILE, Epoch, read_history
+from ccdcseg.runs.record import RunRecord, read_record
 
 METHOD_NAMES = {name: method.title for name, method in METHODS.items()}
 BASELINE = "nnunet"
-
-
-class RunRecord(BaseModel):
-    """The contents of ``run.json``: what was trained, on what, with which settings."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    method: str
-    dataset: str
-    preset: str
-    fraction: float
-    seed: int
-    changes: list[str] = []
-    fold: int | str = 0
-    settings: dict[str, Any] = {}
-    versions: dict[str, str] = {}
-    data_hash: str = ""
-    seconds: float | None = None
-    iterations: int | None = None
-    patients: dict[str, list[str]] = {}
-    labels: dict[str, int]
-    synthetic: bool = False
-    reference: Path | None = None
-    images: Path | None = None
-    device: str = ""
-    machine: str = ""
-    precision: str = ""
-    started: str = ""
-    split_hash: str = ""
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """Versions, and the network's precision where it was recorded."""
-        return self.versions | ({"precision": self.precision} if self.precision else {})
-
-    @property
-    def command(self) -> str:
-        """The command that trains such a run."""
-        options = {"method": self.method, "fraction": self.fraction, "seed": self.seed, "preset": self.preset}
-        words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-        changes = [word for change in self.changes for word in ("--set", change)]
-        return shlex.join(["ccdcseg", "train", self.dataset, *words, *changes])
 
 
 @dataclass(frozen=True)
@@ -70,25 +26,20 @@ class Run:
 
     Attributes:
         part: "test" or "validation", the patients whose predictions and evaluation these are.
-        evaluation: contents of ``evaluation.json``; ``None`` where it is absent.
-        history: a mapping for each epoch; empty where ``history.jsonl`` is absent.
+        evaluation: ``None`` where ``evaluation.json`` is absent.
+        history: an entry for each epoch; empty where ``history.jsonl`` is absent.
     """
 
     folder: Path
     part: str
     record: RunRecord
-    evaluation: Mapping[str, Any] | None
-    history: Sequence[Mapping[str, Any]]
-
-    @property
-    def foreground(self) -> dict[str, int]:
-        """Label value of each foreground class."""
-        return {name: value for name, value in self.record.labels.items() if value != 0}
+    evaluation: Evaluation | None
+    history: Sequence[Epoch]
 
     @property
     def classes(self) -> list[str]:
         """The foreground classes."""
-        return list(self.foreground)
+        return self.record.classes
 
     @property
     def predictions(self) -> Path:
@@ -126,7 +77,7 @@ class Arm:
         return self.runs[0].classes
 
     @property
-    def evaluations(self) -> dict[int, Mapping[str, Any]]:
+    def evaluations(self) -> dict[int, Evaluation]:
         """Seed to evaluation, of the runs that have one."""
         return {run.record.seed: run.evaluation for run in self.runs if run.evaluation is not None}
 
@@ -147,18 +98,24 @@ def load_run(folder: Path, part: str = "test") -> Run:
         part: "test" or "validation", whose predictions and evaluation are read.
 
     Raises:
-        UserError: ``run.json`` is missing, a file is damaged, or the evaluation is of other classes.
+        UserError: ``run.json`` is missing, a file is damaged, or they are of different classes.
     """
-    evaluation = part_folder(folder, part) / "evaluation.json"
+    evaluation = part_folder(folder, part) / EVALUATION_FILE
     run = Run(
         folder,
         part,
-        _record(folder / "run.json"),
+        read_record(folder),
         read_evaluation(evaluation) if evaluation.exists() else None,
-        _history(folder / "history.jsonl"),
+        read_history(folder),
     )
-    if run.evaluation and run.evaluation["classes"] != run.classes:
+    if run.evaluation and list(run.evaluation.classes) != run.classes:
         raise UserError(f"{evaluation} has other classes than run.json.", "Evaluate the run again.")
+    unknown = {name for epoch in run.history for name in epoch.pseudo_dice} - set(run.classes)
+    if unknown:
+        raise UserError(
+            f"{folder / HISTORY_FILE} has pseudo Dice of {min(unknown)}, which run.json does not know.",
+            "Restore both from a copy: one of them is of another run.",
+        )
     return run
 
 
@@ -198,29 +155,6 @@ def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         nested = isinstance(value, Mapping) and value
         flat |= flattened(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
     return flat
-
-
-def _record(path: Path) -> RunRecord:
-    if not path.exists():
-        raise UserError(
-            f"{path.parent} is no run folder: it has no run.json.", "Name a folder that `train` made."
-        )
-    try:
-        return RunRecord.model_validate(read_json(path))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "content"
-        raise UserError(
-            f"{path}: {place}: {first['msg']}.", "Train the run again, or mend the file."
-        ) from error
-
-
-def _history(path: Path) -> list[dict[str, Any]]:
-    lines = path.read_text().splitlines() if path.exists() else []
-    try:
-        return [json.loads(line) for line in lines]
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is damaged ({error}).", "Remove the unfinished line.") from error
 
 
 def _check_comparable(runs: Sequence[Run]) -> None:

@@ -4,11 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ccdcseg.evaluation.compare import Evaluation, compare
+from ccdcseg.evaluation.compare import compare
 from ccdcseg.evaluation.display import METRICS, NONE, Metric, interval_text, number, signed
 from ccdcseg.evaluation.family import FAMILY, Methods, Outcome, Pair, compare_family, have_common
-from ccdcseg.evaluation.patients import MEAN, WITH_MISSES, describe, seed_means
+from ccdcseg.evaluation.patients import MEAN, WITH_MISSES, describe
 from ccdcseg.report.runs import BASELINE, Arm, Run, flattened
+from ccdcseg.runs.evaluation import Evaluation, seed_means
 from ccdcseg.tabular import Entry, Grid, ranked
 
 MAIN_METRICS = ("dice", "hd95_pooled_mm", "hd95_pooled_vox")
@@ -110,8 +111,8 @@ def budget(arm: Arm) -> tuple[Any, ...]:
 
 def missed(evaluations: Sequence[Evaluation], class_name: str = MEAN) -> tuple[int, int]:
     """Structures missed entirely, and structures in the reference, over all scans and seeds."""
-    rows = [row for item in evaluations for row in item["cases"] if class_name in (row["class"], MEAN)]
-    present = [row["status"] for row in rows if row["status"] in ("ok", "missed")]
+    rows = [row for item in evaluations for row in item.cases if class_name in (row.class_name, MEAN)]
+    present = [row.status for row in rows if row.status in ("ok", "missed")]
     return present.count("missed"), len(present)
 
 
@@ -137,10 +138,8 @@ def version_rows(runs: Sequence[Run]) -> list[SettingRow]:
     return _compared([flattened(run.record.environment) for run in runs])
 
 
-def duration_text(seconds: float | None) -> str:
+def duration_text(seconds: float) -> str:
     """Hours, minutes and seconds."""
-    if seconds is None:
-        return "not recorded"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

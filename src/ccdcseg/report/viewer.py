@@ -114,8 +114,8 @@ def gallery(
         most: characters that all scans together may take.
         progress: called with the number of scans read and to be read.
     """
-    rows = [row for arm in arms for evaluation in arm.evaluations.values() for row in evaluation["cases"]]
-    patients = {row["case"]: row["patient"] for row in rows}
+    rows = [row for arm in arms for evaluation in arm.evaluations.values() for row in evaluation.cases]
+    patients = {row.case: row.patient for row in rows}
     names = sorted(patients, key=lambda case: (patients[case], case))
     read = []
     with ThreadPoolExecutor() as pool:

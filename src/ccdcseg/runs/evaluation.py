@@ -1,0 +1,269 @@
+"""What was measured of a run: ``evaluation.json`` beside its predictions."""
+
+import math
+import shlex
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from ccdcseg.datasets.splits import part_folder
+from ccdcseg.evaluation.metrics import METRICS, Status
+from ccdcseg.evaluation.patients import (
+    MEAN,
+    SUMMARY_METRICS,
+    WITH_MISSES,
+    Unit,
+    average,
+    describe,
+    mean,
+)
+from ccdcseg.files import write_json, write_text
+from ccdcseg.runs.stored import Count, Name, NotNegative, Share, Stored
+from ccdcseg.tabular import csv_text
+
+EVALUATION_FILE = "evaluation.json"
+TABLE_FILE = "evaluation.csv"
+TOLERANCE = 1e-9
+COLUMNS = ("case", "patient", "class", "status", *METRICS, "diagonal_mm")
+
+
+class CaseScores(Stored):
+    """The scores of one structure in one scan; see `ccdcseg.evaluation.metrics.Scores`.
+
+    A new score of a scan is added here.
+    """
+
+    case: Name
+    patient: Name
+    class_name: Name = Field(alias="class")
+    status: Status
+    diagonal_mm: Annotated[float, Field(gt=0)]
+    dice: Share | None = None
+    hd95_pooled_mm: NotNegative | None = None
+    hd95_pooled_vox: NotNegative | None = None
+    hd95_max_mm: NotNegative | None = None
+    assd_mm: NotNegative | None = None
+    hd_mm: NotNegative | None = None
+
+    @model_validator(mode="after")
+    def _as_status_says(self) -> Self:
+        for name in METRICS:
+            defined = self.status == "ok" or (name == "dice" and self.status != "absent")
+            if (getattr(self, name) is not None) != defined:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)} of a structure whose status is {self.status}"
+                )
+        if self.status in ("missed", "spurious") and self.dice != 0:
+            raise ValueError(f"dice is {self.dice} of a structure whose status is {self.status}")
+        return self
+
+    def value(self, metric: str) -> float | None:
+        """The value of one of `SUMMARY_METRICS`; ``None`` where it is undefined.
+
+        `WITH_MISSES` is ``hd95_pooled_mm`` with the image's diagonal where the structure was missed, so
+        that nobody wins by predicting nothing.
+        """
+        if metric == WITH_MISSES:
+            return self.diagonal_mm if self.status == "missed" else self.hd95_pooled_mm
+        found: float | None = getattr(self, metric)
+        return found
+
+
+class MetricSummary(Stored):
+    """Mean over patients, number of patients and 95 % interval; see `describe`."""
+
+    value: float | None
+    n_patients: Count
+    interval: tuple[float, float] | None
+
+
+class Summary(Stored):
+    """Of a class, or of the mean over the classes: each metric by patient, and how many structures were what."""
+
+    dice: MetricSummary
+    hd95_pooled_mm: MetricSummary
+    hd95_pooled_vox: MetricSummary
+    hd95_max_mm: MetricSummary
+    assd_mm: MetricSummary
+    hd_mm: MetricSummary
+    hd95_pooled_mm_with_misses: MetricSummary
+    n_scans: Count
+    n_missing: Count
+    n_spurious: Count
+    n_absent: Count
+
+
+class Evaluation(Stored):
+    """All scores of the predictions of a run.
+
+    Attributes:
+        format: name and number of this form.
+        classes: the foreground classes.
+        cases: a row for each scan and class.
+        summary: of each class and of "mean"; what the rows give.
+    """
+
+    format: Literal["ccdcseg-evaluation/1"]
+    classes: Annotated[tuple[Name, ...], Field(min_length=1)]
+    cases: Annotated[tuple[CaseScores, ...], Field(min_length=1)]
+    summary: dict[Name, Summary]
+
+    @classmethod
+    def of(cls, classes: Sequence[str], cases: Sequence[CaseScores]) -> Self:
+        """The evaluation of scores.
+
+        Args:
+            classes: the foreground classes.
+            cases: a row for each scan and class.
+        """
+        summary = {name: _summary(cases, classes, name) for name in (*classes, MEAN)}
+        return cls(format="ccdcseg-evaluation/1", classes=tuple(classes), cases=tuple(cases), summary=summary)
+
+    @model_validator(mode="after")
+    def _each_scan_once(self) -> Self:
+        found: dict[str, list[str]] = defaultdict(list)
+        patients: dict[str, str] = {}
+        for row in self.cases:
+            found[row.case].append(row.class_name)
+            if patients.setdefault(row.case, row.patient) != row.patient:
+                raise ValueError(f"the scan {row.case} is of {patients[row.case]} and of {row.patient}")
+        for case, classes in found.items():
+            if sorted(classes) != sorted(self.classes):
+                raise ValueError(
+                    f"the scan {case} has the classes {', '.join(classes)}; it needs each of "
+                    f"{', '.join(self.classes)} once"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _summary_of_cases(self) -> Self:
+        """Nothing was changed, added or taken away by hand: the summary is what the rows give."""
+        if sorted(self.summary) != sorted((*self.classes, MEAN)):
+            raise ValueError(
+                f"summary is of {', '.join(self.summary)}, not of {', '.join(self.classes)} and {MEAN}"
+            )
+        for name, summary in self.summary.items():
+            _check_summary(name, summary, self)
+        return self
+
+    @property
+    def patients(self) -> list[str]:
+        """Everybody who was measured."""
+        return sorted({row.patient for row in self.cases})
+
+    def values(self, metric: str, class_name: str = MEAN, unit: Unit = "patient") -> dict[str, float]:
+        """The value of each patient: the mean over the scans, then (for "mean") over the classes.
+
+        Args:
+            metric: one of `SUMMARY_METRICS`.
+            class_name: one of ``classes``, or "mean".
+            unit: "case" takes each scan for a patient of its own.
+
+        Returns:
+            Patient to value; undefined scores are left out, and so is a patient who has no other.
+        """
+        return _values(self.cases, self.classes, metric, class_name, unit)
+
+
+def seed_means(evaluations: Iterable[Evaluation], metric: str, class_name: str = MEAN) -> dict[str, float]:
+    """The value of each patient, the seeds averaged.
+
+    Args:
+        evaluations: of a method, one for each seed.
+        metric: see `Evaluation.values`.
+        class_name: see `Evaluation.values`.
+    """
+    return average([evaluation.values(metric, class_name) for evaluation in evaluations])
+
+
+def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
+    """Write ``evaluation.json`` and ``evaluation.csv`` (a row for each case and class) into ``folder``."""
+    rows = [[row.content.get(column) for column in COLUMNS] for row in evaluation.cases]
+    write_text(folder / TABLE_FILE, csv_text([COLUMNS, *rows]))
+    write_json(folder / EVALUATION_FILE, evaluation.content)
+
+
+def read_evaluation(path: Path) -> Evaluation:
+    """Read an ``evaluation.json``.
+
+    Raises:
+        UserError: it is missing, or a field of it is missing or wrong; a scan is there twice or lacks a class; the
+            summary is not what the scores give.
+    """
+    return Evaluation.read(path, f"Make it anew: {_command(path.parent)}")
+
+
+def _command(folder: Path) -> str:
+    """The command that writes the evaluation in a folder, see `part_folder`."""
+    words = ["ccdcseg", "evaluate"]
+    if folder == part_folder(folder.parent, "validation"):
+        return shlex.join([*words, str(folder.parent), "--part", "validation"])
+    return shlex.join([*words, str(folder)])
+
+
+def _values(
+    rows: Iterable[CaseScores], classes: Sequence[str], metric: str, class_name: str, unit: Unit = "patient"
+) -> dict[str, float]:
+    scans: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in classes}
+    for row in rows:
+        value = row.value(metric)
+        if value is not None:
+            scans[row.class_name][getattr(row, unit)].append(value)
+    wanted = classes if class_name == MEAN else [class_name]
+    return average([{patient: mean(values) for patient, values in scans[name].items()} for name in wanted])
+
+
+def _summary(rows: Sequence[CaseScores], classes: Sequence[str], name: str) -> Summary:
+    metrics = {
+        metric: MetricSummary.model_validate(describe(_values(rows, classes, metric, name)))
+        for metric in SUMMARY_METRICS
+    }
+    return Summary.model_validate({**metrics, **_counts(rows, name)})
+
+
+def _counts(rows: Iterable[CaseScores], name: str) -> dict[str, int]:
+    counts = Counter(row.status for row in rows if name in (row.class_name, MEAN))
+    return {
+        "n_scans": counts.total(),
+        "n_missing": counts["missed"],
+        "n_spurious": counts["spurious"],
+        "n_absent": counts["absent"],
+    }
+
+
+def _check_summary(name: str, summary: Summary, evaluation: Evaluation) -> None:
+    """Refuse what the rows do not give. Intervals were drawn and are not drawn again; they lie among the values."""
+    for field, count in _counts(evaluation.cases, name).items():
+        if getattr(summary, field) != count:
+            raise ValueError(
+                f"summary.{name}.{field} is {getattr(summary, field)}, but the rows of cases give {count}"
+            )
+    for metric in SUMMARY_METRICS:
+        stored, values = getattr(summary, metric), list(evaluation.values(metric, name).values())
+        expected = mean(values) if values else None
+        if stored.n_patients != len(values) or not _equal(stored.value, expected):
+            raise ValueError(
+                f"summary.{name}.{metric} is {stored.value} of {stored.n_patients} patients, but the rows of cases "
+                f"give {expected} of {len(values)}"
+            )
+        if not _lies_between(stored.interval, values):
+            raise ValueError(
+                f"summary.{name}.{metric}.interval is {stored.interval}, which the rows of cases cannot give"
+            )
+
+
+def _lies_between(interval: tuple[float, float] | None, values: Sequence[float]) -> bool:
+    """Whether a mean of drawn patients can have the interval."""
+    if interval is None or len(values) < 2:
+        return interval is None and len(values) < 2
+    low, high = interval
+    return min(values) - TOLERANCE <= low <= high <= max(values) + TOLERANCE
+
+
+def _equal(first: float | None, second: float | None) -> bool:
+    if first is None or second is None:
+        return first is second
+    return math.isclose(first, second, rel_tol=TOLERANCE, abs_tol=TOLERANCE)

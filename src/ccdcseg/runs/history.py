@@ -1,0 +1,143 @@
+"""What a training was like, epoch by epoch: ``history.jsonl`` in a run's folder."""
+
+import json
+import logging
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, model_validator
+
+from ccdcseg.errors import UserError
+from ccdcseg.files import read_text, write_text
+from ccdcseg.runs.stored import Count, Name, NotNegative, Share, Stored, check_finite
+
+HISTORY_FILE = "history.jsonl"
+
+Vector = tuple[float | None, ...]
+"""A number for each class; None where it has none."""
+
+
+class Telemetry(Stored):
+    """What a contrastive term saw and drew of each class, the mean over the steps of an epoch.
+
+    See `ccdcseg.losses.Diagnostics` for the quantities; one that a method has not is None. A new quantity is added
+    here.
+    """
+
+    classes: tuple[Name, ...]
+    confidence: Vector | None = None
+    confusion: tuple[Vector, ...] | None = None
+    threshold: Vector | None = None
+    core: Vector | None = None
+    easy: Vector | None = None
+    hard: Vector | None = None
+    queries_easy: Vector | None = None
+    queries_hard: Vector | None = None
+    positive_similarity: Vector | None = None
+    negative_similarity: Vector | None = None
+    class_loss: Vector | None = None
+    hard_share_wanted: Vector | None = None
+    hard_share_drawn: Vector | None = None
+
+    @model_validator(mode="after")
+    def _one_number_a_class(self) -> Self:
+        size = len(self.classes)
+        for name in type(self).model_fields:
+            held = getattr(self, name)
+            rows = held if name == "confusion" and held is not None else ()
+            if held is not None and {len(held), *map(len, rows)} != {size}:
+                raise ValueError(f"{name} does not have a number for each of the {size} classes")
+        return self
+
+
+class Epoch(Stored):
+    """One epoch of a training.
+
+    A new field is added here, with the default None; the trainer sets it (``_epoch_record``).
+
+    Attributes:
+        epoch: its number, from 0 on.
+        iteration: optimiser steps so far.
+        learning_rate: at its end.
+        seconds: how long it took.
+        train_loss: all that was minimised; losses are None where they were not finite.
+        segmentation_loss: the network's own loss.
+        contrastive_loss: None where the method has none.
+        unlabelled_loss: on scans without masks; None where there are none, or none yet.
+        labels_written: what the labels of these scans were like, in an epoch that wrote some.
+        validation_loss: nnU-Net's.
+        pseudo_dice: nnU-Net's, of each class; None where it is not defined.
+        diagnostics: see `Telemetry`.
+    """
+
+    epoch: Count
+    iteration: Count
+    learning_rate: NotNegative
+    seconds: NotNegative
+    train_loss: float | None
+    segmentation_loss: float | None
+    contrastive_loss: float | None
+    unlabelled_loss: float | None = None
+    labels_written: Annotated[dict[str, Any], AfterValidator(check_finite)] | None = None
+    validation_loss: float | None
+    pseudo_dice: dict[Name, Share | None]
+    diagnostics: Telemetry | None
+
+    @model_validator(mode="after")
+    def _known_classes(self) -> Self:
+        known = self.diagnostics.classes if self.diagnostics else ("background", *self.pseudo_dice)
+        for name in ("background", *self.pseudo_dice):
+            if name not in known:
+                raise ValueError(f"diagnostics.classes is {', '.join(known)} and lacks {name}")
+        return self
+
+
+def read_history(folder: Path) -> list[Epoch]:
+    """The epochs so far; none where nothing was written yet.
+
+    A last line that is cut short, as a kill may leave it, is dropped and the log says so.
+
+    Raises:
+        UserError: a line is no epoch, a field of it is missing or wrong, or the epochs are not in their order.
+    """
+    path = folder / HISTORY_FILE
+    if not path.exists():
+        return []
+    lines = read_text(path).splitlines(keepends=True)
+    if lines and _is_cut_short(lines[-1]):
+        logging.getLogger("ccdcseg").warning("%s: its last line is cut short and left out.", path)
+        del lines[-1]
+    remedy = "Restore it from a copy, or move it away: then a finished run has no curves."
+    epochs = [Epoch.parse(line, f"{path}, line {number}", remedy) for number, line in enumerate(lines, 1)]
+    for number, (before, after) in enumerate(pairwise(epochs), 2):
+        if after.epoch <= before.epoch or after.iteration <= before.iteration:
+            raise UserError(
+                f"{path}, line {number}: epoch {after.epoch} at iteration {after.iteration} follows epoch "
+                f"{before.epoch} at iteration {before.iteration}.",
+                remedy,
+            )
+    return epochs
+
+
+def count_epochs(folder: Path) -> int:
+    """How many epochs were written so far, without reading them."""
+    path = folder / HISTORY_FILE
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def write_history(folder: Path, epochs: Sequence[Epoch]) -> None:
+    """Write all epochs, atomically."""
+    lines = [json.dumps(epoch.content, allow_nan=False) + "\n" for epoch in epochs]
+    write_text(folder / HISTORY_FILE, "".join(lines))
+
+
+def _is_cut_short(line: str) -> bool:
+    if line.endswith("\n"):
+        return False
+    try:
+        json.loads(line)
+    except ValueError:
+        return True
+    return False

@@ -1,0 +1,225 @@
+"""What was trained, on what, with which settings: ``run.json`` in a run's folder."""
+
+import datetime
+import shlex
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from ccdcseg.errors import UserError
+from ccdcseg.evaluation.patients import MEAN
+from ccdcseg.files import write_json
+from ccdcseg.postprocessing import Postprocessing
+from ccdcseg.runs.stored import Count, Digest, Name, NotNegative, Stored, check_finite
+
+RUN_FILE = "run.json"
+
+
+def _is_time(text: str) -> str:
+    datetime.datetime.fromisoformat(text)
+    return text
+
+
+def _is_named(folder: Path) -> Path:
+    if folder == Path():
+        raise ValueError("it is no folder's name")
+    return folder
+
+
+Folder = Annotated[Path, AfterValidator(_is_named)]
+
+
+class Patients(Stored):
+    """Whose scans were for what.
+
+    Attributes:
+        train: patients that were trained on.
+        validation: patients to choose settings by; perhaps none.
+        test: patients that nothing was chosen by.
+    """
+
+    train: tuple[Name, ...]
+    validation: tuple[Name, ...]
+    test: tuple[Name, ...]
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        counts = Counter((*self.train, *self.validation, *self.test))
+        for patient, count in counts.items():
+            if count > 1:
+                raise ValueError(f"the patient {patient} is listed {count} times")
+        return self
+
+
+class Known(Stored):
+    """What is known of a run when its training begins.
+
+    A new field is added here, or in `RunRecord` where the end of the training has to be known, with a default that
+    means "not recorded"; `ccdcseg.nnunet.train` sets it.
+
+    Attributes:
+        format: name and number of this form.
+        method: key of `METHODS`.
+        trainer: nnU-Net trainer class.
+        dataset: its folder's name in ``nnUNet_raw``.
+        synthetic: whether its images are made up.
+        preset: as it was given.
+        changes: to the preset, ``key=value``.
+        plans: name of nnU-Net's plans.
+        fraction: share of the patients that was trained on.
+        seed: of the split and the training.
+        fold: number of the split.
+        settings: the resolved preset.
+        patients: see `Patients`.
+        split_hash: SHA-256 of the split.
+        labels: value of each class by name.
+        data_hash: SHA-256 of the files that were trained on.
+        scans: SHA-256 of each of them, by folder and name; None in records of version 0.1.0.
+        versions: of the packages.
+        device: "cpu", "cuda" or "mps".
+        machine: processor, cores and threads.
+        started: when, in ISO 8601.
+        images: folder of the images; None in published records, which name no folder of a machine.
+        reference: folder of the reference masks; None as for ``images``.
+    """
+
+    format: Literal["ccdcseg-run/1"]
+    method: Name
+    trainer: Name
+    dataset: Name
+    synthetic: bool
+    preset: Name
+    changes: tuple[str, ...] = ()
+    plans: Name
+    fraction: Annotated[float, Field(gt=0, le=1)]
+    seed: Count
+    fold: Count
+    settings: Annotated[dict[str, Any], AfterValidator(check_finite)]
+    patients: Patients
+    split_hash: Digest
+    labels: dict[Name, Count]
+    data_hash: Digest
+    scans: dict[Name, Digest] | None = None
+    versions: dict[Name, Name]
+    device: Name
+    machine: Name
+    started: Annotated[str, AfterValidator(_is_time)]
+    images: Folder | None = None
+    reference: Folder | None = None
+
+    @model_validator(mode="after")
+    def _usable_labels(self) -> Self:
+        if (
+            not any(self.labels.values())
+            or MEAN in self.labels
+            or len(set(self.labels.values())) < len(self.labels)
+        ):
+            raise ValueError(
+                f"labels is {self.labels}: a class needs a value of its own from 1 on and another name than {MEAN}"
+            )
+        return self
+
+
+class Begun(Known):
+    """The mark of a training that was begun: ``begun.json`` in a run's folder.
+
+    Attributes:
+        preprocessed: a hash of what each preprocessed scan was made from, by case.
+    """
+
+    preprocessed: dict[Name, Digest] = Field({})
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """What ``run.json`` takes over, ready for JSON."""
+        return {name: held for name, held in self.content.items() if name != "preprocessed"}
+
+
+class RunRecord(Known):
+    """What a reader needs to believe, and repeat, a run.
+
+    Attributes:
+        precision: of the network.
+        seconds: how long it trained.
+        iterations: optimiser steps.
+        postprocessing: rules by which pieces of its predictions are kept; None where there are none.
+    """
+
+    precision: Literal["float32", "bfloat16", "float16"] | None = None
+    seconds: NotNegative
+    iterations: Annotated[int, Field(ge=1)]
+    postprocessing: Postprocessing | None = None
+
+    @property
+    def foreground(self) -> dict[str, int]:
+        """Label value of each foreground class."""
+        return {name: value for name, value in self.labels.items() if value != 0}
+
+    @property
+    def classes(self) -> list[str]:
+        """The foreground classes."""
+        return list(self.foreground)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Versions, and the network's precision where it was recorded."""
+        return self.versions | ({"precision": self.precision} if self.precision else {})
+
+    @property
+    def label(self) -> str:
+        """Method, fraction and seed, with the plans where they are not the preset's own."""
+        changed = "" if self.plans == f"ccdcseg_{self.preset}" else f", {self.plans}"
+        return f"{self.method} {self.fraction:g}, seed {self.seed}{changed}"
+
+    @property
+    def command(self) -> str:
+        """The command that trains such a run."""
+        options = {"method": self.method, "fraction": self.fraction, "seed": self.seed, "preset": self.preset}
+        words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        changes = [word for change in self.changes for word in ("--set", change)]
+        return shlex.join(["ccdcseg", "train", self.dataset, *words, *changes])
+
+    def local(self, name: Literal["images", "reference"], run: Path) -> Path:
+        """A folder of scans on this machine.
+
+        Args:
+            name: which.
+            run: folder of the run, for the message.
+
+        Raises:
+            UserError: the record names none.
+        """
+        folder = self.images if name == "images" else self.reference
+        if folder is None:
+            raise UserError(
+                f"{run / RUN_FILE} names no {name}: it is the copy of a record without the folders of a machine.",
+                f"Write the folder there as {name}, or train the run again.",
+            )
+        return folder
+
+    @property
+    def published(self) -> "RunRecord":
+        """The record without the folders of this machine."""
+        fields = self.model_fields_set - {"images", "reference"}
+        return RunRecord.model_validate({name: getattr(self, name) for name in fields})
+
+
+def read_record(folder: Path) -> RunRecord:
+    """Read ``run.json`` of a run's folder.
+
+    Raises:
+        UserError: it is missing, or a field of it is missing or wrong.
+    """
+    path = folder / RUN_FILE
+    if not path.exists():
+        raise UserError(
+            f"{folder} is no run folder: it has no {RUN_FILE}.", "Name a folder that `ccdcseg train` made."
+        )
+    return RunRecord.read(path, "Restore it from a copy, or train the run again.")
+
+
+def write_record(folder: Path, record: RunRecord) -> None:
+    """Write ``run.json`` into a run's folder, atomically."""
+    write_json(folder / RUN_FILE, record.content)

@@ -1,0 +1,73 @@
+import json
+from pathlib import Path
+
+import pytest
+from scored import STORED, record
+
+from ccdcseg.errors import UserError
+from ccdcseg.runs.record import RunRecord, read_record
+
+
+def written(folder: Path, **changes: object) -> Path:
+    (folder / "run.json").write_text(json.dumps(record(**changes)))
+    return folder
+
+
+def test_a_folder_without_record_is_no_run(tmp_path: Path):
+    with pytest.raises(UserError, match=r"is no run folder: it has no run\.json"):
+        read_record(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"fold": -1}, "fold is -1"),
+        ({"seed": "0"}, 'seed is "0"'),
+        ({"seed": True}, "seed is true"),
+        ({"fraction": 0}, "fraction is 0"),
+        ({"split_hash": "abc"}, 'split_hash is "abc"'),
+        ({"precision": "float8"}, 'precision is "float8"'),
+        ({"started": "yesterday"}, "started: Invalid isoformat"),
+        ({"settings": {"ccdc": {"weight": float("nan")}}}, "settings: Out of range float"),
+        ({"labels": {"background": 0}}, "a class needs a value of its own"),
+        ({"labels": {"RV": 1, "LV": 1}}, "a class needs a value of its own"),
+        ({"labels": {"mean": 1}}, "another name than mean"),
+        ({"patients": {"train": ["a"], "validation": [], "test": ["a"]}}, "the patient a is listed 2 times"),
+        ({"format": "ccdcseg-run/2"}, "format is \"ccdcseg-run/2\": it should be 'ccdcseg-run/1'"),
+    ],
+)
+def test_fields_that_no_training_writes(tmp_path: Path, changes: dict[str, object], words: str):
+    with pytest.raises(UserError, match=f"run.json: .*{words}"):
+        read_record(written(tmp_path, **changes))
+
+
+def test_what_older_versions_did_not_record_is_absent(tmp_path: Path):
+    content = record()
+    del content["changes"], content["precision"]
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    found = read_record(tmp_path)
+    assert (found.changes, found.precision) == ((), None)
+    assert found.environment == found.versions
+
+
+def test_a_published_record_names_no_folder(tmp_path: Path):
+    found = read_record(STORED)
+    assert found.local("images", STORED).name == "imagesTr"
+    published = found.published
+    assert set(published.content) == set(found.content) - {"images", "reference"}
+    with pytest.raises(UserError, match=r"run\.json names no images"):
+        published.local("images", tmp_path)
+
+
+def test_the_label_names_plans_that_are_not_the_presets(tmp_path: Path):
+    usual = RunRecord.model_validate(record(preset="cpu", plans="ccdcseg_cpu", fraction=0.1, seed=2))
+    assert usual.label == "ccdc 0.1, seed 2"
+    assert usual.model_copy(update={"plans": "ccdcseg_x"}).label == "ccdc 0.1, seed 2, ccdcseg_x"
+
+
+def test_the_command_trains_it_again():
+    found = RunRecord.model_validate(record(changes=["ccdc.weight=0.1"], preset="my preset.yaml"))
+    assert found.command == (
+        "ccdcseg train Dataset901_Phantom --method ccdc --fraction 0.4 --seed 0 --preset 'my preset.yaml' "
+        "--set ccdc.weight=0.1"
+    )
