@@ -43,7 +43,10 @@ class Worker(SpawnProcess):
         parent = multiprocessing.parent_process()
         if parent is not None:
             _end_after(parent.join, UNWIND_SECONDS)
-        super().run()
+        try:
+            super().run()
+        finally:  # a pool that ends its workers may meet one that is ending by itself
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class _Context(SpawnContext):
