@@ -39,7 +39,7 @@ def test_modules_have_mirrored_tests():
     folded = {"losses/settings", "nnunet/paths", "nnunet/train", "nnunet/runs", "nnunet/selections"}
     for module in (ROOT / "src" / "ccdcseg").rglob("*.py"):
         name = module.relative_to(ROOT / "src" / "ccdcseg").with_suffix("").as_posix()
-        if module.name == "__init__.py" or "/discovery/" in f"/{name}" or name in folded:
+        if module.name in ("__init__.py", "__main__.py") or "/discovery/" in f"/{name}" or name in folded:
             continue
         assert (ROOT / "tests" / Path(name).parent / f"test_{Path(name).name}.py").exists(), name
 
