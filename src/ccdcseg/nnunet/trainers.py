@@ -46,6 +46,7 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
 
     Attributes:
         predicted_by: written into checkpoints as the trainer's name, for ``nnUNetv2_predict`` to build the network.
+        always_unlabelled: scans without masks take part whatever the preset says.
         begun_in: precision of the training whose checkpoint was loaded; None: none was, or it does not say.
         averaged: the network with averaged weights, which predicts; None: the trained one does.
         unlabelled: the part that scans without masks have; None: they have none.
@@ -53,6 +54,7 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
     """
 
     predicted_by = STOCK_TRAINER
+    always_unlabelled = False
     postprocessing: Postprocessing | None = None
     network: Any
 
@@ -85,7 +87,7 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         super().initialize()
         if (decay := self.preset.training.averaged_weights) is not None:
             self.averaged = averaged_copy(_inner(self.network), decay)
-        if self.preset.unlabelled.use:
+        if self.preset.unlabelled.use or self.always_unlabelled:
             self.unlabelled = UnlabelledTraining(self)
 
     def configure_optimizers(self) -> tuple[Any, Any]:
@@ -325,17 +327,7 @@ class nnUNetTrainerUnlabelled(nnUNetTrainerPreset):  # noqa: N801 - nnU-Net's na
     ``splits_final.json`` names these scans, as `ccdcseg split --unlabelled` writes it.
     """
 
-    def __init__(
-        self,
-        plans: dict[str, Any],
-        configuration: str,
-        fold: int,
-        dataset_json: dict[str, Any],
-        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net reads this signature
-    ) -> None:
-        super().__init__(plans, configuration, fold, dataset_json, device)
-        used = self.preset.unlabelled.model_copy(update={"use": True})
-        self.preset = self.preset.model_copy(update={"unlabelled": used})
+    always_unlabelled = True
 
 
 class ContrastiveTrainer(nnUNetTrainerPreset):

@@ -268,6 +268,7 @@ class Labeller:
             found.labels[None], values, min_num_samples=LOCATIONS
         )
         np.savez(folder / f"{name}_locations.npz", **{str(value): locations[value] for value in values})
+        # nnU-Net's form of properties, written by the preprocessing of this very training
         self._write_for_people(found.labels, load_pickle(str(images / f"{name}.pkl")), folder / name)
         return found
 
