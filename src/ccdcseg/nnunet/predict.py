@@ -444,20 +444,31 @@ def class_values(dataset: Mapping[str, Any]) -> dict[str, int]:
 def _write(predictor: Any, found: Segmentation, labels: NDArray[Any], target: Path, now: Stamp) -> None:
     """Write labels of a scan on all of its voxels, and what they are made from."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    plans = predictor.plans_manager
-    kind = np.uint8 if labels.max() < 255 else np.uint16
-    whole = insert_crop_into_image(
-        np.zeros(found.properties["shape_before_cropping"], kind),
-        labels.astype(kind),
-        found.properties["bbox_used_for_cropping"],
-    )
     with tempfile.TemporaryDirectory(prefix=".partial.", dir=target.parent) as scratch:
         file = Path(scratch) / target.name
-        plans.image_reader_writer_class().write_seg(
-            whole.transpose(plans.transpose_backward), str(file), found.properties
-        )
+        write_whole(labels, found.properties, predictor.plans_manager, file)
         _check_written(file, predictor.dataset_json["labels"])
         _put(file, target, now)
+
+
+def write_whole(labels: NDArray[Any], properties: dict[str, Any], plans: Any, file: Path) -> None:
+    """Write labels on all voxels of their scan, by nnU-Net's writer.
+
+    Args:
+        labels: (Z, Y, X) class values within the box that holds more than zeros, axes as the plans order them.
+        properties: of the scan, from nnU-Net's reader and preprocessor.
+        plans: nnU-Net's manager of the plans.
+        file: to write.
+    """
+    kind = np.uint8 if labels.max() < 255 else np.uint16
+    whole = insert_crop_into_image(
+        np.zeros(properties["shape_before_cropping"], kind),
+        labels.astype(kind),
+        properties["bbox_used_for_cropping"],
+    )
+    plans.image_reader_writer_class().write_seg(
+        whole.transpose(plans.transpose_backward), str(file), properties
+    )
 
 
 def _put(made: Path, target: Path, now: Stamp) -> None:

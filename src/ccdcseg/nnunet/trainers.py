@@ -23,6 +23,7 @@ from ccdcseg.nnunet.averaging import averaged_copy
 from ccdcseg.nnunet.checkpoints import OWN_KEY, STOCK_TRAINER, load_checkpoint, save_checkpoint
 from ccdcseg.nnunet.features import tap_decoder, tapped_channels
 from ccdcseg.nnunet.history import finite, mean_diagnostics
+from ccdcseg.nnunet.predict import class_values
 from ccdcseg.nnunet.preset import preset_of_plans
 from ccdcseg.nnunet.rules import write_rules
 from ccdcseg.nnunet.seeding import derived_seed, seed_everything, seed_from_environment
@@ -313,8 +314,7 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
     @property
     def class_values(self) -> dict[str, int]:
         """Value of each foreground class by name."""
-        labels = self.dataset_json["labels"].items()
-        return {name: int(value) for name, value in labels if name not in ("background", "ignore")}
+        return class_values(self.dataset_json)
 
     def _reseed(self, *purpose: str | int) -> None:
         if self.seed is not None:

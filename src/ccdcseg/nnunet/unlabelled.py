@@ -16,7 +16,6 @@ from typing import Any
 import blosc2
 import numpy as np
 import torch
-from acvl_utils.cropping_and_padding.bounding_boxes import insert_crop_into_image
 from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
 from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
@@ -35,6 +34,7 @@ from ccdcseg.errors import UserError
 from ccdcseg.files import content_hash, new_folder, read_json, write_json
 from ccdcseg.nnunet.paths import nnunet_folder
 from ccdcseg.nnunet.plans import UNLABELLED_SUFFIX, preprocess_unlabelled
+from ccdcseg.nnunet.predict import write_whole
 from ccdcseg.nnunet.preset import UnlabelledScans
 from ccdcseg.nnunet.seeding import derived_seed
 from ccdcseg.postprocessing import Shares, keep_pieces
@@ -293,16 +293,11 @@ class Labeller:
 
     def _write_for_people(self, labels: NDArray[np.int16], properties: dict[str, Any], path: Path) -> None:
         """Write labels on the voxels of the scan that they belong to."""
-        plans = self.predictor.plans_manager
-        whole = insert_crop_into_image(
-            np.zeros(properties["shape_before_cropping"], np.uint16),
-            _nearest(labels, properties["shape_after_cropping_and_before_resampling"]).astype(np.uint16),
-            properties["bbox_used_for_cropping"],
-        )
-        plans.image_reader_writer_class().write_seg(
-            whole.transpose(plans.transpose_backward),
-            f"{path}{self.predictor.dataset_json['file_ending']}",
+        write_whole(
+            _nearest(labels, properties["shape_after_cropping_and_before_resampling"]),
             properties,
+            self.predictor.plans_manager,
+            path.with_name(f"{path.name}{self.predictor.dataset_json['file_ending']}"),
         )
 
 
