@@ -530,14 +530,15 @@ def evaluate(targets: Targets, part: PartOption = Part.TEST, processes: Processe
     from ccdcseg.evaluation.evaluate import summary_table
     from ccdcseg.evaluation.runs import evaluate_run
     from ccdcseg.nnunet.runs import find_runs
-    from ccdcseg.runs.record import read_record
+    from ccdcseg.runs.record import PLAIN_PREDICTIONS, read_record
 
     results = {}
     for run in [run for target in targets for run in find_runs(target)]:
         with progress_bars() as report:
-            results[read_record(run).label] = evaluate_run(
-                run, part, processes, lambda done, total: report("evaluate", done, total)
-            )
+            measured = evaluate_run(run, part, processes, lambda done, total: report("evaluate", done, total))
+        for predictions, result in measured.items():
+            plain = ", as predicted" if predictions == PLAIN_PREDICTIONS else ""
+            results[f"{read_record(run).label}{plain}"] = result
         typer.echo(f"Evaluation: {part_folder(run, part) / 'evaluation.json'}")
     Console().print(summary_table(results))
 

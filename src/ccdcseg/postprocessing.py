@@ -138,6 +138,15 @@ def keep_pieces(
     return result
 
 
+def in_words(shares: Shares) -> str:
+    """Which pieces are kept, for people: "foreground one, RV from 0.0002 of it on"; empty where all are."""
+    return ", ".join(
+        f"{name} {'one' if share == 1 else f'from {share:.2g} of it on'}"
+        for name, share in shares.items()
+        if share > 0
+    )
+
+
 def log_odds(probability: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     """log(p / (1 - p)) in float32, with p bounded to [1e-4, 1 - 1e-4] (in float16 the bound would vanish)."""
     bounded = np.clip(probability.astype(np.float32), _CLIP, 1 - _CLIP)

@@ -15,7 +15,8 @@ from ccdcseg.datasets.volumes import Volume, write_volume
 from ccdcseg.evaluation.evaluate import evaluate_folder
 from ccdcseg.report import page
 from ccdcseg.report.page import build_report
-from ccdcseg.runs.evaluation import write_evaluation
+from ccdcseg.runs.evaluation import evaluation_folder, write_evaluation
+from ccdcseg.runs.record import PLAIN_PREDICTIONS, PREDICTIONS
 
 SPACING_MM = (8.0, 1.5, 1.5)
 LABELS = {"background": 0, "RV": 1, "LV": 2}
@@ -90,13 +91,19 @@ def whole_run(folder: Path, scans: Path, method: str, seed: int, shifts: list[in
     """A run folder with everything in it; ``shifts``: how far the prediction of each scan is off."""
     for case, shift in zip(PATIENTS, shifts, strict=True):
         write(folder / "predictions", case, label_map(shift))
-    write_evaluation(evaluate_folder(scans / "labelsTr", folder / "predictions", LABELS, PATIENTS), folder)
+    measure(scans, folder, PREDICTIONS)
     lines = [json.dumps(entry(epoch, method == "ccdc")) for epoch in range(3)]
     (folder / "history.jsonl").write_text("\n".join(lines) + "\n")
     if method == "ccdc":
         write_selections(folder / "selection")
     (folder / "run.json").write_text(json.dumps(record(scans, method, seed)))
     return folder
+
+
+def measure(scans: Path, folder: Path, predictions: str) -> None:
+    """Evaluate a run's predictions, as `ccdcseg evaluate` does."""
+    result = evaluate_folder(scans / "labelsTr", folder / predictions, LABELS, PATIENTS)
+    write_evaluation(result, evaluation_folder(folder, predictions))
 
 
 @pytest.fixture
@@ -110,6 +117,18 @@ def make_run(tmp_path: Path, scans: Path) -> Callable[..., Path]:
         return folder
 
     return make
+
+
+@pytest.fixture
+def measure_plain(scans: Path) -> Callable[[Path, list[int]], None]:
+    """Gives a run predictions as the network made them, with their evaluation; ``shifts`` as of ``make_run``."""
+
+    def measure_plain(run: Path, shifts: list[int]) -> None:
+        for case, shift in zip(PATIENTS, shifts, strict=True):
+            write(run / PLAIN_PREDICTIONS, case, label_map(shift))
+        measure(scans, run, PLAIN_PREDICTIONS)
+
+    return measure_plain
 
 
 def record(root: Path, method: str, seed: int) -> dict[str, Any]:

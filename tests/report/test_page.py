@@ -155,6 +155,15 @@ def test_only_our_script_may_run(whole):
     assert "default-src 'none'" in policy
 
 
+def test_before_and_after_post_processing_has_a_table(make_run, measure_plain, build):
+    run = make_run("ccdc", [0] * 10)
+    assert "as predicted" not in build([run]).text
+    measure_plain(run, [1] * 10)
+    header, row = build([run]).table("Before and after post-processing")
+    assert header[1:3] == ["Dice, as predicted", "Dice, post-processed"]
+    assert row[0].startswith("CCDC")
+
+
 def test_ids_are_unique_and_links_lead_somewhere(whole):
     ids = [attributes["id"] for _, attributes in whole.elements if "id" in attributes]
     assert len(ids) == len(set(ids))

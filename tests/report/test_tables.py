@@ -9,12 +9,15 @@ from ccdcseg.report.tables import (
     baseline_outcomes,
     duration_text,
     missed,
+    postprocessing_grid,
     result_grid,
     seed_grid,
     setting_rows,
     structure_grid,
     version_rows,
 )
+
+RULES = {"shares": {"foreground": 1.0, "RV": 0.2, "LV": 0.0}, "counts": {}, "masks": 2}
 
 
 def change(folder, **changes):
@@ -67,6 +70,21 @@ def test_one_arm_alone_is_not_the_best(runs):
 def test_a_longer_training_is_not_the_best_of_shorter_ones(make_run):
     arms = load_arms([make_run("nnunet", [0] * 10, iterations=8000), make_run("ccdc", [1] * 10)])
     assert ranks(result_grid(arms, "dice")) == [[0] * 5] * 2
+
+
+def test_what_post_processing_gains_is_shown_for_the_runs_that_have_it(make_run, measure_plain):
+    run, bare = make_run("ccdc", [0] * 10, postprocessing=RULES), make_run("nnunet", [1] * 10)
+    assert postprocessing_grid(load_arms([bare])) is None
+    measure_plain(run, [0, 1] * 5)
+    (row,) = postprocessing_grid(load_arms([run, bare])).rows
+    evaluations = load_arms([run])[0].plain_evaluations
+    plain = evaluations[0].summary["mean"].dice.value
+    assert [entry.text for entry in row[1:4]] == [
+        f"{100 * plain:.2f}",
+        "100.00",
+        f"+{100 - 100 * plain:.2f}",
+    ]
+    assert row[-1].text == "foreground one, RV from 0.2 of it on"
 
 
 def test_seeds_have_rows_without_ranks_only_where_there_are_several(runs):

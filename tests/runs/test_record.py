@@ -71,3 +71,10 @@ def test_the_command_trains_it_again():
         "ccdcseg train Dataset901_Phantom --method ccdc --fraction 0.4 --seed 0 --preset 'my preset.yaml' "
         "--set ccdc.weight=0.1"
     )
+
+
+def test_the_command_says_whether_scans_without_masks_were_used():
+    settings = record()["settings"] | {"unlabelled": {"use": True}}
+    plain, more = (RunRecord.model_validate(record(**changes)) for changes in ({}, {"settings": settings}))
+    assert "--unlabelled" not in plain.command
+    assert "--unlabelled" in more.command.split()

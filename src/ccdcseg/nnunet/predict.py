@@ -26,14 +26,11 @@ from ccdcseg.nnunet.checkpoints import load_checkpoint
 from ccdcseg.nnunet.plans import plans_hash
 from ccdcseg.nnunet.preset import preset_of_plans
 from ccdcseg.nnunet.rules import read_rules
-from ccdcseg.postprocessing import Postprocessing, Shares, keep_pieces, override
+from ccdcseg.postprocessing import Postprocessing, Shares, in_words, keep_pieces, override
 from ccdcseg.provenance import Origin, Source, Sources, Stamp, origin_file, read_origin, stamp, write_origin
-from ccdcseg.runs.record import read_record
+from ccdcseg.runs.record import PLAIN_PREDICTIONS, PREDICTIONS, read_record
 
 logger = logging.getLogger(__name__)
-PREDICTIONS = "predictions"
-PLAIN_PREDICTIONS = "predictions_plain"
-"""Folder of what the network predicts, with every piece, beside `PREDICTIONS`."""
 
 
 def build_predictor(folder: Path, device: str) -> Any:
@@ -185,15 +182,9 @@ class Output:
     @property
     def description(self) -> str:
         """What was done to the predictions, for people."""
-        rules = [f"{name} {_in_words(share)}" for name, share in self.shares.items() if share > 0]
-        if not rules:
-            return "every piece as the network predicts it"
-        also = f"; as the network predicts them: {self.plain}" if self.plain else ""
-        return f"pieces kept: {', '.join(rules)}{also}"
-
-
-def _in_words(share: float) -> str:
-    return "one" if share == 1 else f"from {share:.2g} of it on"
+        rules = in_words(self.shares)
+        also = f"; as the network predicts them: {self.plain}" if rules and self.plain else ""
+        return f"pieces kept: {rules}{also}" if rules else "every piece as the network predicts it"
 
 
 def input_output(folder: Path, output: Path, postprocessing: bool, keep: Sequence[str]) -> Output:

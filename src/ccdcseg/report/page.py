@@ -143,6 +143,7 @@ def _context(arms: Sequence[Arm], part: str, progress: Progress | None) -> dict[
         "most_cards": MOST_CARDS,
         "cards": [_card(arm, arms.index(arm)) for arm in evaluated] if len(evaluated) <= MOST_CARDS else [],
         "main_grids": _result_grids(evaluated, tables.MAIN_METRICS),
+        "postprocessing": tables.postprocessing_grid(evaluated),
         "other_grids": _result_grids(evaluated, tables.OTHER_METRICS),
         "seed_grids": _seed_grids(evaluated),
         "comparison_grids": _comparison_grids(evaluated, pairs, outcomes) if outcomes else [],

@@ -12,9 +12,15 @@ from ccdcseg.datasets.splits import part_folder
 from ccdcseg.errors import UserError
 from ccdcseg.evaluation.patients import MEAN
 from ccdcseg.methods import METHODS
-from ccdcseg.runs.evaluation import EVALUATION_FILE, Evaluation, read_evaluation, seed_means
+from ccdcseg.runs.evaluation import (
+    EVALUATION_FILE,
+    Evaluation,
+    evaluation_folder,
+    read_evaluation,
+    seed_means,
+)
 from ccdcseg.runs.history import HISTORY_FILE, Epoch, read_history
-from ccdcseg.runs.record import RunRecord, read_record
+from ccdcseg.runs.record import PLAIN_PREDICTIONS, PREDICTIONS, RunRecord, read_record
 
 METHOD_NAMES = {name: method.title for name, method in METHODS.items()}
 BASELINE = "nnunet"
@@ -28,6 +34,7 @@ class Run:
         part: "test" or "validation", the patients whose predictions and evaluation these are.
         evaluation: ``None`` where ``evaluation.json`` is absent.
         history: an entry for each epoch; empty where ``history.jsonl`` is absent.
+        plain: of what the network predicts, where post-processing made the predictions of ``evaluation``.
     """
 
     folder: Path
@@ -35,6 +42,7 @@ class Run:
     record: RunRecord
     evaluation: Evaluation | None
     history: Sequence[Epoch]
+    plain: Evaluation | None = None
 
     @property
     def classes(self) -> list[str]:
@@ -44,7 +52,7 @@ class Run:
     @property
     def predictions(self) -> Path:
         """Folder of the predicted label maps."""
-        return part_folder(self.folder, self.part) / "predictions"
+        return part_folder(self.folder, self.part) / PREDICTIONS
 
     @property
     def selections(self) -> list[Path]:
@@ -81,6 +89,11 @@ class Arm:
         """Seed to evaluation, of the runs that have one."""
         return {run.record.seed: run.evaluation for run in self.runs if run.evaluation is not None}
 
+    @property
+    def plain_evaluations(self) -> dict[int, Evaluation]:
+        """The same of what the network predicts, of the runs whose predictions post-processing made."""
+        return {run.record.seed: run.plain for run in self.runs if run.evaluation and run.plain}
+
     def name_of(self, run: Run) -> str:
         """One of the arm's runs, as texts name it."""
         return f"{self.label}, seed {run.record.seed}"
@@ -100,16 +113,9 @@ def load_run(folder: Path, part: str = "test") -> Run:
     Raises:
         UserError: ``run.json`` is missing, a file is damaged, or they are of different classes.
     """
-    evaluation = part_folder(folder, part) / EVALUATION_FILE
-    run = Run(
-        folder,
-        part,
-        read_record(folder),
-        read_evaluation(evaluation) if evaluation.exists() else None,
-        read_history(folder),
-    )
-    if run.evaluation and list(run.evaluation.classes) != run.classes:
-        raise UserError(f"{evaluation} has other classes than run.json.", "Evaluate the run again.")
+    record, place = read_record(folder), part_folder(folder, part)
+    evaluation, plain = (_evaluation(place, name, record) for name in (PREDICTIONS, PLAIN_PREDICTIONS))
+    run = Run(folder, part, record, evaluation, read_history(folder), plain)
     unknown = {name for epoch in run.history for name in epoch.pseudo_dice} - set(run.classes)
     if unknown:
         raise UserError(
@@ -117,6 +123,16 @@ def load_run(folder: Path, part: str = "test") -> Run:
             "Restore both from a copy: one of them is of another run.",
         )
     return run
+
+
+def _evaluation(place: Path, predictions: str, record: RunRecord) -> Evaluation | None:
+    path = evaluation_folder(place, predictions) / EVALUATION_FILE
+    if not path.exists():
+        return None
+    evaluation = read_evaluation(path)
+    if list(evaluation.classes) != record.classes:
+        raise UserError(f"{path} has other classes than run.json.", "Evaluate the run again.")
+    return evaluation
 
 
 def load_arms(folders: Sequence[Path], part: str = "test") -> list[Arm]:

@@ -8,6 +8,7 @@ from ccdcseg.evaluation.compare import compare
 from ccdcseg.evaluation.display import METRICS, NONE, Metric, interval_text, number, signed
 from ccdcseg.evaluation.family import FAMILY, Methods, Outcome, Pair, compare_family, have_common
 from ccdcseg.evaluation.patients import MEAN, WITH_MISSES, describe
+from ccdcseg.postprocessing import in_words
 from ccdcseg.report.runs import BASELINE, Arm, Run, flattened
 from ccdcseg.runs.evaluation import Evaluation, seed_means
 from ccdcseg.tabular import Entry, Grid, ranked
@@ -45,6 +46,30 @@ def result_grid(arms: Sequence[Arm], name: str) -> Grid:
     return Grid(
         title, ("method", *_headings(arms[0].classes, metric), "missed"), rows, _note(arms[0], metric)
     )
+
+
+def postprocessing_grid(arms: Sequence[Arm]) -> Grid | None:
+    """What removing pieces does to the predictions of each arm; ``None`` where no arm's were measured without."""
+    columns = [METRICS[name] for name in FAMILY]
+    rows = tuple(
+        (
+            Entry(arm.label, note=_seeds(arm.plain_evaluations)),
+            *_postprocessed(arm, columns),
+            Entry(_rules(arm)),
+        )
+        for arm in arms
+        if arm.plain_evaluations
+    )
+    header = [
+        f"{metric.title}, {text}"
+        for metric in columns
+        for text in ("as predicted", "post-processed", "difference")
+    ]
+    note = (
+        "As predicted: every piece that the network marks. Post-processed, as in all other tables: the pieces that "
+        "the rules keep, which were decided on the training masks."
+    )
+    return Grid("Before and after post-processing", ("method", *header, "kept"), rows, note) if rows else None
 
 
 def seed_grid(arms: Sequence[Arm], name: str) -> Grid | None:
@@ -185,12 +210,39 @@ def _note(arm: Arm, metric: Metric) -> str:
 
 
 def _structure(methods: Methods, outcome: Outcome, class_name: str) -> Entry:
-    pair, metric = (outcome.first, outcome.second), METRICS[outcome.metric]
+    return _difference(methods, (outcome.first, outcome.second), METRICS[outcome.metric], class_name)
+
+
+def _difference(methods: Methods, pair: Pair, metric: Metric, class_name: str) -> Entry:
+    """First minus second of each patient, averaged, with its interval."""
     if not have_common(methods, pair, metric.name, class_name):
         return Entry(NONE)
-    result = compare(methods[outcome.first], methods[outcome.second], metric.name, class_name)
+    result = compare(methods[pair[0]], methods[pair[1]], metric.name, class_name)
     interval = interval_text(result.interval, metric, is_difference=True)
     return Entry(signed(result.mean_difference, metric), note=f"{metric.step}, {interval}")
+
+
+def _postprocessed(arm: Arm, metrics: Sequence[Metric]) -> list[Entry]:
+    plain = arm.plain_evaluations
+    kept = {seed: evaluation for seed, evaluation in arm.evaluations.items() if seed in plain}
+    methods = {"kept": kept, "plain": plain}
+    entries = []
+    for metric in metrics:
+        entries += [_score(list(found.values()), metric, MEAN)[1] for found in (plain, kept)]
+        entries.append(_difference(methods, ("kept", "plain"), metric, MEAN))
+    return entries
+
+
+def _rules(arm: Arm) -> str:
+    """Which pieces are kept; by seed where seeds differ, since each has training masks of its own."""
+    found = {
+        run.record.seed: in_words(run.record.postprocessing.shares)
+        for run in arm.runs
+        if run.record.postprocessing
+    }
+    if len(set(found.values())) < 2:
+        return next(iter(found.values()), NONE)
+    return "; ".join(f"seed {seed}: {rules}" for seed, rules in found.items())
 
 
 def _seeds(seeds: Mapping[int, Any]) -> str:

@@ -21,6 +21,7 @@ from ccdcseg.evaluation.patients import (
     mean,
 )
 from ccdcseg.files import write_json, write_text
+from ccdcseg.runs.record import PLAIN_PREDICTIONS, PREDICTIONS
 from ccdcseg.runs.stored import Count, Name, NotNegative, Share, Stored
 from ccdcseg.tabular import csv_text
 
@@ -186,6 +187,16 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
     write_json(folder / EVALUATION_FILE, evaluation.content)
 
 
+def evaluation_folder(place: Path, predictions: str = PREDICTIONS) -> Path:
+    """Where the evaluation of a part of a run lies.
+
+    Args:
+        place: see `part_folder`.
+        predictions: `PREDICTIONS`, whose evaluation lies beside them, or `PLAIN_PREDICTIONS`, among which it lies.
+    """
+    return place if predictions == PREDICTIONS else place / predictions
+
+
 def read_evaluation(path: Path) -> Evaluation:
     """Read an ``evaluation.json``.
 
@@ -199,6 +210,7 @@ def read_evaluation(path: Path) -> Evaluation:
 def _command(folder: Path) -> str:
     """The command that writes the evaluation in a folder, see `part_folder`."""
     words = ["ccdcseg", "evaluate"]
+    folder = folder.parent if folder.name == PLAIN_PREDICTIONS else folder
     if folder == part_folder(folder.parent, "validation"):
         return shlex.join([*words, str(folder.parent), "--part", "validation"])
     return shlex.join([*words, str(folder)])

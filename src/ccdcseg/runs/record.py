@@ -15,6 +15,9 @@ from ccdcseg.postprocessing import Postprocessing
 from ccdcseg.runs.stored import Count, Digest, Name, NotNegative, Stored, check_finite
 
 RUN_FILE = "run.json"
+PREDICTIONS = "predictions"
+PLAIN_PREDICTIONS = "predictions_plain"
+"""Folder of what the network predicts, with every piece, beside `PREDICTIONS` that post-processing made of it."""
 
 
 def _is_time(text: str) -> str:
@@ -179,7 +182,8 @@ class RunRecord(Known):
         options = {"method": self.method, "fraction": self.fraction, "seed": self.seed, "preset": self.preset}
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         changes = [word for change in self.changes for word in ("--set", change)]
-        return shlex.join(["ccdcseg", "train", self.dataset, *words, *changes])
+        unlabelled = ["--unlabelled"] if self.settings.get("unlabelled", {}).get("use") else []
+        return shlex.join(["ccdcseg", "train", self.dataset, *words, *unlabelled, *changes])
 
     def local(self, name: Literal["images", "reference"], run: Path) -> Path:
         """A folder of scans on this machine.
