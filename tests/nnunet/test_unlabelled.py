@@ -114,7 +114,7 @@ def test_implausible_labels_are_not_used(unlabelled_run, train_run, monkeypatch)
     folder = train_run(run)
     history = read_history(folder)
     assert [epoch.unlabelled_loss for epoch in history] == [None] * 4
-    assert history[1].labels_written["implausible"]
+    assert history[1].labels_written.implausible
     assert "are not used" in next(folder.glob("training_log*.txt")).read_text()
 
 
@@ -123,7 +123,7 @@ def test_a_few_scans_are_labelled_each_time(unlabelled_run, train_run):
     labelled = [{path.name for path in place.glob("*.nii.gz")} for place in (folder / "unlabelled").iterdir()]
     assert [len(names) for names in labelled] == [2, 2, 2]
     assert len(set.union(*labelled)) > 2
-    assert [epoch.labels_written["scans"] for epoch in read_history(folder)[1:]] == [2, 2, 2]
+    assert [epoch.labels_written.scans for epoch in read_history(folder)[1:]] == [2, 2, 2]
 
 
 def test_a_split_without_such_scans_is_refused(workspace, monkeypatch, tmp_path):

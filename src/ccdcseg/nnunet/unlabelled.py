@@ -31,20 +31,21 @@ from torch import Tensor
 
 from ccdcseg.datasets.splits import SPLITS_FILE, UnlabelledSplit, unlabelled_split
 from ccdcseg.errors import UserError
-from ccdcseg.files import content_hash, new_folder, read_json, write_json
+from ccdcseg.files import content_hash, new_folder, write_json
 from ccdcseg.nnunet.paths import nnunet_folder
 from ccdcseg.nnunet.plans import UNLABELLED_SUFFIX, preprocess_unlabelled
 from ccdcseg.nnunet.predict import write_whole
 from ccdcseg.nnunet.preset import UnlabelledScans
 from ccdcseg.nnunet.seeding import derived_seed
 from ccdcseg.postprocessing import Shares, keep_pieces
+from ccdcseg.runs.history import LabelsWritten, Removed, labels_folder
 
-FOLDER = "unlabelled"
 SUMMARY = "summary.json"
 TILE_STEP = 1.0
 """Step of the sliding window in patches: without overlap, since most of the cost is here."""
 LOCATIONS = 1000
 """Voxels of each class of a scan around which patches are drawn, at least."""
+MOST_TO_LOOK_AT = 5
 PLAUSIBLE_RATIO = 3.0
 """A class whose mean share of the voxels differs by more than this factor from that in the annotated scans is
 taken for a failure of the network, and its labels are not used."""
@@ -229,7 +230,7 @@ class Labeller:
         target: Path,
         annotated: Mapping[str, float],
         before: Path | None,
-    ) -> dict[str, Any]:
+    ) -> LabelsWritten:
         """Label scans and write the labels into a new folder, which is whole or not there.
 
         Args:
@@ -240,7 +241,7 @@ class Labeller:
             before: labels of the last time.
 
         Returns:
-            What ``summary.json`` holds: see `_summary`.
+            What ``summary.json`` holds.
         """
         shutil.rmtree(target, ignore_errors=True)
         with new_folder(target) as folder:
@@ -255,7 +256,7 @@ class Labeller:
                     "changed": changed,
                 }
             summary = _summary(scans, annotated, [*self.labels])
-            write_json(folder / SUMMARY, summary)
+            write_json(folder / SUMMARY, summary.content)
         return summary
 
     def _label(self, images: Path, name: str, folder: Path) -> Labelling:
@@ -322,14 +323,8 @@ def _changed(labels: NDArray[np.int16], before: Path | None, ignore: int) -> flo
 
 def _summary(
     scans: Mapping[str, Mapping[str, Any]], annotated: Mapping[str, float], names: Sequence[str]
-) -> dict[str, Any]:
-    """What was written, for the history: means over the scans, and the scans to look at first.
-
-    Returns:
-        ``scans`` (how many), ``confident`` and ``share`` by class, ``annotated`` (the latter in the annotated
-        scans), ``changed``, ``removed_most`` (up to five scans of which post-processing removed most, with the
-        share of the foreground), ``implausible`` (classes; then the labels are not used).
-    """
+) -> LabelsWritten:
+    """Means over the scans, and the scans to look at first."""
     classes = ["background", *names]
     share = {name: _mean([scan["share"][name] for scan in scans.values()]) for name in names}
     removed = sorted(
@@ -340,15 +335,15 @@ def _summary(
         name: [scan["confident"][name] for scan in scans.values() if name in scan["confident"]]
         for name in classes
     }
-    return {
-        "scans": len(scans),
-        "confident": {name: _mean(values) for name, values in confident.items() if values},
-        "share": share,
-        "annotated": dict(annotated),
-        "changed": _mean(changed) if changed else None,
-        "removed_most": [{"scan": name, "removed": part} for part, name in removed[:5]],
-        "implausible": implausible(share, annotated),
-    }
+    return LabelsWritten(
+        scans=len(scans),
+        confident={name: _mean(values) for name, values in confident.items() if values},
+        share=share,
+        annotated=dict(annotated),
+        changed=_mean(changed) if changed else None,
+        removed_most=tuple(Removed(scan=name, removed=part) for part, name in removed[:MOST_TO_LOOK_AT]),
+        implausible=tuple(implausible(share, annotated)),
+    )
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -422,7 +417,7 @@ class UnlabelledTraining:
         known = trainer.label_manager.ignore_label
         self._ignore: int = max(trainer.class_values.values()) + 1 if known is None else known
         self._loss = self._ignoring_loss()
-        self._summary: dict[str, Any] | None = None
+        self._summary: LabelsWritten | None = None
         self.annotated: int | None = None
         self.written: dict[str, Any] | None = None
 
@@ -459,7 +454,7 @@ class UnlabelledTraining:
         if trainer.is_ddp:
             torch.distributed.barrier()
         self.written = {"epoch": trainer.current_epoch, "hash": _labels_hash(folder)}
-        self._summary = read_json(folder / SUMMARY)
+        self._summary = _read_summary(folder)
         self._use(folder)
 
     def losses(self, outputs: Any, target: Any) -> dict[str, Tensor]:
@@ -472,7 +467,10 @@ class UnlabelledTraining:
 
     def epoch_record(self, losses: Mapping[str, float]) -> dict[str, Any]:
         """What the history says of an epoch."""
-        return {"unlabelled_loss": losses.get("unlabelled_loss"), "labels_written": self._summary}
+        return {
+            "unlabelled_loss": losses.get("unlabelled_loss"),
+            "labels_written": self._summary and self._summary.content,
+        }
 
     def _check(self) -> None:
         trainer = self._trainer
@@ -547,7 +545,7 @@ class UnlabelledTraining:
         trainer = self._trainer
         if isinstance(trainer.dataloader_train, NonDetMultiThreadedAugmenter):
             trainer.dataloader_train._finish()  # its worker processes may have patches with older labels in store
-        if wrong := read_json(folder / SUMMARY)["implausible"]:
+        if wrong := _read_summary(folder).implausible:
             trainer.print_to_log_file(f"Labels in {folder} are not used: {', '.join(wrong)} is implausible.")
             self.annotated, trainer.dataloader_train = None, self._batches
             return
@@ -557,12 +555,16 @@ class UnlabelledTraining:
         )
 
     def _folder(self, epoch: int) -> Path:
-        return Path(self._trainer.output_folder) / FOLDER / f"epoch_{epoch:04d}"
+        return labels_folder(Path(self._trainer.output_folder), epoch)
 
 
 def _patches(tensors: Any, which: slice) -> Any:
     """Some patches of a batch; of each scale, where there is deep supervision."""
     return [tensor[which] for tensor in tensors] if isinstance(tensors, list) else tensors[which]
+
+
+def _read_summary(folder: Path) -> LabelsWritten:
+    return LabelsWritten.read(folder / SUMMARY, "Restore the folder, or move the run away and start anew.")
 
 
 def _labels_hash(folder: Path) -> str | None:

@@ -30,6 +30,7 @@ from ccdcseg.report.pictures import (
 from ccdcseg.report.runs import Arm, Run, load_arms, runs_of
 from ccdcseg.report.sections import Section
 from ccdcseg.report.template import SYNTHETIC, render
+from ccdcseg.report.unlabelled import writings
 from ccdcseg.report.viewer import STRAY_MARGIN_MM, Gallery, Progress, gallery, niivue_script
 from ccdcseg.tabular import Grid
 
@@ -156,6 +157,7 @@ def _context(arms: Sequence[Arm], part: str, progress: Progress | None) -> dict[
         "class_colours": list(zip(arms[0].classes, cycle(CLASS_COLOURS), strict=False)),
         "curves": learning_curves(arms),
         "diagnoses": _diagnoses(arms),
+        "writings": writings(arms),
         "role_colours": list(ROLE_COLOURS.items()),
         "setting_rows": tables.setting_rows(arms),
         "version_rows": tables.version_rows([run for _, run in runs_of(arms)]),

@@ -5,13 +5,13 @@ import logging
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Self
 
-from pydantic import AfterValidator, model_validator
+from pydantic import model_validator
 
 from ccdcseg.errors import UserError
 from ccdcseg.files import read_text, write_text
-from ccdcseg.runs.stored import Count, Name, NotNegative, Share, Stored, check_finite
+from ccdcseg.runs.stored import Count, Name, NotNegative, Share, Stored
 
 HISTORY_FILE = "history.jsonl"
 
@@ -52,6 +52,40 @@ class Telemetry(Stored):
         return self
 
 
+class Removed(Stored):
+    """How much of the predicted foreground of a scan post-processing removed."""
+
+    scan: Name
+    removed: Share
+
+
+class LabelsWritten(Stored):
+    """What the labels were like that a network wrote for scans without masks: ``summary.json`` beside them.
+
+    Attributes:
+        scans: how many were labelled.
+        confident: share of each class's voxels, the background among them, that the network was sure of.
+        share: of each foreground class among the voxels of a scan, the mean over the scans.
+        annotated: the same in the annotated scans.
+        changed: share of the foreground whose label is another than the last time; None: there was none.
+        removed_most: the scans of which post-processing removed most, which are those to look at first.
+        implausible: classes whose size cannot be; if there are any, the labels are not used.
+    """
+
+    scans: Count
+    confident: dict[Name, Share]
+    share: dict[Name, Share]
+    annotated: dict[Name, Share]
+    changed: Share | None
+    removed_most: tuple[Removed, ...]
+    implausible: tuple[Name, ...]
+
+
+def labels_folder(run: Path, epoch: int) -> Path:
+    """Where the labels lie that a run wrote for scans without masks at the beginning of an epoch."""
+    return run / "unlabelled" / f"epoch_{epoch:04d}"
+
+
 class Epoch(Stored):
     """One epoch of a training.
 
@@ -80,7 +114,7 @@ class Epoch(Stored):
     segmentation_loss: float | None
     contrastive_loss: float | None
     unlabelled_loss: float | None = None
-    labels_written: Annotated[dict[str, Any], AfterValidator(check_finite)] | None = None
+    labels_written: LabelsWritten | None = None
     validation_loss: float | None
     pseudo_dice: dict[Name, Share | None]
     diagnostics: Telemetry | None

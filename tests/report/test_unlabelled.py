@@ -1,0 +1,90 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from ccdcseg.report.runs import load_arms
+from ccdcseg.report.unlabelled import writings
+
+WRITTEN = {
+    "scans": 2,
+    "confident": {"background": 0.9, "RV": 0.8},
+    "share": {"RV": 0.2, "LV": 0.1},
+    "annotated": {"RV": 0.1, "LV": 0.1},
+    "changed": None,
+    "removed_most": [{"scan": "u1", "removed": 0.25}],
+    "implausible": [],
+}
+
+
+@pytest.fixture
+def run(make_run, scans, tmp_path):
+    """A run that wrote labels twice, with the raw folder that it was trained from."""
+    raw = tmp_path / "raw"
+    shutil.copytree(scans / "imagesTr", raw / "imagesTr")
+    shutil.copytree(scans / "imagesTr", raw / "imagesTs")
+    (raw / "imagesTs" / "p0_ed_0000.nii.gz").rename(raw / "imagesTs" / "u1_0000.nii.gz")
+    channels = {"channel_names": {"0": "MRI"}, "file_ending": ".nii.gz"}
+    (raw / "dataset.json").write_text(json.dumps(channels))
+    entry = {"train": ["p0_ed"], "val": [], "unlabelled": {"images": "imagesTs", "cases": ["u1"]}}
+    (raw / "splits_final.json").write_text(json.dumps([entry]))
+    return make_run("nnunet", [0] * 10, images=str(raw / "imagesTr"))
+
+
+def write_labels(folder, *changes):
+    """Say in the history what labels were like, in its first epochs."""
+    path = folder / "history.jsonl"
+    epochs = [json.loads(line) for line in path.read_text().splitlines()]
+    for epoch, change in zip(epochs, changes, strict=False):
+        epoch["labels_written"] = WRITTEN | change
+    path.write_text("".join(json.dumps(epoch) + "\n" for epoch in epochs))
+
+
+def test_runs_that_wrote_none_have_no_section(runs, whole):
+    assert writings(load_arms(runs)) == []
+    assert "Scans without masks" not in whole.text
+
+
+def test_how_sure_the_network_was_and_how_large_structures_were(run, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(
+        "ccdcseg.report.unlabelled.line_panel", lambda name, lines, *_, **__: drawn.setdefault(name, lines)
+    )
+    write_labels(run, {}, {"changed": 0.3})
+    (found,) = writings(load_arms([run]))
+    assert found.sentences == ("Labels were written 2 times, the last time for 2 scans.",)
+    assert [list(line.y) for line in drawn["labels-0-sure"]] == [[0.9, 0.9], [0.8, 0.8]]
+    assert [list(line.y) for line in drawn["labels-0-size"]] == [[2, 2], [1, 1]]
+    (changed,) = drawn["labels-0-changed"]
+    assert np.isnan(changed.y[0])
+    assert changed.y[1] == 0.3
+    assert list(changed.x) == [50, 100]
+
+
+def test_labels_that_were_not_used_are_said_to_be_that(run):
+    write_labels(run, {"implausible": ["RV"]}, {})
+    (found,) = writings(load_arms([run]))
+    assert "up to iteration 50 were not used: RV" in found.sentences[1]
+
+
+def test_the_scans_to_look_at_are_shown_with_their_labels(run, scans, build):
+    place = run / "unlabelled" / "epoch_0001"
+    place.mkdir(parents=True)
+    shutil.copy(scans / "labelsTr" / "p0_ed.nii.gz", place / "u1.nii.gz")
+    write_labels(run, {}, {})
+    page = build([run])
+    assert page.table("Scans of which post-processing removed most")[1] == ["u1", "25 %"]
+    assert [image["alt"] for image in page.all("img") if "u1" in image["alt"]] == [
+        "Labels written for u1, slice 2 of 3."
+    ]
+
+
+def test_labels_that_are_gone_are_said_to_be_missing(run, build):
+    write_labels(run, {})
+    assert "No pictures: " in build([run]).text
+
+
+def test_where_nothing_was_removed_the_page_says_so(run, build):
+    write_labels(run, {"removed_most": []})
+    assert "Post-processing removed nothing" in build([run]).text
