@@ -15,6 +15,7 @@ from ccdcseg.experiments.experiment import load_experiment
 from ccdcseg.experiments.jobs import Choice, Job, plan_jobs
 from ccdcseg.experiments.reproduce import run_jobs
 from ccdcseg.experiments.runner import Runner
+from ccdcseg.experiments.threads import plan_threads
 from ccdcseg.progress import progress_bars
 from publish_results import publish
 
@@ -36,8 +37,9 @@ def main() -> None:
         for job in plan_jobs(load_experiment(arguments.list), choice, arguments.store)
     }
     jobs = [job for job, place in places.items() if not (place / "evaluation.csv").exists()]
+    runner = Runner(arguments.workers, plan_threads(jobs, arguments.workers).count, program=PROGRAM)
     with progress_bars() as report:
-        problems = run_jobs(jobs, Runner(arguments.workers, program=PROGRAM), report, lambda _: None)
+        problems = run_jobs(jobs, runner, report, lambda: None)
     for job in jobs:
         print(problems.get(job) or _published(job, places[job]), flush=True)
 

@@ -20,6 +20,7 @@ import numpy as np
 from medpy.metric.binary import assd, dc, hd, hd95
 from scipy.ndimage import gaussian_filter
 
+from ccdcseg.cores import usable_cores
 from ccdcseg.datasets.volumes import Volume, read_mask, write_volume
 from ccdcseg.evaluation.evaluate import evaluate_folder
 from ccdcseg.evaluation.metrics import Mask, measure
@@ -91,7 +92,7 @@ def against_medpy(pairs: Sequence[Pair], repeats: int) -> dict[str, float]:
 
 def over_cores(scans: Sequence[tuple[Volume, np.ndarray[Any, Any]]], repeats: int) -> dict[str, float]:
     """How many times faster a folder is evaluated by all cores than by one."""
-    workers = os.cpu_count() or 1
+    workers = usable_cores()
     with tempfile.TemporaryDirectory() as name:
         folders = Path(name) / "reference", Path(name) / "prediction"
         for folder in folders:

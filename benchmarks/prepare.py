@@ -18,6 +18,7 @@ import SimpleITK
 from rich.console import Console
 from rich.table import Table
 
+from ccdcseg.cores import usable_cores
 from ccdcseg.datasets.acdc import prepare_acdc
 from ccdcseg.errors import UserError
 
@@ -27,7 +28,7 @@ LIMIT_S = 60
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON on the last line")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--processes", type=int, default=usable_cores())
     arguments = parser.parse_args()
     if "CCDCSEG_DATA" not in os.environ:
         raise UserError("CCDCSEG_DATA is not set.", "Set it to the folder with acdc/training.")

@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from ccdcseg import __version__
+from ccdcseg.cores import usable_cores
 from ccdcseg.datasets.sequences import CardiacSequence, ChaosSequence
 from ccdcseg.errors import UserError
 from ccdcseg.files import DISK_FULL, locked
@@ -92,7 +93,7 @@ PartOption = Annotated[
 DeviceOption = Annotated[Device, typer.Option(help="Where to compute.")]
 
 
-PROCESSES = os.cpu_count() or 1
+PROCESSES = usable_cores()
 
 
 def _print_version(wanted: bool) -> None:
@@ -610,24 +611,31 @@ def reproduce(
 ) -> None:
     """Tables and figures of the paper: train, predict and measure what is not there yet, then write them."""
     from ccdcseg.experiments.experiment import load_experiments
-    from ccdcseg.experiments.jobs import Choice, plan_jobs
+    from ccdcseg.experiments.jobs import Choice, plan_all
     from ccdcseg.experiments.outputs import write_outputs, write_page
-    from ccdcseg.experiments.reproduce import distinct, run_jobs, unfinished
+    from ccdcseg.experiments.reproduce import distinct, outlook, run_jobs, unfinished
+    from ccdcseg.experiments.threads import plan_threads
 
     declared = load_experiments(experiments)
     choice = Choice(dataset, preset, _numbers(seeds), _words(only), part.value, device.value)
-    jobs = {name: plan_jobs(experiment, choice, output) for name, experiment in declared.items()}
+    jobs = plan_all(declared, choice, output)
     wanted = distinct(job for planned in jobs.values() for job in planned)
+    threads = plan_threads(wanted, workers)
+
+    def look_ahead() -> None:
+        typer.echo(outlook(wanted, workers, threads.count), err=True)
+
+    if threads.note:
+        typer.echo(f"Note: {threads.note}", err=True)
     if dry_run:
         for job in unfinished(wanted):
             typer.echo(job.line)
+        look_ahead()
         return
-    runner = _runner(workers, launcher, slurm, device, output.absolute())
+    runner = _runner(workers, threads.count, launcher, slurm, device, output.absolute())
     try:
         with locked(output.absolute(), "reproduce"), progress_bars() as report:
-            problems = run_jobs(
-                wanted, runner, report, lambda s: typer.echo(f"About {s / 60:.0f} min left", err=True)
-            )
+            problems = run_jobs(wanted, runner, report, look_ahead)
             results = [
                 write_outputs(e, choice, jobs[name], output.absolute() / name) for name, e in declared.items()
             ]
@@ -649,7 +657,7 @@ def reproduce(
 
 
 def _runner(
-    workers: int, launcher: Launcher, slurm: list[str], device: Device, output: Path
+    workers: int, threads: int, launcher: Launcher, slurm: list[str], device: Device, output: Path
 ) -> "Runner | SlurmRunner":
     from ccdcseg.experiments.runner import Runner, visible_gpus
     from ccdcseg.experiments.slurm import SlurmRunner, parse_options
@@ -658,7 +666,7 @@ def _runner(
         return SlurmRunner(workers, output / "slurm", parse_options(slurm))
     if slurm:
         raise UserError("--slurm is for --launcher slurm.", "Add --launcher slurm, or leave it out.")
-    return Runner(workers, visible_gpus() if device is Device.CUDA else ())
+    return Runner(workers, threads, visible_gpus() if device is Device.CUDA else ())
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from ccdcseg.datasets.splits import (
     Split,
     add_splits,
     check_classes,
+    check_splits,
     draw_splits,
     find_fold,
     part_cases,
@@ -267,12 +268,29 @@ def test_a_changed_entry_is_noticed(tmp_path: Path) -> None:
 
 
 def test_a_split_that_was_never_drawn(tmp_path: Path) -> None:
-    command = r"ccdcseg split DATASET --fraction 0\.2 --seed 1"
-    with pytest.raises(UserError, match=rf"does not exist: no split has been drawn.*{command}"):
+    command = rf"ccdcseg split {tmp_path.name} --fraction 0\.2 --seed 1"
+    with pytest.raises(UserError, match=rf"does not exist: no split of .* has been drawn.*{command}"):
         find_fold(tmp_path, 0.2, 1)
     add_splits(tmp_path, draw_splits(ACDC, [0.1, 0.05], 0), ACDC, SLICES)
     with pytest.raises(UserError, match=rf"only 0\.1 \(seed 0\), 0\.05 \(seed 0\)\. .*{command}"):
         find_fold(tmp_path, 0.2, 1)
+
+
+def test_all_missing_splits_are_named_with_a_command_that_draws_them(tmp_path: Path) -> None:
+    path, place = tmp_path / "splits_final.json", tmp_path.name
+    wanted = [(0.1, 0), (0.1, 1), (0.2, 0), (0.2, 1), (0.4, 0)]
+    with pytest.raises(UserError) as caught:
+        check_splits(path, wanted)
+    assert caught.value.remedy == (
+        f"Draw them: ccdcseg split {place} --fraction 0.1 --fraction 0.2 --seed 0 --seed 1 && "
+        f"ccdcseg split {place} --fraction 0.4 --seed 0"
+    )
+    add_splits(tmp_path, draw_splits(ACDC, [0.1, 0.2], 0, 20), ACDC, SLICES)
+    with pytest.raises(UserError) as caught:
+        check_splits(path, wanted[:4])
+    assert caught.value.problem.endswith("0.1 (seed 1), 0.2 (seed 1), only 0.1 (seed 0), 0.2 (seed 0).")
+    assert caught.value.remedy.endswith("--fraction 0.1 --fraction 0.2 --seed 1 --test 20")
+    check_splits(path, [(0.1, 0), (0.2, 0)])
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from ccdcseg.experiments.jobs import Job, Result
 from ccdcseg.runs.record import RunRecord
 
 FAKE = """
-import json, pathlib, sys, time
+import json, os, pathlib, sys, time
 stored = pathlib.Path({stored!r})
 command, folder = sys.argv[1], pathlib.Path(sys.argv[2])
 folder.mkdir(parents=True, exist_ok=True)
@@ -24,6 +24,7 @@ if command == "train":
     if "bad" in folder.name:
         sys.exit("out of luck")
     (folder / "history.jsonl").write_text("{}\\n" * 4)
+    (folder / "threads").write_text(os.environ["OMP_NUM_THREADS"])
     record = json.loads((stored / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps(record | {"seconds": 8.0, "images": "/secret"}))
 if command == "evaluate":
@@ -43,7 +44,7 @@ def make_job(tmp_path: Path) -> Callable[[str], Job]:
     def make(name: str) -> Job:
         run = tmp_path / "runs" / name
         commands = tuple((step, str(run)) for step in ("train", "predict", "evaluate"))
-        return Job(name, 0.1, 0, "test", 4, run, tmp_path / "store" / name, commands)
+        return Job(name, 0.1, 0, "test", 4, run, tmp_path / "store" / name, commands, "cpu", 3, 40.0, 6.0)
 
     return make
 
@@ -53,7 +54,8 @@ def job() -> Callable[..., Job]:
     """A job by its row, fraction and seed."""
 
     def make(row: str, fraction: float = 0.1, seed: int = 0) -> Job:
-        return Job(row, fraction, seed, "test", 1, Path("run"), Path(f"{row}{fraction}{seed}"), ())
+        folder = Path(f"{row}{fraction}{seed}")
+        return Job(row, fraction, seed, "test", 1, Path("run"), folder, (), "cpu", 1, 1.0, 1.0)
 
     return make
 

@@ -1,11 +1,20 @@
+import json
+import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from ccdcseg.experiments.reproduce import outlook, run_jobs, seconds_left
+from ccdcseg.experiments.runner import Runner
 from ccdcseg.files import locked
 
 pytestmark = pytest.mark.filterwarnings("default")
+
+
+def nothing(*_: object) -> None:
+    return
 
 
 @pytest.fixture
@@ -20,7 +29,10 @@ def mine(workspace, tmp_path: Path) -> list[object]:
 
 def test_dry_run_prints_commands_and_nothing_else(ccdcseg, mine, tmp_path: Path):
     result = ccdcseg(*mine, "--preset", "smoke", "--dry-run")
-    assert (result.code, result.err) == (0, "")
+    assert result.code == 0
+    assert re.fullmatch(
+        r"2 of 2 trainings to do, 1 at a time, \d+ threads? each: roughly \d+ min\.\n", result.err
+    )
     lines = result.out.splitlines()
     assert len(lines) == 2
     for line, method in zip(lines, ("nnunet", "ccdc"), strict=True):
@@ -43,6 +55,60 @@ def test_trainings_that_experiments_share_are_run_once(ccdcseg, mine, tmp_path: 
     result = ccdcseg(*mine, other, "--preset", "smoke", "--dry-run")
     methods = [line.split("--method ")[1].split()[0] for line in result.out.splitlines()]
     assert methods == ["nnunet", "ccdc", "gdl"]
+
+
+def test_every_split_that_is_missing_is_named_with_the_command_that_draws_it(ccdcseg, mine, tmp_path: Path):
+    other = tmp_path / "other.yaml"
+    other.write_text(
+        "title: other\nfractions: [0.2, 0.4]\nrows:\n  - {name: nnunet, method: nnunet, seeds: [3]}\n"
+        "  - {name: gdl, method: gdl, seeds: [3, 4]}\n"
+    )
+    result = ccdcseg(*mine, other, "--dry-run")
+    assert result.code == 2
+    assert "fraction 0.2 (seeds 3, 4), 0.4 (seeds 3, 4), only 0.4 (seed 0)" in result.err
+    assert result.err.endswith(
+        "Draw them: ccdcseg split Dataset901_Phantom --fraction 0.2 --fraction 0.4 --seed 3 --seed 4\n"
+    )
+
+
+def test_time_left_is_rough_before_the_first_is_finished_and_then_by_the_pace(make_job, program):
+    jobs = [make_job(name) for name in ("one", "two", "three")]
+    assert seconds_left(jobs, 1, 1) == 3 * (40 + 6)
+    assert seconds_left(jobs, 2, 4) == 3 * (40 + 6) / 8
+    Runner(1, program=program).run(jobs[:1], nothing)
+    path = jobs[0].result
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"after_seconds": 3.0}))
+    assert seconds_left(jobs, 1, 4) == 2 * (8 + 3)
+    assert seconds_left(jobs, 2, 4) == 8 + 3
+    (jobs[1].run / "predictions").mkdir(parents=True)
+    (jobs[1].run / "history.jsonl").write_text("{}\n")
+    assert seconds_left(jobs, 1, 4) == 2 * (8 + 3) - 2
+    (jobs[1].run / "history.jsonl").write_text("{}\n" * 4)
+    for name in ("a.nii.gz", "b.nii.gz", ".partial"):
+        (jobs[1].run / "predictions" / name).touch()
+    assert seconds_left(jobs, 1, 4) == (8 + 3) + 3 / 3
+
+
+def test_nothing_is_foretold_of_a_gpu(make_job, program):
+    jobs = [replace(make_job(name), device="cuda") for name in ("one", "two")]
+    assert seconds_left(jobs, 1, 1) is None
+    assert outlook(jobs, 1, 1).endswith("how long is known after the first.")
+    Runner(1, program=program).run(jobs, nothing)
+    assert outlook(jobs, 1, 2) == "0 of 2 trainings to do, 1 at a time, 2 threads each: roughly 1 min."
+
+
+def test_progress_counts_epochs_predictions_and_what_was_measured(make_job, program):
+    seen: list[tuple[str, int, int]] = []
+    job = make_job("one")
+    job.folder.mkdir(parents=True)
+    (job.run / "predictions").mkdir(parents=True)
+    job.log.touch()
+    (job.run / "history.jsonl").write_text("{}\n" * 2)
+    (job.run / "predictions" / "a.nii.gz").touch()
+    assert run_jobs([job], Runner(1, program=program), lambda *shown: seen.append(shown), nothing) == {}
+    assert seen[0] == ("measured", 0, 1)
+    assert seen[1:3] == [(f"{job.label}: epochs", 2, 4), (f"{job.label}: predicted", 1, 3)]
+    assert seen[-1] == ("measured", 1, 1)
 
 
 @pytest.mark.parametrize("extra", [["--seeds", "one"], ["--only", "recco"], ["--seeds", "7"]])

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 import ccdcseg
+from ccdcseg.experiments import runner
 from ccdcseg.experiments.reproduce import run_jobs
-from ccdcseg.experiments.runner import PROGRAM, Runner, seconds_left, worker_environment
+from ccdcseg.experiments.runner import PROGRAM, Runner, worker_environment, worker_threads
 from ccdcseg.processes import terminated_as_interrupted
-from ccdcseg.runs.history import count_epochs
 
 
 def nothing(*_: object) -> None:
@@ -33,23 +33,39 @@ def test_a_failure_does_not_stop_the_others(make_job, program):
     assert "/secret" not in jobs[0].result.read_text()
 
 
+VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "nnUNet_def_n_proc")
+
+
 def test_workers_share_cores_and_gpus(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    environment = worker_environment(3, "1")
-    assert environment["OMP_NUM_THREADS"] == environment["nnUNet_def_n_proc"] == "2"
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(runner, "usable_cores", lambda: 8)
+    assert worker_threads(3) == 2
+    assert worker_threads(9) == 1
+    environment = worker_environment(2, "1")
+    assert {environment[name] for name in VARIABLES} == {"2"}
     assert environment["CUDA_VISIBLE_DEVICES"] == "1"
 
 
-def test_time_left_comes_from_finished_runs(make_job, program):
-    jobs = [make_job(name) for name in ("one", "two", "three")]
-    assert seconds_left(jobs, 1) is None
-    Runner(1, program=program).run(jobs[:1], nothing)
-    assert seconds_left(jobs, 1) == 16
-    assert seconds_left(jobs, 2) == 8
-    jobs[1].run.mkdir(parents=True)
-    (jobs[1].run / "history.jsonl").write_text("{}\n")
-    assert count_epochs(jobs[1].run) == 1
-    assert seconds_left(jobs, 1) == 14
+@pytest.mark.parametrize("name", VARIABLES)
+def test_what_the_user_has_set_stays(name: str, monkeypatch: pytest.MonkeyPatch):
+    for other in VARIABLES:
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(name, "7")
+    environment = worker_environment(2, None)
+    assert [environment[other] for other in VARIABLES] == [
+        "7" if other == name else "2" for other in VARIABLES
+    ]
+    if name == "OMP_NUM_THREADS":
+        assert worker_threads(3) == 7
+
+
+def test_commands_get_the_threads(make_job, program, monkeypatch: pytest.MonkeyPatch):
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    job = make_job("one")
+    Runner(1, 5, program=program).run([job], nothing)
+    assert (job.run / "threads").read_text() == "5"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -14,7 +14,7 @@ from ccdcseg.files import locked
 from ccdcseg.nnunet import train
 from ccdcseg.nnunet.predict import Output, predict
 from ccdcseg.nnunet.runs import Run
-from ccdcseg.nnunet.train import BEGUN, FINAL, LATEST
+from ccdcseg.nnunet.train import FINAL, LATEST
 
 
 def test_trainings_side_by_side_prepare_one_after_the_other(tiny_run, monkeypatch: pytest.MonkeyPatch):
@@ -84,9 +84,27 @@ def test_a_training_of_an_earlier_version_is_completed(
     assert json.loads((folder / "run.json").read_text()) == record | {"started": ANY}
 
 
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("threads", [None, 64])
+def test_a_training_that_goes_on_with_other_threads_says_so(
+    finished_run: Run, train_run, caplog: pytest.LogCaptureFixture, threads: int | None
+):
+    folder = finished_run.folder
+    (folder / FINAL).rename(folder / LATEST)
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").unlink()
+    if threads:
+        begun = json.loads((folder / "begun.json").read_text())
+        begun["machine"] = f"x86_64, 64 cores, {threads} threads"
+        (folder / "begun.json").write_text(json.dumps(begun))
+    train_run(finished_run, resume=True)
+    assert ("was begun with 64 threads" in caplog.text) == (threads is not None)
+    assert json.loads((folder / "run.json").read_text())["machine"] == record["machine"]
+
+
 def as_if_by_nnunet(folder: Path, seed: str) -> None:
     """Take away what only ``ccdcseg train`` writes; nnU-Net notes the trainer's seed."""
-    for name in ("run.json", BEGUN):
+    for name in ("run.json", "begun.json"):
         (folder / name).unlink()
     notes = json.loads((folder / "debug.json").read_text())
     (folder / "debug.json").write_text(json.dumps(notes | {"seed": seed}))

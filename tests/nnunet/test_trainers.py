@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from ccdcseg.cores import has_bfloat16
 from ccdcseg.errors import UserError
 from ccdcseg.losses import CCDCLoss, Role
 from ccdcseg.nnunet.checkpoints import OWN_KEY, load_checkpoint
 from ccdcseg.nnunet.train import LATEST, prepare
-from ccdcseg.nnunet.trainers import has_bfloat16, nnUNetTrainerPreset
+from ccdcseg.nnunet.trainers import nnUNetTrainerPreset
 from ccdcseg.runs.history import read_history
 
 # What nnU-Net and its libraries warn of is theirs.

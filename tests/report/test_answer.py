@@ -167,3 +167,17 @@ def test_validation_patients_may_be_tested_where_they_are_asked_for(bare_runs):
     assert doubts(load_arms([run], "validation")) == [
         "CCDC, seed 0 was tested on 1 of its training patients (p2, ...)."
     ]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_other_precision_and_other_threads_are_doubts(make_run, device: str):
+    shifts = [0] * 10
+    folders = [
+        make_run("ccdc", shifts, device=device, precision="float32", machine="x86_64, 8 cores, 8 threads"),
+        make_run("nnunet", shifts, device=device, precision="bfloat16", machine="x86_64, 2 cores, 2 threads"),
+    ]
+    found = [text for text in doubts(load_arms(folders)) if "differ in" in text]
+    assert found[0].startswith("The trainings differ in precision (bfloat16, float32), which")
+    assert len(found) == (2 if device == "cpu" else 1)  # threads are of no matter on a GPU
+    assert found[-1] == found[0] or found[1].startswith("The trainings differ in threads (2, 8), which")
+    assert not [text for text in doubts(load_arms(folders[:1])) if "differ in" in text]

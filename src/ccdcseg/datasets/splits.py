@@ -7,6 +7,7 @@ the index of an entry, so the file only ever grows at its end.
 import hashlib
 import json
 import math
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -155,7 +156,7 @@ def add_splits(
         UserError: the file was not made here, or has other patients for a fraction and seed of ``splits``.
     """
     path = raw_folder / SPLITS_FILE
-    entries = _read_entries(path) if path.exists() else []
+    entries = _entries_there(path)
     wanted = [_entry(split, cases, slices_of, scans) for split in splits]
     for entry in wanted:
         fold = _index(entries, entry["fraction"], entry["seed"])
@@ -187,18 +188,73 @@ def find_fold(place: Path, fraction: float, seed: int) -> tuple[int, dict[str, A
         UserError: there is no such split or no file, or the file was not made here.
     """
     path = place / SPLITS_FILE if place.is_dir() else place
-    remedy = f"Draw it: ccdcseg split DATASET --fraction {exactly(fraction)} --seed {seed}"
-    if not path.exists():
-        raise UserError(f"{path} does not exist: no split has been drawn.", remedy)
-    entries = _read_entries(path)
+    entries = _entries_there(path)
     fold = _index(entries, fraction, seed)
     if fold is None:
-        there = ", ".join(f"{exactly(entry['fraction'])} (seed {entry['seed']})" for entry in entries)
-        raise UserError(
-            f"{path} has no split of fraction {exactly(fraction)} with seed {seed}, only {there or 'nothing'}.",
-            remedy,
-        )
+        raise _not_drawn(path, [(fraction, seed)], entries)
     return fold, entries[fold]
+
+
+def check_splits(path: Path, wanted: Iterable[tuple[float, int]]) -> None:
+    """See that splits were drawn.
+
+    Args:
+        path: a ``splits_final.json``, whether it exists or not.
+        wanted: fraction and seed of each.
+
+    Raises:
+        UserError: some were not, all of which are named with the command that draws them; or the file was not made
+            here.
+    """
+    entries = _entries_there(path)
+    missing = [pair for pair in wanted if _index(entries, *pair) is None]
+    if missing:
+        raise _not_drawn(path, missing, entries)
+
+
+def _not_drawn(
+    path: Path, missing: Sequence[tuple[float, int]], entries: Sequence[Mapping[str, Any]]
+) -> UserError:
+    there = _listed((entry["fraction"], entry["seed"]) for entry in entries)
+    problem = f"{path} has no split of fraction {_listed(missing)}, only {there}."
+    if not path.exists():
+        problem = f"{path} does not exist: no split of fraction {_listed(missing)} has been drawn."
+    one = "it" if len(missing) == 1 else "them"
+    return UserError(problem, f"Draw {one}: {_drawing(path.parent.name, missing, entries)}")
+
+
+def _listed(pairs: Iterable[tuple[float, int]]) -> str:
+    seeds: dict[float, list[int]] = defaultdict(list)
+    for fraction, seed in pairs:
+        seeds[fraction].append(seed)
+    parts = [
+        f"{exactly(fraction)} (seed{'s' if len(found) > 1 else ''} {', '.join(map(str, found))})"
+        for fraction, found in seeds.items()
+    ]
+    return ", ".join(parts) or "nothing"
+
+
+def _drawing(dataset: str, missing: Iterable[tuple[float, int]], entries: Sequence[Mapping[str, Any]]) -> str:
+    """The command line that draws splits, with as many patients set aside as in those there are."""
+    fractions: dict[float, list[int]] = defaultdict(list)
+    for fraction, seed in missing:
+        fractions[fraction].append(seed)
+    by_seeds: dict[tuple[int, ...], list[float]] = defaultdict(list)
+    for fraction, seeds in fractions.items():
+        by_seeds[tuple(seeds)].append(fraction)
+    aside = {len(entry["patients"]["test"]) for entry in entries if entry["patients"]["validation"]}
+    test = ["--test", str(aside.pop())] if len(aside) == 1 else []
+    return " && ".join(
+        shlex.join(
+            [
+                "ccdcseg", "split", dataset,
+                *(word for fraction in found for word in ("--fraction", exactly(fraction))),
+                *(word for seed in seeds for word in ("--seed", str(seed))),
+                *test,
+            ]
+        )
+        for seeds, found in by_seeds.items()
+    )  # fmt: skip
 
 
 def part_cases(place: Path, fold: int, part: str) -> list[str]:
@@ -465,6 +521,10 @@ def _unlabelled_entry(
         return None
     usable = scans.usable(split.patients)
     return {"images": scans.name, "cases": usable, "left_out": scans.left_out(usable)}
+
+
+def _entries_there(path: Path) -> list[dict[str, Any]]:
+    return _read_entries(path) if path.exists() else []
 
 
 def _read_entries(path: Path) -> list[dict[str, Any]]:

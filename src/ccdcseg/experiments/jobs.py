@@ -5,19 +5,22 @@ result. The training itself lies where ``ccdcseg train`` puts it.
 """
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ccdcseg.datasets.splits import part_cases, part_folder
+from ccdcseg.datasets.cases import dataset_folder
+from ccdcseg.datasets.splits import SPLITS_FILE, check_splits, part_cases, part_folder
 from ccdcseg.experiments.experiment import Experiment, Row
 from ccdcseg.files import json_hash, write_json
+from ccdcseg.nnunet.duration import scan_seconds, thread_seconds
+from ccdcseg.nnunet.paths import nnunet_folder
 from ccdcseg.nnunet.preset import load_preset
 from ccdcseg.nnunet.runs import Run, resolve_run
 from ccdcseg.runs.evaluation import EVALUATION_FILE, Evaluation, read_evaluation
-from ccdcseg.runs.record import RunRecord, read_record
-from ccdcseg.runs.stored import Stored
+from ccdcseg.runs.record import PREDICTIONS, RunRecord, read_record
+from ccdcseg.runs.stored import NotNegative, Stored
 from ccdcseg.texts import exactly
 
 
@@ -34,6 +37,10 @@ class Job:
         run: folder of the training.
         folder: of the result in the store.
         commands: arguments of ``ccdcseg`` for each step.
+        device: that computes it, or "auto".
+        cases: how many are predicted and measured.
+        train_seconds: of one thread, roughly (see `ccdcseg.nnunet.duration`).
+        after_seconds: of one thread for the predictions, as roughly.
     """
 
     row: str
@@ -44,6 +51,10 @@ class Job:
     run: Path
     folder: Path
     commands: tuple[tuple[str, ...], ...]
+    device: str
+    cases: int
+    train_seconds: float
+    after_seconds: float
 
     @property
     def label(self) -> str:
@@ -59,6 +70,12 @@ class Job:
     def log(self) -> Path:
         """What the commands printed."""
         return self.folder / f"{self.part}.log"
+
+    @property
+    def predicted(self) -> int:
+        """How many cases were predicted so far."""
+        folder = part_folder(self.run, self.part) / PREDICTIONS
+        return min(self.cases, sum(file.is_file() for file in folder.glob("[!.]*")))
 
     @property
     def line(self) -> str:
@@ -95,12 +112,19 @@ class Result(Stored):
         part: "test" or "validation", the patients that were measured.
         run: record of the training.
         evaluation: of its predictions.
+        after_seconds: that prediction and measurement took; None in results of version 0.1.0.
     """
 
     format: Literal["ccdcseg-result/1"]
     part: Literal["test", "validation"]
     run: RunRecord
     evaluation: Evaluation
+    after_seconds: NotNegative | None = None
+
+
+def wanted_splits(experiment: Experiment, choice: Choice) -> list[tuple[float, int]]:
+    """Fraction and seed of each split that the experiment takes, each once."""
+    return list(dict.fromkeys((fraction, seed) for _, fraction, seed in _grid(experiment, choice)))
 
 
 def plan_jobs(experiment: Experiment, choice: Choice, store: Path) -> list[Job]:
@@ -116,10 +140,20 @@ def plan_jobs(experiment: Experiment, choice: Choice, store: Path) -> list[Job]:
     """
     return [
         _job(row, _resolve(experiment, choice, row, fraction, seed), choice, store.absolute())
-        for row in experiment.only(choice.only)
-        for fraction in experiment.fractions
-        for seed in choice.seeds or row.seeds or experiment.seeds
+        for row, fraction, seed in _grid(experiment, choice)
     ]
+
+
+def plan_all(experiments: Mapping[str, Experiment], choice: Choice, store: Path) -> dict[str, list[Job]]:
+    """The jobs of several experiments, see `plan_jobs`.
+
+    Raises:
+        UserError: as `plan_jobs`; splits that were not drawn are named all at once.
+    """
+    raw = dataset_folder(nnunet_folder("nnUNet_raw"), choice.dataset)
+    splits = [split for one in experiments.values() for split in wanted_splits(one, choice)]
+    check_splits(raw / SPLITS_FILE, dict.fromkeys(splits))
+    return {name: plan_jobs(one, choice, store) for name, one in experiments.items()}
 
 
 def row_changes(row: Row, preset: str) -> tuple[str, ...]:
@@ -129,13 +163,19 @@ def row_changes(row: Row, preset: str) -> tuple[str, ...]:
     return tuple(change.replace("{iterations}", iterations) for change in row.changes)
 
 
-def write_result(job: Job) -> None:
-    """Store settings, versions, seed, hash of the data and scores, without paths of the machine."""
+def write_result(job: Job, after_seconds: float) -> None:
+    """Store settings, versions, seed, hash of the data and scores, without paths of the machine.
+
+    Args:
+        job: whose steps are done.
+        after_seconds: what the steps after the training took.
+    """
     result = Result(
         format="ccdcseg-result/1",
         part=job.part,
         run=read_record(job.run).published,
         evaluation=read_evaluation(part_folder(job.run, job.part) / EVALUATION_FILE),
+        after_seconds=round(after_seconds, 1),
     )
     write_json(job.result, result.content)
 
@@ -150,14 +190,22 @@ def read_results(jobs: Sequence[Job]) -> dict[Job, Result]:
     return {job: Result.read(job.result, remedy) for job in jobs if job.result.exists()}
 
 
+def _grid(experiment: Experiment, choice: Choice) -> list[tuple[Row, float, int]]:
+    return [
+        (row, fraction, seed)
+        for row in experiment.only(choice.only)
+        for fraction in experiment.fractions
+        for seed in choice.seeds or row.seeds or experiment.seeds
+    ]
+
+
 def _resolve(experiment: Experiment, choice: Choice, row: Row, fraction: float, seed: int) -> Run:
     preset = experiment.preset(row, choice.preset)
-    run = resolve_run(choice.dataset, row.method, fraction, seed, preset, row_changes(row, preset))
-    part_cases(run.raw, run.fold, choice.part)
-    return run
+    return resolve_run(choice.dataset, row.method, fraction, seed, preset, row_changes(row, preset))
 
 
 def _job(row: Row, run: Run, choice: Choice, store: Path) -> Job:
+    cases = len(part_cases(run.raw, run.fold, choice.part))
     return Job(
         row=row.name,
         fraction=run.split["fraction"],
@@ -167,6 +215,10 @@ def _job(row: Row, run: Run, choice: Choice, store: Path) -> Job:
         run=run.folder,
         folder=store / "runs" / _key(run),
         commands=_commands(run, choice),
+        device=choice.device,
+        cases=cases,
+        train_seconds=thread_seconds(run.preset, run.method),
+        after_seconds=cases * scan_seconds(run.preset, run.method),
     )
 
 

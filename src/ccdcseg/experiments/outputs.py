@@ -16,6 +16,7 @@ from ccdcseg.files import json_text, write_text
 from ccdcseg.report.page import build_report
 from ccdcseg.report.sections import Section
 from ccdcseg.report.viewer import Progress
+from ccdcseg.runs.record import unlike
 from ccdcseg.tabular import Grid, latex_comment, to_latex, to_section
 from ccdcseg.tabular import to_csv as grid_to_csv
 
@@ -25,7 +26,7 @@ class Outputs:
     """Everything about an experiment that is written.
 
     Attributes:
-        setup: data set, preset and patients in a sentence.
+        setup: data set, preset, patients, and in what the trainings differ beside it.
         family: its comparisons, where there are some.
         figure: its figure, where it has one.
         stem: folder and name of its files.
@@ -94,13 +95,19 @@ def write_outputs(experiment: Experiment, choice: Choice, jobs: Sequence[Job], s
         jobs: all of them, finished or not.
         stem: folder and name of the files.
     """
-    measured = measured_rows(experiment, read_results(jobs))
+    results = read_results(jobs)
+    measured = measured_rows(experiment, results)
     figure, problem = Drawn(), ""
     try:
         figure = draw(experiment, measured, stem)
     except UserError as error:
         problem = f"There is no figure: {error}"
-    setup = f"Data set {choice.dataset}, preset {choice.preset}, {choice.part} patients."
+    setup = " ".join(
+        [
+            f"Data set {choice.dataset}, preset {choice.preset}, {choice.part} patients.",
+            *unlike(result.run for result in results.values()),
+        ]
+    )
     tables = tuple(result_tables(experiment, measured))
     family = declared_family(experiment, measured)
     outputs = Outputs(experiment, setup, tables, family, figure, stem, problem)

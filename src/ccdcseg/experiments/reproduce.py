@@ -1,10 +1,11 @@
 """Running what an experiment still lacks, with progress, interruptible."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
-from ccdcseg.experiments.jobs import Job
-from ccdcseg.experiments.runner import Runner, seconds_left
+from ccdcseg.experiments.jobs import Job, read_results
+from ccdcseg.experiments.runner import Runner
 from ccdcseg.experiments.slurm import SlurmRunner
+from ccdcseg.nnunet.duration import duration_text
 from ccdcseg.runs.history import count_epochs
 
 Progress = Callable[[str, int, int], None]
@@ -20,8 +21,50 @@ def unfinished(jobs: Iterable[Job]) -> list[Job]:
     return [job for job in jobs if not job.result.exists()]
 
 
+def seconds_left(jobs: Sequence[Job], workers: int, threads: int) -> float | None:
+    """Time until all jobs are trained, predicted and measured.
+
+    Rough before the first is finished (see `ccdcseg.nnunet.duration`), then by the pace of those that are; None on
+    a GPU, whose pace is not known before.
+
+    Args:
+        jobs: finished or not.
+        workers: jobs side by side.
+        threads: of each.
+    """
+    results, todo = read_results(jobs), unfinished(jobs)
+    if todo and not results and todo[0].device != "cpu":
+        return None
+    train = _pace([(result.run.seconds, job.train_seconds) for job, result in results.items()], threads)
+    after = _pace([(result.after_seconds, job.after_seconds) for job, result in results.items()], threads)
+    seconds = sum(
+        train * job.train_seconds * (1 - count_epochs(job.run) / job.epochs)
+        + after * job.after_seconds * (1 - job.predicted / job.cases)
+        for job in todo
+    )
+    return seconds / workers
+
+
+def outlook(jobs: Sequence[Job], workers: int, threads: int) -> str:
+    """What is to be done and how long it takes, in a sentence."""
+    todo, seconds = len(unfinished(jobs)), seconds_left(jobs, workers, threads)
+    each = f"{threads} thread{'s' if threads > 1 else ''} each"
+    length = (
+        f"roughly {duration_text(seconds)}" if seconds is not None else "how long is known after the first"
+    )
+    return f"{todo} of {len(jobs)} trainings to do, {workers} at a time, {each}: {length}."
+
+
+def _pace(times: Iterable[tuple[float | None, float]], threads: int) -> float:
+    """Of what was measured, in that of one thread; shared among threads where nothing was measured."""
+    known = [(measured, expected) for measured, expected in times if measured is not None]
+    if not known:
+        return 1 / threads
+    return sum(measured for measured, _ in known) / sum(expected for _, expected in known)
+
+
 def run_jobs(
-    jobs: list[Job], runner: Runner | SlurmRunner, progress: Progress, left: Callable[[float], None]
+    jobs: list[Job], runner: Runner | SlurmRunner, progress: Progress, finished: Callable[[], None]
 ) -> dict[Job, str]:
     """Run what has no result yet.
 
@@ -29,7 +72,7 @@ def run_jobs(
         jobs: of an experiment.
         runner: with its workers.
         progress: called with a stage's name, steps done and steps in all.
-        left: called with the seconds left each time a job was finished.
+        finished: called each time another job was finished, and once at the beginning.
 
     Returns:
         What went wrong, by job.
@@ -37,24 +80,30 @@ def run_jobs(
     Raises:
         KeyboardInterrupt: on Ctrl-C, after every process was stopped.
     """
-    finished = -1
-    shown: dict[Job, int] = {}
+    shown: dict[str, int] = {}
 
     def show() -> None:
-        nonlocal finished
-        done = sum(job.result.exists() for job in jobs)
-        if done != finished:
-            finished = done
-            progress("trainings", done, len(jobs))
-            if (seconds := seconds_left(jobs, runner.workers)) is not None:
-                left(seconds)
-        for job in jobs:
-            epochs = count_epochs(job.run) if job.log.exists() and not job.result.exists() else 0
-            if epochs > shown.get(job, 0):
-                shown[job] = epochs
-                progress(job.label, epochs, job.epochs)
+        done = len(jobs) - len(unfinished(jobs))
+        if done != shown.get("measured"):
+            shown["measured"] = done
+            progress("measured", done, len(jobs))
+            finished()
+        for stage, count, total in (stage for job in unfinished(jobs) for stage in stages(job)):
+            if count > shown.get(stage, 0):
+                shown[stage] = count
+                progress(stage, count, total)
 
     show()
     problems = runner.run(unfinished(jobs), show)
     show()
     return problems
+
+
+def stages(job: Job) -> list[tuple[str, int, int]]:
+    """Name, what is done and what is to be done of each stage of a job that was begun here."""
+    if not job.log.exists():
+        return []
+    return [
+        (f"{job.label}: epochs", count_epochs(job.run), job.epochs),
+        (f"{job.label}: predicted", job.predicted, job.cases),
+    ]

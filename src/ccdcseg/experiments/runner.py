@@ -6,14 +6,15 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
+from ccdcseg.cores import THREADS, requested_threads, usable_cores
 from ccdcseg.errors import UserError
-from ccdcseg.experiments.jobs import Job, read_results, write_result
+from ccdcseg.experiments.jobs import Job, write_result
 from ccdcseg.processes import STOP_SECONDS
-from ccdcseg.runs.history import count_epochs
 
 PYTHON = (sys.executable, "-P")
 """Python that takes no module from the current folder: a rich.py there would be run instead of rich."""
@@ -31,16 +32,24 @@ class Runner:
 
     Args:
         workers: jobs side by side.
+        threads: of each; None: its share of the cores. What the environment says comes first.
         gpus: values of ``CUDA_VISIBLE_DEVICES``; a worker has one of them. Empty: the variable is left alone.
         program: what runs a command; it is to end when its standard input, which stays empty, is closed.
     """
 
-    def __init__(self, workers: int, gpus: Sequence[str] = (), program: Sequence[str] = PROGRAM) -> None:
+    def __init__(
+        self,
+        workers: int,
+        threads: int | None = None,
+        gpus: Sequence[str] = (),
+        program: Sequence[str] = PROGRAM,
+    ) -> None:
         self.workers = workers
+        threads = threads or worker_threads(workers)
         self._program = program
         self._slots: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
         for slot in range(workers):
-            self._slots.put(worker_environment(workers, gpus[slot % len(gpus)] if gpus else None))
+            self._slots.put(worker_environment(threads, gpus[slot % len(gpus)] if gpus else None))
         self._processes: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self._stopped = False
@@ -71,12 +80,15 @@ class Runner:
 
     def _steps(self, job: Job, environment: dict[str, str]) -> str | None:
         job.folder.mkdir(parents=True, exist_ok=True)
+        seconds = []
         with job.log.open("wb") as log:
             for command in job.commands:
+                begun = time.monotonic()
                 if self._command(command, environment, log.fileno()):
                     return f"{command[0]} failed: {_last_line(job.log)}"
+                seconds.append(time.monotonic() - begun)
         try:
-            write_result(job)
+            write_result(job, sum(seconds[1:]))
         except UserError as error:
             return str(error)
         return None
@@ -114,13 +126,16 @@ class Runner:
                 _signal(process, signal.SIGKILL)
 
 
-def worker_environment(workers: int, gpu: str | None) -> dict[str, str]:
-    """The environment of a worker: its share of the cores, and its GPU."""
-    cores = int(os.environ.get("SLURM_CPUS_ON_NODE") or os.cpu_count() or 1)
-    threads = str(max(1, cores // workers))
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "nnUNet_def_n_proc")
+def worker_threads(workers: int) -> int:
+    """Threads of each of several workers: what the environment says, or a share of the cores."""
+    return requested_threads() or max(1, usable_cores() // workers)
+
+
+def worker_environment(threads: int, gpu: str | None) -> dict[str, str]:
+    """The environment of a worker: its threads, where nothing else is asked for, and its GPU."""
+    names = (THREADS, "MKL_NUM_THREADS", "nnUNet_def_n_proc")
     visible = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
-    return {**os.environ, **dict.fromkeys(names, threads), **visible}
+    return {**dict.fromkeys(names, str(threads)), **os.environ, **visible}
 
 
 def visible_gpus() -> list[str]:
@@ -129,15 +144,6 @@ def visible_gpus() -> list[str]:
 
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     return named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]
-
-
-def seconds_left(jobs: Sequence[Job], workers: int) -> float | None:
-    """Time until all jobs are trained, from the pace of the finished ones; None before the first is finished."""
-    paces: list[float] = [result.run.seconds / job.epochs for job, result in read_results(jobs).items()]
-    if not paces:
-        return None
-    epochs = sum(job.epochs - count_epochs(job.run) for job in jobs if not job.result.exists())
-    return float(epochs * sum(paces) / len(paces) / workers)
 
 
 def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -14,6 +14,7 @@ import torch
 from acvl_utils.cropping_and_padding.bounding_boxes import insert_crop_into_image
 from numpy.typing import NDArray
 
+from ccdcseg.cores import keep_to_cores
 from ccdcseg.datasets.splits import check_split, part_cases
 from ccdcseg.datasets.unicode_names import missing
 from ccdcseg.datasets.usable import check_scan
@@ -47,6 +48,7 @@ def build_predictor(folder: Path, device: str) -> Any:
             nnU-Net's.
     """
     with contextlib.redirect_stdout(StringIO()):
+        keep_to_cores()
         return _build_predictor(folder, device)
 
 

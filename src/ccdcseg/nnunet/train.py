@@ -13,6 +13,7 @@ import torch
 from filelock import FileLock
 
 from ccdcseg import __version__
+from ccdcseg.cores import keep_to_cores, usable_cores
 from ccdcseg.datasets.cases import read_labels
 from ccdcseg.datasets.raw_folder import case_files
 from ccdcseg.datasets.splits import SPLITS_FILE, unlabelled_split
@@ -39,13 +40,20 @@ from ccdcseg.nnunet.stock import stock_nnunet
 from ccdcseg.processes import end_forks_with_this_process
 from ccdcseg.provenance import origin_file
 from ccdcseg.runs.history import read_history
-from ccdcseg.runs.record import Begun, Known, Patients, RunRecord, read_record, write_record
+from ccdcseg.runs.record import (
+    BEGUN_FILE,
+    Begun,
+    Known,
+    Patients,
+    RunRecord,
+    read_begun,
+    read_record,
+    write_record,
+)
 
 Progress = Callable[[str, int, int], None]
 LATEST = "checkpoint_latest.pth"
 FINAL = "checkpoint_final.pth"
-BEGUN = "begun.json"
-"""What ``run.json`` will say, as far as it is known when a training begins: the mark of what was begun here."""
 
 logger = logging.getLogger(__name__)
 
@@ -91,18 +99,20 @@ def check_trained(run: Run) -> None:
 
 def _train(run: Run, device: str, processes: int, progress: Progress) -> None:
     end_forks_with_this_process()
+    keep_to_cores()
     plans = prepare(run, processes, progress)
     _check_plans(run, plans)
     record = _record(run, device, _preprocessed(run, plans, run.split["train"]))
-    if (run.folder / LATEST).exists() and (run.folder / BEGUN).exists():
-        _check_same(run, _begun(run), "was begun")
-    begun = (run.folder / BEGUN).exists()
-    write_json(run.folder / BEGUN, record.content)
+    if (run.folder / LATEST).exists() and (run.folder / BEGUN_FILE).exists():
+        _check_same(run, read_begun(run.folder), "was begun")
+        _warn_of_threads(run, record)
+    begun = (run.folder / BEGUN_FILE).exists()
+    write_json(run.folder / BEGUN_FILE, record.content)
     try:
         trainer = _trainer(run, plans, device)
     except UserError:
         if not begun:
-            (run.folder / BEGUN).unlink()
+            (run.folder / BEGUN_FILE).unlink()
         raise
     with stock_nnunet():
         trainer.initialize()
@@ -118,7 +128,7 @@ def _finish(run: Run) -> None:
     Raises:
         UserError: while it trained, scans were changed and preprocessed again.
     """
-    begun, training, rules = _begun(run), run.preset.training, read_rules(run.folder)
+    begun, training, rules = read_begun(run.folder), run.preset.training, read_rules(run.folder)
     for case, today in _preprocessed(run, read_json(run.model / "plans.json"), begun.preprocessed).items():
         if today != begun.preprocessed[case]:
             raise UserError(
@@ -219,6 +229,18 @@ def _check_same(run: Run, record: Known, what: str) -> None:
         )
 
 
+def _warn_of_threads(run: Run, record: Known) -> None:
+    """Say where a training is continued with another number of threads than it was begun with."""
+    begun = read_begun(run.folder)
+    if record.device == begun.device == "cpu" and record.threads != begun.threads:
+        logger.warning(
+            "%s was begun with %s threads and goes on with %s: no training with either number ends like it.",
+            run.folder,
+            begun.threads,
+            record.threads,
+        )
+
+
 def _scans(run: Run) -> list[Path]:
     """Images and masks that a run is trained on, those without masks among them."""
     scans = [file for case in run.split["train"] for file in case_files(run.raw, case)]
@@ -247,7 +269,7 @@ def _check_begun(run: Run, resume: bool) -> None:
     folder = run.folder
     if all(entry.name == LOCK_FILE for entry in folder.iterdir()):
         return
-    if not (folder / BEGUN).exists():
+    if not (folder / BEGUN_FILE).exists():
         _adopt(run)
     if (folder / LATEST).exists() and not resume and not (folder / FINAL).exists():
         raise UserError(
@@ -273,7 +295,7 @@ def _adopt(run: Run) -> None:
             run.folder,
         )
     record = _record(run, torch.device(read_json(notes)["device"]).type, {})
-    write_json(run.folder / BEGUN, record.content)
+    write_json(run.folder / BEGUN_FILE, record.content)
 
 
 def _trainer(run: Run, plans: dict[str, Any], device: str) -> Any:
@@ -331,7 +353,7 @@ def _record(run: Run, device: str, preprocessed: dict[str, str]) -> Begun:
         versions={"ccdcseg": __version__, "python": platform.python_version()}
         | {name: version(name) for name in packages},
         device=device,
-        machine=f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        machine=f"{platform.machine()}, {usable_cores()} cores, {torch.get_num_threads()} threads",
         started=_started(run),
         images=run.raw / "imagesTr",
         reference=run.raw / "labelsTr",
@@ -341,10 +363,6 @@ def _record(run: Run, device: str, preprocessed: dict[str, str]) -> Begun:
 
 def _started(run: Run) -> str:
     """When the training began that a checkpoint continues; else now."""
-    if (run.folder / LATEST).exists() and (run.folder / BEGUN).exists():
-        return _begun(run).started
+    if (run.folder / LATEST).exists() and (run.folder / BEGUN_FILE).exists():
+        return read_begun(run.folder).started
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def _begun(run: Run) -> Begun:
-    return Begun.read(run.folder / BEGUN, "Restore it from a copy, or move the folder away and train again.")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+from ccdcseg.cores import has_bfloat16
 from ccdcseg.errors import UserError
 from ccdcseg.losses import CCDCLoss, Diagnostics, nearest_to, selection_map
 from ccdcseg.losses.term import ContrastiveLoss
@@ -455,11 +456,6 @@ class nnUNetTrainerCCDC(ContrastiveTrainer):  # noqa: N801 - nnU-Net's naming
     """nnU-Net with the CCDC term beside cross-entropy and Dice (Eq. 8)."""
 
     section, loss_class = "ccdc", CCDCLoss
-
-
-def has_bfloat16() -> bool:
-    """Whether this CPU multiplies in bfloat16 by itself; without, bfloat16 is slower than float32."""
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def _as_float(output: Any) -> Any:

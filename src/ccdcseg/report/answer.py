@@ -9,6 +9,7 @@ from ccdcseg.evaluation.family import Outcome
 from ccdcseg.evaluation.family_table import ONE_SEED_NOTE
 from ccdcseg.evaluation.patients import describe
 from ccdcseg.report.runs import Arm, Run, runs_of
+from ccdcseg.runs.record import unlike
 
 MOST_SENTENCES = 6
 """Where there would be more, the page opens with a summary."""
@@ -83,6 +84,7 @@ def doubts(arms: Sequence[Arm]) -> list[str]:
         found.append(f"The methods were not tested on the same patients; {common} are common to all.")
     if len({tuple(arm.evaluations) for arm in evaluated}) > 1:
         found.append("The methods were not trained with the same seeds.")
+    found += unlike(run.record for _, run in runs_of(arms))
     return found
 
 

@@ -1,8 +1,10 @@
 """What was trained, on what, with which settings: ``run.json`` in a run's folder."""
 
 import datetime
+import re
 import shlex
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -18,6 +20,8 @@ RUN_FILE = "run.json"
 PREDICTIONS = "predictions"
 PLAIN_PREDICTIONS = "predictions_plain"
 """Folder of what the network predicts, with every piece, beside `PREDICTIONS` that post-processing made of it."""
+BEGUN_FILE = "begun.json"
+"""What ``run.json`` will say, as far as it is known when a training begins: the mark of what was begun here."""
 
 
 def _is_time(text: str) -> str:
@@ -112,6 +116,12 @@ class Known(Stored):
     images: Folder | None = None
     reference: Folder | None = None
 
+    @property
+    def threads(self) -> int | None:
+        """How many computed it, as ``machine`` says; None where it does not."""
+        found = re.search(r"(\d+) threads", self.machine)
+        return int(found[1]) if found else None
+
     @model_validator(mode="after")
     def _usable_labels(self) -> Self:
         if (
@@ -167,8 +177,10 @@ class RunRecord(Known):
 
     @property
     def environment(self) -> dict[str, str]:
-        """Versions, and the network's precision where it was recorded."""
-        return self.versions | ({"precision": self.precision} if self.precision else {})
+        """Versions, precision and, on a CPU, threads: what moves results, where it was recorded."""
+        threads = str(self.threads) if self.device == "cpu" and self.threads else None
+        known = {"precision": self.precision, "threads": threads}
+        return self.versions | {name: value for name, value in known.items() if value}
 
     @property
     def label(self) -> str:
@@ -222,6 +234,40 @@ def read_record(folder: Path) -> RunRecord:
             f"{folder} is no run folder: it has no {RUN_FILE}.", "Name a folder that `ccdcseg train` made."
         )
     return RunRecord.read(path, "Restore it from a copy, or train the run again.")
+
+
+def read_begun(folder: Path) -> Begun:
+    """Read ``begun.json`` of a run's folder.
+
+    Raises:
+        UserError: it is missing, or a field of it is missing or wrong.
+    """
+    return Begun.read(folder / BEGUN_FILE, "Restore it from a copy, or move the folder away and train again.")
+
+
+def read_known(folder: Path) -> Known | None:
+    """What is known of a training that was begun or finished; None where there is none.
+
+    Raises:
+        UserError: a field of its record is missing or wrong.
+    """
+    if (folder / BEGUN_FILE).exists():
+        return read_begun(folder)
+    return read_record(folder) if (folder / RUN_FILE).exists() else None
+
+
+def unlike(records: Iterable[RunRecord]) -> list[str]:
+    """A sentence for what moves results and differs between trainings that are compared: precision, threads."""
+    records = list(records)
+    found = []
+    for name in ("precision", "threads"):
+        values = sorted({value for record in records if (value := record.environment.get(name))})
+        if len(values) > 1:
+            found.append(
+                f"The trainings differ in {name} ({', '.join(values)}), which alone has moved a result by a point "
+                "of Dice and more."
+            )
+    return found
 
 
 def write_record(folder: Path, record: RunRecord) -> None:

@@ -1,0 +1,64 @@
+"""How long a training and its predictions take on a CPU, roughly and before they begin."""
+
+from math import prod
+
+from ccdcseg.cores import has_bfloat16
+from ccdcseg.nnunet.preset import Preset
+
+SECONDS = {"bfloat16": 1.3e-8, "none": 3e-8}
+"""One thread's time for a voxel of a patch and a pair of the first stage's channels, forward and backward; measured
+with nnU-Net's network in 2-D and 3-D, patches of 128x128 to 16x128x128, 16 and 32 channels, 2024's processors."""
+TRANSFORMER = 0.1
+"""That of nnFormer, whose first stage has a quarter of the resolution in the plane, as a share of the others'."""
+PLANNED_VOXELS = 3_000_000
+"""What nnU-Net's planner puts into a batch for a GPU of 8 GB."""
+PLANNED_CHANNELS = 32
+UNLABELLED = 4 / 3
+"""A training that labels scans without masks, in others."""
+FORWARD = 0.3
+"""The way through a network without the way back, as a share of a step of the training."""
+SCAN_VOXELS = 1_500_000
+"""What the sliding window reads of an ordinary scan of a heart, each voxel some four times."""
+MIRRORED = {"2d": 4, "3d_fullres": 8}
+"""Copies of a patch that are predicted, by configuration."""
+
+
+def thread_seconds(preset: Preset, method: str) -> float:
+    """Time of one thread for a training with a preset; several threads share it.
+
+    It is right to a factor of two or three: processors and other load differ by as much.
+
+    Args:
+        preset: resolved settings; where the planner decides, what it mostly decides.
+        method: key of `METHODS`.
+    """
+    network, training = preset.network, preset.training
+    voxels = PLANNED_VOXELS
+    if network.patch_size and network.batch_size:
+        voxels = network.batch_size * prod(network.patch_size)
+    rate = SECONDS[training.cpu_autocast if has_bfloat16() else "none"]
+    steps = training.iterations_per_epoch + FORWARD * training.validation_iterations
+    more = UNLABELLED if preset.unlabelled.use else 1.0
+    return more * training.epochs * steps * voxels * rate * _cost(preset, method)
+
+
+def scan_seconds(preset: Preset, method: str) -> float:
+    """Time of one thread for the prediction of a scan; as rough, and scans differ by more."""
+    copies = MIRRORED[preset.network.configuration] if preset.prediction.mirroring else 1
+    return FORWARD * copies * SCAN_VOXELS * SECONDS["none"] * _cost(preset, method)
+
+
+def _cost(preset: Preset, method: str) -> float:
+    """Of a voxel of a patch, where one channel costs 1."""
+    if method == "nnformer":
+        return TRANSFORMER * preset.nnformer.embedding_channels**2
+    features = preset.network.features_per_stage
+    return (features[0] if features else PLANNED_CHANNELS) ** 2
+
+
+def duration_text(seconds: float) -> str:
+    """A rough time in minutes, hours or days."""
+    for unit, size in (("days", 86_400), ("hours", 3600)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(1, round(seconds / 60))} min"

@@ -1,0 +1,53 @@
+import pytest
+
+from ccdcseg.nnunet import duration
+from ccdcseg.nnunet.duration import duration_text, scan_seconds, thread_seconds
+from ccdcseg.nnunet.preset import load_preset
+
+
+def test_the_cpu_preset_is_what_was_measured(monkeypatch: pytest.MonkeyPatch):
+    """Ten minutes on two threads with bfloat16; 18.5 and 67 s for 50 steps of one thread with and without."""
+    preset = load_preset("cpu")[1]
+    monkeypatch.setattr(duration, "has_bfloat16", lambda: True)
+    assert thread_seconds(preset, "nnunet") / 2 == pytest.approx(600, rel=0.3)
+    assert thread_seconds(load_preset("cpu_sgd")[1], "nnunet") / 48 == pytest.approx(18.5, rel=0.5)
+    monkeypatch.setattr(duration, "has_bfloat16", lambda: False)
+    assert thread_seconds(load_preset("cpu_sgd")[1], "nnunet") / 48 == pytest.approx(67, rel=0.5)
+
+
+def test_nnformer_is_what_was_measured(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(duration, "has_bfloat16", lambda: True)
+    preset = load_preset("nnformer_cpu", ["training.epochs=1", "training.iterations_per_epoch=25"])[1]
+    assert thread_seconds(preset, "nnformer") == pytest.approx(9, rel=0.3)
+
+
+def test_time_grows_with_steps_and_batches_and_where_nnunet_plans_it_is_long():
+    one, two = (load_preset("cpu", [f"training.epochs={count}"])[1] for count in (10, 20))
+    assert thread_seconds(two, "ccdc") == 2 * thread_seconds(one, "ccdc")
+    bigger = load_preset("cpu", ["network.batch_size=16"])[1]
+    assert thread_seconds(bigger, "ccdc") == 2 * thread_seconds(load_preset("cpu")[1], "ccdc")
+    assert thread_seconds(load_preset("paper")[1], "ccdc") > 100 * 86_400
+    planned = load_preset("cpu", ["network.patch_size=null", "network.features_per_stage=null"])[1]
+    assert thread_seconds(planned, "ccdc") > 10 * thread_seconds(one, "ccdc")
+    unlabelled = load_preset("cpu", ["unlabelled.use=true"])[1]
+    assert thread_seconds(unlabelled, "nnunet") > thread_seconds(load_preset("cpu")[1], "nnunet")
+
+
+def test_mirrored_scans_take_longer():
+    plain, mirrored = (load_preset("cpu", [f"prediction.mirroring={on}"])[1] for on in ("false", "true"))
+    assert scan_seconds(mirrored, "ccdc") == 4 * scan_seconds(plain, "ccdc")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (1, "1 min"),
+        (600, "10 min"),
+        (7000, "117 min"),
+        (7200, "2 hours"),
+        (90_000, "25 hours"),
+        (4e5, "5 days"),
+    ],
+)
+def test_rough_times(seconds: float, text: str):
+    assert duration_text(seconds) == text
