@@ -8,8 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.copyfile")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+
+def moments(changes: int) -> list[int]:
+    """Seeded moments of a work that changes about so many files; ``CCDCSEG_KILLS`` says how many, default 3."""
+    wanted = min(changes, int(os.environ.get("CCDCSEG_KILLS", "3")))
+    return (1 + np.random.default_rng(0).permutation(changes)[:wanted]).tolist()
 
 
 def killed_before(step: int, work: Callable[[], object], root: Path) -> bool:

@@ -1,17 +1,21 @@
 import dataclasses
 import json
 import shutil
+from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import pytest
 import scored
 
+import ccdcseg
 from ccdcseg.datasets.splits import split_dataset
 from ccdcseg.datasets.volumes import read_mask, write_volume
 from ccdcseg.errors import UserError
 from ccdcseg.evaluation.runs import evaluate_run
-from ccdcseg.runs.evaluation import read_evaluation
-from ccdcseg.runs.record import PLAIN_PREDICTIONS, PREDICTIONS, read_record
+from ccdcseg.runs.evaluation import Evaluation, read_current, read_evaluation
+from ccdcseg.runs.record import PLAIN_PREDICTIONS, PREDICTIONS, read_record, write_record
+from kills import killed_before, moments
 
 
 @pytest.fixture
@@ -86,3 +90,131 @@ def test_a_run_of_a_split_that_was_drawn_anew(run: Path):
     with pytest.raises(UserError, match=r"was trained on another split than fold 0 of .*splits_final\.json"):
         evaluate_run(run, "test", 1, lambda *_: None)
     assert not (run / "evaluation.json").exists()
+
+
+def evaluated(run: Path) -> list[tuple[int, int]]:
+    """Evaluate; what was reported of the cases that were measured."""
+    seen: list[tuple[int, int]] = []
+    evaluate_run(run, "test", 1, lambda *done: seen.append(done))
+    return seen
+
+
+@pytest.fixture
+def own_scans(run: Path, workspace) -> Path:
+    """The run with a raw folder of its own, without images."""
+    raw = shutil.copytree(workspace.raw, run / "raw", ignore=shutil.ignore_patterns("imagesTr"))
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {"reference": str(raw / "labelsTr")}))
+    return run
+
+
+def test_what_was_measured_is_written_down_and_not_measured_twice(run: Path, workspace):
+    split = json.loads((workspace.raw / "splits_final.json").read_text())[0]
+    assert len(evaluated(run)) == len(split["test"])
+    measured = json.loads((run / "evaluation.json").read_text())["measured"]
+    for name, folder in (("references", workspace.raw / "labelsTr"), ("predictions", run / "predictions")):
+        expected = {c: sha256((folder / f"{c}.nii.gz").read_bytes()).hexdigest() for c in split["test"]}
+        assert measured[name] == expected
+    assert (measured["version"], measured["split"]) == (ccdcseg.__version__, split["hash"])
+    before = (run / "evaluation.json").read_bytes()
+    assert evaluated(run) == []
+    assert (run / "evaluation.json").read_bytes() == before
+
+
+CHANGES = {
+    "prediction": lambda run: shift(next((run / "predictions").iterdir())),
+    "reference": lambda run: shift(run / "raw" / "labelsTr" / next((run / "predictions").iterdir()).name),
+    "patients": lambda run: edit(run / "raw" / "cases.csv", "patient002,", "patient009,"),
+    "version": lambda run: edit(run / "evaluation.json", '"version": "', '"version": "0.'),
+    "damaged": lambda run: (run / "evaluation.json").write_text("{"),
+    "earlier version": lambda run: edit(run / "evaluation.json", '"measured"', '"unknown"'),
+}
+
+
+def shift(path: Path) -> None:
+    mask = read_mask(path, {"RV": 1, "Myo": 2, "LV": 3})
+    write_volume(path, dataclasses.replace(mask, array=np.roll(mask.array, 3, axis=2)))
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_changed_is_measured_again(own_scans: Path, change: str):
+    evaluated(own_scans)
+    before = (own_scans / "evaluation.json").read_bytes()
+    CHANGES[change](own_scans)
+    assert evaluated(own_scans) != []
+    after = (own_scans / "evaluation.json").read_bytes()
+    assert (after != before) == (change in ("prediction", "reference", "patients"))
+    assert evaluated(own_scans) == []
+
+
+@pytest.mark.parametrize("step", moments(12))
+def test_whenever_it_is_killed(run: Path, tmp_path: Path, step: int):
+    """An evaluation of other predictions is there; it stays until the new one is whole."""
+    shutil.copytree(run / PREDICTIONS, run / PLAIN_PREDICTIONS)
+    files = [run / name / "evaluation.json" for name in (".", PLAIN_PREDICTIONS)]
+    evaluated(run)
+    old = [file.read_bytes() for file in files]
+    for name in (PREDICTIONS, PLAIN_PREDICTIONS):
+        shift(next((run / name).glob("*.nii.gz")))
+    killed_before(step, lambda: evaluated(run), tmp_path)
+    left = [file.read_bytes() for file in files]
+    evaluated(run)
+    for before, found, after in zip(old, left, [file.read_bytes() for file in files], strict=True):
+        assert before != after
+        assert found in (before, after)
+
+
+def shown(run: Path) -> Evaluation | None:
+    """What `report`, `compare` and tables see."""
+    return read_current(run, "test", PREDICTIONS, read_record(run))
+
+
+@pytest.mark.parametrize("change", ["prediction", "reference", "patients"])
+def test_an_evaluation_of_other_files_is_not_shown(own_scans: Path, change: str):
+    words = {"patients": "cases.csv has another patient for patient002"}.get(change, "was changed since")
+    evaluated(own_scans)
+    assert shown(own_scans) is not None
+    CHANGES[change](own_scans)
+    with pytest.raises(UserError, match=rf"evaluation\.json is out of date: .*{words}.*ccdcseg evaluate "):
+        shown(own_scans)
+    evaluated(own_scans)
+    assert shown(own_scans) is not None
+
+
+def test_an_evaluation_of_another_split_is_not_shown(own_scans: Path):
+    evaluated(own_scans)
+    (entry,) = json.loads((own_scans / "raw" / "splits_final.json").read_text())
+    edit(own_scans / "evaluation.json", entry["hash"], "0" * 64)
+    with pytest.raises(UserError, match=r"out of date: run\.json has another split"):
+        shown(own_scans)
+    (own_scans / "raw" / "splits_final.json").write_text("[]")
+    with pytest.raises(UserError, match="was trained on another split than fold 0"):
+        shown(own_scans)
+
+
+def test_what_is_gone_is_not_compared(own_scans: Path):
+    assert shown(own_scans) is None
+    evaluated(own_scans)
+    shutil.rmtree(own_scans / "raw")
+    shutil.rmtree(own_scans / PREDICTIONS)
+    assert shown(own_scans) is not None
+    write_record(own_scans, read_record(own_scans).published)
+    assert shown(own_scans) is not None
+
+
+def test_an_evaluation_of_an_earlier_version_is_shown_with_a_warning(
+    own_scans: Path, caplog: pytest.LogCaptureFixture
+):
+    evaluated(own_scans)
+    CHANGES["earlier version"](own_scans)
+    assert shown(own_scans) is not None
+    assert caplog.text.count("evaluation.json is of an earlier version") == 1
+    shutil.rmtree(own_scans / PREDICTIONS)
+    assert shown(own_scans) is not None
+    assert caplog.text.count("earlier version") == 1

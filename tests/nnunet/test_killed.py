@@ -1,12 +1,10 @@
 """Commands that are killed (SIGKILL, or the power fails) at any moment go on, and nothing finished is lost."""
 
-import os
 import shutil
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -15,16 +13,12 @@ from ccdcseg.nnunet.checkpoints import OWN_KEY, load_checkpoint
 from ccdcseg.nnunet.predict import Output, predict
 from ccdcseg.nnunet.runs import Run
 from ccdcseg.nnunet.train import FINAL
-from kills import killed_before
+from kills import killed_before, moments
 
 pytestmark = pytest.mark.filterwarnings("default")
 
 CHANGES = 170
-"""Changes of files, about, of a small training with its preprocessing."""
-MOMENTS = np.random.default_rng(0).choice(
-    np.arange(1, CHANGES), int(os.environ.get("CCDCSEG_KILLS", "3")), replace=False
-)
-"""``CCDCSEG_KILLS=30`` takes some minutes."""
+"""Changes of files, about, of a small training with its preprocessing; 30 moments take some minutes."""
 
 
 def tensors(folder: Path) -> dict[str, Any]:
@@ -35,7 +29,7 @@ def tensors(folder: Path) -> dict[str, Any]:
     return {k: v for k, v in (checkpoint["network_weights"] | state | head).items() if torch.is_tensor(v)}
 
 
-@pytest.mark.parametrize("step", MOMENTS.tolist())
+@pytest.mark.parametrize("step", moments(CHANGES))
 def test_a_training(own_run: Run, trained: Path, train_run, tmp_path: Path, step: int):
     shutil.rmtree(next(own_run.preprocessed.glob("ccdcseg_2d_*")))
     (own_run.preprocessed / "nnUNetPlans.json").unlink()

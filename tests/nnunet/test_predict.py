@@ -13,8 +13,10 @@ import torch
 
 from ccdcseg.errors import UserError
 from ccdcseg.nnunet import predict as module
-from ccdcseg.nnunet.predict import Output, folder_images, predict, run_images
+from ccdcseg.nnunet.predict import Output, check_predictions, folder_images, predict, run_images
+from ccdcseg.nnunet.rules import write_rules
 from ccdcseg.nnunet.runs import Run
+from ccdcseg.postprocessing import Postprocessing
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -182,6 +184,39 @@ def test_predictions_of_an_earlier_version_are_kept_and_said_to_be(
     (place / "a.nii.gz").write_text("corrected")
     with pytest.raises(UserError, match="was changed since"):
         predictions.go(place)
+
+
+def test_predictions_that_are_out_of_date_are_not_measured(predictions, change_volume):
+    folder, place = predictions.folder, predictions.folder / "predictions"
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(record | {"images": str(predictions.image.parent)}))
+    (folder / "postprocessing.json").unlink()
+    predictions.go(place)
+    check_predictions(folder, place, ["a", "not predicted"])
+    original = predictions.image.read_bytes()
+    change_volume(predictions.image, lambda array: np.roll(array, 15, axis=2))
+    with pytest.raises(
+        UserError, match=r"a\.nii\.gz is out of date: its images changed since it was predicted"
+    ):
+        check_predictions(folder, place, ["a"])
+    predictions.image.write_bytes(original)
+    check_predictions(folder, place, ["a"])
+    write_rules(Postprocessing({"RV": 1.0}, {}, 1), {"RV": 1}, folder)
+    with pytest.raises(UserError, match="its rules changed"):
+        check_predictions(folder, place, ["a"])
+    (folder / "postprocessing.json").unlink()
+    checkpoint = folder / "checkpoint_final.pth"
+    checkpoint.write_bytes(checkpoint.read_bytes() + b"0")
+    with pytest.raises(UserError, match="its model changed"):
+        check_predictions(folder, place, ["a"])
+    checkpoint.unlink()
+    predictions.image.unlink()
+    check_predictions(folder, place, ["a"])  # nothing to compare
+    (place / "a.nii.gz").write_text("corrected")
+    with pytest.raises(UserError, match=r"was changed since it was predicted\. Move it away"):
+        check_predictions(folder, place, ["a"])
+    shutil.rmtree(place / "made_from")
+    check_predictions(folder, place, ["a"])
 
 
 @pytest.mark.parametrize("step", ["unlink", "write_origin", "replace"])

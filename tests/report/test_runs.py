@@ -88,5 +88,5 @@ def test_a_history_of_other_classes_is_refused(runs, bare_runs):
 
 def test_an_evaluation_of_other_classes_is_refused(bare_runs):
     change(bare_runs[0], labels={"LV": 1, "RV": 2})
-    with pytest.raises(UserError, match=r"evaluation\.json has other classes"):
+    with pytest.raises(UserError, match=r"evaluation\.json is out of date: run\.json has other classes"):
         load_run(bare_runs[0])

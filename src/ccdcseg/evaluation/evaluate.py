@@ -10,14 +10,13 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from ccdcseg.datasets.release import MASK_SUFFIX
 from ccdcseg.datasets.volumes import Volume, check_pair, read_mask
 from ccdcseg.errors import UserError
 from ccdcseg.evaluation.metrics import Scores, measure
 from ccdcseg.evaluation.patients import MEAN
 from ccdcseg.runs.evaluation import CaseScores, Evaluation, Summary
 from ccdcseg.texts import one_line
-
-SUFFIX = ".nii.gz"
 
 
 def evaluate_folder(
@@ -97,16 +96,18 @@ def _foreground(labels: Mapping[str, int]) -> dict[str, int]:
 
 
 def _cases_in(folder: Path) -> set[str]:
-    return {path.name.removesuffix(SUFFIX) for path in folder.glob(f"*{SUFFIX}")}
+    return {path.name.removesuffix(MASK_SUFFIX) for path in folder.glob(f"*{MASK_SUFFIX}")}
 
 
 def _check_cases(
     names: Sequence[str], reference: Path, prediction: Path, patients: Mapping[str, str]
 ) -> None:
     if not names:
-        raise UserError(f"There are no cases to score in {reference}.", f"Label maps are named CASE{SUFFIX}.")
+        raise UserError(
+            f"There are no cases to score in {reference}.", f"Label maps are named CASE{MASK_SUFFIX}."
+        )
     for folder, remedy in ((reference, "Check the path."), (prediction, "Predict every case first.")):
-        missing = [name for name in names if not (folder / f"{name}{SUFFIX}").is_file()]
+        missing = [name for name in names if not (folder / f"{name}{MASK_SUFFIX}").is_file()]
         if missing:
             raise UserError(f"{folder} lacks {_first(missing)}.", remedy)
     unknown = [name for name in names if name not in patients]
@@ -117,7 +118,7 @@ def _check_cases(
 
 
 def _first(names: Sequence[str]) -> str:
-    return f"{names[0]}{SUFFIX}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+    return f"{names[0]}{MASK_SUFFIX}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
 def _score_cases(
@@ -155,9 +156,9 @@ def _score_case(
     name: str, reference: Path, prediction: Path, classes: Mapping[str, int], ignore: int | None
 ) -> dict[str, Scores]:
     """The scores of one case, of each class."""
-    expected = read_mask(reference / f"{name}{SUFFIX}", classes, ignore)
+    expected = read_mask(reference / f"{name}{MASK_SUFFIX}", classes, ignore)
     _check_whole(expected, ignore)
-    found = read_mask(prediction / f"{name}{SUFFIX}", classes)
+    found = read_mask(prediction / f"{name}{MASK_SUFFIX}", classes)
     check_pair(expected, found)
     return {
         label: measure(expected.array == value, found.array == value, expected.spacing_mm)

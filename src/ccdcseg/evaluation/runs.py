@@ -1,13 +1,26 @@
 """Evaluating the predictions of a run on its test cases."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
+from ccdcseg import __version__
 from ccdcseg.datasets.cases import read_cases, read_ignore_label
+from ccdcseg.datasets.release import MASK_SUFFIX
 from ccdcseg.datasets.splits import check_split, part_cases, part_folder
+from ccdcseg.errors import UserError
 from ccdcseg.evaluation.evaluate import evaluate_folder
-from ccdcseg.runs.evaluation import Evaluation, evaluation_folder, write_evaluation
-from ccdcseg.runs.record import PLAIN_PREDICTIONS, PREDICTIONS, read_record
+from ccdcseg.files import file_hash
+from ccdcseg.nnunet.predict import check_predictions
+from ccdcseg.runs.evaluation import (
+    EVALUATION_FILE,
+    Evaluation,
+    Measured,
+    evaluation_folder,
+    read_evaluation,
+    write_evaluation,
+)
+from ccdcseg.runs.record import PLAIN_PREDICTIONS, PREDICTIONS, RunRecord, read_record
 
 
 def evaluate_run(
@@ -16,7 +29,7 @@ def evaluate_run(
     """Measure a run's predictions against the references of its dataset, and write the evaluation beside them.
 
     Where post-processing made the predictions, those of the network as it is are measured too, and that evaluation
-    is written among them.
+    is written among them. An evaluation of the same files by this version is not made again.
 
     Args:
         folder: of the run.
@@ -28,31 +41,55 @@ def evaluate_run(
         Of `PREDICTIONS` and, if there are any, of `PLAIN_PREDICTIONS`.
 
     Raises:
-        UserError: a prediction is missing or does not fit its reference, or splits were drawn anew since the run
-            was trained.
+        UserError: a prediction is missing, does not fit its reference or is not what the run predicts today, or
+            splits were drawn anew since the run was trained.
     """
     record = read_record(folder)
     reference = record.local("reference", folder)
     raw = reference.parent
     check_split(raw, record.fold, record.split_hash, folder)
     place, cases = part_folder(folder, part), part_cases(raw, record.fold, part)
-    measured = [name for name in (PREDICTIONS, PLAIN_PREDICTIONS) if _is_measured(place / name)]
-    results = {
-        name: evaluate_folder(
-            reference,
-            place / name,
-            record.labels,
-            {case.case: case.patient for case in read_cases(raw)},
-            cases=cases,
-            workers=workers,
-            progress=_stage(progress, index, len(measured)),
-            ignore=read_ignore_label(raw),
-        )
-        for index, name in enumerate(measured)
-    }
+    patients = {case.case: case.patient for case in read_cases(raw)}
+    names = [name for name in (PREDICTIONS, PLAIN_PREDICTIONS) if _is_measured(place / name)]
+    for name in names:
+        check_predictions(folder, place / name, cases)
+    score = partial(
+        evaluate_folder,
+        reference,
+        labels=record.labels,
+        patients=patients,
+        cases=cases,
+        workers=workers,
+        ignore=read_ignore_label(raw),
+    )
+    results = {}
+    for index, name in enumerate(names):
+        measured = _hashes(record, reference, place / name, cases)
+        found = _stored(evaluation_folder(place, name), measured)
+        if not found or [*found.classes] != record.classes or found.patient_of.items() - patients.items():
+            found = score(place / name, progress=_stage(progress, index, len(names)))
+        results[name] = found.model_copy(update={"measured": measured})
     for name, result in results.items():
         write_evaluation(result, evaluation_folder(place, name))
     return results
+
+
+def _hashes(record: RunRecord, reference: Path, predictions: Path, cases: Sequence[str]) -> Measured:
+    """Of what is about to be measured: what changes meanwhile shows later. Files that are missing are left out."""
+    hashes = [
+        {case: file_hash(file) for case in cases if (file := folder / f"{case}{MASK_SUFFIX}").is_file()}
+        for folder in (reference, predictions)
+    ]
+    return Measured(version=__version__, split=record.split_hash, references=hashes[0], predictions=hashes[1])
+
+
+def _stored(folder: Path, measured: Measured) -> Evaluation | None:
+    """The evaluation that is there, if it is whole and of these files; None: it is to be made, maybe again."""
+    try:
+        found = read_evaluation(folder / EVALUATION_FILE)
+    except UserError:
+        return None
+    return found if found.measured == measured else None
 
 
 def _stage(progress: Callable[[int, int], None], index: int, of: int) -> Callable[[int, int], None]:

@@ -15,6 +15,7 @@ from acvl_utils.cropping_and_padding.bounding_boxes import insert_crop_into_imag
 from numpy.typing import NDArray
 
 from ccdcseg.cores import keep_to_cores
+from ccdcseg.datasets.release import MASK_SUFFIX
 from ccdcseg.datasets.splits import check_split, part_cases
 from ccdcseg.datasets.unicode_names import missing
 from ccdcseg.datasets.usable import check_scan
@@ -155,11 +156,15 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _channels(folder: Path, case: str, dataset: Mapping[str, Any]) -> list[Path]:
-    files = [folder / f"{case}_{c:04d}{dataset['file_ending']}" for c in range(len(dataset["channel_names"]))]
+    files = _channel_names(folder, case, dataset)
     for file in files:
         if not file.exists():
             raise missing(file, "Restore the image, or prepare the dataset again.")
     return files
+
+
+def _channel_names(folder: Path, case: str, dataset: Mapping[str, Any]) -> list[Path]:
+    return [folder / f"{case}_{c:04d}{dataset['file_ending']}" for c in range(len(dataset["channel_names"]))]
 
 
 @dataclass(frozen=True)
@@ -274,6 +279,41 @@ def prediction_sources(folder: Path, images: Sequence[Path], shares: Shares) -> 
         "model": Source((folder / "checkpoint_final.pth",), settings),
         "rules": Source(settings=dict(shares)),
     }
+
+
+def check_predictions(folder: Path, place: Path, cases: Iterable[str]) -> None:
+    """See that predictions of a run's own cases are what it would predict today.
+
+    Those of which nothing is known, such as an earlier version's, are taken as they are, and so are those whose
+    images, model or rules are gone.
+
+    Args:
+        folder: ``fold_N`` of a trained model.
+        place: `PREDICTIONS` or `PLAIN_PREDICTIONS` of a part of its split.
+        cases: which; one without a prediction is passed over.
+
+    Raises:
+        UserError: one was changed, or its images, the model or the rules were since it was predicted.
+    """
+    targets = {case: place / f"{case}{MASK_SUFFIX}" for case in cases}
+    known = {case: target for case, target in targets.items() if origin_file(target).exists()}
+    images = read_record(folder).images
+    if not known or images is None or not (folder.parent / "plans.json").exists():
+        return
+    dataset = read_json(folder.parent / "dataset.json")
+    rules = read_rules(folder) if place.name == PREDICTIONS else None
+    for case, target in known.items():
+        files = _channel_names(images, case, dataset)
+        origin = read_origin(target, prediction_sources(folder, files, rules.shares if rules else {}))
+        if target.exists() and origin and not origin.current:
+            raise _stale(target, origin)
+
+
+def _stale(target: Path, origin: Origin) -> UserError:
+    if origin.changed:
+        changed = f"its {origin.changed[0]} changed since it was predicted"
+        return UserError(f"{target} is out of date: {changed}.", "Predict again: ccdcseg predict.")
+    return UserError(f"{target} {_problem(origin, ours=True)}.", "Move it away, then predict again.")
 
 
 def _outdated(

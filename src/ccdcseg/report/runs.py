@@ -12,13 +12,7 @@ from ccdcseg.datasets.splits import part_folder
 from ccdcseg.errors import UserError
 from ccdcseg.evaluation.patients import MEAN
 from ccdcseg.methods import METHODS
-from ccdcseg.runs.evaluation import (
-    EVALUATION_FILE,
-    Evaluation,
-    evaluation_folder,
-    read_evaluation,
-    seed_means,
-)
+from ccdcseg.runs.evaluation import Evaluation, read_current, seed_means
 from ccdcseg.runs.history import HISTORY_FILE, Epoch, read_history
 from ccdcseg.runs.record import PLAIN_PREDICTIONS, PREDICTIONS, RunRecord, read_record
 
@@ -113,8 +107,10 @@ def load_run(folder: Path, part: str = "test") -> Run:
     Raises:
         UserError: ``run.json`` is missing, a file is damaged, or they are of different classes.
     """
-    record, place = read_record(folder), part_folder(folder, part)
-    evaluation, plain = (_evaluation(place, name, record) for name in (PREDICTIONS, PLAIN_PREDICTIONS))
+    record = read_record(folder)
+    evaluation, plain = (
+        read_current(folder, part, name, record) for name in (PREDICTIONS, PLAIN_PREDICTIONS)
+    )
     run = Run(folder, part, record, evaluation, read_history(folder), plain)
     unknown = {name for epoch in run.history for name in epoch.pseudo_dice} - set(run.classes)
     if unknown:
@@ -123,16 +119,6 @@ def load_run(folder: Path, part: str = "test") -> Run:
             "Restore both from a copy: one of them is of another run.",
         )
     return run
-
-
-def _evaluation(place: Path, predictions: str, record: RunRecord) -> Evaluation | None:
-    path = evaluation_folder(place, predictions) / EVALUATION_FILE
-    if not path.exists():
-        return None
-    evaluation = read_evaluation(path)
-    if list(evaluation.classes) != record.classes:
-        raise UserError(f"{path} has other classes than run.json.", "Evaluate the run again.")
-    return evaluation
 
 
 def load_arms(folders: Sequence[Path], part: str = "test") -> list[Arm]:

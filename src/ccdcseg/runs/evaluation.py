@@ -1,15 +1,19 @@
 """What was measured of a run: ``evaluation.json`` beside its predictions."""
 
+import logging
 import math
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ccdcseg.datasets.splits import part_folder
+from ccdcseg.datasets.cases import CASES_FILE, read_cases
+from ccdcseg.datasets.release import MASK_SUFFIX
+from ccdcseg.datasets.splits import check_split, part_folder
+from ccdcseg.errors import UserError
 from ccdcseg.evaluation.metrics import METRICS, Status
 from ccdcseg.evaluation.patients import (
     MEAN,
@@ -20,15 +24,17 @@ from ccdcseg.evaluation.patients import (
     describe,
     mean,
 )
-from ccdcseg.files import write_json, write_text
-from ccdcseg.runs.record import PLAIN_PREDICTIONS, PREDICTIONS
-from ccdcseg.runs.stored import Count, Name, NotNegative, Share, Stored
+from ccdcseg.files import file_hash, write_json, write_text
+from ccdcseg.runs.record import PLAIN_PREDICTIONS, PREDICTIONS, RunRecord
+from ccdcseg.runs.stored import Count, Digest, Name, NotNegative, Share, Stored
 from ccdcseg.tabular import csv_text
 
 EVALUATION_FILE = "evaluation.json"
 TABLE_FILE = "evaluation.csv"
 TOLERANCE = 1e-9
 COLUMNS = ("case", "patient", "class", "status", *METRICS, "diagonal_mm")
+
+logger = logging.getLogger(__name__)
 
 
 class CaseScores(Stored):
@@ -97,6 +103,22 @@ class Summary(Stored):
     n_absent: Count
 
 
+class Measured(Stored):
+    """Of which files an evaluation is, each by its SHA-256.
+
+    Attributes:
+        version: of this package, which measured them.
+        split: hash of the split that says which patients these are.
+        references: of each case.
+        predictions: of each case.
+    """
+
+    version: Name
+    split: Digest
+    references: dict[Name, Digest]
+    predictions: dict[Name, Digest]
+
+
 class Evaluation(Stored):
     """All scores of the predictions of a run.
 
@@ -105,12 +127,14 @@ class Evaluation(Stored):
         classes: the foreground classes.
         cases: a row for each scan and class.
         summary: of each class and of "mean"; what the rows give.
+        measured: see `Measured`; None in evaluations of version 0.1.0, and of folders that are no run's.
     """
 
     format: Literal["ccdcseg-evaluation/1"]
     classes: Annotated[tuple[Name, ...], Field(min_length=1)]
     cases: Annotated[tuple[CaseScores, ...], Field(min_length=1)]
     summary: dict[Name, Summary]
+    measured: Measured | None = None
 
     @classmethod
     def of(cls, classes: Sequence[str], cases: Sequence[CaseScores]) -> Self:
@@ -153,7 +177,12 @@ class Evaluation(Stored):
     @property
     def patients(self) -> list[str]:
         """Everybody who was measured."""
-        return sorted({row.patient for row in self.cases})
+        return sorted(set(self.patient_of.values()))
+
+    @property
+    def patient_of(self) -> dict[str, str]:
+        """Case to patient."""
+        return {row.case: row.patient for row in self.cases}
 
     def values(self, metric: str, class_name: str = MEAN, unit: Unit = "patient") -> dict[str, float]:
         """The value of each patient: the mean over the scans, then (for "mean") over the classes.
@@ -205,6 +234,66 @@ def read_evaluation(path: Path) -> Evaluation:
             summary is not what the scores give.
     """
     return Evaluation.read(path, f"Make it anew: {_command(path.parent)}")
+
+
+def read_current(folder: Path, part: str, predictions: str, record: RunRecord) -> Evaluation | None:
+    """Read an evaluation of a run and hold it against what was measured, as far as that is still there.
+
+    Args:
+        folder: of the run.
+        part: "test" or "validation".
+        predictions: see `evaluation_folder`.
+        record: of the run.
+
+    Returns:
+        None where there is none. A warning names one of an earlier version, which does not say what it is of.
+
+    Raises:
+        UserError: as `read_evaluation`; predictions, references, patients or the split are other ones today.
+    """
+    place = part_folder(folder, part)
+    path = evaluation_folder(place, predictions) / EVALUATION_FILE
+    if not path.exists():
+        return None
+    evaluation = read_evaluation(path)
+    if record.reference is not None:
+        check_split(record.reference.parent, record.fold, record.split_hash, folder)
+    for changed in _changed(evaluation, place / predictions, record):
+        raise UserError(f"{path} is out of date: {changed}.", f"Make it anew: {_command(path.parent)}")
+    if evaluation.measured is None and (place / predictions).exists():
+        logger.warning(
+            "%s is of an earlier version: whether the predictions there are those that it is of is not known. "
+            "Make it anew: %s",
+            path,
+            _command(path.parent),
+        )
+    return evaluation
+
+
+def _changed(evaluation: Evaluation, predictions: Path, record: RunRecord) -> Iterator[str]:
+    """What was measured and is another today."""
+    measured, references = evaluation.measured, record.reference
+    if list(evaluation.classes) != record.classes:
+        yield "run.json has other classes"
+    if references and (references.parent / CASES_FILE).exists():
+        patients = {case.case: case.patient for case in read_cases(references.parent)}
+        for case, patient in evaluation.patient_of.items():
+            if patients.get(case, patient) != patient:
+                yield f"{references.parent / CASES_FILE} has another patient for {case}"
+    if measured is None:
+        return
+    if measured.split != record.split_hash:
+        yield "run.json has another split"
+    yield from _changed_files(predictions, measured.predictions)
+    if references:
+        yield from _changed_files(references, measured.references)
+
+
+def _changed_files(folder: Path, hashes: dict[str, str]) -> Iterator[str]:
+    for case, digest in hashes.items():
+        file = folder / f"{case}{MASK_SUFFIX}"
+        if file.exists() and file_hash(file) != digest:
+            yield f"{file} was changed since"
 
 
 def _command(folder: Path) -> str:
