@@ -444,6 +444,13 @@ def train(
     unlabelled: Annotated[
         bool, typer.Option("--unlabelled", help="Train on the split's scans without masks too.")
     ] = False,
+    self_training: Annotated[
+        bool,
+        typer.Option(
+            "--self-training",
+            help="The same, but three other trainings label these scans, which are done first.",
+        ),
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted training.")] = False,
     device: DeviceOption = Device.CPU,
     processes: Processes = PROCESSES,
@@ -453,7 +460,9 @@ def train(
     from ccdcseg.nnunet.train import check_trained
     from ccdcseg.nnunet.train import train as train_run
 
-    run = resolve_run(dataset, method, fraction, seed, preset, change, unlabelled=unlabelled)
+    run = resolve_run(
+        dataset, method, fraction, seed, preset, change, unlabelled=unlabelled, self_training=self_training
+    )
     if run.finished:
         check_trained(run)
         typer.echo(f"Trained already: {run.folder}")

@@ -72,16 +72,16 @@ def own_run(
 
 
 @pytest.fixture
-def interrupt_run(train_run: Callable[..., Path]) -> Callable[[Run, int], None]:
+def interrupt_run(train_run: Callable[..., Path]) -> Callable[..., None]:
     """Train a run and interrupt it after a number of steps."""
 
-    def go(run: Run, step: int) -> None:
+    def go(run: Run, step: int, **options: Any) -> None:
         def interrupt(stage: str, done: int, _total: int) -> None:
             if stage == "train" and done == step:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            train_run(run, progress=interrupt)
+            train_run(run, progress=interrupt, **options)
 
     return go
 

@@ -13,14 +13,15 @@ from ccdcseg.errors import UserError
 from ccdcseg.files import read_json, write_json
 from ccdcseg.nnunet.checkpoints import OWN_KEY, load_checkpoint
 from ccdcseg.nnunet.preset import UnlabelledScans
-from ccdcseg.nnunet.runs import resolve_run
-from ccdcseg.nnunet.unlabelled import implausible, label_scan, writing_epochs
-from ccdcseg.runs.history import read_history
+from ccdcseg.nnunet.runs import resolve_run, teachers_of
+from ccdcseg.nnunet.unlabelled import agreement, implausible, label_scan, writing_epochs
+from ccdcseg.runs.history import labels_folder, read_history
 
 # What nnU-Net and its libraries warn of is theirs.
 pytestmark = pytest.mark.filterwarnings("default")
 
-EARLY = ("training.epochs=4", "training.averaged_weights=0.9", "unlabelled.confidence=0")
+TRAINING = ("training.epochs=4", "training.averaged_weights=0.9")
+EARLY = (*TRAINING, "unlabelled.confidence=0")
 
 
 @pytest.fixture
@@ -88,15 +89,76 @@ def resolve_entry(raw: Path):
     return next(entry for entry in read_json(raw / "splits_final.json") if entry["seed"] == 7)
 
 
-@pytest.mark.parametrize("step", [4, 7, 10])
-def test_an_interrupted_training_ends_as_one_that_was_not(unlabelled_run, train_run, interrupt_run, step):
+def test_an_interrupted_training_ends_as_one_that_was_not(unlabelled_run, train_run, interrupt_run):
     whole = train_run(unlabelled_run(results="whole"))
     run = unlabelled_run(results="interrupted")
-    interrupt_run(run, step)
+    for step in (4, 7, 10):
+        interrupt_run(run, step, resume=True)
     again = train_run(run, resume=True)
     assert same(weights(whole), weights(again))
     first, second = (load_checkpoint(f / "checkpoint_final.pth")[OWN_KEY] for f in (whole, again))
     assert first["written_labels"] == second["written_labels"]
+
+
+def test_self_training_learns_from_what_other_trainings_agree_on(unlabelled_run, train_run, interrupt_run):
+    run = unlabelled_run(changes=("unlabelled.teachers=2", "unlabelled.agreed=0.5"))
+    first, second = teachers_of(run)
+    train_run(run)
+    assert first.finished
+    assert second.finished
+    assert not same(weights(first.folder), weights(second.folder))
+    assert not first.preset.unlabelled.use
+    assert [first.preset.training.seed, second.preset.training.seed] == [None, 8]
+    folder = labels_folder(run.folder, 0)
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+    written = read_history(run.folder)[0].labels_written
+    assert written.scans == 4
+    assert len(written.left_out) == 2
+    assert max(found.agreement for found in written.left_out) <= written.agreement
+    learnt = {path.name.removesuffix("_seg.b2nd") for path in folder.glob("*_seg.b2nd")}
+    assert learnt == {path.name.removesuffix("_locations.npz") for path in folder.glob("*_locations.npz")}
+    assert len(learnt) == 2
+    assert not learnt & {found.scan for found in written.left_out}
+    assert all(epoch.unlabelled_loss is not None for epoch in read_history(run.folder))
+    before = weights(run.folder)
+    run.folder.rename(run.folder.with_name("before"))
+    interrupt_run(run, 4)
+    assert same(weights(train_run(run, resume=True)), before)
+    run.folder.rename(run.folder.with_name("again"))
+    interrupt_run(run, 4)
+    shutil.copy(second.folder / "checkpoint_best.pth", second.folder / "checkpoint_final.pth")
+    with pytest.raises(UserError, match=f"was begun with other teachers.*{second.model.name}"):
+        train_run(run, resume=True)
+
+
+def test_a_teacher_takes_over_all_but_the_scans_without_masks(workspace, unlabelled_run):
+    changes = ("training.epochs=2", "unlabelled.use=true", "unlabelled.teachers=3")
+    run = unlabelled_run("ccdc", changes=changes)
+    plain = resolve_run("901", "ccdc", 0.4, 7, str(workspace.preset), (*TRAINING, "training.epochs=2"))
+    first, *others = teachers_of(run)
+    assert first.folder == plain.folder
+    assert [other.preset.training.seed for other in others] == [8, 9]
+    assert teachers_of(first) == []
+
+
+def test_stock_nnunet_cannot_begin_self_training(unlabelled_run, make_trainer):
+    run = unlabelled_run(changes=("unlabelled.teachers=2",))
+    with pytest.raises(UserError, match="ccdcseg train --self-training"):
+        make_trainer(run, "nnUNetTrainerPreset")
+
+
+@pytest.mark.parametrize(
+    ("votes", "agreed"),
+    [
+        (([[[1, 1, 0, 2]]], [[[1, 0, 0, 2]]]), (2 / 3 + 1) / 2),
+        (([[[0, 0]]], [[[0, 0]]]), 1.0),
+        (([[[1, 0]]], [[[0, 0]]]), 0.0),
+        (([[[1, 1]]], [[[1, 1]]], [[[0, 0]]]), 1 / 3),
+        (([[[1, 1]]],), None),
+    ],
+)
+def test_agreement_is_the_mean_dice_of_each_two(votes, agreed):
+    assert agreement([np.array(vote) for vote in votes], [1, 2]) == (agreed and pytest.approx(agreed))
 
 
 def test_labels_that_are_not_what_they_were_are_refused(unlabelled_run, train_run, interrupt_run):

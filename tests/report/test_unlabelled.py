@@ -68,6 +68,13 @@ def test_labels_that_were_not_used_are_said_to_be_that(run):
     assert "up to iteration 50 were not used: RV" in found.sentences[1]
 
 
+def test_scans_on_which_teachers_did_not_agree_are_named(run):
+    write_labels(run, {"agreement": 0.875, "left_out": [{"scan": "u2", "agreement": 0.5}]})
+    (found,) = writings(load_arms([run]))
+    assert "agreed by 87.5 Dice points on average" in found.sentences[1]
+    assert found.sentences[1].endswith("u2 (50.0).")
+
+
 def test_the_scans_to_look_at_are_shown_with_their_labels(run, scans, build):
     place = run / "unlabelled" / "epoch_0001"
     place.mkdir(parents=True)

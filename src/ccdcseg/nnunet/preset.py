@@ -70,6 +70,7 @@ class Training(_Section):
             training repeatable bit for bit; null leaves it to nnU-Net.
         averaged_weights: decay of an exponential moving average of the weights, which is what predicts; null: the
             last weights do.
+        seed: of weights, batches and draws; null: that of the split.
     """
 
     epochs: Positive = 1000
@@ -82,6 +83,7 @@ class Training(_Section):
     cpu_autocast: Literal["bfloat16", "none"] = "none"
     augmentation_processes: Annotated[int, Field(ge=0)] | None = None
     averaged_weights: Annotated[float, Field(ge=0, lt=1)] | None = None
+    seed: Annotated[int, Field(ge=0)] | None = None
 
 
 class Prediction(_Section):
@@ -97,12 +99,16 @@ class Prediction(_Section):
 
 
 class UnlabelledScans(_Section):
-    """How scans without masks take part: the network labels them itself, now and then, and learns from that.
+    """How scans without masks take part: networks label them, and the training learns from these labels too.
 
     From ``first`` on, ``times`` times, evenly spread over the rest of the training, the network that predicts (the
     averaged one, where there is one) labels every such scan as a whole. Post-processing by the rules of the
     training masks cleans the labels, what it removes becomes background, and voxels of a low confidence are
     ignored.
+
+    In self-training ``teachers`` finished trainings on the annotated scans alone, which differ by their seed, label
+    them together, once, before the training begins; the scans on which they agree least are left out (ST++: Yang et
+    al., CVPR 2022, who compare one network's checkpoints in place of several networks).
 
     Attributes:
         use: whether they take part.
@@ -112,6 +118,8 @@ class UnlabelledScans(_Section):
         confidence: probability below which a voxel is ignored.
         weight: of their loss beside that of annotated scans.
         share: of the patches of a batch that come from them, once they have labels.
+        teachers: how many networks label them in self-training; null: the trained network itself does.
+        agreed: share of the scans that is kept in self-training, those on which the teachers agree most.
     """
 
     use: bool = False
@@ -121,6 +129,8 @@ class UnlabelledScans(_Section):
     confidence: Annotated[float, Field(ge=0, lt=1)] = 0.8
     weight: Annotated[float, Field(gt=0)] = 0.5
     share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    teachers: Annotated[int, Field(ge=2)] | None = None
+    agreed: Annotated[float, Field(gt=0, le=1)] = 0.8
 
 
 class Preset(_Section):

@@ -1,7 +1,7 @@
 """A run: one method trained with one preset on one split of one dataset, and the folder it lives in."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,9 @@ from ccdcseg.methods import METHODS
 from ccdcseg.nnunet.paths import check_environment, nnunet_folder
 from ccdcseg.nnunet.preset import LabelledShare, Preset, load_preset
 from ccdcseg.runs.record import read_record
+
+TEACHERS = 3
+"""Networks that label scans without masks in self-training."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,12 @@ class Run:
     split: dict[str, Any]
 
     @property
+    def seed(self) -> int:
+        """Of weights, batches and draws."""
+        seed: int = self.split["seed"] if self.preset.training.seed is None else self.preset.training.seed
+        return seed
+
+    @property
     def model(self) -> Path:
         """nnU-Net's folder of the trainer, plans and configuration."""
         trainer = METHODS[self.method].trainer
@@ -68,6 +77,7 @@ def resolve_run(
     changes: Sequence[str] = (),
     *,
     unlabelled: bool = False,
+    self_training: bool = False,
 ) -> Run:
     """Find dataset, split and settings.
 
@@ -79,6 +89,7 @@ def resolve_run(
         preset: name or path of a preset.
         changes: to it, ``key=value``.
         unlabelled: scans without masks take part, whatever the preset says.
+        self_training: they take part, and `TEACHERS` other networks label them, unless the preset says how many.
 
     Raises:
         UserError: whatever of it does not exist, or the method's term would never act.
@@ -86,11 +97,10 @@ def resolve_run(
     if method not in METHODS:
         raise UserError(f"There is no method {method}.", f"Choose one of {', '.join(METHODS)}.")
     label, settings = load_preset(preset, changes)
-    if unlabelled and not settings.unlabelled.use:
-        settings = settings.model_copy(
-            update={"unlabelled": settings.unlabelled.model_copy(update={"use": True})}
-        )
-        label = f"{label}_unlabelled"
+    if self_training and settings.unlabelled.teachers is None:
+        label, settings = f"{label}_selftraining", _with(settings, "unlabelled", use=True, teachers=TEACHERS)
+    elif (unlabelled or self_training) and not settings.unlabelled.use:
+        label, settings = f"{label}_unlabelled", _with(settings, "unlabelled", use=True)
     _check_start(method, settings)
     raw = dataset_folder(nnunet_folder("nnUNet_raw"), dataset)
     fold, split = find_fold(raw, settings.labelled.fractions[0] if fraction is None else fraction, seed)
@@ -108,6 +118,37 @@ def resolve_run(
         fold=fold,
         split=split,
     )
+
+
+def teachers_of(run: Run) -> list[Run]:
+    """The trainings on annotated scans alone whose networks label the others in self-training; else none.
+
+    They are ordinary runs: the first is what ``ccdcseg train`` without further words gives, the others differ from
+    it by ``training.seed``.
+    """
+    if not run.preset.unlabelled.use or run.preset.unlabelled.teachers is None:
+        return []
+    seeds = [run.seed + 1 + i for i in range(run.preset.unlabelled.teachers - 1)]
+    return [_teacher(run, changes) for changes in ([], *([f"training.seed={seed}"] for seed in seeds))]
+
+
+def _teacher(run: Run, changes: Sequence[str]) -> Run:
+    """The run on the same split without scans that have no masks, with changes."""
+    own = [change for change in run.changes if not change.startswith("unlabelled.")]
+    without = ["unlabelled.use=false"] if load_preset(run.preset_name, own)[1].unlabelled.use else []
+    changes = (*own, *without, *changes)
+    label, settings = load_preset(run.preset_name, changes)
+    return replace(
+        run,
+        changes=changes,
+        preset=settings.model_copy(update={"labelled": LabelledShare()}),
+        plans_name=f"ccdcseg_{label}",
+    )
+
+
+def _with(preset: Preset, section: str, **values: Any) -> Preset:
+    """A preset with other values in one section."""
+    return preset.model_copy(update={section: getattr(preset, section).model_copy(update=values)})
 
 
 def _check_start(method: str, preset: Preset) -> None:

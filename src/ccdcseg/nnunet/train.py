@@ -34,7 +34,7 @@ from ccdcseg.nnunet.plans import (
 )
 from ccdcseg.nnunet.preset import preset_of_plans
 from ccdcseg.nnunet.rules import read_rules
-from ccdcseg.nnunet.runs import Run
+from ccdcseg.nnunet.runs import Run, teachers_of
 from ccdcseg.nnunet.seeding import VARIABLE
 from ccdcseg.nnunet.stock import stock_nnunet
 from ccdcseg.processes import end_forks_with_this_process
@@ -61,7 +61,8 @@ logger = logging.getLogger(__name__)
 def train(run: Run, *, resume: bool, device: str, processes: int, progress: Progress) -> Path:
     """Plan and preprocess what is not there yet, then train.
 
-    A training that came to its last checkpoint but not to its record gets the record and is not trained again.
+    A training that came to its last checkpoint but not to its record gets the record and is not trained again. In
+    self-training the teachers (`teachers_of`) are trained first, those interrupted continued.
 
     Args:
         run: what to train.
@@ -78,6 +79,8 @@ def train(run: Run, *, resume: bool, device: str, processes: int, progress: Prog
             was not begun here, or another process works on it.
     """
     _check_settings(run)
+    if not run.finished:
+        _train_teachers(run, device, processes, progress)
     with locked(run.folder, "train"):
         if not run.finished:
             _check_begun(run, resume)
@@ -86,6 +89,19 @@ def train(run: Run, *, resume: bool, device: str, processes: int, progress: Prog
             _finish(run)
     check_trained(run)
     return run.folder
+
+
+def _train_teachers(run: Run, device: str, processes: int, progress: Progress) -> None:
+    teachers = teachers_of(run)
+    for number, teacher in enumerate(teachers, 1):
+        name = f"teacher {number} of {len(teachers)}"
+        train(
+            teacher,
+            resume=True,
+            device=device,
+            processes=processes,
+            progress=lambda stage, done, total, name=name: progress(f"{name}: {stage}", done, total),  # type: ignore[misc]
+        )
 
 
 def check_trained(run: Run) -> None:
@@ -105,6 +121,7 @@ def _train(run: Run, device: str, processes: int, progress: Progress) -> None:
     record = _record(run, device, _preprocessed(run, plans, run.split["train"]))
     if (run.folder / LATEST).exists() and (run.folder / BEGUN_FILE).exists():
         _check_same(run, read_begun(run.folder), "was begun")
+        _check_teachers(run, read_begun(run.folder))
         _warn_of_threads(run, record)
     begun = (run.folder / BEGUN_FILE).exists()
     write_json(run.folder / BEGUN_FILE, record.content)
@@ -241,6 +258,23 @@ def _warn_of_threads(run: Run, record: Known) -> None:
         )
 
 
+def _check_teachers(run: Run, begun: Begun) -> None:
+    """Refuse to continue self-training whose labels are of other teachers."""
+    if begun.teachers != _teachers(run):
+        raise UserError(
+            f"{run.folder} was begun with other teachers: one of {', '.join(begun.teachers)} was trained anew.",
+            "Move that folder out of nnUNet_results to train again, or put the old teachers back.",
+        )
+
+
+def _teachers(run: Run) -> dict[str, str]:
+    """SHA-256 of the networks of the teachers."""
+    return {
+        f"{teacher.model.name}/{teacher.folder.name}": file_hash(teacher.folder / FINAL)
+        for teacher in teachers_of(run)
+    }
+
+
 def _scans(run: Run) -> list[Path]:
     """Images and masks that a run is trained on, those without masks among them."""
     scans = [file for case in run.split["train"] for file in case_files(run.raw, case)]
@@ -301,16 +335,18 @@ def _adopt(run: Run) -> None:
 def _trainer(run: Run, plans: dict[str, Any], device: str) -> Any:
     from ccdcseg.nnunet.discovery import ccdcseg_trainers  # noqa: PLC0415 - slow
 
-    os.environ[VARIABLE] = str(run.split["seed"])
+    os.environ[VARIABLE] = str(run.seed)
     trainer_class = getattr(ccdcseg_trainers, METHODS[run.method].trainer)
     with stock_nnunet():
-        return trainer_class(
+        trainer = trainer_class(
             plans={**plans, "continue_training": (run.folder / LATEST).exists()},
             configuration=run.preset.network.configuration,
             fold=run.fold,
             dataset_json=read_json(run.preprocessed / "dataset.json"),
             device=torch.device(device),
         )
+    trainer.teachers = [teacher.folder for teacher in teachers_of(run)]
+    return trainer
 
 
 def _report_steps(trainer: Any, progress: Progress) -> None:
@@ -357,6 +393,7 @@ def _record(run: Run, device: str, preprocessed: dict[str, str]) -> Begun:
         started=_started(run),
         images=run.raw / "imagesTr",
         reference=run.raw / "labelsTr",
+        teachers=_teachers(run),
         preprocessed=preprocessed,
     )
 

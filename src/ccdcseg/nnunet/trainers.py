@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
     Attributes:
         predicted_by: written into checkpoints as the trainer's name, for ``nnUNetv2_predict`` to build the network.
         always_unlabelled: scans without masks take part whatever the preset says.
+        teachers: folders of the runs whose networks label scans without masks in self-training.
         begun_in: precision of the training whose checkpoint was loaded; None: none was, or it does not say.
         averaged: the network with averaged weights, which predicts; None: the trained one does.
         unlabelled: the part that scans without masks have; None: they have none.
@@ -57,6 +58,7 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
 
     predicted_by = STOCK_TRAINER
     always_unlabelled = False
+    teachers: Sequence[Path] = ()
     postprocessing: Postprocessing | None = None
     network: Any
 
@@ -77,7 +79,7 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         self.initial_lr = training.initial_learning_rate
         self.oversample_foreground_percent = training.foreground_oversampling
         self.save_every = training.checkpoint_every
-        self.seed = seed_from_environment()
+        self.seed = seed_from_environment() if training.seed is None else training.seed
         self.history: list[Epoch] = []
         self.begun_in: str | None = None
         self.averaged: AveragedModel | None = None

@@ -6,10 +6,12 @@ that it had. That whole scans are labelled now and then, instead of patches in e
 followers), costs a few per cent of the training, and lets post-processing see a whole organ.
 """
 
+import contextlib
 import copy
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +36,15 @@ from ccdcseg.errors import UserError
 from ccdcseg.files import content_hash, new_folder, write_json
 from ccdcseg.nnunet.paths import nnunet_folder
 from ccdcseg.nnunet.plans import UNLABELLED_SUFFIX, preprocess_unlabelled
-from ccdcseg.nnunet.predict import write_whole
+from ccdcseg.nnunet.predict import build_predictor, write_whole
 from ccdcseg.nnunet.preset import UnlabelledScans
 from ccdcseg.nnunet.seeding import derived_seed
 from ccdcseg.postprocessing import Shares, keep_pieces
-from ccdcseg.runs.history import LabelsWritten, Removed, labels_folder
+from ccdcseg.runs.history import LabelsWritten, LeftOut, Removed, labels_folder
 
 SUMMARY = "summary.json"
+LEARNT_FROM = ("_seg.b2nd", "_locations.npz")
+"""Endings of what the loader reads of a scan; without them its labels are for people alone."""
 TILE_STEP = 1.0
 """Step of the sliding window in patches: without overlap, since most of the cost is here."""
 LOCATIONS = 1000
@@ -52,7 +56,9 @@ taken for a failure of the network, and its labels are not used."""
 
 
 def writing_epochs(settings: UnlabelledScans, epochs: int) -> list[int]:
-    """The epochs at whose beginning labels are written, of ``epochs`` from 0 on."""
+    """The epochs at whose beginning labels are written, of ``epochs`` from 0 on: the first one, by teachers."""
+    if settings.teachers is not None:
+        return [0]
     rest = 1 - settings.first
     return sorted(
         {round(epochs * (settings.first + rest * i / settings.times)) for i in range(settings.times)}
@@ -68,12 +74,16 @@ class Labelling:
         confident: share of each class's voxels that are not ignored, by name; the background among them.
         voxels: of each foreground class, before anything was ignored, as a share of the scan.
         removed: share of the foreground that post-processing removed.
+        changed: share of the foreground whose label is another than the last time; None: there was none.
+        agreement: see `agreement`.
     """
 
     labels: NDArray[np.int16]
     confident: dict[str, float]
     voxels: dict[str, float]
     removed: float
+    changed: float | None = None
+    agreement: float | None = None
 
 
 def label_scan(
@@ -104,6 +114,29 @@ def label_scan(
         voxels={name: float(of_class[name].mean()) for name in labels},
         removed=float(removed.sum() / max(1, (predicted > 0).sum())),
     )
+
+
+def agreement(votes: Sequence[NDArray[np.integer[Any]]], values: Sequence[int]) -> float | None:
+    """How far several networks agree on a scan: the mean Dice of each two of them, over the classes.
+
+    A class that both of two do not see says nothing.
+
+    Args:
+        votes: (Z, Y, X) class values of each network.
+        values: of the foreground classes.
+
+    Returns:
+        From 0 to 1; 1 where nobody sees a class, None where there is one network.
+    """
+    if len(votes) < 2:
+        return None
+    dice = [
+        2 * np.count_nonzero(first & second) / (first.sum() + second.sum())
+        for value in values
+        for first, second in combinations([vote == value for vote in votes], 2)
+        if first.any() or second.any()
+    ]
+    return float(np.mean(dice)) if dice else 1.0
 
 
 def implausible(found: Mapping[str, float], annotated: Mapping[str, float]) -> list[str]:
@@ -205,10 +238,13 @@ def mixed_batches(batches: Any, images: Path, labels: Path, unlabelled: int) -> 
 
 @dataclass(frozen=True)
 class Labeller:
-    """Labels whole scans with a network, as nnU-Net predicts them, without mirroring.
+    """Labels whole scans with one or several networks, as nnU-Net predicts them, without mirroring.
+
+    Several networks label by the mean of their probabilities.
 
     Attributes:
-        predictor: nnU-Net's, of the network.
+        predictors: nnU-Net's, one of each network.
+        agreed: share of the scans that is kept where there are several, those on which they agree most.
         labels: value of each foreground class by name.
         shares: rules of post-processing.
         confidence: see `UnlabelledScans`.
@@ -216,12 +252,13 @@ class Labeller:
         patches: how many the network sees at a time.
     """
 
-    predictor: nnUNetPredictor
+    predictors: Sequence[nnUNetPredictor]
     labels: Mapping[str, int]
     shares: Shares
     confidence: float
     ignore: int
     patches: int
+    agreed: float = 1.0
 
     def write(
         self,
@@ -245,24 +282,23 @@ class Labeller:
         """
         shutil.rmtree(target, ignore_errors=True)
         with new_folder(target) as folder:
-            scans = {}
-            for name in names:
-                found = self._label(images, name, folder)
-                changed = _changed(found.labels, before and before / f"{name}_seg.b2nd", self.ignore)
-                scans[name] = {
-                    "confident": found.confident,
-                    "share": found.voxels,
-                    "removed": found.removed,
-                    "changed": changed,
-                }
-            summary = _summary(scans, annotated, [*self.labels])
+            scans = {
+                name: self._label(images, name, folder, before and before / f"{name}_seg.b2nd")
+                for name in names
+            }
+            summary = _summary(scans, annotated, [*self.labels], self.agreed)
+            for left_out in summary.left_out:
+                for ending in LEARNT_FROM:
+                    (folder / f"{left_out.scan}{ending}").unlink()
             write_json(folder / SUMMARY, summary.content)
         return summary
 
-    def _label(self, images: Path, name: str, folder: Path) -> Labelling:
-        data = blosc2.open(urlpath=str(images / f"{name}.b2nd"), mode="r")[:]
-        probabilities = torch.softmax(self._logits(torch.from_numpy(data)), 0).cpu().numpy()
-        found = label_scan(probabilities, self.labels, self.shares, self.confidence, self.ignore)
+    def _label(self, images: Path, name: str, folder: Path, before: Path | None) -> Labelling:
+        data = torch.from_numpy(blosc2.open(urlpath=str(images / f"{name}.b2nd"), mode="r")[:])
+        votes = [
+            torch.softmax(self._logits(predictor, data), 0).cpu().numpy() for predictor in self.predictors
+        ]
+        found = label_scan(np.mean(votes, axis=0), self.labels, self.shares, self.confidence, self.ignore)
         values = [*self.labels.values()]
         nnUNetDatasetBlosc2.save_seg(found.labels[None], str(folder / f"{name}_seg"))
         locations = DefaultPreprocessor._sample_foreground_locations(
@@ -271,11 +307,15 @@ class Labeller:
         np.savez(folder / f"{name}_locations.npz", **{str(value): locations[value] for value in values})
         # nnU-Net's form of properties, written by the preprocessing of this very training
         self._write_for_people(found.labels, load_pickle(str(images / f"{name}.pkl")), folder / name)
-        return found
+        return replace(
+            found,
+            changed=_changed(found.labels, before, self.ignore),
+            agreement=agreement([vote.argmax(0) for vote in votes], values),
+        )
 
-    def _logits(self, data: Tensor) -> Tensor:
+    def _logits(self, predictor: nnUNetPredictor, data: Tensor) -> Tensor:
         """As nnU-Net's sliding window gives them, but several patches at a time."""
-        predictor, patch = self.predictor, self.predictor.configuration_manager.patch_size
+        patch = predictor.configuration_manager.patch_size
         padded, inside = pad_nd_image(data, patch, "constant", {"value": 0}, True, None)
         weight = compute_gaussian(
             tuple(patch), sigma_scale=1 / 8, value_scaling_factor=10, device=predictor.device
@@ -297,8 +337,8 @@ class Labeller:
         write_whole(
             _nearest(labels, properties["shape_after_cropping_and_before_resampling"]),
             properties,
-            self.predictor.plans_manager,
-            path.with_name(f"{path.name}{self.predictor.dataset_json['file_ending']}"),
+            self.predictors[0].plans_manager,
+            path.with_name(f"{path.name}{self.predictors[0].dataset_json['file_ending']}"),
         )
 
 
@@ -322,19 +362,17 @@ def _changed(labels: NDArray[np.int16], before: Path | None, ignore: int) -> flo
 
 
 def _summary(
-    scans: Mapping[str, Mapping[str, Any]], annotated: Mapping[str, float], names: Sequence[str]
+    scans: Mapping[str, Labelling], annotated: Mapping[str, float], names: Sequence[str], agreed: float
 ) -> LabelsWritten:
     """Means over the scans, and the scans to look at first."""
-    classes = ["background", *names]
-    share = {name: _mean([scan["share"][name] for scan in scans.values()]) for name in names}
-    removed = sorted(
-        ((scan["removed"], name) for name, scan in scans.items() if scan["removed"] > 0), reverse=True
-    )
-    changed = [scan["changed"] for scan in scans.values() if scan["changed"] is not None]
+    share = {name: _mean([scan.voxels[name] for scan in scans.values()]) for name in names}
+    removed = sorted(((scan.removed, name) for name, scan in scans.items() if scan.removed > 0), reverse=True)
+    changed = [scan.changed for scan in scans.values() if scan.changed is not None]
     confident = {
-        name: [scan["confident"][name] for scan in scans.values() if name in scan["confident"]]
-        for name in classes
+        name: [scan.confident[name] for scan in scans.values() if name in scan.confident]
+        for name in ("background", *names)
     }
+    ranked = sorted((scan.agreement, name) for name, scan in scans.items() if scan.agreement is not None)
     return LabelsWritten(
         scans=len(scans),
         confident={name: _mean(values) for name, values in confident.items() if values},
@@ -343,6 +381,10 @@ def _summary(
         changed=_mean(changed) if changed else None,
         removed_most=tuple(Removed(scan=name, removed=part) for part, name in removed[:MOST_TO_LOOK_AT]),
         implausible=tuple(implausible(share, annotated)),
+        agreement=_mean([part for part, _ in ranked]) if ranked else None,
+        left_out=tuple(
+            LeftOut(scan=name, agreement=part) for part, name in ranked[: int(len(ranked) * (1 - agreed))]
+        ),
     )
 
 
@@ -479,6 +521,11 @@ class UnlabelledTraining:
                 f"{trainer.plans_manager.dataset_name} has region labels, which may overlap.",
                 "Scans without masks need one class a voxel: write plain labels into dataset.json.",
             )
+        if len(trainer.teachers) != (self._settings.teachers or 0):
+            raise UserError(
+                f"Self-training takes {self._settings.teachers} finished trainings, and this one was given none.",
+                "Begin it with ccdcseg train --self-training, which trains them first.",
+            )
         if self._patches >= trainer.batch_size:
             raise UserError(
                 f"A batch of {trainer.batch_size} has no room for annotated and unlabelled patches "
@@ -500,41 +547,54 @@ class UnlabelledTraining:
             trainer.label_manager = known
 
     def _write(self, folder: Path) -> None:
-        trainer = self._trainer
-        network = trainer.predicting_network
-        predictor = nnUNetPredictor(
-            tile_step_size=TILE_STEP, use_mirroring=False, device=trainer.device, allow_tqdm=False
-        )
-        predictor.manual_initialization(
-            network,
-            trainer.plans_manager,
-            trainer.configuration_manager,
-            None,
-            trainer.dataset_json,
-            type(trainer).__name__,
-            None,
-        )
-        network.eval()
+        trainer, settings = self._trainer, self._settings
         labeller = Labeller(
-            predictor,
+            self._predictors(),
             trainer.class_values,
             trainer.postprocessing.shares,
-            self._settings.confidence,
+            settings.confidence,
             self._ignore,
             trainer.batch_size,
+            settings.agreed,
         )
         before = None if self.written is None else self._folder(self.written["epoch"])
-        network.decoder.deep_supervision = False
+        with torch.no_grad(), trainer.autocast(), self._without_deep_supervision():
+            labeller.write(self._scans.preprocessed, self._drawn(), folder, self._shares, before)
+
+    def _predictors(self) -> list[nnUNetPredictor]:
+        """Of the teachers, or of the network that is trained."""
+        trainer = self._trainer
+        if self._settings.teachers is None:
+            predictors = [nnUNetPredictor(device=trainer.device)]
+            predictors[0].manual_initialization(
+                trainer.predicting_network,
+                trainer.plans_manager,
+                trainer.configuration_manager,
+                None,
+                trainer.dataset_json,
+                type(trainer).__name__,
+                None,
+            )
+        else:
+            predictors = [build_predictor(folder, trainer.device.type) for folder in trainer.teachers]
+        for predictor in predictors:
+            predictor.tile_step_size = TILE_STEP
+            predictor.network.eval()
+        return predictors
+
+    @contextlib.contextmanager
+    def _without_deep_supervision(self) -> Iterator[None]:
+        decoder = self._trainer.predicting_network.decoder
+        decoder.deep_supervision = False
         try:
-            with torch.no_grad(), trainer.autocast():
-                labeller.write(self._scans.preprocessed, self._drawn(), folder, self._shares, before)
+            yield
         finally:
-            network.decoder.deep_supervision = trainer.enable_deep_supervision
+            decoder.deep_supervision = self._trainer.enable_deep_supervision
 
     def _drawn(self) -> list[str]:
-        """The scans that are labelled this time."""
+        """The scans that are labelled this time; teachers label all."""
         names, most = [*self._scans.split.images], self._settings.scans
-        if most is None or most >= len(names):
+        if most is None or most >= len(names) or self._settings.teachers is not None:
             return names
         seed = self._trainer.seed
         drawn = None if seed is None else derived_seed(seed, "scans", self._trainer.current_epoch)

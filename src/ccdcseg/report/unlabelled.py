@@ -12,7 +12,7 @@ from ccdcseg.report.curves import Key, Panel, PanelGroup
 from ccdcseg.report.figures import Line, Look, class_look, line_panel
 from ccdcseg.report.pictures import Picture, crop_box, largest_slice, outlined
 from ccdcseg.report.runs import Arm, Run, runs_of
-from ccdcseg.runs.history import LabelsWritten, labels_folder
+from ccdcseg.runs.history import LabelsWritten, LeftOut, labels_folder
 from ccdcseg.tabular import Entry, Grid
 
 MOST_PICTURES = 4
@@ -65,12 +65,21 @@ def _sentences(times: Times) -> Iterable[str]:
     count = f"{len(times)} times" if len(times) > 1 else "once"
     yield f"Labels were written {count}, the last time for {[*times.values()][-1].scans} scans."
     for iteration, written in times.items():
+        if written.agreement is not None:
+            yield (
+                f"Other trainings labelled them together, and agreed by {100 * written.agreement:.1f} Dice points "
+                f"on average. Left out, since they agreed least: {_names(written.left_out)}."
+            )
         if written.implausible:
             yield (
                 f"Those of the epoch up to iteration {iteration} were not used: "
                 f"{', '.join(written.implausible)} was more than three times as large or as small as in the "
                 "annotated scans."
             )
+
+
+def _names(left_out: Sequence[LeftOut]) -> str:
+    return ", ".join(f"{found.scan} ({100 * found.agreement:.1f})" for found in left_out) or "no scan"
 
 
 def _group(name: str, classes: Sequence[str], times: Times) -> PanelGroup:

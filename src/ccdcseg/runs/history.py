@@ -59,6 +59,13 @@ class Removed(Stored):
     removed: Share
 
 
+class LeftOut(Stored):
+    """A scan on which teachers do not agree: mean Dice of each two of them, over the classes."""
+
+    scan: Name
+    agreement: Share
+
+
 class LabelsWritten(Stored):
     """What the labels were like that a network wrote for scans without masks: ``summary.json`` beside them.
 
@@ -70,6 +77,8 @@ class LabelsWritten(Stored):
         changed: share of the foreground whose label is another than the last time; None: there was none.
         removed_most: the scans of which post-processing removed most, which are those to look at first.
         implausible: classes whose size cannot be; if there are any, the labels are not used.
+        agreement: how far the teachers of self-training agreed, the mean over the scans; None: there were none.
+        left_out: the scans on which they agreed least, which are not learnt from.
     """
 
     scans: Count
@@ -79,6 +88,8 @@ class LabelsWritten(Stored):
     changed: Share | None
     removed_most: tuple[Removed, ...]
     implausible: tuple[Name, ...]
+    agreement: Share | None = None
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def labels_folder(run: Path, epoch: int) -> Path:

@@ -90,6 +90,7 @@ class Known(Stored):
         started: when, in ISO 8601.
         images: folder of the images; None in published records, which name no folder of a machine.
         reference: folder of the reference masks; None as for ``images``.
+        teachers: SHA-256 of the networks that labelled scans without masks in self-training, by run.
     """
 
     format: Literal["ccdcseg-run/1"]
@@ -115,6 +116,7 @@ class Known(Stored):
     started: Annotated[str, AfterValidator(_is_time)]
     images: Folder | None = None
     reference: Folder | None = None
+    teachers: dict[Name, Digest] = Field({})
 
     @property
     def threads(self) -> int | None:
@@ -194,7 +196,10 @@ class RunRecord(Known):
         options = {"method": self.method, "fraction": self.fraction, "seed": self.seed, "preset": self.preset}
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         changes = [word for change in self.changes for word in ("--set", change)]
-        unlabelled = ["--unlabelled"] if self.settings.get("unlabelled", {}).get("use") else []
+        scans = self.settings.get("unlabelled", {})
+        unlabelled = (
+            ["--self-training" if scans.get("teachers") else "--unlabelled"] if scans.get("use") else []
+        )
         return shlex.join(["ccdcseg", "train", self.dataset, *words, *unlabelled, *changes])
 
     def local(self, name: Literal["images", "reference"], run: Path) -> Path:
