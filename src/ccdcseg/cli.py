@@ -26,6 +26,7 @@ from ccdcseg.progress import progress_bars
 if TYPE_CHECKING:
     from ccdcseg.experiments.runner import Runner
     from ccdcseg.experiments.slurm import SlurmRunner
+    from ccdcseg.tabular import Grid
 
 
 class _Commands(TyperGroup):
@@ -534,10 +535,8 @@ def predict(
 @app.command()
 def evaluate(targets: Targets, part: PartOption = Part.TEST, processes: Processes = PROCESSES) -> None:
     """Dice and HD95 of predicted runs by patient: JSON and CSV beside each run, a table on screen."""
-    from rich.console import Console
-
     from ccdcseg.datasets.splits import part_folder
-    from ccdcseg.evaluation.evaluate import summary_table
+    from ccdcseg.evaluation.evaluate import summary_grid
     from ccdcseg.evaluation.runs import evaluate_run
     from ccdcseg.nnunet.runs import find_runs
     from ccdcseg.runs.record import PLAIN_PREDICTIONS, read_record
@@ -550,7 +549,7 @@ def evaluate(targets: Targets, part: PartOption = Part.TEST, processes: Processe
             plain = ", as predicted" if predictions == PLAIN_PREDICTIONS else ""
             results[f"{read_record(run).label}{plain}"] = result
         typer.echo(f"Evaluation: {part_folder(run, part) / 'evaluation.json'}")
-    Console().print(summary_table(results))
+    _show(summary_grid(results))
 
 
 @app.command()
@@ -573,20 +572,26 @@ def compare(
     ] = None,
 ) -> None:
     """Is one method better? Paired tests, intervals and ranks over the same patients."""
-    from rich.console import Console
-
     from ccdcseg.nnunet.runs import find_runs
     from ccdcseg.report.comparison import compare_runs, write_comparison
-    from ccdcseg.tabular import to_screen
 
     runs = [run for target in targets for run in find_runs(target)]
     result = compare_runs(runs, part, of, metric, "case" if as_in_the_paper else "patient")
     for grid in result.grids():
-        Console().print(to_screen(grid))
+        _show(grid)
     for sentence in result.left_out:
         typer.echo(f"Not compared: {sentence}")
     for path in write_comparison(result, output) if output else []:
         typer.echo(f"Comparison: {path}")
+
+
+def _show(grid: "Grid") -> None:
+    from rich.console import Console
+
+    from ccdcseg.tabular import to_screen
+
+    console = Console()
+    console.print(to_screen(grid, console.width))
 
 
 @app.command()
@@ -712,16 +717,11 @@ def methods(
     as_json: Annotated[bool, typer.Option("--json", help="Everything that is known, as JSON.")] = False,
 ) -> None:
     """What can be trained, and where each method comes from."""
-    from rich.console import Console
-    from rich.table import Table
-
     if as_json:
         typer.echo(json.dumps([asdict(m) | {"settings": m.settings} for m in METHODS.values()], indent=2))
         return
-    table = Table("method", "nnU-Net trainer", "source", "deviation")
     for method in METHODS.values():
-        table.add_row(method.name, method.trainer, method.source, method.deviation)
-    Console().print(table)
+        typer.echo(f"{method.name}: {method.trainer}\n    {method.source}\n    deviation: {method.deviation}")
 
 
 @app.command()

@@ -6,7 +6,10 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from rich.cells import cell_len
+from rich.console import JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -19,6 +22,10 @@ _LATEX = str.maketrans(
         "–": "--", "−": "$-$",
     }
 )  # fmt: skip
+NOTHING = 5e-5
+"""A share below this is shown as zero."""
+LONGEST_FIRST = 24
+"""Letters of a word of the first column that stay together on the screen."""
 _MARKUP = re.compile(r"[\\|`]|<(?=[A-Za-z/!?])|(?<=\])\(")
 """What would be cells, code, HTML or the address of a link in Markdown."""
 
@@ -62,7 +69,7 @@ def ranked(
 
     Args:
         values: of the column.
-        higher_is_better: than a lower one.
+        higher_is_better: than a lower one; then zero, and what is shown as zero, is no achievement and has rank 0.
         groups: which values are comparable, those of equal entries; None: all are. One alone has rank 0.
     """
     groups = [None] * len(values) if groups is None else groups
@@ -71,25 +78,65 @@ def ranked(
 
 
 def _rank(value: float | None, peers: Sequence[float | None], higher_is_better: bool) -> int:
+    if value is None or (higher_is_better and value < NOTHING):
+        return 0
     order = sorted({peer for peer in peers if peer is not None}, reverse=higher_is_better)[:2]
-    return order.index(value) + 1 if len(peers) > 1 and value is not None and value in order else 0
+    return order.index(value) + 1 if len(peers) > 1 and value in order else 0
 
 
-def to_screen(grid: Grid) -> Table:
-    """For a rich console: the best of a column bold, the second best in italics, small print below."""
+def to_screen(grid: Grid, width: int) -> Table | Text:
+    """For a rich console: the best of a column bold, the second best in italics, small print below.
+
+    Words, such as units and names of metrics, stay whole; but for long ones of the first column. Where a table has
+    no room for them, each cell has a line of its own.
+
+    Args:
+        grid: to be shown.
+        width: of the console, in characters.
+    """
+    columns = [*zip(map(one_line, grid.header), *map(_lines, grid.rows), strict=True)]
+    least = [max(cell_len(word) for text in column for word in (*text.split(), "")) for column in columns]
+    least[0] = min(least[0], LONGEST_FIRST)
+    room = width - 3 * len(columns) - 1
     title, note = (Text(one_line(text)) for text in (grid.title, grid.note))
+    if sum(least) > room:
+        return Text("\n").join(text for text in (title, *map(partial(_block, grid), grid.rows), note) if text)
     table = Table(title=title, caption=note or None, title_justify="left", caption_justify="left")
-    for index, name in enumerate(grid.header):
-        table.add_column(Text(one_line(name)), justify="right" if index else "left", overflow="fold")
-    styles = ("", "bold", "italic")
+    for index, (name, given) in enumerate(zip(grid.header, _widths(columns, least, room), strict=True)):
+        justify: JustifyMethod = "right" if index else "left"
+        table.add_column(Text(one_line(name)), justify=justify, overflow="fold", width=given)
     for row in grid.rows:
-        table.add_row(
-            *(
-                Text.assemble((one_line(cell.text), styles[cell.rank]), f"\n{one_line(cell.note)}".rstrip())
-                for cell in row
-            )
-        )
+        table.add_row(*(_styled(cell, "\n") for cell in row))
     return table
+
+
+def _lines(row: Sequence[Entry]) -> list[str]:
+    return [f"{one_line(cell.text)}\n{one_line(cell.note)}" for cell in row]
+
+
+def _widths(columns: Sequence[Sequence[str]], least: Sequence[int], room: int) -> list[int]:
+    """Of columns of texts: what the widest give up until all have room, but never a part of a word."""
+    widths = [max(cell_len(line) for text in column for line in text.split("\n")) for column in columns]
+    while sum(widths) > room:
+        index = max(range(len(widths)), key=lambda i: widths[i] if widths[i] > least[i] else 0)
+        widths[index] -= 1
+    return widths
+
+
+def _styled(cell: Entry, between: str) -> Text:
+    note = one_line(cell.note)
+    style = ("", "bold", "italic")[cell.rank]
+    return Text.assemble((one_line(cell.text), style), f"{between}{note}" if note else "")
+
+
+def _block(grid: Grid, row: Sequence[Entry]) -> Text:
+    """A row with a line for each cell."""
+    first, *others = row
+    lines = [
+        Text.assemble(f"  {one_line(name)}: ", _styled(cell, " "))
+        for name, cell in zip(grid.header[1:], others, strict=True)
+    ]
+    return Text("\n").join([_styled(first, " "), *lines])
 
 
 def to_markdown(grid: Grid) -> str:

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import scored
@@ -29,25 +30,60 @@ def outcomes_of(make_run, ours, theirs):
 def test_a_winning_ccdc_is_called_better(make_run):
     dice, distance = outcomes_of(make_run, [0] * 10, [2, 2, 3, 3, 2, 2, 3, 3, 4, 4])
     assert verdict(dice).startswith(
-        "On 5 test patients, CCDC has a better Dice than nnU-Net: mean difference +"
+        "On 5 test patients, one network of CCDC has a better Dice than one of nnU-Net: mean difference +"
     )
-    assert "CCDC has a better hd95_pooled_mm" in verdict(distance)
+    assert "one network of CCDC has a better hd95_pooled_mm" in verdict(distance)
     assert "does not confirm" in verdict(dice)  # five patients cannot reach p < 0.05
 
 
 def test_a_losing_ccdc_is_called_worse(make_run):
     dice, distance = outcomes_of(make_run, [2, 2, 3, 3, 2, 2, 3, 3, 4, 4], [0] * 10)
-    assert "CCDC has a worse Dice than nnU-Net: mean difference −" in verdict(dice)
+    assert "CCDC has a worse Dice than one of nnU-Net: mean difference −" in verdict(dice)
     assert "CCDC has a worse hd95_pooled_mm" in verdict(distance)
 
 
 def test_no_difference_is_called_no_difference(make_run):
     dice, _ = outcomes_of(make_run, [0, 2, 2, 0, 1, 1, 2, 1, 0, 1], [2, 0, 0, 2, 1, 1, 1, 2, 1, 0])
-    assert "no difference in Dice between CCDC and nnU-Net is shown" in verdict(dice)
+    assert "no difference in Dice between one network of CCDC and one of nnU-Net is shown" in verdict(dice)
+
+
+@pytest.mark.parametrize(
+    ("per_seed", "claim"),
+    [
+        ({}, "the networks of A have a better Dice than those of nnU-Net:"),
+        ({0: 0.01}, "one network of A has a better Dice than one of nnU-Net:"),
+        ({0: 0.01, 1: 0.01}, ", A has a better Dice than nnU-Net:"),
+    ],
+)
+def test_one_seed_is_one_network(per_seed, claim):
+    item = outcome("A", 0.01)
+    item = replace(item, comparison=replace(item.comparison, per_seed=per_seed))
+    assert claim in verdict(item)
+
+
+def test_nothing_is_better_than_what_hardly_finds_the_structures(runs):
+    failed = {"A": "Dice 6.10 %, 40 of 60 structures missed"}
+    item = replace(outcome("A", 0.01), failures=failed)
+    assert verdict(item) == (
+        "On 30 test patients, there is no verdict on Dice between A and nnU-Net, since A hardly finds the "
+        "structures (Dice 6.10 %, 40 of 60 structures missed): mean difference +1.00 points (95 % interval +0.50 "
+        "to +1.50 over patients)."
+    )
+    many = [item, *(outcome(name, -0.02) for name in "BCDEFG")]
+    sentences = headline(load_arms(runs), many).sentences
+    assert "; no verdict for A, since structures are hardly found." in sentences[0]
+    assert "better" not in sentences[0]
+    assert "6 of these 6" in sentences[1]
+    alone = headline(load_arms(runs), [item] * 7).sentences[0]
+    assert alone.endswith(
+        "on 30 test patients: no verdict for A, A, A, A, A, A, A, since structures are hardly found."
+    )
 
 
 def test_the_part_of_the_split_is_named():
-    assert verdict(outcome("A", 0.01), "validation").startswith("On 30 validation patients, A has a better")
+    assert verdict(outcome("A", 0.01), "validation").startswith(
+        "On 30 validation patients, one network of A has a better"
+    )
 
 
 def test_the_answer_names_its_interval_and_one_seed_its_limit(runs):
@@ -75,9 +111,9 @@ def test_many_comparisons_are_summed_up_by_metric_and_told_on_demand(runs):
     outcomes += [outcome(*pair, "hd95_pooled_mm", n=28 + (pair[0] == "E")) for pair in distance]
     found = headline(load_arms(runs), outcomes, "validation")
     assert found.sentences == (
-        "Dice, 5 methods against nnU-Net on 30 validation patients: better is shown for C (+3.00 points), "
+        "Dice, 5 networks against nnU-Net on 30 validation patients: better is shown for C (+3.00 points), "
         "A (+1.20 points); worse for B (−2.10 points); no difference for the other 2.",
-        "hd95_pooled_mm, 5 methods against nnU-Net on 28 to 29 validation patients: better is shown for "
+        "hd95_pooled_mm, 5 networks against nnU-Net on 28 to 29 validation patients: better is shown for "
         "B (−3.00 mm); worse for A (+2.00 mm); no difference for the other 3.",
         "Shown: the 95 % interval of the mean difference excludes zero. The signed-rank test, adjusted for all "
         "10 comparisons, has p < 0.05 for 4 of these 5.",
@@ -93,12 +129,12 @@ def test_methods_with_other_baselines_are_summed_up_apart(runs):
     outcomes += [outcome("G", 0.001, second="nnU-Net (short)"), outcome("H", 0.02, second="nnU-Net (short)")]
     first, second, third, *_ = headline(load_arms(runs), outcomes).sentences
     assert first == (
-        "Dice, 3 methods against nnU-Net on 30 test patients: worse is shown for A (−2.00 points), "
+        "Dice, 3 networks against nnU-Net on 30 test patients: worse is shown for A (−2.00 points), "
         "B (−2.00 points), C (−2.00 points)."
     )
-    assert second == ("Dice, 3 methods against nnU-Net (long) on 30 test patients: no difference is shown.")
+    assert second == ("Dice, 3 networks against nnU-Net (long) on 30 test patients: no difference is shown.")
     assert third == (
-        "Dice, 2 methods against nnU-Net (short) on 30 test patients: better is shown for H (+2.00 points); "
+        "Dice, 2 networks against nnU-Net (short) on 30 test patients: better is shown for H (+2.00 points); "
         "no difference for G."
     )
 

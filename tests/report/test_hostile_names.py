@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import pytest
 from rich.console import Console
 
-from ccdcseg.evaluation.evaluate import summary_table
+from ccdcseg.evaluation.evaluate import summary_grid
 from ccdcseg.report.comparison import compare_runs, write_comparison
 from ccdcseg.report.page import build_report
 from ccdcseg.runs.evaluation import read_evaluation
@@ -150,8 +150,10 @@ def test_what_compare_writes_and_prints(hostile: list[Path], tmp_path: Path) -> 
         assert not re.search(r"(?<!\\)<[a-zA-Z/!]|\]\((?<!\\\()", line), line
     console = Console(record=True, file=io.StringIO(), width=200)
     for grid in result.grids(abbreviate=False):
-        console.print(to_screen(grid))
-    console.print(summary_table({NAMES["ccdc"]: read_evaluation(hostile[0] / "evaluation.json")}))
+        console.print(to_screen(grid, 200))
+    summary = summary_grid({NAMES["ccdc"]: read_evaluation(hostile[0] / "evaluation.json")})
+    for width in (200, 20):
+        console.print(to_screen(summary, width))
     shown = console.export_text()
     assert "[bold]" in shown
     assert "\x1b[31m" not in shown

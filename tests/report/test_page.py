@@ -300,7 +300,7 @@ def validated(make_run):
 
 def test_validation_patients_are_called_so_everywhere(validated, build):
     found = build(validated, part="validation")
-    assert "On 5 validation patients, CCDC has a better Dice than nnU-Net" in found.text
+    assert "On 5 validation patients, one network of CCDC has a better Dice than one of nnU-Net" in found.text
     assert "Mean over validation patients, those on which settings may be chosen;" in found.text
     assert "test patients" not in found.text
     assert len(found.all("img")) == 2 + 3 * 3  # selection maps; reference and both predictions of three scans
@@ -322,7 +322,7 @@ def test_few_methods_have_cards_and_their_plots_in_the_open(whole):
 def test_many_methods_have_a_summary_and_no_cards(many, build):
     found = build(many)
     assert [box for box in found.all("div") if "card" in (box.get("class") or "")] == []
-    assert "Dice, 4 methods against nnU-Net on 5 test patients: better is shown for CCDC (+" in found.text
+    assert "Dice, 4 networks against nnU-Net on 5 test patients: better is shown for CCDC (+" in found.text
     assert "5 methods in 5 runs" in found.text
     each = re.search(r"<summary>Each comparison</summary>(.*?)</details>", found.source, re.DOTALL)[1]
     assert each.count("<li>") == 8

@@ -7,16 +7,15 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from rich.table import Table
-from rich.text import Text
 
 from ccdcseg.datasets.release import MASK_SUFFIX
 from ccdcseg.datasets.volumes import Volume, check_pair, read_mask
 from ccdcseg.errors import UserError
+from ccdcseg.evaluation.display import METRICS, number
 from ccdcseg.evaluation.metrics import Scores, measure
 from ccdcseg.evaluation.patients import MEAN
 from ccdcseg.runs.evaluation import CaseScores, Evaluation, Summary
-from ccdcseg.texts import one_line
+from ccdcseg.tabular import Entry, Grid
 
 
 def evaluate_folder(
@@ -60,28 +59,22 @@ def evaluate_folder(
     return Evaluation.of(list(classes), scores)
 
 
-def summary_table(results: Mapping[str, Evaluation]) -> Table:
-    """A table for the screen: a row for each class and the mean, the runs side by side."""
-    table = Table(caption="Mean over patients. Missed: structures not predicted at all, left out of HD95.")
-    table.add_column("class")
-    for name in results:
-        table.add_column(Text(f"{one_line(name)}\nDice %"), justify="right")
-        table.add_column("hd95_pooled_mm", justify="right")
-        table.add_column("missed", justify="right")
-    for row in dict.fromkeys(name for result in results.values() for name in result.summary):
-        cells = (cell for result in results.values() for cell in _cells(result.summary.get(row)))
-        table.add_row(Text(one_line(row)), *cells, style="bold" if row == MEAN else None)
-    return table
+def summary_grid(results: Mapping[str, Evaluation]) -> Grid:
+    """A row for each class of each run, by name, and for their mean."""
+    rows = tuple(
+        (Entry("" if place else run), Entry(name), *_cells(result.summary[name]))
+        for run, result in results.items()
+        for place, name in enumerate((*result.classes, MEAN))
+    )
+    note = "Mean over patients. Missed: structures not predicted at all, left out of HD95."
+    return Grid("", ("run", "class", "Dice, %", "hd95_pooled_mm", "missed"), rows, note)
 
 
-def _cells(summary: Summary | None) -> tuple[str, str, str]:
-    if summary is None:
-        return "", "", ""
-    dice, distance = summary.dice.value, summary.hd95_pooled_mm.value
+def _cells(summary: Summary) -> tuple[Entry, Entry, Entry]:
     return (
-        "–" if dice is None else f"{100 * dice:.2f}",
-        "–" if distance is None else f"{distance:.2f}",
-        str(summary.n_missing),
+        Entry(number(summary.dice.value, METRICS["dice"])),
+        Entry(number(summary.hd95_pooled_mm.value, METRICS["hd95_pooled_mm"])),
+        Entry(str(summary.n_missing)),
     )
 
 

@@ -1,7 +1,7 @@
 """Several comparisons that are tested together, and how surely each method has which rank."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from ccdcseg.evaluation.compare import (
     values_by_seed,
 )
 from ccdcseg.evaluation.display import METRICS
+from ccdcseg.evaluation.failure import failure
 from ccdcseg.evaluation.patients import MEAN, RESAMPLES, Unit, average
 from ccdcseg.runs.evaluation import Evaluation
 
@@ -30,12 +31,18 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True)
 class Outcome:
-    """One comparison of a family, with p adjusted over all of them."""
+    """One comparison of a family, with p adjusted over all of them.
+
+    Attributes:
+        failures: name and what it came to of those of the two that hardly found the structures; where there is
+            one, which of them is better means nothing.
+    """
 
     first: str
     second: str
     comparison: Comparison
     p_adjusted: float
+    failures: dict[str, str] = field(default_factory=dict)
 
     @property
     def metric(self) -> str:
@@ -80,7 +87,11 @@ def compare_family(
         if have_common(methods, pair, metric)
     ]
     adjusted = holm([comparison.p_value for _, comparison in found])
-    return [Outcome(*pair, comparison, p) for (pair, comparison), p in zip(found, adjusted, strict=True)]
+    failures = {name: text for name, of_seeds in methods.items() if (text := failure(of_seeds.values()))}
+    return [
+        Outcome(*pair, comparison, p, {name: failures[name] for name in pair if name in failures})
+        for (pair, comparison), p in zip(found, adjusted, strict=True)
+    ]
 
 
 def have_common(methods: Methods, pair: Pair, metric: str, class_name: str = MEAN) -> bool:

@@ -40,8 +40,17 @@ def comparison_grid(outcomes: Sequence[Outcome], unit: Unit = "patient", abbrevi
     rows = tuple(_comparison_row(outcome, names, has_seeds) for outcome in outcomes)
     has_one_seed = any(len(outcome.comparison.per_seed) < 2 for outcome in outcomes)
     legend = [f"{short}: {name}." for name, short in names.items() if short != name]
-    note = " ".join([notes(unit), *([ONE_SEED_NOTE] if has_one_seed else []), *legend])
+    note = " ".join([notes(unit), *([ONE_SEED_NOTE] if has_one_seed else []), *failed(outcomes), *legend])
     return Grid("Paired comparisons", header, rows, note)
+
+
+def failed(outcomes: Sequence[Outcome]) -> list[str]:
+    """A sentence about each method that hardly found the structures."""
+    failures = {name: text for outcome in outcomes for name, text in outcome.failures.items()}
+    return [
+        f"{name} hardly finds the structures ({text}): which of two methods is better means nothing then."
+        for name, text in failures.items()
+    ]
 
 
 def notes(unit: Unit) -> str:

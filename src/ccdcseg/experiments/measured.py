@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from ccdcseg.evaluation.failure import failure
 from ccdcseg.evaluation.patients import MEAN, describe
 from ccdcseg.experiments.experiment import Experiment, Row
 from ccdcseg.experiments.jobs import Job, Result
@@ -42,6 +44,11 @@ class Measured:
     def missed(self) -> int:
         """Structures that were not predicted at all, over all scans and seeds."""
         return sum(item.summary[MEAN].n_missing for item in self.evaluations.values())
+
+    @cached_property
+    def failure(self) -> str:
+        """What it came to where it hardly found anything; see `ccdcseg.evaluation.failure.failure`."""
+        return failure(self.evaluations.values())
 
     def values(self, metric: str, class_name: str = MEAN) -> dict[str, float]:
         """Value of each patient, the seeds averaged."""

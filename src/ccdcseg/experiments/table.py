@@ -146,11 +146,12 @@ def _cell(
 
 
 def _with_ranks(lines: Sequence[Line], metric: Metric) -> tuple[Line, ...]:
-    """The lines with the best and the second best value of each column and fraction marked."""
+    """The lines with the best and second best value of each column and fraction marked; what failed is not."""
     fractions = [line.measured.fraction for line in lines]
+    values = [[None if line.measured.failure else cell.value for cell in line.cells] for line in lines]
     columns = [
-        ranked([cell.value for cell in column], METRICS[metric.name].higher_is_better, fractions)
-        for column in zip(*(line.cells for line in lines), strict=True)
+        ranked(column, METRICS[metric.name].higher_is_better, fractions)
+        for column in zip(*values, strict=True)
     ]
     return tuple(
         replace(line, cells=tuple(replace(c, rank=rank) for c, rank in zip(line.cells, ranks, strict=True)))

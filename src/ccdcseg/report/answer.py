@@ -52,18 +52,32 @@ def verdict(outcome: Outcome, part: str = "test") -> str:
     The interval over seeds and patients decides where there are several seeds, that over patients otherwise.
     """
     result, metric = outcome.comparison, METRICS[outcome.metric]
-    interval, shown = _interval(outcome), _shown(outcome)
+    interval = _interval(outcome)
     over = "over patients and seeds" if result.interval_seeds else "over patients"
-    if not shown:
-        claim = f"no difference in {metric.title} between {outcome.first} and {outcome.second} is shown"
-    else:
-        claim = f"{outcome.first} has a {_word(shown)} {metric.title} than {outcome.second}"
     bounds = interval_text(interval, metric, is_difference=True)
     uncertainty = f"95 % interval {bounds} {over}" if interval else bounds
     return (
-        f"On {patients_text([result.n], part)}, {claim}: mean difference {_difference(outcome)} "
+        f"On {patients_text([result.n], part)}, {_claim(outcome)}: mean difference {_difference(outcome)} "
         f"({uncertainty}).{_disagreement(outcome)}"
     )
+
+
+def _claim(outcome: Outcome) -> str:
+    """What is shown; of one seed each, two networks are spoken of, not two methods."""
+    title, shown = METRICS[outcome.metric].title, _shown(outcome)
+    first, second = outcome.first, outcome.second
+    if outcome.failures:
+        reasons = " and ".join(
+            f"{name} hardly finds the structures ({text})" for name, text in outcome.failures.items()
+        )
+        return f"there is no verdict on {title} between {first} and {second}, since {reasons}"
+    seeds = len(outcome.comparison.per_seed)
+    if seeds < 2:
+        one, other = ("one network of", "one of") if seeds else ("the networks of", "those of")
+        first, second = f"{one} {first}", f"{other} {second}"
+    if not shown:
+        return f"no difference in {title} between {first} and {second} is shown"
+    return f"{first} {'have' if not seeds else 'has'} a {_word(shown)} {title} than {second}"
 
 
 def doubts(arms: Sequence[Arm]) -> list[str]:
@@ -102,7 +116,7 @@ def _interval(outcome: Outcome) -> list[float] | None:
 def _shown(outcome: Outcome) -> int:
     """1 where the first method is shown to be better, -1 to be worse, 0 where neither is shown."""
     interval = _interval(outcome)
-    if interval is None or interval[0] <= 0 <= interval[1]:
+    if outcome.failures or interval is None or interval[0] <= 0 <= interval[1]:
         return 0
     return 1 if _improvement(outcome) > 0 else -1
 
@@ -139,13 +153,20 @@ def _summary(group: Sequence[Outcome], part: str) -> str:
         if found:
             names = ", ".join(f"{outcome.first} ({_difference(outcome)})" for outcome in found)
             clauses.append(f"{_word(sign)} {'' if clauses else 'is shown '}for {names}")
-    others = [outcome.first for outcome in group if not _shown(outcome)]
+    failed = [outcome.first for outcome in group if outcome.failures]
+    others = [outcome.first for outcome in group if not _shown(outcome) and not outcome.failures]
     if others and clauses:
         rest = others[0] if len(others) == 1 else f"the other {len(others)}"
         clauses.append(f"no difference for {rest}")
+    elif others:
+        clauses.append("no difference is shown")
+    if failed:
+        clauses.append(f"no verdict for {', '.join(failed)}, since structures are hardly found")
+    is_one = any(len(outcome.comparison.per_seed) < 2 for outcome in group)
+    noun = "network" if is_one else "method"
     return (
-        f"{metric.title}, {count} method{'s' if count != 1 else ''} against {baseline} on {patients}: "
-        f"{'; '.join(clauses) or 'no difference is shown'}."
+        f"{metric.title}, {count} {noun}{'s' if count != 1 else ''} against {baseline} on {patients}: "
+        f"{'; '.join(clauses)}."
     )
 
 
@@ -163,7 +184,7 @@ def _adjusted(outcomes: Sequence[Outcome]) -> list[str]:
 
 def _disagreement(outcome: Outcome) -> str:
     """What to say where the signed-rank test and the interval of the mean do not agree."""
-    if _interval(outcome) is None:
+    if outcome.failures or _interval(outcome) is None:
         return ""
     shown, is_significant = _shown(outcome), outcome.p_adjusted < 0.05
     equals = "" if outcome.p_adjusted < 0.001 else "= "

@@ -123,7 +123,9 @@ def groups(result: CheckResult) -> list[Group]:
 
 def findings_table(result: CheckResult) -> Table:
     """A table for the screen: a row a rule, with its first findings."""
-    table = Table("", "check", "cases", "found")
+    table = Table()
+    for heading in ("", "check", "cases", "found"):
+        table.add_column(heading, overflow="fold")
     for group in groups(result):
         most = _SHOWN[group.severity]
         lines = [_line(finding) for finding in group.findings[:most]]

@@ -32,6 +32,7 @@ from ccdcseg.report.sections import Section
 from ccdcseg.report.template import SYNTHETIC, render
 from ccdcseg.report.unlabelled import writings
 from ccdcseg.report.viewer import STRAY_MARGIN_MM, Gallery, Progress, gallery, niivue_script
+from ccdcseg.runs.evaluation import missed
 from ccdcseg.tabular import Grid
 
 MOST_CARDS = 4
@@ -200,7 +201,7 @@ def short_name(case: str, patient: str) -> str:
 
 def _card(arm: Arm, index: int) -> Card:
     dice, distance = (describe(arm.values(name)) for name in FAMILY)
-    count, present = tables.missed(list(arm.evaluations.values()))
+    count, present = missed(arm.evaluations.values())
     return Card(
         arm.label,
         arm_look(index),

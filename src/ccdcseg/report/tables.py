@@ -6,11 +6,12 @@ from typing import Any
 
 from ccdcseg.evaluation.compare import compare
 from ccdcseg.evaluation.display import METRICS, NONE, Metric, interval_text, number, signed
+from ccdcseg.evaluation.failure import failure
 from ccdcseg.evaluation.family import FAMILY, Methods, Outcome, Pair, compare_family, have_common
 from ccdcseg.evaluation.patients import MEAN, WITH_MISSES, describe
 from ccdcseg.postprocessing import in_words
 from ccdcseg.report.runs import BASELINE, Arm, Run, flattened
-from ccdcseg.runs.evaluation import Evaluation, seed_means
+from ccdcseg.runs.evaluation import Evaluation, missed, seed_means
 from ccdcseg.tabular import Entry, Grid, ranked
 
 MAIN_METRICS = ("dice", "hd95_pooled_mm", "hd95_pooled_vox")
@@ -32,12 +33,13 @@ class SettingRow:
 def result_grid(arms: Sequence[Arm], name: str) -> Grid:
     """Each arm, the mean of its seeds, by class and on average.
 
-    The best and the second best of those with as many labels and steps are marked.
+    The best and the second best of those with as many labels and steps are marked; what failed is not.
     """
     metric = METRICS[name]
     scored = [_scores(list(arm.evaluations.values()), arm.classes, metric) for arm in arms]
     budgets = [budget(arm) for arm in arms]
-    columns = [_marked(column, metric, budgets) for column in zip(*scored, strict=True)]
+    failed = [bool(failure(arm.evaluations.values())) for arm in arms]
+    columns = [_marked(column, metric, budgets, failed) for column in zip(*scored, strict=True)]
     rows = tuple(
         (Entry(arm.label, note=_seeds(arm.evaluations)), *entries, _missed_entry(arm.evaluations.values()))
         for arm, entries in zip(arms, zip(*columns, strict=True), strict=True)
@@ -134,13 +136,6 @@ def budget(arm: Arm) -> tuple[Any, ...]:
     return record.fraction, record.iterations
 
 
-def missed(evaluations: Sequence[Evaluation], class_name: str = MEAN) -> tuple[int, int]:
-    """Structures missed entirely, and structures in the reference, over all scans and seeds."""
-    rows = [row for item in evaluations for row in item.cases if class_name in (row.class_name, MEAN)]
-    present = [row.status for row in rows if row.status in ("ok", "missed")]
-    return present.count("missed"), len(present)
-
-
 def patient_grid(arms: Sequence[Arm]) -> Grid:
     """Each patient with Dice and HD95 of every arm."""
     columns = [(arm, METRICS[name], arm.values(name)) for name in FAMILY for arm in arms]
@@ -193,9 +188,12 @@ def _score(evaluations: Sequence[Evaluation], metric: Metric, class_name: str) -
     return summary["value"], Entry(number(summary["value"], metric), note=note)
 
 
-def _marked(column: Sequence[Score], metric: Metric, budgets: Sequence[object]) -> list[Entry]:
-    """The cells of a column with their ranks."""
-    ranks = ranked([value for value, _ in column], metric.higher_is_better, budgets)
+def _marked(
+    column: Sequence[Score], metric: Metric, budgets: Sequence[object], failed: Sequence[bool]
+) -> list[Entry]:
+    """The cells of a column with their ranks; what failed has none."""
+    values = [None if bad else value for (value, _), bad in zip(column, failed, strict=True)]
+    ranks = ranked(values, metric.higher_is_better, budgets)
     return [replace(entry, rank=rank) for (_, entry), rank in zip(column, ranks, strict=True)]
 
 

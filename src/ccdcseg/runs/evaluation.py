@@ -209,6 +209,18 @@ def seed_means(evaluations: Iterable[Evaluation], metric: str, class_name: str =
     return average([evaluation.values(metric, class_name) for evaluation in evaluations])
 
 
+def missed(evaluations: Iterable[Evaluation], class_name: str = MEAN) -> tuple[int, int]:
+    """Structures missed entirely, and structures in the reference, over all scans and seeds.
+
+    Args:
+        evaluations: of a method, one for each seed.
+        class_name: one of the classes, or "mean" for all of them.
+    """
+    rows = [row for item in evaluations for row in item.cases if class_name in (row.class_name, MEAN)]
+    present = [row.status for row in rows if row.status in ("ok", "missed")]
+    return present.count("missed"), len(present)
+
+
 def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
     """Write ``evaluation.json`` and ``evaluation.csv`` (a row for each case and class) into ``folder``."""
     rows = [[row.content.get(column) for column in COLUMNS] for row in evaluation.cases]

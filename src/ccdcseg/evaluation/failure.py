@@ -1,0 +1,25 @@
+"""Methods that hardly found anything: which of two such is better means nothing."""
+
+from collections.abc import Iterable
+
+from ccdcseg.evaluation.display import METRICS, number
+from ccdcseg.evaluation.patients import describe
+from ccdcseg.runs.evaluation import Evaluation, missed, seed_means
+
+MANY_MISSED = 0.25
+"""A share of all structures from which on there is no verdict: with three classes, most of one."""
+LITTLE_DICE = 0.2
+
+
+def failure(evaluations: Iterable[Evaluation]) -> str:
+    """What a method that hardly found the structures came to, in words; empty where it did find them.
+
+    Args:
+        evaluations: of the method, one for each seed.
+    """
+    evaluations = list(evaluations)
+    count, present = missed(evaluations)
+    dice = describe(seed_means(evaluations, "dice"))["value"]
+    if dice is None or (dice >= LITTLE_DICE and count < MANY_MISSED * present):
+        return ""
+    return f"Dice {number(dice, METRICS['dice'])} %, {count} of {present} structures missed"
