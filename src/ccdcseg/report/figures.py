@@ -39,6 +39,8 @@ _STAND_IN = {name: f"#{index:02x}fe{index:02x}" for index, name in enumerate(_NA
 _DASHES: tuple[tuple[float, ...], ...] = ((), (5, 2), (1.5, 1.5), (6, 2, 1.5, 2))
 _PANEL_INCHES = (3.3, 2.35)
 _WIDE_INCHES = (4.8, 3.0)
+_MARGIN_INCHES = (0.72, 0.45, 0.08, 0.08)
+"""Left, bottom, right and top: room for seven digits and the label of the axis."""
 PRINT_COLOURS = {
     "ink": "#1a2027", "muted": "#5b6672", "grid": "#dfe4e9", "arm-0": "#0072b2", "arm-1": "#c14a00",
     "arm-2": "#00805d", "arm-3": "#a3467e", "arm-4": "#7a5a00", "arm-5": "#444c55",
@@ -169,8 +171,7 @@ def line_panel(
         counts: draw the y axis logarithmic above 1, linear below.
     """
     with matplotlib.style.context(_style(_STAND_IN)):
-        figure = Figure(figsize=_PANEL_INCHES, layout="constrained")
-        axes = figure.subplots()
+        figure, axes = _panel(_PANEL_INCHES)
         for line in lines:
             axes.plot(line.x, line.y, color=_STAND_IN[line.look.colour], dashes=line.look.dash, linewidth=1.4)
         axes.set(xlabel="iteration", ylabel=y_label)
@@ -182,6 +183,14 @@ def line_panel(
             axes.set_ylim(bottom=0)
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         return _inline(figure, name, alt)
+
+
+def _panel(inches: tuple[float, float]) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes. Margins are fixed: to measure the texts first takes as long as to draw."""
+    (width, height), (left, bottom, right, top) = inches, _MARGIN_INCHES
+    figure = Figure(figsize=inches)
+    box = (left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height)
+    return figure, figure.add_axes(box)
 
 
 def shares_panel(name: str, series: Sequence[Shares], alt: str, y_label: str) -> Markup:
@@ -280,8 +289,7 @@ def difference_panel(
     ranked = sorted(dots, key=lambda dot: dot.value, reverse=not better_up)
     values = np.array([dot.value for dot in ranked])
     with matplotlib.style.context(_style(_STAND_IN)):
-        figure = Figure(figsize=_WIDE_INCHES, layout="constrained")
-        axes = figure.subplots()
+        figure, axes = _panel(_WIDE_INCHES)
         _draw_differences(axes, values, better_up)
         if interval:
             axes.axhspan(*interval, color=_STAND_IN["ink"], alpha=0.13, linewidth=0)
