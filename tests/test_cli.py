@@ -4,11 +4,13 @@ import errno
 import gzip
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import nibabel
@@ -299,7 +301,7 @@ def test_fraction_that_leaves_a_split_without_a_class(release: Path, ccdcseg):
     [
         (["--set", "ccdc.wieght=1"], "ccdc.wieght"),
         (["--set", "ccdc.temperature=-1"], "temperature"),
-        (["--preset", "gpu"], "no preset gpu"),
+        (["--preset", "fast"], "no preset fast"),
         (["--seed", "7"], "seed 7"),
         (["--fraction", "0.7"], "0.7"),
     ],
@@ -453,3 +455,53 @@ def wait_for(condition, seconds: float = 120) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+LONG = ["--preset", "smoke", "--set", "training.epochs=1000000"]
+
+
+@pytest.mark.parametrize("command", ["train", "predict", "reproduce"])
+def test_a_device_that_is_not_there_is_named_before_anything_is_done(
+    workspace, ccdcseg, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+):
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    arguments = {
+        "train": ["train", 901, "--fraction", 0.4],
+        "predict": ["predict", scored.STORED],
+        "reproduce": ["reproduce", "table1", "--dataset", 901, "-o", tmp_path / "out"],
+    }
+    result = ccdcseg(*arguments[command], "--device", "cuda")
+    assert result.code == 2
+    assert "There is no CUDA GPU that PyTorch can use" in result.err
+    assert "Traceback" not in result.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_long_training_on_a_cpu_wants_to_be_confirmed(
+    workspace, ccdcseg, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
+    command = ["train", 901, "--fraction", 0.4, "--device", "cpu", *LONG]
+    refused = ccdcseg(*command)
+    assert refused.code == 2
+    assert re.search(r"This training takes roughly \d+ days on this CPU\. Confirm it with --yes", refused.err)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("answer", "yes", "goes_on"),
+    [("y", False, True), ("n", False, False), ("", False, False), ("", True, True)],
+)
+def test_who_sits_at_the_terminal_is_asked(
+    monkeypatch: pytest.MonkeyPatch, answer: str, yes: bool, goes_on: bool
+):
+    from ccdcseg.cli import _confirm
+    from ccdcseg.errors import UserError
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("typer.confirm", lambda *_, **__: answer == "y")
+    _confirm(3600, "This training", False)
+    with nullcontext() if goes_on else pytest.raises(UserError, match="takes roughly 14 hours"):
+        _confirm(50_000, "This training", yes)

@@ -56,6 +56,7 @@ app.add_typer(prepare_app, name="prepare")
 class Device(StrEnum):
     """Where it can be trained."""
 
+    AUTO = "auto"
     CPU = "cpu"
     CUDA = "cuda"
     MPS = "mps"
@@ -91,7 +92,10 @@ Processes = Annotated[int, typer.Option(min=1, envvar="nnUNet_def_n_proc", help=
 PartOption = Annotated[
     Part, typer.Option(help="Patients of the split: those for testing, or those for choosing settings.")
 ]
-DeviceOption = Annotated[Device, typer.Option(help="Where to compute.")]
+DeviceOption = Annotated[
+    Device, typer.Option(help="Where to compute; auto: on a CUDA GPU where there is one, else on the CPU.")
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Train on a CPU though it takes longer than twelve hours.")]
 
 
 PROCESSES = usable_cores()
@@ -453,10 +457,12 @@ def train(
         ),
     ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted training.")] = False,
-    device: DeviceOption = Device.CPU,
+    yes: Yes = False,
+    device: DeviceOption = Device.AUTO,
     processes: Processes = PROCESSES,
 ) -> None:
     """Train one model; planning and preprocessing happen where they are still to be done."""
+    from ccdcseg.nnunet.duration import cpu_seconds
     from ccdcseg.nnunet.runs import resolve_run
     from ccdcseg.nnunet.train import check_trained
     from ccdcseg.nnunet.train import train as train_run
@@ -468,15 +474,41 @@ def train(
         check_trained(run)
         typer.echo(f"Trained already: {run.folder}")
         return
+    chosen = _chosen(device)
+    if chosen == "cpu":
+        _confirm(cpu_seconds(run), "This training", yes)
     try:
         with progress_bars() as report:
-            folder = train_run(run, resume=resume, device=device, processes=processes, progress=report)
+            folder = train_run(run, resume=resume, device=chosen, processes=processes, progress=report)
     except KeyboardInterrupt as error:
         raise UserError(
             "Interrupted.", "The same command with --resume continues from the last checkpoint."
         ) from error
     typer.echo(f"Run:  {folder}")
     typer.echo(f"Next: ccdcseg predict {dataset}")
+
+
+def _chosen(device: Device) -> str:
+    """The device that computes; what was found is said."""
+    from ccdcseg.devices import usable_device
+
+    chosen = usable_device(device.value)
+    if device is Device.AUTO:
+        typer.echo(f"Device: {chosen}", err=True)
+    return chosen
+
+
+def _confirm(seconds: float, what: str, yes: bool) -> None:
+    """Let a long training on a CPU be confirmed, by option or on the terminal."""
+    from ccdcseg.nnunet.duration import LONG_SECONDS, duration_text
+
+    if seconds <= LONG_SECONDS:
+        return
+    warning = f"{what} takes roughly {duration_text(seconds)} on this CPU."
+    if yes:
+        typer.echo(warning, err=True)
+    elif not (sys.stdin.isatty() and typer.confirm(f"{warning} Go on?", err=True)):
+        raise UserError(warning, "Confirm it with --yes, take a preset such as cpu, or a machine with a GPU.")
 
 
 @app.command()
@@ -501,7 +533,7 @@ def predict(
             "(the one with the most evidence) or RV=0.05 (those with that share of it); repeatable."
         ),
     ] = [],  # noqa: B006
-    device: DeviceOption = Device.CPU,
+    device: DeviceOption = Device.AUTO,
 ) -> None:
     """Predict the test cases of runs, or any folder of images with one run."""
     from ccdcseg.datasets.splits import part_folder
@@ -521,6 +553,7 @@ def predict(
     runs = [run for target in targets for run in find_runs(target)]
     if images is not None and len(runs) != 1:
         raise UserError(f"--input needs one run, {len(runs)} were given.", "Name one run's folder.")
+    chosen = _chosen(device)
     for run in runs:
         if images is None or output is None:
             wanted, place = run_images(run, part), run_output(run, part_folder(run, part))
@@ -528,7 +561,7 @@ def predict(
             wanted = folder_images(images, run.parent)
             place = input_output(run, output, postprocessing, keep)
         with progress_bars() as report:
-            predict_run(run, wanted, place, device, lambda done, total: report("predict", done, total))
+            predict_run(run, wanted, place, chosen, lambda done, total: report("predict", done, total))
         typer.echo(f"Predictions: {place.folder} ({place.description})")
 
 
@@ -615,7 +648,8 @@ def reproduce(
         list[str],
         typer.Option(help="submitit's option, such as slurm_partition=gpu or timeout_min=600; repeatable."),
     ] = [],  # noqa: B006
-    device: DeviceOption = Device.CPU,
+    device: DeviceOption = Device.AUTO,
+    yes: Yes = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print a command line for each run to do, nothing else.")
     ] = False,
@@ -631,7 +665,8 @@ def reproduce(
     from ccdcseg.experiments.threads import plan_threads
 
     declared = load_experiments(experiments)
-    choice = Choice(dataset, preset, _numbers(seeds), _words(only), part.value, device.value)
+    chosen = _chosen(device) if launcher is Launcher.LOCAL else device.value  # nodes have other devices
+    choice = Choice(dataset, preset, _numbers(seeds), _words(only), part.value, chosen)
     jobs = plan_all(declared, choice, output)
     wanted = distinct(job for planned in jobs.values() for job in planned)
     threads = plan_threads(wanted, workers)
@@ -646,7 +681,10 @@ def reproduce(
             typer.echo(job.line)
         look_ahead()
         return
-    runner = _runner(workers, threads.count, launcher, slurm, device, output.absolute())
+    if chosen == "cpu":
+        longest = max((job.train_seconds for job in unfinished(wanted)), default=0.0)
+        _confirm(longest / threads.count, "The longest of these trainings", yes)
+    runner = _runner(workers, threads.count, launcher, slurm, chosen, output.absolute())
     try:
         with locked(output.absolute(), "reproduce"), progress_bars() as report:
             problems = run_jobs(wanted, runner, report, look_ahead)
@@ -671,7 +709,7 @@ def reproduce(
 
 
 def _runner(
-    workers: int, threads: int, launcher: Launcher, slurm: list[str], device: Device, output: Path
+    workers: int, threads: int, launcher: Launcher, slurm: list[str], device: str, output: Path
 ) -> "Runner | SlurmRunner":
     from ccdcseg.experiments.runner import Runner, visible_gpus
     from ccdcseg.experiments.slurm import SlurmRunner, parse_options
@@ -680,7 +718,7 @@ def _runner(
         return SlurmRunner(workers, output / "slurm", parse_options(slurm))
     if slurm:
         raise UserError("--slurm is for --launcher slurm.", "Add --launcher slurm, or leave it out.")
-    return Runner(workers, threads, visible_gpus() if device is Device.CUDA else ())
+    return Runner(workers, threads, visible_gpus() if device == "cuda" else ())
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -31,7 +31,8 @@ def test_dry_run_prints_commands_and_nothing_else(ccdcseg, mine, tmp_path: Path)
     result = ccdcseg(*mine, "--preset", "smoke", "--dry-run")
     assert result.code == 0
     assert re.fullmatch(
-        r"2 of 2 trainings to do, 1 at a time, \d+ threads? each: roughly \d+ min\.\n", result.err
+        r"Device: \w+\n2 of 2 trainings to do, 1 at a time, \d+ threads? each: roughly \d+ min\.\n",
+        result.err,
     )
     lines = result.out.splitlines()
     assert len(lines) == 2

@@ -67,6 +67,13 @@ def test_paper_preset_is_nnunets_network_for_acdc():
     assert configuration["spacing"] == [1.5625, 1.5625]
 
 
+def test_gpu_preset_is_nnunets_plan_with_a_batch_of_its_own():
+    planned, configuration = BASE["configurations"]["2d"], plans_of(preset="gpu")["configurations"]["2d"]
+    assert configuration["batch_size"] == 32
+    for kept in ("patch_size", "spacing", "architecture"):
+        assert configuration[kept] == planned[kept]
+
+
 def test_preprocessed_data_are_shared_only_by_plans_that_preprocess_alike():
     def identifier(*changes: str) -> str:
         return plans_of(*changes)["configurations"]["2d"]["data_identifier"]

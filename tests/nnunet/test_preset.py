@@ -17,6 +17,7 @@ def test_shipped_presets_are_valid_and_described():
         "cpu_paper",
         "cpu_sgd",
         "demo",
+        "gpu",
         "nnformer_cpu",
         "nnformer_paper",
         "paper",
@@ -113,11 +114,11 @@ def test_plans_carry_the_preset():
     ("name", "changes", "words"),
     [
         (
-            "gpu",
+            "fast",
             [],
             [
-                "no preset gpu",
-                "cpu, cpu_long, cpu_paper, cpu_sgd, demo, nnformer_cpu",
+                "no preset fast",
+                "cpu, cpu_long, cpu_paper, cpu_sgd, demo, gpu, nnformer_cpu",
                 "paper_chaos, paper_mscmrseg, smoke",
             ],
         ),

@@ -14,7 +14,7 @@ from ccdcseg.datasets.cases import dataset_folder
 from ccdcseg.datasets.splits import SPLITS_FILE, check_splits, part_cases, part_folder
 from ccdcseg.experiments.experiment import Experiment, Row
 from ccdcseg.files import json_hash, write_json
-from ccdcseg.nnunet.duration import scan_seconds, thread_seconds
+from ccdcseg.nnunet.duration import LONG_SECONDS, scan_seconds, thread_seconds
 from ccdcseg.nnunet.paths import nnunet_folder
 from ccdcseg.nnunet.preset import load_preset
 from ccdcseg.nnunet.runs import Run, resolve_run
@@ -93,7 +93,7 @@ class Choice:
         seeds: empty: the experiment's.
         only: names of rows; empty: all.
         part: "test" or "validation".
-        device: "cpu", "cuda" or "mps".
+        device: "cpu", "cuda", "mps" or "auto"; see `ccdcseg.devices.usable_device`.
     """
 
     dataset: str
@@ -242,9 +242,11 @@ def _commands(run: Run, choice: Choice) -> tuple[tuple[str, ...], ...]:
     options |= {"preset": run.preset_name, "device": choice.device}
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     changes = [word for change in run.changes for word in ("--set", change)]
+    is_long = thread_seconds(run.preset, run.method) > LONG_SECONDS
+    yes = ("--yes",) if is_long and choice.device != "cuda" else ()  # `reproduce` has asked
     part = ("--part", choice.part)
     return (
-        ("train", run.raw.name, *words, *changes, "--resume"),
+        ("train", run.raw.name, *words, *changes, "--resume", *yes),
         ("predict", str(run.folder), *part, "--device", choice.device),
         ("evaluate", str(run.folder), *part),
     )

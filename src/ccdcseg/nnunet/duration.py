@@ -2,8 +2,10 @@
 
 from math import prod
 
-from ccdcseg.cores import has_bfloat16
+from ccdcseg.cores import has_bfloat16, requested_threads, usable_cores
 from ccdcseg.nnunet.preset import Preset
+from ccdcseg.nnunet.runs import Run
+from ccdcseg.runs.history import count_epochs
 
 SECONDS = {"bfloat16": 1.3e-8, "none": 3e-8}
 """One thread's time for a voxel of a patch and a pair of the first stage's channels, forward and backward; measured
@@ -13,6 +15,8 @@ TRANSFORMER = 0.1
 PLANNED_VOXELS = 3_000_000
 """What nnU-Net's planner puts into a batch for a GPU of 8 GB."""
 PLANNED_CHANNELS = 32
+LONG_SECONDS = 12 * 3600
+"""Trainings on a CPU that take longer want to be confirmed."""
 UNLABELLED = 4 / 3
 """A training that labels scans without masks, in others."""
 FORWARD = 0.3
@@ -40,6 +44,13 @@ def thread_seconds(preset: Preset, method: str) -> float:
     steps = training.iterations_per_epoch + FORWARD * training.validation_iterations
     more = UNLABELLED if preset.unlabelled.use else 1.0
     return more * training.epochs * steps * voxels * rate * _cost(preset, method)
+
+
+def cpu_seconds(run: Run) -> float:
+    """Time that a training takes on this machine's CPU from where it is, as roughly."""
+    threads = requested_threads() or usable_cores()
+    left = 1 - count_epochs(run.folder) / run.preset.training.epochs
+    return left * thread_seconds(run.preset, run.method) / threads
 
 
 def scan_seconds(preset: Preset, method: str) -> float:

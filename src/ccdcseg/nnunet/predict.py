@@ -21,6 +21,7 @@ from ccdcseg.datasets.unicode_names import missing
 from ccdcseg.datasets.usable import check_scan
 from ccdcseg.datasets.volumes import read_mask
 from ccdcseg.datasets.walk import is_hidden
+from ccdcseg.devices import usable_device
 from ccdcseg.errors import UserError
 from ccdcseg.files import locked, read_json
 from ccdcseg.nnunet.allowed import check_dataset, check_plans
@@ -247,13 +248,14 @@ def predict(
         folder: ``fold_N`` of a trained model.
         images: image files of each case, one a channel.
         output: where predictions are written, each atomically.
-        device: "cpu", "cuda" or "mps".
+        device: "cpu", "cuda", "mps" or "auto"; see `usable_device`.
         progress: called with cases done and cases in all.
 
     Raises:
         UserError: the disk is full, another process works on the run, or a file is in the way that another model
             or somebody else made; or, once all others are predicted, a scan cannot be used (see `check_scan`).
     """
+    device = usable_device(device)
     if not _outdated(folder, images, output):
         return
     with locked(folder, "predict") if _is_within(output.folder, folder) else contextlib.nullcontext():

@@ -18,6 +18,7 @@ from ccdcseg.datasets.cases import read_labels
 from ccdcseg.datasets.raw_folder import case_files
 from ccdcseg.datasets.splits import SPLITS_FILE, unlabelled_split
 from ccdcseg.datasets.usable import check_description
+from ccdcseg.devices import usable_device
 from ccdcseg.errors import UserError
 from ccdcseg.files import LOCK_FILE, content_hash, file_hash, json_hash, locked, read_json, write_json
 from ccdcseg.methods import METHODS
@@ -67,7 +68,7 @@ def train(run: Run, *, resume: bool, device: str, processes: int, progress: Prog
     Args:
         run: what to train.
         resume: continue an interrupted training.
-        device: "cpu", "cuda" or "mps".
+        device: "cpu", "cuda", "mps" or "auto"; see `usable_device`.
         processes: of planning and preprocessing.
         progress: called with a stage's name, steps done and steps in all.
 
@@ -76,8 +77,9 @@ def train(run: Run, *, resume: bool, device: str, processes: int, progress: Prog
 
     Raises:
         UserError: an interrupted training lies there and ``resume`` is not set, one with other settings or one that
-            was not begun here, or another process works on it.
+            was not begun here, another process works on it, or there is no such device.
     """
+    device = usable_device(device)
     _check_settings(run)
     if not run.finished:
         _train_teachers(run, device, processes, progress)
