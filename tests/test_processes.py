@@ -21,11 +21,11 @@ from ccdcseg.processes import *
 
 def write(place):
     half = pathlib.Path(place, "half")
-    half.touch()
     try:
+        half.touch()
         time.sleep(600)
     finally:
-        half.unlink()
+        half.unlink(missing_ok=True)
 
 def main(places):
     with terminated_as_interrupted():

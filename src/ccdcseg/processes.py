@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from multiprocessing.context import SpawnContext, SpawnProcess
 from types import FrameType, SimpleNamespace
 from typing import Any, NoReturn, TypeVar
@@ -24,7 +24,7 @@ Progress = Callable[[int, int], None]
 A = TypeVar("A")
 R = TypeVar("R")
 
-UNWIND_SECONDS = 1.0
+UNWIND_SECONDS = 3.0
 """Time that a worker which is to end has for removing what it has half written."""
 STOP_SECONDS = 30.0
 """Time that a command which is to end has for stopping what it has started."""
@@ -87,7 +87,7 @@ def pool_map(
     results: list[R] = []
     with pool:
         try:
-            for result in pool.map(function, items):
+            for result in pool.map(functools.partial(_work, function), items):
                 results.append(result)
                 if progress is not None:
                     progress(len(results), len(items))
@@ -99,6 +99,14 @@ def pool_map(
             _stop(pool)
             raise
     return results
+
+
+def _work(function: Callable[[A], R], item: A) -> R:
+    """Call ``function``; a worker that is told to end meanwhile ends, which the loop of the pool would prevent."""
+    try:
+        return function(item)
+    except SystemExit:
+        os._exit(1)
 
 
 def _stop(pool: Executor) -> None:
@@ -121,7 +129,7 @@ def foreign_pools() -> Iterator[None]:
     context: Any = multiprocessing.get_context("spawn")
     context.Process = Worker
     if _missing_semaphores():
-        context.Pool = lambda *_: nullcontext(_NoPool())
+        context.Pool = NoPool
     try:
         yield
     finally:
@@ -129,14 +137,28 @@ def foreign_pools() -> Iterator[None]:
         del context.Process
 
 
-class _NoPool:
-    """The part of ``multiprocessing.Pool`` that nnU-Net's fingerprint uses, without a process."""
+class NoPool:
+    """The part of ``multiprocessing.Pool`` that nnU-Net uses when it plans, without a process."""
 
     _pool = ()
 
+    def __init__(self, *_: object, **__: object) -> None:
+        """Whatever a pool is made with."""
+
+    def __enter__(self) -> "NoPool":
+        """Itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """There is nothing to end."""
+
+    def starmap(self, function: Callable[..., R], items: Iterable[Sequence[Any]]) -> list[R]:
+        """Do it."""
+        return [function(*arguments) for arguments in items]
+
     def starmap_async(self, function: Callable[..., R], items: Iterable[Sequence[Any]]) -> Any:
         """Do it at once."""
-        results = [function(*arguments) for arguments in items]
+        results = self.starmap(function, items)
         return SimpleNamespace(ready=lambda: True, get=lambda: results)
 
 
@@ -215,7 +237,7 @@ def _end_after(wait: Callable[[], object], seconds: float) -> None:
 
 
 def _unwind(number: int, frame: FrameType | None) -> NoReturn:
-    """Leave the work, and the process a little later: the loop of a pool's worker catches every exception."""
+    """Leave the work, and the process, a little later at the latest."""
     del number, frame
     _delayed_end(UNWIND_SECONDS, 1).start()
     raise SystemExit(1)

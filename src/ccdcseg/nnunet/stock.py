@@ -10,6 +10,7 @@ from typing import Any
 from unittest.mock import patch
 
 from ccdcseg.files import write_text
+from ccdcseg.processes import NoPool
 
 _WRITERS = (
     "nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor",
@@ -17,6 +18,8 @@ _WRITERS = (
     "nnunetv2.training.nnUNetTrainer.nnUNetTrainer",
 )
 """Modules that write fingerprint, plans and the JSON files of a training."""
+_LISTER = "nnunetv2.utilities.utils"
+"""Module that starts twelve processes to look for the names of a data set's files."""
 
 
 @contextlib.contextmanager
@@ -29,6 +32,7 @@ def stock_nnunet() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.redirect_stdout(StringIO()))
         stack.enter_context(contextlib.redirect_stderr(StringIO()))
+        stack.enter_context(patch.object(import_module(_LISTER), "Pool", NoPool))
         for name in _WRITERS:
             stack.enter_context(patch.object(import_module(name), "save_json", _save_json))
         yield
