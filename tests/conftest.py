@@ -86,6 +86,12 @@ class Workspace:
 
 
 @pytest.fixture(scope="session")
+def tiny() -> str:
+    """A preset of a few steps."""
+    return TINY
+
+
+@pytest.fixture(scope="session")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     """Five synthetic patients, two to train on; trainings of the tests share its preprocessed data."""
     from ccdcseg.datasets.acdc import prepare_acdc

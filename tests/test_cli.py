@@ -337,7 +337,7 @@ def test_full_disk_while_training(workspace, ccdcseg, tmp_path: Path, monkeypatc
     monkeypatch.setattr("torch.save", full)
     result = ccdcseg("train", 901, "--fraction", 0.4, "--preset", workspace.preset)
     assert result.code == 2
-    assert "disk is full" in one_line(result.err)
+    assert "checkpoint_latest.pth is full" in one_line(result.err)
     assert not list(tmp_path.rglob("*.pth"))
     assert not list(tmp_path.rglob("*.partial"))
 

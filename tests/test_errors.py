@@ -1,6 +1,10 @@
+import errno
+import os
 import pickle
 
-from ccdcseg.errors import UserError
+import pytest
+
+from ccdcseg.errors import UserError, system_error
 
 
 def test_one_line_of_problem_and_remedy():
@@ -14,3 +18,18 @@ def test_survives_the_way_out_of_a_worker():
     assert isinstance(error, UserError)
     assert str(error) == "It is wrong. Mend it."
     assert error.remedy == "Mend it."
+
+
+@pytest.mark.parametrize("number", sorted(errno.errorcode))
+def test_whatever_the_system_refuses_is_a_sentence_with_the_file_and_a_remedy(number: int):
+    error = system_error(OSError(number, os.strerror(number), "/some/{file}"))
+    assert "/some/{file}" in error.problem
+    assert error.problem.endswith(".")
+    assert error.remedy.endswith(".")
+    assert "None" not in str(system_error(OSError(number, os.strerror(number))))
+
+
+def test_the_file_may_be_named_otherwise():
+    error = OSError(errno.ENOSPC, "No space left on device")
+    assert system_error(error).problem == "The disk is full."
+    assert system_error(error, "/there").problem == "The disk of /there is full."

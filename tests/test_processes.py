@@ -37,7 +37,7 @@ if __name__ == "__main__":
 STARTS = {
     "our pool": "pool_map(write, places, worker_processes(len(places)))",
     "another's pool": "import multiprocessing\n"
-    "        with foreign_pools(), multiprocessing.get_context('spawn').Pool(len(places)) as pool:\n"
+    "        with foreign_pools(len(places)), multiprocessing.get_context('spawn').Pool(len(places)) as pool:\n"
     "            pool.map(write, places)",
     "a fork": "import multiprocessing\n"
     "        end_forks_with_this_process()\n"
@@ -122,6 +122,6 @@ def test_without_shared_memory_one_process_works_and_says_so(
         )
     ]
     context = multiprocessing.get_context("spawn")
-    with foreign_pools(), context.Pool(2) as foreign:
+    with foreign_pools(2), context.Pool(2) as foreign:
         assert foreign.starmap_async(divmod, [(7, 2)]).get() == [(3, 1)]
     assert context.Process is multiprocessing.context.SpawnProcess

@@ -4,11 +4,13 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,11 +19,12 @@ from typer.core import TyperGroup
 from ccdcseg import __version__
 from ccdcseg.cores import usable_cores
 from ccdcseg.datasets.sequences import CardiacSequence, ChaosSequence
-from ccdcseg.errors import UserError
-from ccdcseg.files import DISK_FULL, locked
+from ccdcseg.errors import UserError, system_error
+from ccdcseg.files import absolute, check_name, check_writable, locked
 from ccdcseg.methods import METHODS
 from ccdcseg.processes import terminated_as_interrupted
 from ccdcseg.progress import progress_bars
+from ccdcseg.texts import degrade
 
 if TYPE_CHECKING:
     from ccdcseg.experiments.runner import Runner
@@ -270,32 +273,28 @@ def _prepare(
     convert: Callable[..., Path], source: Path, dataset: int, processes: int, **settings: object
 ) -> Path:
     from ccdcseg.datasets.archives import unpacked
-    from ccdcseg.datasets.prepared import find_prepared, fingerprint, staging
+    from ccdcseg.datasets.prepared import fingerprint, prepare_once
     from ccdcseg.nnunet.paths import nnunet_folder
 
     raw_root = nnunet_folder("nnUNet_raw")
+
+    def make(place: Path) -> Path:
+        with progress_bars() as report, unpacked(source, place, partial(report, "unpack")) as release:
+            return convert(
+                release,
+                raw_root=place,
+                dataset_id=dataset,
+                progress=partial(report, "convert"),
+                workers=processes,
+                **settings,
+            )
+
     mark = fingerprint(source, convert.__name__, settings)
-    if folder := find_prepared(raw_root, dataset, mark):
-        typer.echo(f"Prepared already: {folder}")
-        _say_notes(folder)
-        return folder
-    with (
-        progress_bars() as report,
-        staging(raw_root, dataset, mark) as place,
-        unpacked(source, place, partial(report, "unpack")) as release,
-    ):
-        name = convert(
-            release,
-            raw_root=place,
-            dataset_id=dataset,
-            progress=partial(report, "convert"),
-            workers=processes,
-            **settings,
-        ).name
-    folder = raw_root / name
-    typer.echo(f"Dataset: {folder}")
+    folder, made = prepare_once(raw_root, dataset, mark, make)
+    typer.echo(f"Dataset: {folder}" if made else f"Prepared already: {folder}")
     _say_notes(folder)
-    typer.echo(f"Next:    ccdcseg split {dataset} --fraction 0.1 --seed 0")
+    if made:
+        typer.echo(f"Next:    ccdcseg split {dataset} --fraction 0.1 --seed 0")
     return folder
 
 
@@ -347,10 +346,13 @@ def check(
     from ccdcseg.report.check_page import build_check_page, findings_table, verdict
 
     raw = dataset_folder(nnunet_folder("nnUNet_raw"), dataset)
-    cache = nnunet_folder("nnUNet_preprocessed") / raw.name / "ccdcseg_check"
+    check_writable(output.parent)
     if output.suffix == ".json":
         raise UserError(f"The page {output} would be overwritten by its own JSON.", "Name it check.html.")
-    with progress_bars() as report:
+    with (
+        _cache(nnunet_folder("nnUNet_preprocessed") / raw.name / "ccdcseg_check") as cache,
+        progress_bars() as report,
+    ):
         result = check_dataset(
             raw, cache / "measurements", processes, lambda done, total: report("measure", done, total)
         )
@@ -360,9 +362,22 @@ def check(
         write_check(result, output.with_suffix(".json"))
     if result.findings:
         Console().print(findings_table(result))
-    typer.echo(f"{raw.name}: {verdict(result)} Page: {output.absolute()}")
+    typer.echo(f"{raw.name}: {verdict(result)} Page: {absolute(output)}")
     if result.problems:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _cache(folder: Path) -> Iterator[Path]:
+    """A folder for what is measured; where it cannot be written to, one that goes again."""
+    try:
+        check_writable(folder)
+    except OSError as error:
+        typer.echo(f"Nothing is kept for the next time: {system_error(error).problem}", err=True)
+        with TemporaryDirectory() as other:
+            yield Path(other)
+    else:
+        yield folder
 
 
 @app.command()
@@ -406,6 +421,7 @@ def split(
     without_masks = (
         int(unlabelled) if unlabelled and unlabelled.isdecimal() else unlabelled and Path(unlabelled)
     )
+    check_writable(raw)
     for one in seed:
         for entry in split_dataset(raw, fractions, one, test, without_masks or None):
             parts = [
@@ -517,7 +533,10 @@ def predict(
     images: Annotated[
         Path | None, typer.Option("--input", help="Folder of images to predict, for one run.")
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="Where predictions of --input go.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Where predictions of --input go; without it a folder in place of the run's own."),
+    ] = None,
     part: PartOption = Part.TEST,
     postprocessing: Annotated[
         bool,
@@ -541,8 +560,8 @@ def predict(
     from ccdcseg.nnunet.predict import predict as predict_run
     from ccdcseg.nnunet.runs import find_runs
 
-    if (images is None) != (output is None):
-        raise UserError("--input and --output belong together.", "Give both, or neither for the test cases.")
+    if images is not None and output is None:
+        raise UserError("--input needs an --output.", "Give both, or neither for the test cases.")
     if images is not None and part is Part.VALIDATION:
         raise UserError("--input and --part exclude each other.", "Leave one of them out.")
     if images is None and (keep or not postprocessing):
@@ -551,12 +570,11 @@ def predict(
             "Test cases are predicted both ways: predictions_plain has every piece.",
         )
     runs = [run for target in targets for run in find_runs(target)]
-    if images is not None and len(runs) != 1:
-        raise UserError(f"--input needs one run, {len(runs)} were given.", "Name one run's folder.")
+    output = _in_place_of(runs, output)
     chosen = _chosen(device)
     for run in runs:
         if images is None or output is None:
-            wanted, place = run_images(run, part), run_output(run, part_folder(run, part))
+            wanted, place = run_images(run, part), run_output(run, part_folder(output or run, part))
         else:
             wanted = folder_images(images, run.parent)
             place = input_output(run, output, postprocessing, keep)
@@ -565,23 +583,43 @@ def predict(
         typer.echo(f"Predictions: {place.folder} ({place.description})")
 
 
+def _in_place_of(runs: list[Path], output: Path | None) -> Path | None:
+    """The folder that stands in for a run's own."""
+    if output is not None and len(runs) != 1:
+        raise UserError(f"--output is for one run, {len(runs)} were given.", "Name one run's folder.")
+    return output and absolute(output)
+
+
 @app.command()
-def evaluate(targets: Targets, part: PartOption = Part.TEST, processes: Processes = PROCESSES) -> None:
+def evaluate(
+    targets: Targets,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder in place of the run's own, as `predict --output` fills it.")
+    ] = None,
+    part: PartOption = Part.TEST,
+    processes: Processes = PROCESSES,
+) -> None:
     """Dice and HD95 of predicted runs by patient: JSON and CSV beside each run, a table on screen."""
     from ccdcseg.datasets.splits import part_folder
     from ccdcseg.evaluation.evaluate import summary_grid
-    from ccdcseg.evaluation.runs import evaluate_run
+    from ccdcseg.evaluation.runs import evaluate_run, predictions_folder
     from ccdcseg.nnunet.runs import find_runs
     from ccdcseg.runs.record import PLAIN_PREDICTIONS, read_record
 
     results = {}
-    for run in [run for target in targets for run in find_runs(target)]:
+    runs = [run for target in targets for run in find_runs(target)]
+    output = _in_place_of(runs, output)
+    for run in runs:
         with progress_bars() as report:
-            measured = evaluate_run(run, part, processes, lambda done, total: report("evaluate", done, total))
+            measured = evaluate_run(
+                run, part, processes, lambda done, total: report("evaluate", done, total), output
+            )
         for predictions, result in measured.items():
             plain = ", as predicted" if predictions == PLAIN_PREDICTIONS else ""
             results[f"{read_record(run).label}{plain}"] = result
-        typer.echo(f"Evaluation: {part_folder(run, part) / 'evaluation.json'}")
+        if output:
+            typer.echo(f"Predictions: {predictions_folder(run, part, output)}")
+        typer.echo(f"Evaluation: {part_folder(output or run, part) / 'evaluation.json'}")
     _show(summary_grid(results))
 
 
@@ -608,13 +646,15 @@ def compare(
     from ccdcseg.nnunet.runs import find_runs
     from ccdcseg.report.comparison import compare_runs, write_comparison
 
+    if output:
+        check_writable(output.parent)
     runs = [run for target in targets for run in find_runs(target)]
     result = compare_runs(runs, part, of, metric, "case" if as_in_the_paper else "patient")
     for grid in result.grids():
         _show(grid)
     for sentence in result.left_out:
         typer.echo(f"Not compared: {sentence}")
-    for path in write_comparison(result, output) if output else []:
+    for path in write_comparison(result, absolute(output)) if output else []:
         typer.echo(f"Comparison: {path}")
 
 
@@ -684,14 +724,14 @@ def reproduce(
     if chosen == "cpu":
         longest = max((job.train_seconds for job in unfinished(wanted)), default=0.0)
         _confirm(longest / threads.count, "The longest of these trainings", yes)
-    runner = _runner(workers, threads.count, launcher, slurm, chosen, output.absolute())
+    runner = _runner(workers, threads.count, launcher, slurm, chosen, absolute(output))
     try:
-        with locked(output.absolute(), "reproduce"), progress_bars() as report:
+        with locked(absolute(output), "reproduce"), progress_bars() as report:
             problems = run_jobs(wanted, runner, report, look_ahead)
             results = [
-                write_outputs(e, choice, jobs[name], output.absolute() / name) for name, e in declared.items()
+                write_outputs(e, choice, jobs[name], absolute(output) / name) for name, e in declared.items()
             ]
-            page = write_page(results, wanted, part, output.absolute(), partial(report, "scans"))
+            page = write_page(results, wanted, part, absolute(output), partial(report, "scans"))
     except KeyboardInterrupt as error:
         raise UserError("Interrupted; trainings were stopped.", "The same command goes on.") from error
     for result in results:
@@ -744,10 +784,11 @@ def report_command(
     from ccdcseg.nnunet.runs import find_runs
     from ccdcseg.report.page import build_report
 
+    check_writable(output.parent)
     runs = [run for target in targets for run in find_runs(target)]
     with progress_bars() as report:
         build_report(runs, output, title, progress=partial(report, "scans"), part=part)
-    typer.echo(f"Report: {output.absolute()}")
+    typer.echo(f"Report: {absolute(output)}")
 
 
 @app.command()
@@ -778,25 +819,27 @@ def demo(
     """The whole path on a synthetic cardiac phantom (or real ACDC scans), from raw release to report."""
     from ccdcseg.demo import run_demo
 
-    with progress_bars() as report:
-        page = run_demo(folder.absolute(), data, report)
+    with locked(absolute(folder), "demo"), progress_bars() as report:
+        page = run_demo(absolute(folder), data, report)
     typer.echo(f"Report: {page}")
 
 
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit code 2."""
     os.environ["PYTHONSAFEPATH"] = "1"  # worker processes take no module from the current folder
+    for stream in (sys.stdout, sys.stderr):
+        degrade(stream)
     try:
+        for word in sys.argv[1:]:
+            check_name(Path(word))
         with terminated_as_interrupted():
             app(standalone_mode=True)
     except UserError as error:
         _fail(str(error))
     except OSError as error:
-        if error.errno not in DISK_FULL:
+        if error.errno is None:  # a library's own
             raise
-        _fail(
-            f"The disk is full{f' at {error.filename}' if error.filename else ''}. Free some space, run again."
-        )
+        _fail(str(system_error(error)))
 
 
 def _fail(message: str) -> None:

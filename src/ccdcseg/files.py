@@ -1,41 +1,74 @@
 """Writing files and folders so that nobody ever meets a half-written one."""
 
-import errno
 import hashlib
 import json
 import os
+import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ccdcseg.errors import UserError
+from ccdcseg.errors import UserError, system_error
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-"""Numbers of the errors that mean a full disk, or a user's full share of it."""
+if TYPE_CHECKING:
+    from filelock import FileLock
+
 LOCK_FILE = ".lock"
 FRESH_SECONDS = 2.0
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path`` atomically: a reader sees the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    temporary = Path(name)
+    """Write ``content`` to ``path``, or where it links to, atomically: readers see the old file or the new one."""
+    target = path.resolve() if path.is_symlink() else path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with naming(path), _partial(target) as (handle, temporary):
+        handle.write(content)
+        handle.flush()
+        os.fsync(handle.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(target)
+
+
+@contextmanager
+def _partial(target: Path) -> Iterator[tuple[BinaryIO, Path]]:
+    """A new hidden file beside ``target``, removed where it is not moved away."""
+    descriptor, name = tempfile.mkstemp(prefix=".", suffix=".partial", dir=target.parent)
     try:
         with os.fdopen(descriptor, "wb") as handle:
-            handle.write(content)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
+            yield handle, Path(name)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        Path(name).unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have errors of the operating system name ``path``, not the temporary file that stands in for it.
+
+    Raises:
+        OSError: the one that was raised.
+    """
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
+
+
+def check_writable(folder: Path) -> None:
+    """Find out before the work whether its results can be written.
+
+    Raises:
+        OSError: no file can be made in ``folder``, or where it is to be made.
+    """
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    with naming(folder), tempfile.TemporaryFile(dir=place):
+        pass
 
 
 def write_text(path: Path, content: str) -> None:
@@ -76,11 +109,30 @@ def read_text(path: Path) -> str:
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist.", "Check the path.") from error
     except OSError as error:
-        raise UserError(
-            f"{path} cannot be read ({error.strerror}).", "Check the file and its rights."
-        ) from error
+        raise system_error(error, path) from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is no text in UTF-8 ({error}).", "Restore it or make it again.") from error
+
+
+def absolute(path: Path) -> Path:
+    """An absolute path without ``..``; links stay unless one of those follows them."""
+    return path.resolve() if ".." in path.parts else path.absolute()
+
+
+def check_name(path: Path) -> None:
+    """Refuse a name that ITK cannot open: it ends the whole process instead.
+
+    Raises:
+        UserError: ``path`` is not in UTF-8, or the system says so.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        name = os.fsencode(path).decode("utf-8", "backslashreplace")
+        raise UserError(
+            f"The name {name} is not in UTF-8.",
+            "Rename it. If your terminal shows it rightly, set PYTHONUTF8=1 instead.",
+        ) from error
 
 
 @contextmanager
@@ -99,15 +151,28 @@ def new_folder(path: Path) -> Iterator[Path]:
     try:
         temporary.chmod(0o755)
         yield temporary
-        temporary.replace(path)
-    except BaseException:
+        _move(temporary, path)
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, OSError) and error.filename:
+            error.filename = str(error.filename).replace(str(temporary), str(path))
         raise
 
 
+def _move(folder: Path, path: Path) -> None:
+    try:
+        folder.replace(path)
+    except OSError as error:
+        if not path.exists():
+            raise
+        raise UserError(
+            f"{path} exists already: another process made it.", "Use it, or choose another place."
+        ) from error
+
+
 @contextmanager
-def locked(folder: Path, what: str) -> Iterator[None]:
-    """Hold a folder, made where needed, so that no other process works on it; ``LOCK_FILE`` stays behind, empty.
+def locked(folder: Path, what: str, *, wait: bool = False) -> Iterator[None]:
+    """Hold a folder, made where needed, so that no other process works on it. Nothing stays behind.
 
     The lock is the system's (``flock``; Windows has its own), so it ends with the process, however that ends.
     Folders that were made here and that nothing was written into are removed again.
@@ -115,42 +180,56 @@ def locked(folder: Path, what: str) -> Iterator[None]:
     Args:
         folder: to write into.
         what: is done, as the verb of a command: "train".
+        wait: until nobody else holds it.
 
     Raises:
-        UserError: another process holds it, or it cannot be written to.
+        UserError: another process holds it.
+        OSError: it cannot be written to.
     """
     from filelock import FileLock, Timeout  # noqa: PLC0415 - only where something is written
 
-    lock = FileLock(folder / LOCK_FILE)
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    path = folder / LOCK_FILE
+    lock = FileLock(path)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(blocking=False)
+        with naming(folder):
+            made = _acquire(lock, folder, wait)
     except Timeout as error:
         raise UserError(
-            f"Another process works on {folder}.", f"Wait until it has ended, or stop it; then {what} again."
-        ) from error
-    except OSError as error:
-        if error.errno in DISK_FULL:
-            raise
-        raise UserError(
-            f"{folder} cannot be locked ({error.strerror}).", "Check the folder and its rights."
+            f"Another process{_holder(path)} works on {folder}.",
+            f"Wait until it has ended, or stop it; then {what} again.",
         ) from error
     try:
+        path.write_text(f" ({os.getpid()} on {platform.node()})", encoding="utf-8")
         yield
     finally:
-        _remove_unused(made)
+        with suppress(OSError):  # another process may fill the folders at the same time; then they stay
+            path.unlink()
+            for parent in made:
+                parent.rmdir()
         lock.release()
 
 
-def _remove_unused(made: Sequence[Path]) -> None:
-    """Remove folders, the innermost first, up to the first that holds more than ``LOCK_FILE``."""
-    with suppress(OSError):  # another process may fill them at the same time; then they stay
-        for folder in made:
-            if any(entry.name != LOCK_FILE for entry in folder.iterdir()):
-                return
-            (folder / LOCK_FILE).unlink(missing_ok=True)
-            folder.rmdir()
+def _acquire(lock: "FileLock", folder: Path, wait: bool) -> list[Path]:
+    """Make the folder and hold it: which folders were made. Another process may remove them in between."""
+    for attempts_left in reversed(range(100)):
+        made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire(blocking=wait)
+        except FileNotFoundError:
+            if not attempts_left:
+                raise
+        else:
+            break
+    return made
+
+
+def _holder(path: Path) -> str:
+    """Who holds a lock, as far as it is written there: versions of filelock before 4 empty the file of another."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return ""
 
 
 def json_hash(content: Any) -> str:

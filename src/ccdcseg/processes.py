@@ -121,14 +121,15 @@ def _stop(pool: Executor) -> None:
 
 
 @contextmanager
-def foreign_pools() -> Iterator[None]:
+def foreign_pools(workers: int) -> Iterator[None]:
     """Let pools of spawned processes that other code makes meanwhile be of `Worker`.
 
-    Without shared memory (see `worker_processes`) what they are given is done at once, in this process.
+    Where there is one worker, or no shared memory (see `worker_processes`), what they are given is done at once, in
+    this process.
     """
     context: Any = multiprocessing.get_context("spawn")
     context.Process = Worker
-    if _missing_semaphores():
+    if workers == 1 or _missing_semaphores():
         context.Pool = NoPool
     try:
         yield

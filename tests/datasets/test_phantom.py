@@ -169,7 +169,7 @@ def test_a_full_disk_or_an_interrupt_leaves_nothing(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(phantom, "write_volume", fail)
     failure: BaseException = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    with pytest.raises(UserError, match=r"The disk of .* is full"):
+    with pytest.raises(OSError, match="No space left"):
         write_phantom(tmp_path / "release", 1, 0, 60.0)
     failure = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):

@@ -123,7 +123,7 @@ def test_a_store_that_another_reproduce_holds(ccdcseg, mine, tmp_path: Path):
     with locked(tmp_path / "out", "reproduce"):
         result = ccdcseg(*mine, "--preset", "smoke")
         assert ccdcseg(*mine, "--preset", "smoke", "--dry-run").code == 0
-    assert (result.code, "Another process works on" in result.err) == (2, True)
+    assert (result.code, " works on " in result.err) == (2, True)
     assert not (tmp_path / "out").exists()
 
 
@@ -139,7 +139,7 @@ def test_a_tiny_grid_ends_in_its_tables_and_is_not_run_twice(
     assert "| CCDC − nnU-Net | Dice |" in result.out
     names = {path.name for path in (tmp_path / "out").iterdir() if path.is_file()}
     assert names == {
-        ".lock", "mine.md", "mine.csv", "mine.tex", "mine.png", "mine.pdf", "mine_comparison.csv",
+        "mine.md", "mine.csv", "mine.tex", "mine.png", "mine.pdf", "mine_comparison.csv",
         "mine_comparison.json", "report.html",
     }  # fmt: skip
     page = (tmp_path / "out" / "report.html").read_text()

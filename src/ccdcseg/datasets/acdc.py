@@ -74,7 +74,7 @@ def prepare_acdc(
 
     Raises:
         UserError: no patient is found, one lacks ``Info.cfg``, a key in it or a frame, a scan or mask is
-            unusable (see `ccdcseg.datasets.volumes`), the id is taken, or the disk is full. Nothing is left.
+            unusable (see `ccdcseg.datasets.volumes`), or the id is taken. Nothing is left.
     """
     scans = [scan for folder in _patient_folders(source) for scan in _patient_scans(folder)]
     release = _PHANTOM if any(scan.synthetic for scan in scans) else _ACDC

@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from ccdcseg.errors import UserError
-from ccdcseg.files import DISK_FULL
 
 MAX_UNPACKED_BYTES = 64 * 2**30
 """The most that an archive may hold, unpacked."""
@@ -180,10 +179,8 @@ def _extract(
         try:
             total += _extract_file(archive, member, folder)
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, OSError) as error:
-            if isinstance(error, OSError) and error.errno in DISK_FULL:
-                raise UserError(
-                    f"The disk is full while {source} is unpacked.", "Free some space."
-                ) from error
+            if isinstance(error, OSError) and error.errno:
+                raise
             raise UserError(
                 f"{source} is truncated or damaged at {member.filename} ({error}).", _DOWNLOAD
             ) from error

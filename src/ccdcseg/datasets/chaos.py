@@ -98,8 +98,8 @@ def prepare_chaos_mr(
 
     Raises:
         UserError: no patient is found; slices or masks are missing, damaged or do not belong together (see
-            `ccdcseg.datasets.dicom.read_series`); a mask holds a grey value of no organ; the id is taken; or
-            the disk is full. Nothing is left.
+            `ccdcseg.datasets.dicom.read_series`); a mask holds a grey value of no organ; or the id is
+            taken. Nothing is left.
     """
     wanted = [sequence for sequence in ChaosSequence if sequence in sequences]
     folders = _patient_folders(source, "MR", ("T1DUAL", "T2SPIR"))

@@ -76,7 +76,7 @@ def prepare_mscmrseg(
     Raises:
         UserError: no image with a mask is found, a mask lacks its image, a file is there twice, both releases
             are there, a scan or mask is unusable (see `ccdcseg.datasets.volumes`), a mask's values are neither
-            release's, the id is taken, or the disk is full. Nothing is left.
+            release's, or the id is taken. Nothing is left.
     """
     scans = _scans(source, sequence)
     labelled = [scan for scan in scans if scan.mask is not None]

@@ -22,7 +22,7 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from ccdcseg.datasets.unicode_names import missing
-from ccdcseg.errors import UserError
+from ccdcseg.errors import UserError, system_error
 from ccdcseg.texts import exactly
 
 MAX_BYTES = 4 * 2**30
@@ -59,9 +59,7 @@ def reading(path: Path) -> Iterator[None]:
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"{path} is truncated or damaged ({error}).", "Copy or download it again.") from error
     except OSError as error:
-        raise UserError(
-            f"{path} cannot be read ({error.strerror}).", "Check the file and its rights."
-        ) from error
+        raise system_error(error, path) from error
 
 
 def is_gzipped(path: Path) -> bool:

@@ -118,8 +118,8 @@ def prepare_own(
 
     Raises:
         UserError: a name, label, pattern or table that cannot be used; a mask or an image that has no counterpart;
-            scan or mask are unusable (see `ccdcseg.datasets.volumes` and `ccdcseg.datasets.dicom`); the id is
-            taken; or the disk is full. Nothing is left.
+            scan or mask are unusable (see `ccdcseg.datasets.volumes` and `ccdcseg.datasets.dicom`); or the id is
+            taken. Nothing is left.
     """
     release = _release(source, data)
     target = free_folder(raw_root, dataset_id, data.name)

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from ccdcseg.datasets.acdc import LABELS, SYNTHETIC_KEY
-from ccdcseg.datasets.release import refusing_full_disk
 from ccdcseg.datasets.volumes import Volume, write_volume
 from ccdcseg.errors import UserError
 from ccdcseg.files import new_folder, write_text
@@ -217,14 +216,14 @@ def write_phantom(
         ``target``.
 
     Raises:
-        UserError: ``target`` exists, a number is out of range, or the disk is full. Nothing is left.
+        UserError: ``target`` exists, or a number is out of range. Nothing is left.
     """
     if not 1 <= patients <= 999 or seed < 0:
         raise UserError(
             f"{patients} patients with seed {seed} cannot be made.",
             "Ask for 1 to 999 patients, seed 0 or more.",
         )
-    with refusing_full_disk(target.parent), new_folder(target) as folder:
+    with new_folder(target) as folder:
         write_text(folder / "README.txt", _README.format(seed=seed, patients=patients))
         for number in range(1, patients + 1):
             _write_patient(folder / "training" / f"patient{number:03d}", number, seed, field_of_view_mm)

@@ -1,7 +1,7 @@
 """What a data set was made from, so that the same command again finds it done."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -56,6 +56,32 @@ def find_prepared(raw_root: Path, dataset_id: int, mark: str) -> Path | None:
             )
         return folder
     return None
+
+
+def prepare_once(
+    raw_root: Path, dataset_id: int, mark: str, make: Callable[[Path], Path]
+) -> tuple[Path, bool]:
+    """Make a data set, unless it was made before.
+
+    Args:
+        raw_root: nnU-Net's ``nnUNet_raw``.
+        dataset_id: nnU-Net's number for the data set.
+        mark: `fingerprint` of the conversion.
+        make: makes it in the folder given to it, see `staging`, and returns its folder there.
+
+    Returns:
+        The data set's folder, and whether it was made now.
+
+    Raises:
+        UserError: as `find_prepared` and `staging`, and what ``make`` raises.
+    """
+    if folder := find_prepared(raw_root, dataset_id, mark):
+        return folder, False
+    with staging(raw_root, dataset_id, mark) as place:
+        if folder := find_prepared(raw_root, dataset_id, mark):  # by another process, a moment ago
+            return folder, False
+        name = make(place).name
+    return raw_root / name, True
 
 
 @contextmanager

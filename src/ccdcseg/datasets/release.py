@@ -1,9 +1,8 @@
 """What converting a raw release to an nnU-Net raw folder has in common, whatever the data set."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from ccdcseg.datasets.turning import fitted
 from ccdcseg.datasets.volumes import Volume, check_not_empty, is_empty, write_volume
 from ccdcseg.datasets.walk import by_number, check_link
 from ccdcseg.errors import UserError
-from ccdcseg.files import DISK_FULL, new_folder, read_json, write_json
+from ccdcseg.files import new_folder, read_json, write_json
 from ccdcseg.processes import Progress, pool_map
 
 IMAGE_SUFFIX = "_0000.nii.gz"
@@ -100,9 +99,10 @@ def write_dataset(
         ``target``.
 
     Raises:
-        UserError: what ``convert`` raises, or the disk is full. Nothing is left.
+        UserError: what ``convert`` raises.
+        OSError: ``target`` cannot be written, or the disk is full. Nothing is left.
     """
-    with refusing_full_disk(target.parent), new_folder(target) as folder:
+    with new_folder(target) as folder:
         everything = [*scans, *unlabelled]
         _write_notes(folder, everything, pool_map(partial(convert, folder), everything, pool, progress))
         write_json(folder / "dataset.json", _description(release, len(scans)))
@@ -228,23 +228,6 @@ def patient_folders(places: Iterable[Path], name: re.Pattern[str]) -> list[Path]
                 )
             found[entry.name] = entry
     return [found[name] for name in sorted(found, key=by_number)]
-
-
-@contextmanager
-def refusing_full_disk(folder: Path) -> Iterator[None]:
-    """Turn the operating system's word for a full disk into one of ours.
-
-    Raises:
-        UserError: the disk, or the user's share of it, is full.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in DISK_FULL:
-            raise
-        raise UserError(
-            f"The disk of {folder} is full.", "Free some space, or choose a folder on another disk."
-        ) from error
 
 
 def _description(release: Release, scans: int) -> dict[str, object]:

@@ -31,7 +31,7 @@ from ccdcseg.datasets.nifti import (
     reading,
 )
 from ccdcseg.errors import UserError
-from ccdcseg.files import write_bytes
+from ccdcseg.files import check_name, write_bytes
 from ccdcseg.texts import exactly
 
 # ITK warns twice for every file of the ACDC release (axes without scale); what matters is checked here.
@@ -82,6 +82,7 @@ def read_image(path: Path, *, any_form: bool = False) -> Volume:
         UserError: the file is missing, truncated or damaged, its header lies or is unusable (see `check_header` and
             `check_content`), or nnU-Net's reader does not take its form.
     """
+    check_name(path)
     with reading(path):
         header = read_header(path)
         check_header(path, header)

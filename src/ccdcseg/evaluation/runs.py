@@ -10,7 +10,7 @@ from ccdcseg.datasets.release import MASK_SUFFIX
 from ccdcseg.datasets.splits import check_split, part_cases, part_folder
 from ccdcseg.errors import UserError
 from ccdcseg.evaluation.evaluate import evaluate_folder
-from ccdcseg.files import file_hash
+from ccdcseg.files import check_writable, file_hash
 from ccdcseg.nnunet.predict import check_predictions
 from ccdcseg.runs.evaluation import (
     EVALUATION_FILE,
@@ -24,7 +24,11 @@ from ccdcseg.runs.record import PLAIN_PREDICTIONS, PREDICTIONS, RunRecord, read_
 
 
 def evaluate_run(
-    folder: Path, part: str, workers: int, progress: Callable[[int, int], None]
+    folder: Path,
+    part: str,
+    workers: int,
+    progress: Callable[[int, int], None],
+    output: Path | None = None,
 ) -> dict[str, Evaluation]:
     """Measure a run's predictions against the references of its dataset, and write the evaluation beside them.
 
@@ -36,6 +40,7 @@ def evaluate_run(
         part: "test" or "validation", the patients of the split.
         workers: threads.
         progress: called with cases done and cases in all.
+        output: folder that stands in for the run's own, which may be read-only; see `predictions_folder`.
 
     Returns:
         Of `PREDICTIONS` and, if there are any, of `PLAIN_PREDICTIONS`.
@@ -43,16 +48,20 @@ def evaluate_run(
     Raises:
         UserError: a prediction is missing, does not fit its reference or is not what the run predicts today, or
             splits were drawn anew since the run was trained.
+        OSError: the evaluation cannot be written; this is found out before anything is measured.
     """
+    place = part_folder(output or folder, part)
+    check_writable(place)
     record = read_record(folder)
     reference = record.local("reference", folder)
     raw = reference.parent
     check_split(raw, record.fold, record.split_hash, folder)
-    place, cases = part_folder(folder, part), part_cases(raw, record.fold, part)
+    cases = part_cases(raw, record.fold, part)
     patients = {case.case: case.patient for case in read_cases(raw)}
-    names = [name for name in (PREDICTIONS, PLAIN_PREDICTIONS) if _is_measured(place / name)]
+    source = predictions_folder(folder, part, output).parent
+    names = [name for name in (PREDICTIONS, PLAIN_PREDICTIONS) if _is_measured(source / name)]
     for name in names:
-        check_predictions(folder, place / name, cases)
+        check_predictions(folder, source / name, cases)
     score = partial(
         evaluate_folder,
         reference,
@@ -64,14 +73,20 @@ def evaluate_run(
     )
     results = {}
     for index, name in enumerate(names):
-        measured = _hashes(record, reference, place / name, cases)
+        measured = _hashes(record, reference, source / name, cases)
         found = _stored(evaluation_folder(place, name), measured)
         if not found or [*found.classes] != record.classes or found.patient_of.items() - patients.items():
-            found = score(place / name, progress=_stage(progress, index, len(names)))
+            found = score(source / name, progress=_stage(progress, index, len(names)))
         results[name] = found.model_copy(update={"measured": measured})
     for name, result in results.items():
         write_evaluation(result, evaluation_folder(place, name))
     return results
+
+
+def predictions_folder(folder: Path, part: str, output: Path | None) -> Path:
+    """Where the predictions of a run lie: in the folder that stands in for it, if they were written there."""
+    places = [part_folder(place, part) / PREDICTIONS for place in (output, folder) if place]
+    return next((place for place in places if place.is_dir()), places[-1])
 
 
 def _hashes(record: RunRecord, reference: Path, predictions: Path, cases: Sequence[str]) -> Measured:

@@ -204,7 +204,7 @@ def load_experiment(name: str) -> Experiment:
             f"Choose {', '.join(experiment_names())}, or give the path of a YAML file.",
         )
     try:
-        experiment = Experiment.model_validate(yaml.safe_load(path.read_text()))
+        experiment = Experiment.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except yaml.YAMLError as error:
         raise UserError(f"{name} is not valid YAML ({error}).", "Mend the file.") from error
     except ValidationError as error:

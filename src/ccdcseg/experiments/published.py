@@ -25,7 +25,9 @@ def published_values(published: Published) -> Values:
     """
     path = Path(published.file) if published.file else shipped()
     try:
-        lines = [line for line in path.read_text().splitlines() if line.strip() and line[0] != "#"]
+        lines = [
+            line for line in path.read_text(encoding="utf-8").splitlines() if line.strip() and line[0] != "#"
+        ]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"{path} cannot be read ({error}).", "Check the path of the published file."

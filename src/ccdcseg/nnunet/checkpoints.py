@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ccdcseg.errors import UserError
+from ccdcseg.files import naming
 
 STOCK_TRAINER = "nnUNetTrainer"
 """Written as the trainer's name, so that ``nnUNetv2_predict`` finds a class that builds the same network."""
@@ -20,7 +21,10 @@ def save_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
     """Write a checkpoint atomically."""
     temporary = path.with_name(f".{path.name}.partial")
     try:
-        with temporary.open("wb") as handle:  # a full disk is an OSError this way, which names itself
+        with (
+            naming(path),
+            temporary.open("wb") as handle,
+        ):  # a full disk is an OSError this way, which names itself
             torch.save(checkpoint, handle)
         temporary.replace(path)
     except BaseException:

@@ -1,9 +1,11 @@
 """nnU-Net's folders, as its users know them."""
 
 import os
+import re
 from pathlib import Path
 
 from ccdcseg.errors import UserError
+from ccdcseg.files import absolute, check_name
 
 
 def check_environment() -> None:
@@ -22,13 +24,13 @@ def check_environment() -> None:
 
 
 def nnunet_folder(variable: str) -> Path:
-    """The folder that nnU-Net's environment variable names.
+    """The folder that nnU-Net's environment variable names, ``~`` and ``$HOME`` expanded, for nnU-Net as well.
 
     Args:
         variable: ``nnUNet_raw``, ``nnUNet_preprocessed`` or ``nnUNet_results``.
 
     Raises:
-        UserError: the variable is not set; or as `check_environment`.
+        UserError: the variable is not set, or is no path; or as `check_environment`.
     """
     check_environment()
     value = os.environ.get(variable)
@@ -37,4 +39,22 @@ def nnunet_folder(variable: str) -> Path:
             f"The environment variable {variable} is not set.",
             f"Set it to a folder, for instance: export {variable}=$HOME/{variable}",
         )
-    return Path(value).expanduser().absolute()
+    folder = absolute(Path(_expanded(variable, value)))
+    check_name(folder)
+    os.environ[variable] = str(folder)
+    return folder
+
+
+def _expanded(variable: str, value: str) -> str:
+    """Do what the shell would have done, had the value not been in quotes or in a file of variables."""
+    if value != value.strip() or value[0] in "'\"":
+        raise UserError(
+            f"{variable} is {value!r}: the quotes or spaces are part of it.", "Write the path without them."
+        )
+    try:
+        expanded = os.path.expandvars(str(Path(value).expanduser()))
+    except RuntimeError as error:
+        raise UserError(f"{variable} is {value}, a home that is not there.", "Write the path out.") from error
+    if re.search(r"\$(\w|{)", expanded):
+        raise UserError(f"{variable} is {value}, with a variable that is not set.", "Write the path out.")
+    return expanded

@@ -39,6 +39,6 @@ def plan(dataset: str, cases: Container[str], processes: int) -> None:
     with patch.dict(os.environ, nnUNet_n_proc_DA="1"):  # by which the planner sets torch's threads: 0 fails
         extractor = DatasetFingerprintExtractor(dataset, processes)
         extractor.dataset = {case: files for case, files in extractor.dataset.items() if case in cases}
-        with foreign_pools():
+        with foreign_pools(processes):
             extractor.run(overwrite_existing=True)
         ExperimentPlanner(dataset).plan_experiment()

@@ -2,6 +2,8 @@
 
 import contextlib
 import logging
+import math
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +25,7 @@ from ccdcseg.datasets.volumes import read_mask
 from ccdcseg.datasets.walk import is_hidden
 from ccdcseg.devices import usable_device
 from ccdcseg.errors import UserError
-from ccdcseg.files import locked, read_json
+from ccdcseg.files import check_name, locked, naming, read_json
 from ccdcseg.nnunet.allowed import check_dataset, check_plans
 from ccdcseg.nnunet.checkpoints import load_checkpoint
 from ccdcseg.nnunet.plans import plans_hash
@@ -34,6 +36,8 @@ from ccdcseg.provenance import Origin, Source, Sources, Stamp, origin_file, read
 from ccdcseg.runs.record import PLAIN_PREDICTIONS, PREDICTIONS, read_record
 
 logger = logging.getLogger(__name__)
+SCRATCH = ".partial."
+"""Begin of the names of hidden folders that predictions are written into before they are moved to their place."""
 
 
 def build_predictor(folder: Path, device: str) -> Any:
@@ -159,6 +163,7 @@ def _entries(folder: Path) -> list[Path]:
 def _channels(folder: Path, case: str, dataset: Mapping[str, Any]) -> list[Path]:
     files = _channel_names(folder, case, dataset)
     for file in files:
+        check_name(file)
         if not file.exists():
             raise missing(file, "Restore the image, or prepare the dataset again.")
     return files
@@ -241,8 +246,8 @@ def predict(
     A prediction that is there is kept if it is this model's and its images are those of today. One of other images
     is made again; whatever else is in the way is refused.
 
-    What every piece is kept of equals the output of ``nnUNetv2_predict`` bit for bit. A run into whose folder is
-    written is held meanwhile, as `ccdcseg.nnunet.train.train` does.
+    What every piece is kept of equals the output of ``nnUNetv2_predict`` bit for bit. The folder of the output is
+    held meanwhile, or the run that it lies in, as `ccdcseg.nnunet.train.train` does.
 
     Args:
         folder: ``fold_N`` of a trained model.
@@ -252,13 +257,17 @@ def predict(
         progress: called with cases done and cases in all.
 
     Raises:
-        UserError: the disk is full, another process works on the run, or a file is in the way that another model
-            or somebody else made; or, once all others are predicted, a scan cannot be used (see `check_scan`).
+        UserError: the disk is full, another process works on the folder that is to be held, or a file is in the way
+            that another model or somebody else made; or, once all others are predicted, a scan cannot be used (see
+            `check_scan`).
+        OSError: that folder cannot be written to; this is found out before anything is predicted.
     """
     device = usable_device(device)
     if not _outdated(folder, images, output):
         return
-    with locked(folder, "predict") if _is_within(output.folder, folder) else contextlib.nullcontext():
+    with locked(folder if _is_within(output.folder, folder) else output.folder, "predict"):
+        for leftover in (path for place in output.folders for path in place.glob(f"{SCRATCH}*")):
+            shutil.rmtree(leftover)
         _predict(folder, images, output, device, progress)
 
 
@@ -337,8 +346,8 @@ def _outdated(
 
 
 def _is_within(path: Path, folder: Path) -> bool:
-    """Whether a folder is a run's own, where nobody else puts files."""
-    return path.resolve().is_relative_to(folder.resolve())
+    """Whether a folder is a run's own, where nobody else puts files, be it by a link."""
+    return path.is_relative_to(folder) or path.resolve().is_relative_to(folder.resolve())
 
 
 def _is_outdated(target: Path, sources: Sources, *, ours: bool) -> bool:
@@ -479,10 +488,11 @@ def class_values(dataset: Mapping[str, Any]) -> dict[str, int]:
 def _write(predictor: Any, found: Segmentation, labels: NDArray[Any], target: Path, now: Stamp) -> None:
     """Write labels of a scan on all of its voxels, and what they are made from."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial.", dir=target.parent) as scratch:
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=target.parent) as scratch:
         file = Path(scratch) / target.name
         write_whole(labels, found.properties, predictor.plans_manager, file)
-        _check_written(file, predictor.dataset_json["labels"])
+        size = 2 * math.prod(found.properties["shape_before_cropping"])
+        _check_written(file, predictor.dataset_json["labels"], target, size)
         _put(file, target, now)
 
 
@@ -513,16 +523,26 @@ def _put(made: Path, target: Path, now: Stamp) -> None:
     made.replace(target)
 
 
-def _check_written(path: Path, labels: Mapping[str, int]) -> None:
+def _check_written(path: Path, labels: Mapping[str, int], target: Path, size: int) -> None:
     """Read a prediction back: on a full disk ITK cuts the file short and reports success.
 
+    Args:
+        path: of the file.
+        labels: that it may hold.
+        target: where it is to go.
+        size: bytes that it may need.
+
     Raises:
-        UserError: the file is not whole.
+        OSError: the file is not whole, and neither would a file of ours be.
+        UserError: the file is not whole, for no known reason.
     """
     try:
         read_mask(path, labels)
     except UserError as error:
+        with naming(target), tempfile.TemporaryFile(dir=path.parent) as handle:  # the system tells us why
+            handle.write(bytes(size))
+            handle.flush()
         raise UserError(
-            f"The prediction {path.name} could not be written whole to {path.parent.parent}.",
-            "Free space on that disk and run the command again; finished cases are kept.",
+            f"The prediction {path.name} could not be written whole to {target.parent}.",
+            "Check that disk and run the command again; finished cases are kept.",
         ) from error

@@ -231,7 +231,7 @@ def _read(name: str) -> tuple[dict[str, Any], str]:
             f"Choose {', '.join(preset_names())}, or give the path of a YAML file.",
         )
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise UserError(f"{name} is not valid YAML ({error}).", "Mend the file.") from error
     if not isinstance(content, dict):

@@ -8,6 +8,7 @@ from typing import Any
 from ccdcseg.datasets.cases import dataset_folder
 from ccdcseg.datasets.splits import SPLITS_FILE, find_fold, unlabelled_split
 from ccdcseg.errors import UserError
+from ccdcseg.files import absolute, check_name
 from ccdcseg.methods import METHODS
 from ccdcseg.nnunet.paths import check_environment, nnunet_folder
 from ccdcseg.nnunet.preset import LabelledShare, Preset, load_preset
@@ -103,6 +104,8 @@ def resolve_run(
         label, settings = f"{label}_unlabelled", _with(settings, "unlabelled", use=True)
     _check_start(method, settings)
     raw = dataset_folder(nnunet_folder("nnUNet_raw"), dataset)
+    for path in (path for part in ("imagesTr", "labelsTr") for path in (raw / part).glob("*")):
+        check_name(path)
     fold, split = find_fold(raw, settings.labelled.fractions[0] if fraction is None else fraction, seed)
     if settings.unlabelled.use:
         unlabelled_split(raw, raw / SPLITS_FILE, fold)
@@ -169,9 +172,9 @@ def find_runs(target: str) -> list[Path]:
         UserError: there is none.
     """
     check_environment()
-    path = Path(target)
+    path = absolute(Path(target))
     if (path / "run.json").exists():
-        return [path]
+        return [path if (path.parent / "plans.json").exists() else path.resolve()]  # a link from elsewhere
     raw = dataset_folder(nnunet_folder("nnUNet_raw"), target)
     results = nnunet_folder("nnUNet_results") / raw.name
     runs = sorted(file.parent for file in results.glob("*/fold_*/run.json"))

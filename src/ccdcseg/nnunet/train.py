@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 
 from ccdcseg import __version__
 from ccdcseg.cores import keep_to_cores, usable_cores
@@ -172,8 +171,7 @@ def prepare(run: Run, processes: int, progress: Progress) -> dict[str, Any]:
 
     Trainings started side by side share the folder of preprocessed data, so only one of them prepares at a time.
     """
-    run.preprocessed.mkdir(parents=True, exist_ok=True)
-    with FileLock(run.preprocessed / ".ccdcseg.lock"):
+    with locked(run.preprocessed, "train", wait=True):
         return _prepare(run, processes, progress)
 
 

@@ -31,7 +31,7 @@ def render(name: str, context: dict[str, Any], library: str = "") -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    script = resources.files("ccdcseg.report").joinpath("page.js").read_text()
+    script = resources.files("ccdcseg.report").joinpath("page.js").read_text(encoding="utf-8")
     return environment.get_template(name).render(
         script=Markup(script),  # noqa: S704 - our own file
         library=Markup(library),  # noqa: S704 - see above

@@ -1,0 +1,197 @@
+"""Commands on somebody else's machine, each in a process forked from one that has everything loaded."""
+
+import ctypes
+import functools
+import io
+import multiprocessing
+import os
+import resource
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+_PRELOADED = (
+    "ccdcseg.cli",
+    "ccdcseg.demo",
+    "ccdcseg.experiments.outputs",
+    "ccdcseg.experiments.reproduce",
+    "ccdcseg.nnunet.discovery.ccdcseg_trainers",
+    "ccdcseg.nnunet.predict",
+    "ccdcseg.report.comparison",
+    "ccdcseg.report.check_page",
+    "nnunetv2.experiment_planning.plan_and_preprocess_api",
+)
+_NEW_USER, _NEW_MOUNTS = 0x10000000, 0x00020000  # CLONE_NEWUSER, CLONE_NEWNS
+_READ_ONLY, _REMOUNT, _BIND, _RECURSIVE, _PRIVATE = 1, 32, 4096, 16384, 1 << 18
+_DROP_FROM_BOUNDS, _OVERRIDE, _READ_SEARCH = 24, 1, 2  # PR_CAPBSET_DROP, CAP_DAC_*
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+
+def start(
+    arguments: Sequence[object], folder: Path, environment: Mapping[str, str], condition: str = "none"
+) -> Callable[[], Result]:
+    """Start ``ccdcseg`` in a folder, under a condition that holds for all below it; calling the result waits."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(_PRELOADED))
+    pipes = [context.Pipe(duplex=False) for _ in ("out", "err")]
+    words = [str(word) for word in arguments]
+    writers = [writer for _, writer in pipes]
+    child = context.Process(target=_run, args=(words, folder, dict(environment), condition, writers))
+    child.start()
+
+    def finish() -> Result:
+        child.join(120)
+        alive = child.is_alive()
+        child.kill()
+        assert not alive, "it hangs"
+        return Result(child.exitcode or 0, *(_all_of(*pipe) for pipe in pipes))
+
+    return finish
+
+
+def run(
+    arguments: Sequence[object], folder: Path, environment: Mapping[str, str], condition: str = "none"
+) -> Result:
+    """As `start`, and wait."""
+    return start(arguments, folder, environment, condition)()
+
+
+def _all_of(reader: Connection, writer: Connection) -> str:
+    writer.close()
+    with reader, os.fdopen(os.dup(reader.fileno()), "rb") as handle:
+        return handle.read().decode()
+
+
+def _run(
+    words: list[str], folder: Path, environment: dict[str, str], condition: str, writers: Sequence[Connection]
+) -> None:
+    from ccdcseg.cli import main
+
+    os.environ.update(environment)
+    for number, writer in enumerate(writers, 1):
+        os.dup2(writer.fileno(), number)
+        writer.close()
+    sys.stdout, sys.stderr = (_stream(number, "utf-8") for number in (1, 2))
+    CONDITIONS[condition](folder)
+    os.chdir(folder)  # again, where something was mounted on it
+    sys.argv = ["ccdcseg", *words]
+    _hurry()
+    main()
+
+
+def _hurry() -> None:
+    """Leave out what takes nnU-Net longest: statistics of many voxels before a training, a plot an epoch."""
+    from nnunetv2.experiment_planning.dataset_fingerprint import fingerprint_extractor
+    from nnunetv2.training.logging import nnunet_logger
+
+    extractor = fingerprint_extractor.DatasetFingerprintExtractor
+    collect = extractor.collect_foreground_intensities
+    extractor.collect_foreground_intensities = staticmethod(
+        lambda masks, images, num_samples: collect(masks, images, num_samples=100)
+    )
+    nnunet_logger.LocalLogger.plot_progress_png = lambda *_: None
+
+
+def _stream(number: int, encoding: str) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.FileIO(number, "w", closefd=False), encoding, line_buffering=True)
+
+
+@functools.cache
+def supported(condition: str) -> bool:
+    """Whether this machine lets this user set the condition."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(_PRELOADED))
+    child = context.Process(target=_set, args=(condition,))
+    child.start()
+    child.join()
+    return child.exitcode == 0
+
+
+def _set(condition: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            CONDITIONS[condition](Path(folder))
+        except OSError:
+            os._exit(1)
+        os._exit(0)
+
+
+def _read_only(folder: Path) -> None:
+    _own_mounts()
+    _mount(str(folder), folder, _BIND | _RECURSIVE)
+    _mount(None, folder, _BIND | _REMOUNT | _READ_ONLY)
+
+
+def _forbidden(folder: Path) -> None:
+    """No right to write, for root either: it loses what lets it pass over the rights of files."""
+    for place, _, _ in os.walk(folder):
+        Path(place).chmod(0o555)
+    for capability in (_OVERRIDE, _READ_SEARCH):
+        _libc.prctl(_DROP_FROM_BOUNDS, capability, 0, 0, 0)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    sets = (ctypes.c_uint32 * 6)()
+    _libc.capget(header, sets)
+    for position in range(3):
+        sets[position] &= ~(1 << _OVERRIDE | 1 << _READ_SEARCH)
+    _checked(_libc.capset(header, sets))
+
+
+def _few_descriptors(_: Path) -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
+
+
+def _small_files(_: Path) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))
+
+
+def _no_shared_memory(_: Path) -> None:
+    _own_mounts()
+    _mount("tmpfs", Path("/dev/shm"), _READ_ONLY, b"tmpfs")
+
+
+def _ascii(_: Path) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="ascii")  # type: ignore[union-attr]
+
+
+CONDITIONS: dict[str, Callable[[Path], None]] = {
+    "none": lambda _: None,
+    "read-only": _read_only,
+    "forbidden": _forbidden,
+    "32 descriptors": _few_descriptors,
+    "files of 200 bytes": _small_files,
+    "no shared memory": _no_shared_memory,
+    "ASCII": _ascii,
+}
+
+
+def _own_mounts() -> None:
+    """A namespace of mounts for this process; a user who may not make one gets a namespace of users with it."""
+    user, group = os.getuid(), os.getgid()
+    _checked(_libc.unshare(_NEW_MOUNTS if user == 0 else _NEW_USER | _NEW_MOUNTS))
+    if user:
+        Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
+        Path("/proc/self/uid_map").write_text(f"{user} {user} 1", encoding="ascii")
+        Path("/proc/self/gid_map").write_text(f"{group} {group} 1", encoding="ascii")
+    _mount(None, Path("/"), _RECURSIVE | _PRIVATE)
+
+
+def _mount(source: str | None, target: Path, flags: int, kind: bytes | None = None) -> None:
+    _checked(_libc.mount(source and source.encode(), os.fsencode(target), kind, ctypes.c_ulong(flags), None))
+
+
+def _checked(code: int) -> None:
+    if code:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
