@@ -367,7 +367,7 @@ def _report_steps(trainer: Any, progress: Progress) -> None:
 def _record(run: Run, device: str, preprocessed: dict[str, str]) -> Begun:
     """What a reader needs to believe, and repeat, the run, as far as it is known before the training."""
     dataset = read_json(run.raw / "dataset.json")
-    packages = ("torch", "nnunetv2", "batchgeneratorsv2", "numpy", "SimpleITK", "monai")
+    packages = ("torch", "nnunetv2", "batchgeneratorsv2", "numpy", "SimpleITK")
     return Begun(
         format="ccdcseg-run/1",
         method=run.method,
