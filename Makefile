@@ -15,9 +15,9 @@ FUZZ_TARGETS ?= nifti nifti_gz dicom segmentation png archive tables
 demo: $(VENV)/installed
 	$(BIN)/ccdcseg demo
 
-# A process a core, one thread each.
+# A process a core, one thread each, which starts no others where it need not.
 test: $(VENV)/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
+	OMP_NUM_THREADS=1 nnUNet_def_n_proc=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 check: $(VENV)/installed
 	$(BIN)/ruff format --check .

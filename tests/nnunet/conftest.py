@@ -31,7 +31,7 @@ def train_run() -> Callable[..., Path]:
     """Train a run to its end."""
 
     def go(run: Run, **options: Any) -> Path:
-        settings = {"resume": False, "device": "cpu", "processes": 2, "progress": lambda *_: None}
+        settings = {"resume": False, "device": "cpu", "processes": 1, "progress": lambda *_: None}
         return train(run, **(settings | options))
 
     return go
@@ -43,7 +43,7 @@ def trained(workspace: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("nnUNet_results", str(tmp_path_factory.mktemp("trained")))
         run = resolve_run("901", "nnunet", 0.4, 0, str(workspace.preset))
-        return train(run, resume=False, device="cpu", processes=2, progress=lambda *_: None).parent
+        return train(run, resume=False, device="cpu", processes=1, progress=lambda *_: None).parent
 
 
 @pytest.fixture
