@@ -13,7 +13,7 @@ from hypothesis import settings
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
 settings.load_profile("untimed")
 
-os.environ.setdefault("nnUNet_def_n_proc", "2")
+os.environ.setdefault("nnUNet_def_n_proc", "1")
 
 TINY = """
 description: a few steps, for the tests
