@@ -407,14 +407,6 @@ def split(
             show_default=False,
         ),
     ] = None,
-    redraw: Annotated[
-        bool,
-        typer.Option(
-            "--redraw",
-            help="Replace splits of these fractions and seeds that were drawn otherwise, such as before cases.csv "
-            "was corrected. What was trained on them is kept and no longer used.",
-        ),
-    ] = False,
 ) -> None:
     """Draw few-label splits: patient-wise, stratified, nested and seeded."""
     from ccdcseg.datasets.cases import dataset_folder
@@ -431,7 +423,7 @@ def split(
     )
     check_writable(raw)
     for one in seed:
-        for entry in split_dataset(raw, fractions, one, test, without_masks or None, redraw=redraw):
+        for entry in split_dataset(raw, fractions, one, test, without_masks or None):
             parts = [
                 f"{part} {count['patients']} patients, {count['cases']} scans, {count['slices']} slices"
                 for part, count in entry["counts"].items()
@@ -747,7 +739,7 @@ def reproduce(
         for path in result.files:
             typer.echo(f"Written: {path}")
     if page:
-        _say_report(page)
+        typer.echo(f"Report: {page}")
     failures = [f"{job.label}: {problem} ({job.log})" for job, problem in problems.items()]
     failures += [f"{result.experiment.title}: {result.problem}" for result in results if result.problem]
     for failure in failures:
@@ -796,15 +788,7 @@ def report_command(
     runs = [run for target in targets for run in find_runs(target)]
     with progress_bars() as report:
         build_report(runs, output, title, progress=partial(report, "scans"), part=part)
-    _say_report(absolute(output))
-
-
-def _say_report(page: Path) -> None:
-    from ccdcseg.report.viewer import NO_VIEWER, niivue_script
-
-    typer.echo(f"Report: {page}")
-    if niivue_script() is None:
-        typer.echo(f"Note:   {NO_VIEWER}")
+    typer.echo(f"Report: {absolute(output)}")
 
 
 @app.command()
@@ -837,7 +821,7 @@ def demo(
 
     with locked(absolute(folder), "demo"), progress_bars() as report:
         page = run_demo(absolute(folder), data, report)
-    _say_report(page)
+    typer.echo(f"Report: {page}")
 
 
 def main() -> None:

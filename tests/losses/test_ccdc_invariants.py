@@ -33,7 +33,7 @@ def double_batch(seed: int, spatial: tuple[int, ...] = (6, 7)) -> Batch:
 def with_selection(criterion: CCDCLoss, batch: Batch, selection: Selection) -> Tensor:
     """The loss of a batch on given pixels."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ccdc, "select_pixels", lambda *_: selection)
+        patch.setattr(ccdc, "located", lambda *_: selection)
         return criterion(*batch)
 
 

@@ -26,7 +26,9 @@ from rivals import (
 from torch import Tensor
 
 from ccdcseg.losses import ContrastiveSegLoss, ContrastiveSegSettings
+from ccdcseg.losses.pixel_sets import PixelSets
 from ccdcseg.losses.region_contrast import draw_by_image
+from ccdcseg.losses.sampling import of_classes
 
 SCALE = 0.1 * 0.1 / 0.07
 """The weight, times temperature over base temperature."""
@@ -340,7 +342,9 @@ def test_when_all_pixels_are_anchors_names_and_order_make_no_difference(
 @few
 def test_pixels_are_drawn_by_image_and_class_without_repeats(seed: int, count: int) -> None:
     labels = torch.randint(-1, 3, (2, 20), generator=seeded(seed))
-    drawn = draw_by_image(labels, 4, count, seeded(seed)).tolist()
+    sets = PixelSets({"class": of_classes(labels, 4)})
+    regions = sets.numbers(list(sets.sizes.values()))["class"]
+    drawn = sets.find([draw_by_image(regions, count, seeded(seed))])[0][0].tolist()
     assert len(set(drawn)) == len(drawn)
     counted = Counter((pixel // 20, int(labels.flatten()[pixel])) for pixel in drawn)
     for image in range(2):

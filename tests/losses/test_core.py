@@ -6,36 +6,10 @@ from batches import repeatable, seeded
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccdcseg.losses.core import core_representations, draw_core
+from ccdcseg.losses.core import core_representations
 from ccdcseg.losses.settings import StatisticsScope
-from ccdcseg.losses.subset import PixelSubset
 
 RANK = StatisticsScope.RANK
-
-
-def subset(indices: list[int]) -> PixelSubset:
-    mask = torch.zeros(300, dtype=torch.bool)
-    mask[indices] = True
-    return PixelSubset(mask)
-
-
-@pytest.mark.parametrize("limit", [None, 6, 7])
-def test_a_core_within_the_limit_is_taken_whole(limit: int | None) -> None:
-    generator = seeded()
-    before = generator.get_state()
-    core = [4, 8, 15, 16, 23, 42]
-    assert draw_core(subset(core), limit, generator).tolist() == core
-    assert torch.equal(generator.get_state(), before)
-
-
-@pytest.mark.parametrize("limit", [1, 5, 30, 99])
-def test_a_large_core_is_drawn_from_without_repetition(limit: int) -> None:
-    core = subset(list(range(0, 300, 3)))
-    drawn = draw_core(core, limit, seeded())
-    assert len(drawn) == limit == len(set(drawn.tolist()))
-    assert set(drawn.tolist()) <= set(range(0, 300, 3))
-    assert torch.equal(drawn, draw_core(core, limit, seeded()))
-    assert not torch.equal(drawn, draw_core(core, limit, seeded(1)))
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=4), st.integers(0, 1000))

@@ -3,8 +3,16 @@ import torch
 from batches import repeatable, seeded
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
-from ccdcseg.losses.inputs import class_labels, refuse_probabilities
+from ccdcseg.losses.inputs import class_labels, refuse_labels, refuse_probabilities
+
+
+def labels_of(target: Tensor, classes: int, ignored: int | None) -> Tensor:
+    labels, findings = class_labels(target, classes, ignored)
+    assert labels.numel() == 0 or -1 <= int(labels.min()) <= int(labels.max()) < classes
+    refuse_labels(findings, classes, ignored)
+    return labels
 
 
 @given(
@@ -19,21 +27,21 @@ def test_labels_are_whole_and_in_range_or_ignored(
     target = torch.tensor(values).to(dtype)
     if all(value == ignored or 0 <= value < 4 for value in values):
         expected = [-1 if value == ignored else value for value in values]
-        found = class_labels(target, 4, ignored)
+        found = labels_of(target, 4, ignored)
         assert (found.dtype, found.tolist()) == (torch.int64, expected)
     else:
         with pytest.raises(ValueError, match=rf"outside 0 to 3; .*ignore_label .* is {ignored}$"):
-            class_labels(target, 4, ignored)
+            labels_of(target, 4, ignored)
 
 
 @pytest.mark.parametrize("value", [0.5, float("nan"), float("inf"), -0.1])
 def test_fractions_are_no_labels(value: float) -> None:
     with pytest.raises(ValueError, match="whole numbers"):
-        class_labels(torch.tensor([1.0, value]), 4, None)
+        labels_of(torch.tensor([1.0, value]), 4, None)
 
 
 def test_unsigned_labels_with_the_usual_ignore_label() -> None:
-    assert class_labels(torch.tensor([[0, 255]], dtype=torch.uint8), 2, 255).tolist() == [[0, -1]]
+    assert labels_of(torch.tensor([[0, 255]], dtype=torch.uint8), 2, 255).tolist() == [[0, -1]]
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])

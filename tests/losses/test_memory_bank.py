@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rivals import few
 from torch import Tensor
@@ -108,17 +108,21 @@ def test_one_process_gathers_its_own() -> None:
     assert found[1] is classes
 
 
-@given(st.integers(1, 5), st.lists(st.lists(st.integers(0, 2), max_size=9), max_size=9))
-@few
-def test_the_bank_is_the_last_keys_of_each_class(length: int, pushes: list[list[int]]) -> None:
+@given(
+    st.integers(1, 5),
+    st.lists(st.lists(st.tuples(st.integers(0, 2), st.booleans()), max_size=9), max_size=9),
+)
+@settings(few, max_examples=40)
+def test_the_bank_is_the_last_keys_of_each_class(length: int, pushes: list[list[tuple[int, bool]]]) -> None:
+    """Among keys that are not finite."""
     bank, history, count = MemoryBank(3, length, 2), {c: [] for c in range(3)}, 0.0
-    for labels in pushes:
+    for keys in pushes:
         rows = []
-        for c in labels:
+        for c, sound in keys:
             count += 1
-            rows.append([count, float(c)])
-            history[c].append(count)
-        bank.push(torch.tensor(rows).reshape(-1, 2), torch.tensor(labels, dtype=torch.int64))
+            rows.append([count if sound else torch.nan, float(c)])
+            history[c] += [count] * sound
+        bank.push(torch.tensor(rows).reshape(-1, 2), torch.tensor([c for c, _ in keys], dtype=torch.int64))
     for c, seen in history.items():
         assert sorted(values(bank, c)) == seen[-length:]
         assert bank.written[c] == len(seen)

@@ -6,12 +6,11 @@ import torch
 from batches import repeatable, seeded
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
 from ccdcseg.losses.queries import (
     ClassQueries,
     draw_queries,
-    easy_threshold,
+    easy_thresholds,
     hard_share,
     query_counts,
 )
@@ -27,22 +26,21 @@ sizes = st.integers(0, 40)
 wanted = st.integers(1, 50)
 
 
-def drawn(probability: Tensor, confidence: float, **settings: Any) -> ClassQueries:
-    """Queries among pixels 100, 101, ...; those before are another class's."""
-    others = torch.linspace(0, 1, 100)
-    members = torch.cat((torch.zeros(100), torch.ones(len(probability)))).bool()
-    both = torch.cat((others, probability))
-    return draw_queries(members, both, confidence, 0.0, CCDCSettings(**settings), seeded())
+def drawn(easy: int, hard: int, confidence: float, **settings: Any) -> ClassQueries:
+    """Queries among so many easy pixels, with the numbers 100, 101, ..., and hard ones, 200, 201, ..."""
+    of = CCDCSettings(**settings)
+    return draw_queries(range(100, 100 + easy), range(200, 200 + hard), confidence, 0.0, of, seeded())
 
 
 def test_the_threshold_of_the_papers_example() -> None:
-    assert easy_threshold(0.3, CCDCSettings()) == pytest.approx(0.7)
-    assert easy_threshold(0.3, CCDCSettings()) == oracle.threshold(0.3)
+    found = easy_thresholds(torch.tensor([0.3, 1.0]), CCDCSettings()).tolist()
+    assert found == pytest.approx([0.7, 0])
+    assert found == pytest.approx([oracle.threshold(0.3), oracle.threshold(1.0)])
 
 
 def test_without_adaptive_threshold_every_class_has_the_same() -> None:
     settings = CCDCSettings(threshold="fixed", fixed_threshold=0.4)
-    assert easy_threshold(0.1, settings) == easy_threshold(0.9, settings) == 0.4
+    assert easy_thresholds(torch.tensor([0.1, 0.9]), settings).tolist() == pytest.approx([0.4, 0.4])
 
 
 @pytest.mark.parametrize(
@@ -114,48 +112,29 @@ def test_the_strategies_of_one_kind_never_turn_to_the_other(
     assert query_counts(1.0, easy, hard, only_hard) == (0, limit(hard))
 
 
-def test_a_pixel_on_the_threshold_is_hard() -> None:
-    queries = drawn(torch.tensor([0.25, 0.5, 0.75, 1.0]), 0.5)
-    assert sorted(queries.easy.tolist()) == [102, 103]
-    assert sorted(queries.hard.tolist()) == [100, 101]
-    assert (queries.easy_available, queries.hard_available) == (2, 2)
-
-
 @pytest.mark.parametrize("shortage", Shortage)
 def test_queries_come_from_their_own_subset(shortage: Shortage) -> None:
-    probability = torch.rand(200, generator=seeded(1))
-    queries = drawn(probability, 0.4, queries=50, shortage=shortage)
-    easy, hard = set((100 + (probability > 0.6).nonzero()[:, 0]).tolist()), set(range(100, 300))
-    hard -= easy
+    queries = drawn(70, 80, 0.4, queries=50, shortage=shortage)
     assert len(queries.easy) == 30
     assert len(queries.hard) == 20
-    assert set(queries.easy.tolist()) <= easy
-    assert set(queries.hard.tolist()) <= hard
-    assert (queries.easy_available, queries.hard_available) == (len(easy), len(hard))
+    assert set(queries.easy.tolist()) <= set(range(100, 170))
+    assert set(queries.hard.tolist()) <= set(range(200, 280))
+    assert (queries.easy_available, queries.hard_available, queries.hard_share) == (70, 80, 0.4)
     assert queries.pixels.tolist() == queries.easy.tolist() + queries.hard.tolist()
 
 
 @pytest.mark.parametrize(("shortage", "repeats"), [("fill", False), ("short", False), ("replace", True)])
 def test_only_replacement_repeats_a_pixel(shortage: str, repeats: bool) -> None:
-    queries = drawn(torch.linspace(0.1, 0.9, 9), 0.5, queries=40, shortage=shortage)
+    queries = drawn(4, 5, 0.5, queries=40, shortage=shortage)
     assert (len(queries.pixels) > len(set(queries.pixels.tolist()))) is repeats
     assert len(queries.pixels) == (40 if repeats else 9)
 
 
-def test_core_pixels_can_be_kept_out() -> None:
-    probability = torch.tensor([0.5, 0.75, 0.98, 0.99])
-    without = drawn(probability, 0.9, core_as_queries=False, core_threshold=0.75)
-    assert sorted(without.pixels.tolist()) == [100, 101]
-    assert without.easy_available + without.hard_available == 2
-    assert sorted(drawn(probability, 0.9, core_threshold=0.75).pixels.tolist()) == [100, 101, 102, 103]
-
-
 @pytest.mark.parametrize("shortage", Shortage)
 def test_no_pixel_gives_no_query(shortage: Shortage) -> None:
-    queries = drawn(torch.empty(0), 0.0, shortage=shortage)
+    queries = drawn(0, 0, 0.0, shortage=shortage)
     assert len(queries.pixels) == queries.easy_available == queries.hard_available == 0
 
 
 def test_a_seed_repeats_the_queries() -> None:
-    probability = torch.rand(200, generator=seeded(1))
-    assert torch.equal(drawn(probability, 0.4, queries=9).pixels, drawn(probability, 0.4, queries=9).pixels)
+    assert torch.equal(drawn(70, 80, 0.4, queries=9).pixels, drawn(70, 80, 0.4, queries=9).pixels)

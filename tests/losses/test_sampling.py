@@ -7,24 +7,27 @@ from batches import Batch, logits_of, random_batch, seeded
 from torch import Tensor
 
 from ccdcseg.losses import CCDCSettings, Selection
-from ccdcseg.losses.class_statistics import class_statistics
-from ccdcseg.losses.sampling import select_pixels
+from ccdcseg.losses.class_statistics import ClassStatistics, class_statistics
+from ccdcseg.losses.pixel_sets import PixelSets
+from ccdcseg.losses.sampling import class_sets, draw_pixels, located
 
 
 def selected(
     logits: Tensor, target: Tensor, *, progress: float = 0.0, seed: int = 0, **settings: Any
 ) -> Selection:
     probabilities, labels = logits.softmax(1).flatten(2), target.flatten(1)
-    statistics = class_statistics(probabilities, labels)
-    return select_pixels(
-        probabilities,
-        labels,
-        logits.shape[2:],
-        statistics,
+    statistics, of = class_statistics(probabilities, labels), CCDCSettings(**settings)
+    sets = PixelSets(class_sets(probabilities, labels, statistics, of))
+    drawn = draw_pixels(
+        sets.numbers(list(sets.sizes.values())),
+        (len(logits), *logits.shape[2:]),
+        statistics.matrix.tolist(),
+        sets.sizes["core"].tolist(),
         progress,
-        CCDCSettings(**settings),
+        of,
         seeded(seed),
     )
+    return located(drawn, sets)
 
 
 def everything(selection: Selection) -> list[Tensor]:
@@ -137,6 +140,21 @@ def test_a_seed_repeats_the_selection(batch: Batch) -> None:
     assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
 
 
-def test_nothing_is_tracked(batch: Batch) -> None:
-    selection = selected(batch.logits.requires_grad_(), batch.target)
-    assert not any(pixels.requires_grad for pixels in everything(selection))
+@pytest.mark.parametrize(("confidence", "easy"), [(0.5, [2, 3]), (0.7, [1, 2, 3]), (0.0, [])])
+def test_a_pixel_on_the_threshold_is_hard(confidence: float, easy: list[int]) -> None:
+    """Class 0 has the probabilities 0.25, 0.5, 0.75, 1."""
+    own = torch.tensor([0.25, 0.5, 0.75, 1.0, 0.9])
+    statistics = ClassStatistics(torch.tensor([[confidence, 0.1], [0.1, 0.9]]), torch.tensor([4, 1]))
+    labels = torch.tensor([[0, 0, 0, 0, 1]])
+    probabilities = torch.stack(
+        (torch.where(labels[0] == 0, own, 1 - own), torch.where(labels[0] == 1, own, 1 - own))
+    )
+    sets = class_sets(probabilities[None], labels, statistics, CCDCSettings(core_threshold=0.6))
+    assert sets["class"][0, 0].nonzero()[:, 0].tolist() == [0, 1, 2, 3]
+    assert sets["easy"][0, 0].nonzero()[:, 0].tolist() == easy
+    assert sets["hard"][0, 0].nonzero()[:, 0].tolist() == [i for i in range(4) if i not in easy]
+    assert sets["core"][0, 0].nonzero()[:, 0].tolist() == [2, 3]
+    without = class_sets(
+        probabilities[None], labels, statistics, CCDCSettings(core_threshold=0.6, core_as_queries=False)
+    )
+    assert (without["easy"] | without["hard"])[0, 0].nonzero()[:, 0].tolist() == [0, 1]

@@ -1,19 +1,27 @@
 """CCDC: contrastive learning guided by class confidence and confusion degree."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from ccdcseg.losses.class_statistics import ClassStatistics, MovingAverage
+from ccdcseg.losses.class_statistics import (
+    ClassStatistics,
+    MovingAverage,
+    class_statistics,
+    sum_over_ranks,
+)
 from ccdcseg.losses.contrast import ClassResult, query_losses, reduce_queries
 from ccdcseg.losses.core import core_representations
-from ccdcseg.losses.queries import easy_threshold
+from ccdcseg.losses.negatives import in_order
+from ccdcseg.losses.pixel_sets import PixelSets
+from ccdcseg.losses.queries import easy_thresholds
 from ccdcseg.losses.region import region_offsets, region_pixels
-from ccdcseg.losses.sampling import select_pixels
+from ccdcseg.losses.sampling import class_sets, draw_pixels, located
 from ccdcseg.losses.selection import Selection, diagnose
-from ccdcseg.losses.settings import CCDCSettings, ClassAverage, StatisticsScope
-from ccdcseg.losses.term import ContrastiveLoss, PixelBatch, no_pixels
+from ccdcseg.losses.settings import CCDCSettings, ClassAverage, NegativeSharing, StatisticsScope
+from ccdcseg.losses.term import ContrastiveLoss, PixelBatch, Read, no_pixels
 
 
 class CCDCLoss(ContrastiveLoss[CCDCSettings]):
@@ -65,21 +73,38 @@ class CCDCLoss(ContrastiveLoss[CCDCSettings]):
     def _add_modules(self) -> None:
         self.average = MovingAverage(self.num_classes, self.settings.statistics_momentum)
 
-    def _statistics_scope(self) -> StatisticsScope:
-        return self.settings.statistics_scope
+    def _statistics(self, probabilities: Tensor, labels: Tensor) -> ClassStatistics:
+        averaged: ClassStatistics = self.average(
+            class_statistics(probabilities, labels, self.settings.statistics_scope)
+        )
+        return averaged
 
-    def _term(self, batch: PixelBatch) -> Tensor:
-        statistics = self.average(batch.statistics)
-        self.selection = select_pixels(
-            batch.probabilities,
-            batch.labels,
-            batch.features.shape[2:],
-            statistics,
+    def _sets(self, batch: PixelBatch) -> dict[str, Tensor]:
+        return class_sets(batch.probabilities, batch.labels, batch.statistics, self.settings)
+
+    def _ask(self, sets: PixelSets) -> list[Tensor]:
+        """Core pixels of each class, over the scope of the statistics."""
+        cores = sets.sizes["core"].clone()
+        if self.settings.statistics_scope is StatisticsScope.GLOBAL:
+            sum_over_ranks(cores)
+        return [cores]
+
+    def _term(self, batch: PixelBatch, read: Read) -> tuple[Tensor, bool]:
+        self.average.keep(batch.statistics)
+        drawn = draw_pixels(
+            read.numbers,
+            batch.shape,
+            read.statistics.matrix.tolist(),
+            read.more[0].tolist(),
             self._progress(batch.iteration),
             self.settings,
             self.generator,
         )
-        return self._contrast(batch, statistics, self.selection)
+        self.selection = located(drawn, read.sets)
+        if self.settings.negative_sharing is NegativeSharing.PER_QUERY:
+            ordered = {c: in_order(negatives) for c, negatives in self.selection.negatives.items()}
+            self.selection = replace(self.selection, negatives=ordered)
+        return self._contrast(batch, read.statistics, self.selection), not drawn.queries
 
     def _progress(self, iteration: int) -> float:
         total = self.settings.total_iterations
@@ -98,11 +123,10 @@ class CCDCLoss(ContrastiveLoss[CCDCSettings]):
         for (c, _, drawn), query, negative in zip(chosen, queries, negatives, strict=True):
             similar = query @ negative.T
             shared = drawn.columns.ndim == 1
-            repulsion = similar[:, drawn.columns] if shared else similar.gather(1, drawn.columns)
+            repulsion = similar if shared else similar.gather(1, drawn.columns)
             results[c] = self._class_result(query @ cores[c], repulsion, drawn.classes)
-        confidence = statistics.confidence.tolist()
-        thresholds = [easy_threshold(value, settings) for value in confidence]
-        self.diagnostics = diagnose(statistics, selection, results, thresholds)
+        thresholds = easy_thresholds(statistics.confidence, settings)
+        self.diagnostics = diagnose(statistics, selection, results, cores.device, thresholds)
         if not results:
             return self._nothing(batch.features, cores)
         every = settings.class_average is ClassAverage.ALL_CLASSES

@@ -83,14 +83,17 @@ class MovingAverage(torch.nn.Module):
 
     @torch.no_grad()
     def forward(self, statistics: ClassStatistics) -> ClassStatistics:
-        """Return the averaged statistics, with the batch's counts; the average moves in training mode only."""
+        """The averaged statistics, with the batch's counts; the average moves when it is told to `keep` them."""
         if self.momentum is None:
             return statistics
-        present = statistics.counts > 0
         old = torch.where(self.seen[:, None], self.matrix, statistics.matrix)
         new = self.momentum * old + (1 - self.momentum) * statistics.matrix
-        matrix = torch.where(present[:, None], new, self.matrix)
-        if self.training:
-            self.matrix.copy_(matrix)
-            self.seen |= present
+        matrix = torch.where((statistics.counts > 0)[:, None], new, self.matrix)
         return ClassStatistics(matrix, statistics.counts)
+
+    @torch.no_grad()
+    def keep(self, averaged: ClassStatistics) -> None:
+        """Move to the averaged statistics of a batch, in training mode only."""
+        if self.training and self.momentum is not None:
+            self.matrix.copy_(averaged.matrix)
+            self.seen |= averaged.counts > 0

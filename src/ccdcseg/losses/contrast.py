@@ -1,12 +1,19 @@
 """The contrastive loss of one class, given its queries, core and negatives (Eq. 5 and 6)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ccdcseg.losses.settings import Denominator, QueryReduction
+
+
+def consecutive(sizes: Sequence[int]) -> list[slice]:
+    """Where parts of these sizes lie, one after the other."""
+    return [slice(end - size, end) for size, end in zip(sizes, accumulate(sizes), strict=True)]
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,7 @@ def query_losses(
     Args:
         positive: (Q,) dot products of the queries with their core.
         negative: (Q, n) dot products with the negatives.
-        classes: (n,) class of the negative in each column.
+        classes: (n,) class of the negative in each column, one class after the other; on the CPU.
         temperature: tau.
         denominator: form of S_c.
 
@@ -52,7 +59,8 @@ def query_losses(
 
 def _by_class(similarity: Tensor, classes: Tensor, denominator: Denominator) -> Tensor:
     """(Q, n) similarities to (Q, K), one column for each class among the negatives."""
-    parts = [similarity[:, classes == c] for c in torch.unique(classes)]
+    _, sizes = torch.unique_consecutive(classes, return_counts=True)
+    parts = torch.split(similarity, sizes.tolist(), 1)
     reduced = [p.mean(1) if denominator is Denominator.CLASS_MEAN else p.amax(1) for p in parts]
     return torch.stack(reduced, 1) if reduced else similarity
 
@@ -61,7 +69,7 @@ def reduce_queries(losses: Tensor, positive: Tensor, reduction: QueryReduction) 
     """Loss of the class: the mean over its queries, or that of the query farthest from the core."""
     if reduction is QueryReduction.MEAN:
         return losses.mean()
-    return losses[positive.argmin()]
+    return losses.gather(0, positive.argmin(0, keepdim=True))[0]
 
 
 def supervised_losses(similarity: Tensor, same: Tensor, temperature: float) -> Tensor:
@@ -83,3 +91,19 @@ def supervised_losses(similarity: Tensor, same: Tensor, temperature: float) -> T
     each = F.softplus(negatives - scores) * (same == 1)
     losses: Tensor = each.sum(1) / (same == 1).sum(1).clamp(min=1)
     return losses
+
+
+def supervised_result(losses: Tensor, similarity: Tensor, own: slice, *, itself: bool = False) -> ClassResult:
+    """Result of the anchors of one class.
+
+    Args:
+        losses: (A,) of those that have positives.
+        similarity: (A, n) dot products of anchors and keys.
+        own: the keys of the class; all others are negatives.
+        itself: whether these keys are the anchors.
+    """
+    known = similarity.detach()
+    positive, others = known[:, own], torch.cat((known[:, : own.start], known[:, own.stop :]), 1)
+    if itself:  # without the diagonal
+        positive = positive.flatten()[1:].view(len(known) - 1, len(known) + 1)[:, :-1]
+    return ClassResult(losses.mean(), positive.flatten().mean(), others.flatten().mean())

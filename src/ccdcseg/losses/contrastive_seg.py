@@ -1,21 +1,23 @@
 """ContrastiveSeg: pixel contrast across images, in the batch or against a memory of earlier ones."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from ccdcseg.losses.contrast import ClassResult, supervised_losses
+from ccdcseg.losses.contrast import ClassResult, consecutive, supervised_losses, supervised_result
 from ccdcseg.losses.draw import without_replacement
 from ccdcseg.losses.memory_bank import MemoryBank
+from ccdcseg.losses.pixel_sets import PixelSets
+from ccdcseg.losses.projection import at_least_single
 from ccdcseg.losses.queries import ClassQueries
-from ccdcseg.losses.region_contrast import draw_by_image, region_centres
+from ccdcseg.losses.region_contrast import draw_by_image, present, region_centres
+from ccdcseg.losses.sampling import of_classes
 from ccdcseg.losses.selection import Selection, diagnose
 from ccdcseg.losses.settings import ContrastiveSettings
-from ccdcseg.losses.subset import PixelSubset
-from ccdcseg.losses.term import ContrastiveLoss, PixelBatch, no_pixels
+from ccdcseg.losses.term import ContrastiveLoss, PixelBatch, Read, no_pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,18 +101,72 @@ class ContrastiveSegLoss(ContrastiveLoss[ContrastiveSegSettings]):
         self.pixels = MemoryBank(self.num_classes, length, channels) if length else None
         self.regions = MemoryBank(self.num_classes, length, channels) if length else None
 
-    def _term(self, batch: PixelBatch) -> Tensor:
-        shape = (len(batch.features), *batch.features.shape[2:])
-        queries = draw_anchors(batch, self.settings, self.generator)
-        selection = self.selection = Selection(shape, {}, {}, queries, {})
+    def _banks(self) -> list[MemoryBank]:
+        """The memories of pixels and of regions; none without memory."""
+        return [bank for bank in (self.pixels, self.regions) if bank is not None]
+
+    def _sets(self, batch: PixelBatch) -> dict[str, Tensor]:
+        members = of_classes(batch.labels, self.num_classes)
+        wrong = (batch.probabilities.argmax(1) != batch.labels)[:, None]
+        return {"class": members, "easy": members & ~wrong, "hard": members & wrong}
+
+    def _ask(self, sets: PixelSets) -> list[Tensor]:
+        """Keys that were written into the memories."""
+        del sets
+        return [bank.written for bank in self._banks()]
+
+    def _term(self, batch: PixelBatch, read: Read) -> tuple[Tensor, bool]:
+        regions = read.numbers["class"]
+        drawn = draw_anchors(read.numbers, self.num_classes, self.settings, self.generator)
+        places = self._draw_places(drawn, read.more)
+        new = self._draw_new(regions)
+        found, (there, *sent) = read.sets.find(
+            [*(part for one in drawn.values() for part in (one.easy, one.hard)), *new],
+            [present(regions), *(place for own in places.values() for place in own)],
+        )
+        pixels, place = iter(found), iter(sent)
+        queries = {c: replace(one, easy=next(pixels), hard=next(pixels)) for c, one in drawn.items()}
+        self.selection = Selection(batch.shape, {}, {}, queries, {})
         anchors = self._anchors(batch.features, queries)
-        results, losses = self._contrast(anchors)
-        self.diagnostics = diagnose(batch.statistics, selection, results)
-        if self.training and self.pixels is not None:
-            self._remember(batch)
+        results, losses = self._contrast(
+            anchors, {c: [next(place) for _ in own] for c, own in places.items()}
+        )
+        self.diagnostics = diagnose(read.statistics, self.selection, results, losses.device)
+        if new:
+            self._remember(batch, next(pixels), next(pixels), there)
         if not len(losses):
-            return self._nothing(batch.features, torch.cat([losses, *anchors.values()]))
-        return losses.mean() * self.settings.temperature / self.settings.base_temperature
+            return self._nothing(batch.features, torch.cat([losses, *anchors.values()])), True
+        return losses.mean() * self.settings.temperature / self.settings.base_temperature, False
+
+    def _draw_places(self, anchors: Collection[int], written: Sequence[Tensor]) -> dict[int, list[Tensor]]:
+        """By class of the anchors, the places of their keys in the memories, as `_keys` takes them."""
+        kept = [bank.sizes(own) for bank, own in zip(self._banks(), written, strict=True)]
+        found = {}
+        for c in anchors if kept else ():
+            sizes = [of_bank[k] for k in self._own_first(c) for of_bank in kept]
+            own, others = sizes[: len(kept)], sizes[len(kept) :]
+            found[c] = self._draw_from(own, self.settings.positives)
+            found[c] += self._draw_from(others, self.settings.negatives)
+        return found
+
+    def _draw_from(self, sizes: Sequence[int], limit: int) -> list[Tensor]:
+        """Places in lists of these sizes: all of them, or ``limit`` at random."""
+        if sum(sizes) <= limit:
+            return [torch.arange(size) for size in sizes]
+        drawn = without_replacement(range(sum(sizes)), limit, self.generator)
+        parts = consecutive(sizes)
+        return [drawn[(drawn >= part.start) & (drawn < part.stop)] - part.start for part in parts]
+
+    def _draw_new(self, regions: Sequence[range]) -> list[Tensor]:
+        """Numbers of the pixels whose embeddings, and whose means, enter the memories; nothing where none does."""
+        if not self.training or not self._banks():
+            return []
+        limits = (self.settings.pixel_keys, self.settings.region_pixels)
+        return [draw_by_image(regions, limit, self.generator) for limit in limits]
+
+    def _own_first(self, c: int) -> list[int]:
+        """All classes, ``c`` before the others."""
+        return [c, *(k for k in range(self.num_classes) if k != c)]
 
     def _anchors(self, features: Tensor, queries: Mapping[int, ClassQueries]) -> dict[int, Tensor]:
         """(n, d) embeddings of the anchors of each class, projected together."""
@@ -118,99 +174,80 @@ class ContrastiveSegLoss(ContrastiveLoss[ContrastiveSegSettings]):
         anchors = self._project(features, torch.cat([no_pixels(features), *drawn]), gradient=True)
         return dict(zip(queries, torch.split(anchors, [len(one) for one in drawn]), strict=True))
 
-    def _contrast(self, anchors: Mapping[int, Tensor]) -> tuple[dict[int, ClassResult], Tensor]:
+    def _contrast(
+        self, anchors: Mapping[int, Tensor], places: Mapping[int, Sequence[Tensor]]
+    ) -> tuple[dict[int, ClassResult], Tensor]:
         """Results by class, and the losses of all anchors that have positives."""
-        results, losses = {}, [self.head.output.bias.new_empty(0)]
+        results, losses, itself = {}, [self.head.output.bias.new_empty(0)], not self._banks()
+        in_batch = dict(zip(anchors, consecutive([len(part) for part in anchors.values()]), strict=True))
         for c, part in anchors.items():
-            keys, same = self._keys(c, part, anchors)
-            similarity = part @ keys.T
-            found = supervised_losses(similarity, same, self.settings.temperature)
-            found = found[(same == 1).any(1)]
-            losses.append(found)
-            results[c] = ClassResult(
-                found.mean(), similarity[same == 1].detach().mean(), similarity[same == 0].detach().mean()
+            keys, own = (
+                self._keys(c, places[c]) if places else (torch.cat(list(anchors.values())), in_batch[c])
             )
+            similarity = part @ keys.T
+            same = torch.zeros(similarity.shape, dtype=torch.int64, device=keys.device)
+            same[:, own] = 1
+            if itself:
+                same[:, own].fill_diagonal_(-1)
+            found = supervised_losses(similarity, same, self.settings.temperature)
+            losses.append(found if own.stop - own.start > itself else found[:0])
+            results[c] = supervised_result(losses[-1], similarity, own, itself=itself)
         return results, torch.cat(losses)
 
-    def _keys(self, c: int, anchors: Tensor, parts: Mapping[int, Tensor]) -> tuple[Tensor, Tensor]:
-        """(n, d) keys for the anchors of a class and (A, n): 1 positive, 0 negative, -1 the anchor itself."""
-        if self.pixels is None:
-            keys = torch.cat(list(parts.values()))
-            classes = torch.cat([torch.full((len(part),), k) for k, part in parts.items()])
-            same = (classes == c).long().repeat(len(anchors), 1)
-            same[:, classes == c] -= 2 * torch.eye(len(anchors), dtype=torch.int64)
-            return keys, same.to(keys.device)
-        own = self._drawn([c], self.settings.positives)
-        other = self._drawn([k for k in range(self.num_classes) if k != c], self.settings.negatives)
-        same = torch.cat((own.new_ones(len(own)), other.new_zeros(len(other))))
-        return torch.cat((own, other)), same.long().repeat(len(anchors), 1)
-
-    def _drawn(self, classes: Sequence[int], limit: int) -> Tensor:
-        """At most ``limit`` keys of the classes, pixels and regions alike, at random."""
-        assert self.pixels is not None  # noqa: S101 - only with memory
-        assert self.regions is not None  # noqa: S101
-        kept = [bank.of_class(c) for c in classes for bank in (self.pixels, self.regions)]
-        sizes = [len(keys) for keys in kept]
-        if sum(sizes) <= limit:
-            return torch.cat(kept)
-        drawn = without_replacement(sum(sizes), limit, self.generator, kept[0].device)
-        parts, first = [], 0
-        for keys, size in zip(kept, sizes, strict=True):
-            parts.append(keys[drawn[(drawn >= first) & (drawn < first + size)] - first])
-            first += size
-        return torch.cat(parts)
+    def _keys(self, c: int, places: Sequence[Tensor]) -> tuple[Tensor, slice]:
+        """(n, d) keys for the anchors of a class, and where those of the class lie among them."""
+        sources = [bank.keys[k] for k in self._own_first(c) for bank in self._banks()]
+        keys = torch.cat([at_least_single(all_of[own]) for all_of, own in zip(sources, places, strict=True)])
+        return keys, slice(0, sum(len(own) for own in places[: len(self._banks())]))
 
     @torch.no_grad()
-    def _remember(self, batch: PixelBatch) -> None:
-        """Let pixels and regions of the batch into the memory."""
-        assert self.pixels is not None  # noqa: S101 - only with memory
-        assert self.regions is not None  # noqa: S101
-        drawn = draw_by_image(batch.labels, self.num_classes, self.settings.pixel_keys, self.generator)
-        classes = batch.labels.flatten()[drawn]
-        self.pixels.push(self._project(batch.features, drawn, gradient=False), classes)
-        self.regions.push(*region_centres(self.head, batch, self.settings.region_pixels, self.generator))
+    def _remember(self, batch: PixelBatch, pixels: Tensor, of_regions: Tensor, regions: Tensor) -> None:
+        """Let embeddings of pixels, and means of the regions over others, into the memories."""
+        of_pixels = self._project(batch.features, pixels, gradient=False), batch.labels.flatten()[pixels]
+        new = [of_pixels, region_centres(self.head, batch, of_regions, regions)]
+        for bank, (keys, classes) in zip(self._banks(), new, strict=True):
+            bank.push(keys, classes)
 
     def _idle(self, features: Tensor) -> None:
-        if self.training and self.pixels is not None and self.regions is not None:
-            none = self._project(features, no_pixels(features), gradient=False)
-            self.pixels.push(none, no_pixels(features))
-            self.regions.push(none, no_pixels(features))
+        for bank in self._banks() if self.training else ():
+            bank.push(self._project(features, no_pixels(features), gradient=False), no_pixels(features))
 
 
-@torch.no_grad()
 def draw_anchors(
-    batch: PixelBatch, settings: ContrastiveSegSettings, generator: torch.Generator | None
+    numbers: Mapping[str, Sequence[range]],
+    classes: int,
+    settings: ContrastiveSegSettings,
+    generator: torch.Generator | None,
 ) -> dict[int, ClassQueries]:
     """Anchors by class: of every image half hard (misclassified) and half easy, a shortage filled by the other.
 
     Each class of an image that has more than ``min_pixels`` there gives ``max_samples`` divided by the number of
     such pairs, at most ``max_views``.
+
+    Args:
+        numbers: of the pixels of each class, and of the easy and hard ones among them, image by image.
+        classes: C.
+        settings: of the loss.
+        generator: source of randomness.
+
+    Returns:
+        The anchors, on the CPU, with numbers in place of pixels.
     """
-    images, size = batch.labels.shape
-    wrong = batch.probabilities.argmax(1) != batch.labels
-    pairs = [
-        (image, c)
-        for image in range(images)
-        for c in range(batch.probabilities.shape[1])
-        if int((batch.labels[image] == c).sum()) > settings.min_pixels
-    ]
+    pairs = [row for row, own in enumerate(numbers["class"]) if len(own) > settings.min_pixels]
     wanted = min(settings.max_samples // max(1, len(pairs)), settings.max_views)
     found: dict[int, list[ClassQueries]] = {}
-    for image, c in pairs:
-        members = batch.labels[image] == c
-        hard, easy = PixelSubset(members & wrong[image]), PixelSubset(members & ~wrong[image])
+    for row in pairs:
+        easy, hard = numbers["easy"][row], numbers["hard"][row]
         n_hard = min(len(hard), max(wanted // 2, wanted - len(easy)))
         n_easy = min(len(easy), wanted - n_hard)
-        device = members.device
-        found.setdefault(c, []).append(
-            ClassQueries(
-                image * size + easy.at(without_replacement(len(easy), n_easy, generator, device)),
-                image * size + hard.at(without_replacement(len(hard), n_hard, generator, device)),
-                len(easy),
-                len(hard),
-                0.5,
-            )
+        drawn = ClassQueries(
+            without_replacement(easy, n_easy, generator),
+            without_replacement(hard, n_hard, generator),
+            len(easy),
+            len(hard),
+            0.5,
         )
+        found.setdefault(row % classes, []).append(drawn)
     return {c: _joined(parts) for c, parts in sorted(found.items()) if wanted}
 
 

@@ -7,16 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ccdcseg.losses.class_statistics import sum_over_ranks
-from ccdcseg.losses.draw import without_replacement
 from ccdcseg.losses.settings import StatisticsScope
-from ccdcseg.losses.subset import PixelSubset
-
-
-def draw_core(core: PixelSubset, limit: int | None, generator: torch.Generator | None) -> Tensor:
-    """At most ``limit`` pixels of a set (None: all), uniformly at random; their mean estimates the set's."""
-    if limit is None or len(core) <= limit:
-        return core.members()
-    return core.at(without_replacement(len(core), limit, generator, core.mask.device))
 
 
 def core_representations(

@@ -1,5 +1,6 @@
 """Reading feature vectors at sampled pixels, with a backward pass that need not touch the whole map."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -26,8 +27,8 @@ class _Gather(torch.autograd.Function):
         if not ctx.sparse:
             dense = values.new_zeros(ctx.shape.numel())
             return dense.index_add_(0, places, values).view(ctx.shape), None, None
-        coordinates = torch.stack(torch.unravel_index(places, ctx.shape))
-        result = torch.sparse_coo_tensor(coordinates, values, ctx.shape, check_invariants=False)
+        indices = torch.stack(coordinates(places, ctx.shape[1:]))
+        result = torch.sparse_coo_tensor(indices, values, ctx.shape, check_invariants=False)
         return result, None, None
 
 
@@ -46,7 +47,24 @@ class _Tap(torch.autograd.Function):
             return main
         if main is None:
             return tapped.to_dense() if tapped.is_sparse else tapped
-        return main.add_(tapped)
+        return _add_sparse(main, tapped) if tapped.is_sparse else main.add_(tapped)
+
+
+def _add_sparse(dense: Tensor, sparse: Tensor) -> Tensor:
+    """Add in place, where its own addition would wait for the device."""
+    places = torch.stack([i * step for i, step in zip(sparse._indices(), dense.stride(), strict=True)]).sum(0)
+    span = 1 + sum((size - 1) * step for size, step in zip(dense.shape, dense.stride(), strict=True))
+    dense.as_strided((span,), (1,)).index_add_(0, places, sparse._values())
+    return dense
+
+
+def coordinates(indices: Tensor, shape: Sequence[int]) -> list[Tensor]:
+    """Coordinates of flat indices (n,): (n,) each, of the axis before ``shape`` first, then of its axes."""
+    found: list[Tensor] = []
+    for size in reversed(shape):
+        found.append(indices % size)
+        indices = indices // size
+    return [indices, *reversed(found)]
 
 
 def tap_features(features: Tensor) -> tuple[Tensor, Tensor]:

@@ -29,7 +29,16 @@ class MemoryBank(nn.Module):
 
     def of_class(self, c: int) -> Tensor:
         """(n, channels) keys of class ``c``, at most ``length``, in no particular order; float32 at least."""
-        return at_least_single(self.keys[c, : min(int(self.written[c]), self.keys.shape[1])])
+        return self.first(c, self.sizes(self.written)[c])
+
+    def first(self, c: int, size: int) -> Tensor:
+        """(size, channels) of the keys of class ``c``, which must be that many; float32 at least."""
+        return at_least_single(self.keys[c, :size])
+
+    def sizes(self, written: Tensor) -> list[int]:
+        """Keys kept of each class, given ``written``; from its copy on the CPU without waiting for the device."""
+        sizes: list[int] = written.clamp(max=self.keys.shape[1]).tolist()
+        return sizes
 
     @torch.no_grad()
     def push(self, keys: Tensor, classes: Tensor) -> None:
@@ -44,16 +53,24 @@ class MemoryBank(nn.Module):
             keys: (n, channels).
             classes: (n,) int64 class of each.
         """
-        sound = keys.isfinite().all(1)
-        keys, classes = gather_over_ranks(keys.detach()[sound], classes[sound])
-        length = self.keys.shape[1]
-        for c in torch.unique(classes).tolist():
-            new = keys[classes == c]
-            first = int(self.written[c]) + max(0, len(new) - length)
-            last = int(self.written[c]) + len(new)
-            places = torch.arange(first, last, device=keys.device) % length
-            self.keys[c, places] = new[-length:].to(self.keys.dtype)
-            self.written[c] = last
+        keys, classes = gather_over_ranks(keys.detach(), classes)
+        if len(keys):
+            self._write(keys.to(self.keys.dtype), classes)
+
+    def _write(self, keys: Tensor, classes: Tensor) -> None:
+        """Store keys, one or more, without reading from the device which of them, or how many."""
+        number, length, channels = self.keys.shape
+        each = torch.arange(number, device=keys.device)
+        own = (classes[:, None] == each) & keys.isfinite().all(1, keepdim=True)
+        turns, counts = own.cumsum(0), own.sum(0)
+        stays = own & (turns > counts - length)
+        slots = (each * length + (self.written + turns - 1) % length).where(stays, 0).sum(1)
+        stored = stays.any(1)
+        # A key that is left out stands for the first that is stored; where there is none, for what its slot holds.
+        source = torch.arange(len(keys), device=keys.device).where(stored, stored.long().argmax())
+        held, slots = self.keys.view(-1, channels), slots[source]
+        held[slots] = keys[source].where(stored.any(), held[slots])
+        self.written += counts
 
 
 def gather_over_ranks(keys: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from ccdcseg.losses.draw import with_replacement
 from ccdcseg.losses.settings import NegativeSharing, NegativeStrategy
-from ccdcseg.losses.subset import PixelSubset
 
 
 @dataclass(frozen=True)
@@ -18,7 +17,8 @@ class ClassNegatives:
     Attributes:
         pixels: (m,) indices of the pixels to project.
         columns: (n,) or (Q, n) positions in ``pixels``: the n negatives of all queries, or of each query.
-        classes: class of each negative: (n,) where the counts are the same for every query, else (Q, n).
+        classes: class of each negative, on the CPU: (n,) where the counts are the same for every query, else
+            (Q, n).
     """
 
     pixels: Tensor
@@ -65,7 +65,7 @@ def largest_remainder(weights: Sequence[float], total: int) -> list[int]:
 
 
 def draw_negatives(
-    members: Sequence[PixelSubset],
+    members: Sequence[range],
     counts: Sequence[int],
     queries: int,
     sharing: NegativeSharing,
@@ -74,25 +74,33 @@ def draw_negatives(
     """Draw the negatives of a query class, within each class uniformly and with replacement.
 
     Args:
-        members: C sets, the pixels of each class.
+        members: C sets, the numbers of the pixels of each class.
         counts: (C,) negatives wanted of each class; 0 where it has no pixel.
         queries: Q.
         sharing: one set for all queries or one for each.
         generator: source of randomness.
+
+    Returns:
+        The negatives, on the CPU, with numbers in place of pixels.
     """
-    device = members[0].mask.device
     rows = queries if sharing is NegativeSharing.PER_QUERY else 1
     drawn = [
-        pixels.at(with_replacement(len(pixels), rows * count, generator, device)).view(rows, count)
-        for pixels, count in zip(members, counts, strict=True)
+        with_replacement(own, rows * count, generator).view(rows, count)
+        for own, count in zip(members, counts, strict=True)
         if count
     ]
-    table = torch.cat(drawn, 1) if drawn else torch.empty(rows, 0, dtype=torch.int64, device=device)
-    classes = torch.repeat_interleave(torch.tensor(counts)).to(device)
+    table = torch.cat(drawn, 1) if drawn else torch.empty(rows, 0, dtype=torch.int64)
+    classes = torch.repeat_interleave(torch.tensor(counts))
     if sharing is NegativeSharing.PER_CLASS:
-        return ClassNegatives(table[0], torch.arange(table.shape[1], device=device), classes)
-    pixels, columns = torch.unique(table, return_inverse=True)
-    return ClassNegatives(pixels, columns, classes)
+        return ClassNegatives(table[0], torch.arange(table.shape[1]), classes)
+    numbers, columns = torch.unique(table, return_inverse=True)
+    return ClassNegatives(numbers, columns, classes)
+
+
+def in_order(negatives: ClassNegatives) -> ClassNegatives:
+    """Negatives of each query by itself, with the pixels in ascending order."""
+    pixels, order = negatives.pixels.sort()
+    return ClassNegatives(pixels, order.argsort()[negatives.columns], negatives.classes)
 
 
 def draw_negative_classes(
@@ -105,13 +113,15 @@ def draw_negative_classes(
     """Draw negatives for each query by itself: the class of each first, then a pixel of the class.
 
     Args:
-        members: C tensors of pixels to draw from, one a class.
+        members: C tensors of numbers of the pixels to draw from, one a class, on the CPU.
         probabilities: (C,) of the classes, on the CPU; 0 where a class has no pixel; one of them above 0.
         queries: Q.
         negatives: n.
         generator: source of randomness.
+
+    Returns:
+        The negatives, on the CPU, with numbers in place of pixels.
     """
-    device = members[0].device
     pool = torch.cat(list(members))
     sizes = torch.tensor([len(pixels) for pixels in members])
     starts = sizes.cumsum(0) - sizes
@@ -121,6 +131,4 @@ def draw_negative_classes(
     used[starts[classes] + inside] = True
     columns = (used.cumsum(0) - 1)[starts[classes] + inside]
     shape = (queries, negatives)
-    return ClassNegatives(
-        pool[used.to(device)], columns.view(shape).to(device), classes.view(shape).to(device)
-    )
+    return ClassNegatives(pool[used], columns.view(shape), classes.view(shape))

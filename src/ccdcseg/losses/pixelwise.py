@@ -13,7 +13,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ccdcseg.losses.inputs import class_labels, refuse_probabilities
+from ccdcseg.losses.inputs import class_labels, refuse_labels, refuse_probabilities
 from ccdcseg.losses.settings import Settings, StatisticsScope
 
 
@@ -140,7 +140,9 @@ class _RegionLoss(nn.Module, Generic[S]):
             ValueError: shapes that do not match, labels that are no class, and, in the first call, probabilities
                 in place of logits.
         """
-        labels = class_labels(_without_channel(logits, target), logits.shape[1], self.ignore_label)
+        classes = logits.shape[1]
+        labels, findings = class_labels(_without_channel(logits, target), classes, self.ignore_label)
+        refuse_labels(findings, classes, self.ignore_label)
         if not self._saw_logits:
             refuse_probabilities(logits)
             self._saw_logits = logits.numel() > 0

@@ -82,7 +82,7 @@ class ProjectionHead(nn.Module):
         """
         hidden = at_least_single(self._hidden(gather_pixels(features, pixels)))
         sums = hidden.new_zeros(number, hidden.shape[1]).index_add(0, groups, hidden)
-        counts = torch.bincount(groups, minlength=number).clamp(min=1)
+        counts = groups.new_zeros(number).index_add(0, groups, torch.ones_like(groups)).clamp(min=1)
         return self._output(sums / counts[:, None])
 
     def _hidden(self, vectors: Tensor) -> Tensor:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from ccdcseg.losses.draw import with_replacement, without_replacement
+from ccdcseg.losses.pixel_sets import no_numbers
 from ccdcseg.losses.settings import CCDCSettings, QueryStrategy, Shortage, ThresholdRule
-from ccdcseg.losses.subset import PixelSubset
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class ClassQueries:
         return torch.cat((self.easy, self.hard))
 
 
-def easy_threshold(confidence: float, settings: CCDCSettings) -> float:
-    """``T_A = 1 - D_A`` (Eq. 3), or the fixed threshold of Tab. 4."""
+def easy_thresholds(confidence: Tensor, settings: CCDCSettings) -> Tensor:
+    """(C,) ``T_A = 1 - D_A`` (Eq. 3) of the class confidence (C,), or the fixed threshold of Tab. 4."""
     if settings.threshold is ThresholdRule.FIXED:
-        return settings.fixed_threshold
+        return torch.full_like(confidence, settings.fixed_threshold)
     return 1 - confidence
 
 
@@ -90,35 +90,32 @@ def query_counts(share: float, easy: int, hard: int, settings: CCDCSettings) -> 
 
 
 def draw_queries(
-    members: Tensor,
-    probability: Tensor,
+    easy: range,
+    hard: range,
     confidence: float,
     progress: float,
     settings: CCDCSettings,
     generator: torch.Generator | None,
 ) -> ClassQueries:
-    """Divide the pixels of a class into easy (``p_i^A > T_A``) and hard ones and draw queries from both.
+    """Draw queries from the easy and the hard pixels of a class.
 
     Args:
-        members: (N,) bool, the pixels labelled A.
-        probability: (N,) probability that each pixel has of its own class.
+        easy: numbers of the pixels with ``p_i^A > T_A``.
+        hard: numbers of the others.
         confidence: D_A.
         progress: of the training, 0 to 1.
         settings: of the loss.
         generator: source of randomness.
+
+    Returns:
+        The queries, on the CPU, with numbers in place of pixels.
     """
-    if not settings.core_as_queries:
-        members = members & (probability <= settings.core_threshold)
-    is_easy = probability > easy_threshold(confidence, settings)
-    easy, hard = PixelSubset(members & is_easy), PixelSubset(members & ~is_easy)
     share = hard_share(confidence, progress, settings)
     n_easy, n_hard = query_counts(share, len(easy), len(hard), settings)
     draw = with_replacement if settings.shortage is Shortage.REPLACE else without_replacement
-    device = members.device
-    none = torch.empty(0, dtype=torch.int64, device=device)
     return ClassQueries(
-        easy=easy.at(draw(len(easy), n_easy, generator, device)) if n_easy else none,
-        hard=hard.at(draw(len(hard), n_hard, generator, device)) if n_hard else none,
+        easy=draw(easy, n_easy, generator) if n_easy else no_numbers(),
+        hard=draw(hard, n_hard, generator) if n_hard else no_numbers(),
         easy_available=len(easy),
         hard_available=len(hard),
         hard_share=share,

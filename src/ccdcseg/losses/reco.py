@@ -8,16 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ccdcseg.losses.class_statistics import ClassStatistics
 from ccdcseg.losses.contrast import ClassResult, query_losses
-from ccdcseg.losses.core import draw_core
-from ccdcseg.losses.draw import with_replacement
+from ccdcseg.losses.draw import at_most, with_replacement
 from ccdcseg.losses.negatives import ClassNegatives, draw_negative_classes
+from ccdcseg.losses.pixel_sets import no_numbers
 from ccdcseg.losses.queries import ClassQueries
+from ccdcseg.losses.sampling import located, of_classes
 from ccdcseg.losses.selection import Selection, diagnose
 from ccdcseg.losses.settings import ContrastiveSettings, Denominator
-from ccdcseg.losses.subset import PixelSubset
-from ccdcseg.losses.term import ContrastiveLoss, PixelBatch, no_pixels
+from ccdcseg.losses.term import ContrastiveLoss, PixelBatch, Read
+from ccdcseg.losses.transfer import to_host
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,48 +77,49 @@ class ReCoLoss(ContrastiveLoss[ReCoSettings]):
         "the batches held one class only, or no pixel whose class has a probability below hard_threshold"
     )
 
-    def _term(self, batch: PixelBatch) -> Tensor:
-        drawn = self._draw_classes(batch.labels.flatten())
-        embeddings = self._embeddings(batch.features, drawn)
-        prototypes = torch.stack([F.normalize(part.sum(0), dim=0) for part in embeddings])
-        self.selection = self._select(batch, drawn, prototypes)
-        keys = _Keys(torch.cat(drawn), F.normalize(torch.cat(embeddings), dim=1))
-        results = self._results(batch.features, prototypes, keys, self.selection)
-        thresholds = [self.settings.hard_threshold] * self.num_classes
-        self.diagnostics = diagnose(batch.statistics, self.selection, results, thresholds)
-        if not results:
-            return self._nothing(batch.features, prototypes)
-        present = int((batch.statistics.counts > 0).sum())
-        return torch.stack([result.loss for result in results.values()]).sum() / present
+    def _sets(self, batch: PixelBatch) -> dict[str, Tensor]:
+        own = batch.probabilities.gather(1, batch.labels.clamp(min=0)[:, None]).flatten()
+        members = of_classes(batch.labels.flatten()[None], self.num_classes)
+        return {"class": members, "hard": members & (own < self.settings.hard_threshold)}
 
-    def _draw_classes(self, labels: Tensor) -> list[Tensor]:
-        """Pixels that stand for each class."""
-        classes = [PixelSubset(labels == c) for c in range(self.num_classes)]
-        return [draw_core(pixels, self.settings.class_pixels, self.generator) for pixels in classes]
+    def _term(self, batch: PixelBatch, read: Read) -> tuple[Tensor, bool]:
+        settings, pools = self.settings, read.numbers["class"]
+        numbers = [at_most(pool, settings.class_pixels, self.generator) for pool in pools]
+        pixels, _ = read.sets.find(numbers)
+        embeddings = self._embeddings(batch.features, pixels)
+        prototypes = torch.stack([F.normalize(part.sum(0), dim=0) for part in embeddings])
+        chances = class_chances(prototypes, batch.statistics.counts, settings.temperature)
+        self.selection = located(self._draw(batch.shape, read, numbers, *to_host(chances)), read.sets)
+        keys = _Keys(torch.cat(pixels), F.normalize(torch.cat(embeddings), dim=1))
+        results = self._results(batch.features, prototypes, keys, self.selection)
+        thresholds = torch.full((self.num_classes,), settings.hard_threshold)
+        self.diagnostics = diagnose(read.statistics, self.selection, results, prototypes.device, thresholds)
+        if not results:
+            return self._nothing(batch.features, prototypes), True
+        present = int((read.statistics.counts > 0).sum())
+        return torch.stack([result.loss for result in results.values()]).sum() / present, False
 
     @torch.no_grad()
     def _embeddings(self, features: Tensor, drawn: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """(n, d) embeddings of each class's pixels: their mean is its prototype, each may be a negative."""
         return torch.split(self.head.vectors(features, torch.cat(list(drawn))), [len(part) for part in drawn])
 
-    @torch.no_grad()
-    def _select(self, batch: PixelBatch, drawn: Sequence[Tensor], prototypes: Tensor) -> Selection:
-        """Hard queries of every class that has some, and the negatives of each."""
-        settings, labels = self.settings, batch.labels.flatten()
-        own = batch.probabilities.gather(1, batch.labels.clamp(min=0)[:, None]).flatten()
-        counts = batch.statistics.counts.tolist()
+    def _draw(
+        self, shape: tuple[int, ...], read: Read, pools: Sequence[Tensor], chances: Tensor
+    ) -> Selection:
+        """Hard queries of every class that has some, and the negatives of each, by their numbers.
+
+        The classes of the negatives depend on the prototypes: ``chances`` are a second thing to wait for.
+        """
+        settings, counts = self.settings, read.statistics.counts.tolist()
         queries, negatives = {}, {}
-        for c, count in enumerate(counts):
-            hard = PixelSubset((labels == c) & (own < settings.hard_threshold))
-            chances = class_chances(prototypes, batch.statistics, c, settings.temperature)
-            if not len(hard) or not chances.any():
-                continue
-            ranks = with_replacement(len(hard), settings.queries, self.generator, labels.device)
-            queries[c] = ClassQueries(no_pixels(labels), hard.at(ranks), count - len(hard), len(hard), 1.0)
-            negatives[c] = draw_negative_classes(
-                drawn, chances, settings.queries, settings.negatives, self.generator
-            )
-        shape = (len(batch.features), *batch.features.shape[2:])
+        for c, hard in enumerate(read.numbers["hard"]):
+            if hard and chances[c].any():
+                drawn = with_replacement(hard, settings.queries, self.generator)
+                queries[c] = ClassQueries(no_numbers(), drawn, counts[c] - len(hard), len(hard), 1.0)
+                negatives[c] = draw_negative_classes(
+                    pools, chances[c], settings.queries, settings.negatives, self.generator
+                )
         return Selection(shape, {}, dict(enumerate(counts)), queries, negatives)
 
     def _results(
@@ -161,14 +162,11 @@ class _Keys:
         return self.embeddings[self.order[torch.searchsorted(self.pixels, pixels)]]
 
 
-def class_chances(
-    prototypes: Tensor, statistics: ClassStatistics, query_class: int, temperature: float
-) -> Tensor:
-    """(C,) chance of each class to give a negative, on the CPU: softmax of mu_c.mu_k / tau over present k != c.
+def class_chances(prototypes: Tensor, counts: Tensor, temperature: float) -> Tensor:
+    """(C, C) chance of each class k to give a negative of c: softmax of mu_c.mu_k / tau over present k != c.
 
     All zero where there is no other class.
     """
-    others = statistics.counts > 0
-    others[query_class] = False
-    scores = (prototypes @ prototypes[query_class] / temperature).masked_fill(~others, -torch.inf)
-    return scores.softmax(0).nan_to_num(0).cpu()
+    scores = torch.stack([prototypes @ prototype for prototype in prototypes]) / temperature
+    itself = torch.eye(len(counts), dtype=torch.bool, device=counts.device)
+    return scores.masked_fill(itself | (counts == 0), -torch.inf).softmax(1).nan_to_num(0)

@@ -6,6 +6,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from ccdcseg.losses.gather import coordinates
 from ccdcseg.losses.settings import Region
 
 
@@ -41,13 +42,9 @@ def region_pixels(
     Returns:
         (n, R) indices, the pixel itself first.
     """
-    rest, coordinates = pixels, []
-    for size in reversed(shape):
-        coordinates.append(rest % size)
-        rest = rest // size
-    moved = rest[:, None]
+    image, *position = coordinates(pixels, shape)
+    moved = image[:, None]
     for axis, size in enumerate(shape):
-        step = torch.tensor([offset[axis] for offset in offsets], device=pixels.device)
-        position = (coordinates[len(shape) - 1 - axis][:, None] + step).clamp(max=size - 1)
-        moved = moved * size + position
+        steps = [position[axis] + offset[axis] for offset in offsets]
+        moved = moved * size + torch.stack(steps, 1).clamp(max=size - 1)
     return torch.where(labels.flatten()[moved] < 0, pixels[:, None], moved)

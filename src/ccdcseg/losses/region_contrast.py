@@ -1,5 +1,6 @@
 """RegionContrast: the centres of a batch's regions against a memory of centres."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -7,14 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ccdcseg.losses.contrast import ClassResult, supervised_losses
-from ccdcseg.losses.core import draw_core
+from ccdcseg.losses.contrast import consecutive, supervised_losses, supervised_result
+from ccdcseg.losses.draw import at_most
 from ccdcseg.losses.memory_bank import MemoryBank
+from ccdcseg.losses.pixel_sets import PixelSets, no_numbers
 from ccdcseg.losses.projection import ProjectionHead
+from ccdcseg.losses.sampling import of_classes
 from ccdcseg.losses.selection import Selection, diagnose
 from ccdcseg.losses.settings import ContrastiveSettings
-from ccdcseg.losses.subset import PixelSubset
-from ccdcseg.losses.term import ContrastiveLoss, PixelBatch, no_pixels
+from ccdcseg.losses.term import ContrastiveLoss, PixelBatch, Read, no_pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,23 +71,37 @@ class RegionContrastLoss(ContrastiveLoss[RegionContrastSettings]):
         settings = self.settings
         self.memory = MemoryBank(self.num_classes, settings.memory_length, settings.embedding_channels)
 
-    def _term(self, batch: PixelBatch) -> Tensor:
-        centres, classes = region_centres(self.head, batch, self.settings.region_pixels, self.generator)
-        kept = [self.memory.of_class(c) for c in range(self.num_classes)]
-        keys = torch.cat(kept)
-        of_keys = torch.repeat_interleave(torch.tensor([len(part) for part in kept])).to(classes.device)
-        similarity, same = centres @ keys.T, (classes[:, None] == of_keys).long()
-        losses = supervised_losses(similarity, same, self.settings.temperature)
-        seen = (same == 1).any(1)
-        shape = (len(batch.features), *batch.features.shape[2:])
+    def _sets(self, batch: PixelBatch) -> dict[str, Tensor]:
+        return {"class": of_classes(batch.labels, self.num_classes)}
+
+    def _ask(self, sets: PixelSets) -> list[Tensor]:
+        """Keys that were written into the memory."""
+        del sets
+        return [self.memory.written]
+
+    def _term(self, batch: PixelBatch, read: Read) -> tuple[Tensor, bool]:
+        members, kept = read.numbers["class"], self.memory.sizes(*read.more)
+        there, held = present(members), torch.tensor(kept)
+        of_centres, of_keys = there % self.num_classes, torch.arange(self.num_classes).repeat_interleave(held)
+        seen = (held[of_centres] > 0).nonzero()[:, 0]
+        rows = {c: (of_centres == c).nonzero()[:, 0] for c in torch.unique(of_centres[seen]).tolist()}
+        (pixels,), sent = read.sets.find(
+            [draw_by_image(members, self.settings.region_pixels, self.generator)],
+            [there, of_keys, seen, *rows.values()],
+        )
+        centres, classes = region_centres(self.head, batch, pixels, sent[0])
+        keys = torch.cat([self.memory.first(c, size) for c, size in enumerate(kept)])
+        similarity, same = centres @ keys.T, (classes[:, None] == sent[1]).long()
+        losses, columns = supervised_losses(similarity, same, self.settings.temperature), consecutive(kept)
         results = {
-            c: _result(losses, similarity, same, seen & (classes == c))
-            for c in torch.unique(classes[seen]).tolist()
+            c: supervised_result(losses[own], similarity[own], columns[c])
+            for c, own in zip(rows, sent[3:], strict=True)
         }
-        self.diagnostics = diagnose(batch.statistics, Selection(shape, {}, {}, {}, {}), results)
+        selection = Selection(batch.shape, {}, {}, {}, {})
+        self.diagnostics = diagnose(read.statistics, selection, results, centres.device)
         if self.training:
             self.memory.push(centres, classes)
-        return losses[seen].mean() if seen.any() else self._nothing(batch.features, centres)
+        return (losses[sent[2]].mean(), False) if results else (self._nothing(batch.features, centres), True)
 
     def _idle(self, features: Tensor) -> None:
         if self.training:
@@ -93,48 +109,31 @@ class RegionContrastLoss(ContrastiveLoss[RegionContrastSettings]):
             self.memory.push(none, no_pixels(features))
 
 
-def _result(losses: Tensor, similarity: Tensor, same: Tensor, own: Tensor) -> ClassResult:
-    """Result of the centres of one class."""
-    found, kind = similarity[own].detach(), same[own]
-    return ClassResult(losses[own].mean(), found[kind == 1].mean(), found[kind == 0].mean())
-
-
 def region_centres(
-    head: ProjectionHead, batch: PixelBatch, limit: int | None, generator: torch.Generator | None
+    head: ProjectionHead, batch: PixelBatch, pixels: Tensor, regions: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Centres of the regions of a batch: the pixels of each class of each image.
 
     Args:
         head: that projects the pixels.
         batch: of the call.
-        limit: pixels of a region, at most; None: all.
-        generator: source of randomness.
+        pixels: (n,) those that stand for their regions.
+        regions: (r,) the regions that have some, in ascending order: image * C + class.
 
     Returns:
-        (n, d) unit centres, image by image, and (n,) their classes.
+        (r, d) unit centres, and (r,) their classes.
     """
     classes, images = batch.probabilities.shape[1], len(batch.labels)
-    pixels = draw_by_image(batch.labels, classes, limit, generator)
     groups = pixels // batch.labels.shape[1] * classes + batch.labels.flatten()[pixels]
     means = head.group_means(batch.features, pixels, groups, images * classes)
-    there = torch.unique(groups)
-    return F.normalize(means[there], dim=1), there % classes
+    return F.normalize(means[regions], dim=1), regions % classes
 
 
-def draw_by_image(
-    labels: Tensor, num_classes: int, limit: int | None, generator: torch.Generator | None
-) -> Tensor:
-    """(n,) at most ``limit`` pixels of each class of each image: indices into the flattened batch.
+def present(regions: Sequence[range]) -> Tensor:
+    """(r,) which regions have pixels, in ascending order, on the CPU."""
+    return torch.tensor([region for region, own in enumerate(regions) if own], dtype=torch.int64)
 
-    Args:
-        labels: (B, N), -1 where ignored.
-        num_classes: C.
-        limit: of each class and image; None: all.
-        generator: source of randomness.
-    """
-    drawn = [
-        image * labels.shape[1] + draw_core(PixelSubset(own == c), limit, generator)
-        for image, own in enumerate(labels)
-        for c in range(num_classes)
-    ]
-    return torch.cat([no_pixels(labels), *drawn])
+
+def draw_by_image(regions: Sequence[range], limit: int | None, generator: torch.Generator | None) -> Tensor:
+    """(n,) numbers of at most ``limit`` pixels of each region (None: of all), on the CPU."""
+    return torch.cat([no_numbers(), *(at_most(own, limit, generator) for own in regions)])

@@ -1,7 +1,7 @@
 """Which pixels the loss drew, and what it saw of them: for diagnostics, pictures and tests."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -45,9 +45,10 @@ class Selection:
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """What one call saw of each class. All tensors are (C,) float32 on the CPU but for ``confusion`` (C, C).
+    """What one call saw of each class. All tensors are (C,) float32 but for ``confusion`` (C, C).
 
-    NaN stands where a class has no pixel, or was no query class; ``core`` is then 0.
+    NaN stands where a class has no pixel, or was no query class; ``core`` is then 0. The last three lie on the
+    device of the features, since reading them (`tolist`, `cpu`) waits for it; the others on the CPU.
 
     Attributes:
         confidence: class confidence D_A.
@@ -110,36 +111,42 @@ def diagnose(
     statistics: ClassStatistics,
     selection: Selection,
     results: Mapping[int, ClassResult],
-    thresholds: Sequence[float] | None = None,
+    device: torch.device,
+    thresholds: Tensor | None = None,
 ) -> Diagnostics:
-    """Collect what a call saw, on the CPU.
+    """Collect what a call saw, without reading what the device computes.
 
     Args:
-        statistics: class confidence and confusion.
+        statistics: class confidence and confusion, on the CPU.
         selection: what was drawn.
         results: by query class.
-        thresholds: C probabilities between easy and hard pixels; None where the method has no such threshold.
+        device: of the results.
+        thresholds: (C,) probabilities between easy and hard pixels, on the CPU; None where the method has none.
     """
-    counts, matrix = statistics.counts.cpu(), statistics.matrix.cpu()
-    confusion = matrix.masked_fill((counts == 0)[:, None], math.nan)
-    limits = thresholds or [math.nan] * len(counts)
+    absent = statistics.counts == 0
+    confusion = statistics.matrix.masked_fill(absent[:, None], math.nan)
+    limits = torch.full((len(absent),), math.nan) if thresholds is None else thresholds
+    nothing = torch.full((), math.nan, device=device)
 
-    def by_class(values: Mapping[int, float | Tensor]) -> Tensor:
-        return torch.tensor([float(values.get(c, math.nan)) for c in range(len(counts))])
+    def known(values: Mapping[int, float]) -> Tensor:
+        return torch.tensor([float(values.get(c, math.nan)) for c in range(len(absent))])
+
+    def computed(values: Mapping[int, Tensor]) -> Tensor:
+        return torch.stack([values.get(c, nothing).detach().float() for c in range(len(absent))])
 
     queries = selection.queries.items()
     return Diagnostics(
         confidence=confusion.diagonal(),
         confusion=confusion,
-        threshold=torch.tensor(limits).masked_fill(counts == 0, math.nan),
-        core=by_class(selection.core_available),
-        easy=by_class({c: q.easy_available for c, q in queries}),
-        hard=by_class({c: q.hard_available for c, q in queries}),
-        queries_easy=by_class({c: len(q.easy) for c, q in queries}),
-        queries_hard=by_class({c: len(q.hard) for c, q in queries}),
-        hard_share_wanted=by_class({c: q.hard_share for c, q in queries}),
-        hard_share_drawn=by_class({c: len(q.hard) / len(q.pixels) for c, q in queries if len(q.pixels)}),
-        positive_similarity=by_class({c: r.positive_similarity for c, r in results.items()}),
-        negative_similarity=by_class({c: r.negative_similarity for c, r in results.items()}),
-        class_loss=by_class({c: r.loss.detach() for c, r in results.items()}),
+        threshold=limits.float().masked_fill(absent, math.nan),
+        core=known(selection.core_available),
+        easy=known({c: q.easy_available for c, q in queries}),
+        hard=known({c: q.hard_available for c, q in queries}),
+        queries_easy=known({c: len(q.easy) for c, q in queries}),
+        queries_hard=known({c: len(q.hard) for c, q in queries}),
+        hard_share_wanted=known({c: q.hard_share for c, q in queries}),
+        hard_share_drawn=known({c: len(q.hard) / len(q.pixels) for c, q in queries if len(q.pixels)}),
+        positive_similarity=computed({c: r.positive_similarity for c, r in results.items()}),
+        negative_similarity=computed({c: r.negative_similarity for c, r in results.items()}),
+        class_loss=computed({c: r.loss for c, r in results.items()}),
     )

@@ -3,7 +3,7 @@
 import functools
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, ParamSpec, TypeVar
 
@@ -12,10 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ccdcseg.losses.class_statistics import ClassStatistics, class_statistics
-from ccdcseg.losses.inputs import class_labels, refuse_probabilities
+from ccdcseg.losses.inputs import class_labels, refuse_labels, refuse_probabilities
+from ccdcseg.losses.pixel_sets import PixelSets
 from ccdcseg.losses.projection import ProjectionHead
 from ccdcseg.losses.selection import Diagnostics, Selection
-from ccdcseg.losses.settings import ContrastiveSettings, RegionCombination, StatisticsScope
+from ccdcseg.losses.settings import ContrastiveSettings, RegionCombination
+from ccdcseg.losses.transfer import to_host
 
 S = TypeVar("S", bound=ContrastiveSettings)
 P = ParamSpec("P")
@@ -60,6 +62,28 @@ class PixelBatch:
     statistics: ClassStatistics
     iteration: int
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(B, *spatial)."""
+        return (len(self.features), *self.features.shape[2:])
+
+
+@dataclass(frozen=True)
+class Read:
+    """What the host read of a batch, in one piece, and draws by.
+
+    Attributes:
+        statistics: class confidence and confusion, on the CPU.
+        sets: of pixels, on the device.
+        numbers: of their members, by kind.
+        more: what the loss asked for besides, on the CPU.
+    """
+
+    statistics: ClassStatistics
+    sets: PixelSets
+    numbers: Mapping[str, Sequence[range]]
+    more: Sequence[Tensor]
+
 
 class ContrastiveLoss(nn.Module, Generic[S]):
     """A contrastive term beside a segmentation loss; a subclass names its settings and says how it is computed.
@@ -90,6 +114,7 @@ class ContrastiveLoss(nn.Module, Generic[S]):
     _idle_because = "no class of a batch had pixels to contrast"
     _saw_logits = False
     _idle_calls = 0
+    _calls_read: tuple[object, int] | None = None
 
     def __init__(
         self,
@@ -141,26 +166,24 @@ class ContrastiveLoss(nn.Module, Generic[S]):
                 probabilities in place of logits.
         """
         _check_shapes(features, logits, target, self.head.hidden.in_features, self.num_classes)
-        labels = class_labels(target, self.num_classes, self.ignore_label).flatten(1)
+        labels, findings = class_labels(target, self.num_classes, self.ignore_label)
         if not self._saw_logits:
             refuse_probabilities(logits)
             self._saw_logits = logits.numel() > 0
-        iteration = int(self.iteration)
-        if self.training:
-            self.iteration += 1
-        self.selection = self.diagnostics = None
+        iteration = self._calls()
         weight = _weight(self.settings, iteration)
         with torch.autocast(features.device.type, enabled=False):
             if weight == 0:
+                self._begin(*to_host(findings))
                 return self._zero(features)
-            probabilities = _probabilities(features, logits, labels)
-            statistics = class_statistics(probabilities, labels, self._statistics_scope())
-            if not statistics.matrix.isfinite().all():
+            batch = self._batch(features, logits, labels.flatten(1), iteration)
+            read = self._read(batch, findings)
+            if not read.statistics.matrix.isfinite().all():
                 self._idle(features)
                 return self._zero(features) + math.nan
-            loss = weight * self._term(PixelBatch(features, probabilities, labels, statistics, iteration))
-        self._notice_idleness()
-        return loss
+            loss, idle = self._term(batch, read)
+        self._notice_idleness(idle)
+        return weight * loss
 
     def get_extra_state(self) -> Tensor:
         """State of the generator, for checkpoints: (n,) uint8, empty without one."""
@@ -171,13 +194,58 @@ class ContrastiveLoss(nn.Module, Generic[S]):
         if self.generator is not None and state is not None and len(state):
             self.generator.set_state(state.cpu())
 
-    def _term(self, batch: PixelBatch) -> Tensor:
-        """() the term before its weight, connected to the features and to every parameter of the head."""
+    def _statistics(self, probabilities: Tensor, labels: Tensor) -> ClassStatistics:
+        """Class confidence and confusion that the method goes by."""
+        return class_statistics(probabilities, labels)
+
+    def _sets(self, batch: PixelBatch) -> dict[str, Tensor]:
+        """The sets to draw from, by kind, as `PixelSets` takes them."""
         raise NotImplementedError
 
-    def _statistics_scope(self) -> StatisticsScope:
-        """Over which pixels class confidence and confusion are taken."""
-        return StatisticsScope.RANK
+    def _ask(self, sets: PixelSets) -> list[Tensor]:
+        """What the host must know besides the sizes of the sets and the statistics."""
+        del sets
+        return []
+
+    def _term(self, batch: PixelBatch, read: Read) -> tuple[Tensor, bool]:
+        """Draw and contrast, without any further wait for the device.
+
+        Returns:
+            () the term before its weight, connected to the features and to every parameter of the head, and whether
+            there was nothing to contrast.
+        """
+        raise NotImplementedError
+
+    def _batch(self, features: Tensor, logits: Tensor, labels: Tensor, iteration: int) -> PixelBatch:
+        probabilities = _probabilities(features, logits, labels)
+        statistics = self._statistics(probabilities, labels)
+        return PixelBatch(features, probabilities, labels, statistics, iteration)
+
+    def _read(self, batch: PixelBatch, findings: Tensor) -> Read:
+        """Wait for the device, once, and begin the call."""
+        sets, statistics = PixelSets(self._sets(batch)), batch.statistics
+        told, matrix, counts, *others = to_host(
+            findings, statistics.matrix, statistics.counts, *sets.sizes.values(), *self._ask(sets)
+        )
+        self._begin(told)
+        kinds = len(sets.sizes)
+        return Read(ClassStatistics(matrix, counts), sets, sets.numbers(others[:kinds]), others[kinds:])
+
+    def _begin(self, findings: Tensor) -> None:
+        """Refuse labels that are none; else the call counts, and what the last one left is gone."""
+        refuse_labels(findings, self.num_classes, self.ignore_label)
+        self.selection = self.diagnostics = None
+        if self.training:
+            calls = self._calls()
+            self.iteration += 1
+            self._calls_read = _mark(self.iteration), calls + 1
+
+    def _calls(self) -> int:
+        """Training calls so far; the device is asked only where somebody else may have written to the buffer."""
+        mark = _mark(self.iteration)
+        if self._calls_read is None or self._calls_read[0] != mark or mark is None:
+            self._calls_read = mark, int(self.iteration)
+        return self._calls_read[1]
 
     def _idle(self, features: Tensor) -> None:
         """Take part in what all ranks do together, in a call without a term."""
@@ -196,17 +264,21 @@ class ContrastiveLoss(nn.Module, Generic[S]):
         """The same where there was nothing to contrast; NaN where the embeddings seen are not finite."""
         return self._zero(features) + 0 * embeddings.detach().sum()
 
-    def _notice_idleness(self) -> None:
+    def _notice_idleness(self, idle: bool) -> None:
         """Warn once if there was nothing to contrast in `PATIENCE` calls of a training in a row."""
-        if not self.training or self.diagnostics is None or self._idle_calls == PATIENCE:
+        if not self.training or self._idle_calls == PATIENCE:
             return
-        idle = bool(self.diagnostics.class_loss.isnan().all())
         self._idle_calls = self._idle_calls + 1 if idle else 0
         if self._idle_calls == PATIENCE:
             warnings.warn(
                 f"{type(self).__name__} was zero in {PATIENCE} calls in a row: {self._idle_because}",
                 stacklevel=3,
             )
+
+
+def _mark(buffer: Tensor) -> tuple[int, int] | None:
+    """Something that changes when the buffer is written to; None where that cannot be told."""
+    return None if buffer.is_inference() else (id(buffer), buffer._version)
 
 
 def no_pixels(like: Tensor) -> Tensor:
