@@ -131,7 +131,10 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         super().on_train_epoch_start()
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """One optimiser step, as nnU-Net's but for `compute_losses` and bfloat16 on the CPU."""
+        """One optimiser step, as nnU-Net's but for `compute_losses` and bfloat16 on the CPU.
+
+        The losses stay on the device until the epoch ends: to read them is to wait for the step.
+        """
         data = batch["data"].to(self.device, non_blocking=True)
         target = batch["target"]
         several = isinstance(target, list)
@@ -140,7 +143,7 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         with self.autocast():
             losses = self.compute_losses(self.network(data), target if several else target[0], data)
         self._step(losses["loss"])
-        return {name: loss.detach().float().cpu().numpy() for name, loss in losses.items()}
+        return {name: loss.detach().float() for name, loss in losses.items()}
 
     def compute_losses(self, output: Any, target: Any, data: Tensor) -> dict[str, Tensor]:
         """The total as "loss", and its parts under names of their own."""
@@ -181,9 +184,12 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
             self.network = trained
 
     def on_train_epoch_end(self, train_outputs: list[dict[str, Any]]) -> None:
-        """Keep the means of the epoch."""
-        super().on_train_epoch_end(train_outputs)
-        self.epoch_losses = {k: float(np.mean([o[k] for o in train_outputs])) for k in train_outputs[0]}
+        """Read the losses of the epoch and keep their means."""
+        names = list(train_outputs[0])
+        read = torch.stack([output[name] for output in train_outputs for name in names]).cpu().numpy()
+        losses = read.reshape(-1, len(names))
+        super().on_train_epoch_end([{"loss": step[names.index("loss")]} for step in losses])
+        self.epoch_losses = {name: float(np.mean(losses[:, i])) for i, name in enumerate(names)}
 
     def on_epoch_end(self) -> None:
         """Log, write the history, and checkpoint."""
@@ -377,7 +383,9 @@ class ContrastiveTrainer(nnUNetTrainerPreset):
         super().initialize()
         self.steps: list[Diagnostics] = []
         if self.is_ddp:
-            self.contrastive = DistributedDataParallel(self.contrastive, device_ids=[self.local_rank])
+            self.contrastive = DistributedDataParallel(  # whose buffers are equal on all ranks by themselves
+                self.contrastive, device_ids=[self.local_rank], broadcast_buffers=False
+            )
 
     def configure_optimizers(self) -> tuple[Any, Any]:
         """nnU-Net's, over the network and the projection head."""
