@@ -127,7 +127,7 @@ def imported(path: Path) -> set[str]:
 
 
 def test_documents_link_to_files_that_exist():
-    for document in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+    for document in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "study").rglob("*.md")]:
         for link in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text()):
             if not link.startswith(("http://", "https://", "mailto:")):
                 assert (document.parent / link).exists(), f"{document.name}: {link}"

@@ -138,7 +138,7 @@ def test_a_folder_of_version_0_1_is_read_and_written_again_as_it_was(tmp_path: P
 
 
 def test_every_published_record_is_read():
-    found = [path.parent for path in (Path(__file__).parents[2] / "docs").rglob("run.json")]
+    found = [path.parent for path in (Path(__file__).parents[2] / "study").rglob("run.json")]
     assert len(found) > 4
     for folder in found:
         assert read_record(folder).iterations == read_history(folder)[-1].iteration
