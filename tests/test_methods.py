@@ -38,12 +38,12 @@ def test_every_loss_has_a_test_settings_and_a_section_of_presets(name: str):
     assert (ROOT / "tests" / Path(module).parent / f"test_{Path(module).name}.py").exists()
     settings = load(method.settings)
     assert load(method.builder).__doc__
-    assert isinstance(getattr(Preset(), name), settings)
+    assert isinstance(getattr(Preset(), method.section), settings)
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_setting_is_on_the_card(name: str):
-    page = "method.md" if name == "ccdc" else f"methods/{name}.md"
+    page = "method.md" if LOSSES[name].section == "ccdc" else f"methods/{name}.md"
     text = (ROOT / "docs" / page).read_text()
     for field in load(LOSSES[name].settings).__dataclass_fields__:
         if not field.startswith("_"):

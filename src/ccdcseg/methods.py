@@ -8,13 +8,15 @@ class Method:
     """A method: how it is called and where it comes from.
 
     Attributes:
-        name: on the command line and in ``run.json``; also the preset's section with its settings.
+        name: on the command line and in ``run.json``.
         title: in tables.
         trainer: nnU-Net trainer class.
         builder: ``module:Class`` of the loss or the network; empty for plain nnU-Net.
         source: authors, venue, year and identifier.
         licence: of the public code, and what was taken from it.
         deviation: from the paper and from the released code.
+        variant_of: the method whose settings it has; empty where it has its own.
+        needs_unlabelled: whether it is defined with scans without masks alone.
     """
 
     name: str
@@ -24,6 +26,13 @@ class Method:
     source: str
     licence: str
     deviation: str
+    variant_of: str = ""
+    needs_unlabelled: bool = False
+
+    @property
+    def section(self) -> str:
+        """Of presets, with its settings; there is none for plain nnU-Net."""
+        return self.variant_of or self.name
 
     @property
     def settings(self) -> str:
@@ -52,6 +61,18 @@ METHODS = {
             licence="no code published; written from the paper",
             deviation="the sign of the printed similarity; one term a negative pixel and the mean over queries, "
             "the printed form is a setting (docs/method.md)",
+        ),
+        Method(
+            name="ccdc_both",
+            title="CCDC on all scans",
+            trainer="nnUNetTrainerCCDCBoth",
+            builder="ccdcseg.losses.ccdc:CCDCLoss",
+            source="ours, after Chen et al., Pattern Recognition 145 (2024) 109881",
+            licence="written from the paper",
+            deviation="not the paper's: it also contrasts pixels of scans without masks, with labels that the "
+            "network wrote; confidence and confusion are of annotated ones",
+            variant_of="ccdc",
+            needs_unlabelled=True,
         ),
         Method(
             name="focal",

@@ -44,6 +44,22 @@ def test_there_is_a_loss_with_gradient_everywhere(name: str, spatial: tuple[int,
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_statistics_of_annotated_images_alone(name: str) -> None:
+    batch = double_batch()
+    seen = []
+    for count in (None, len(batch.features), 1):
+        criterion = filled(name)
+        seen.append((criterion(*batch, annotated=count).item(), criterion.diagnostics))
+    (every, first), (same, second), (_, third) = seen
+    assert every == same
+    assert torch.equal(first.confusion, second.confusion)
+    alone = filled(name)
+    alone(*(part[:1] for part in batch))
+    torch.testing.assert_close(third.confusion, alone.diagnostics.confusion, equal_nan=True)
+    assert not torch.equal(third.confusion, first.confusion)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_weight_is_a_factor(name: str) -> None:
     batch = double_batch()
     one, third = (filled(name, weight=weight)(*batch) for weight in (1.0, 0.3))

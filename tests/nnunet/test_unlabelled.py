@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from ccdcseg.datasets.splits import split_dataset
 from ccdcseg.errors import UserError
 from ccdcseg.files import read_json, write_json
+from ccdcseg.methods import METHODS
 from ccdcseg.nnunet.checkpoints import OWN_KEY, load_checkpoint
 from ccdcseg.nnunet.preset import UnlabelledScans
 from ccdcseg.nnunet.runs import resolve_run, teachers_of
-from ccdcseg.nnunet.unlabelled import agreement, implausible, label_scan, writing_epochs
+from ccdcseg.nnunet.unlabelled import agreement, ignore_value, implausible, label_scan, writing_epochs
 from ccdcseg.runs.history import labels_folder, read_history
 
 # What nnU-Net and its libraries warn of is theirs.
@@ -46,7 +47,7 @@ def same(first, second) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
-@pytest.mark.parametrize("method", ["nnunet", "ccdc", "focal"])
+@pytest.mark.parametrize("method", ["nnunet", "ccdc_both", "focal"])
 def test_scans_without_masks_are_labelled_and_trained_on(unlabelled_run, train_run, method):
     run = unlabelled_run(method)
     folder = train_run(run)
@@ -64,6 +65,36 @@ def test_scans_without_masks_are_labelled_and_trained_on(unlabelled_run, train_r
         assert labels.shape == image.shape
         np.testing.assert_allclose(labels.affine, image.affine, atol=1e-4)
         assert set(np.unique(labels.get_fdata())) <= {0, 1, 2, 3, 4}
+
+
+@pytest.mark.parametrize("method", ["ccdc", "ccdc_both"])
+def test_the_papers_term_sees_annotated_patches_alone(unlabelled_run, make_trainer, method):
+    """Labels of the second half of a batch matter to the method that is named so, and to no other."""
+    trainer = make_trainer(unlabelled_run(method, ["ccdc.core_threshold=0.0"]), METHODS[method].trainer)
+    trainer.unlabelled.annotated, ignored = 2, ignore_value(trainer)
+    generator = torch.Generator().manual_seed(0)
+    size = trainer.configuration_manager.patch_size
+    data = torch.randn(4, 1, *size, generator=generator)
+    trainer.network.train()
+    with torch.no_grad():
+        output, features = trainer.network(data)
+    outputs = output if isinstance(output, list) else [output]
+    targets = [torch.randint(0, 4, (4, 1, *o.shape[2:]), generator=generator).float() for o in outputs]
+    several = isinstance(output, list)
+
+    def term(change):
+        trainer._criterion.generator.manual_seed(0)
+        changed = [target.clone() for target in targets]
+        for target in changed:
+            change(target)
+        losses = trainer.compute_losses((output, features), changed if several else changed[0], data)
+        return losses["contrastive_loss"].item()
+
+    def ignore_the_second_half(target):
+        target[2:] = ignored
+
+    assert (term(ignore_the_second_half) != term(lambda _: None)) == (method == "ccdc_both")
+    assert trainer._criterion.ignore_label == (ignored if method == "ccdc_both" else None)
 
 
 def test_masks_of_unlabelled_patients_are_never_read(
@@ -133,7 +164,7 @@ def test_self_training_learns_from_what_other_trainings_agree_on(unlabelled_run,
 
 def test_a_teacher_takes_over_all_but_the_scans_without_masks(workspace, unlabelled_run):
     changes = ("training.epochs=2", "unlabelled.use=true", "unlabelled.teachers=3")
-    run = unlabelled_run("ccdc", changes=changes)
+    run = unlabelled_run("ccdc_both", changes=changes)
     plain = resolve_run("901", "ccdc", 0.4, 7, str(workspace.preset), (*TRAINING, "training.epochs=2"))
     first, *others = teachers_of(run)
     assert first.folder == plain.folder

@@ -147,13 +147,17 @@ class ContrastiveLoss(nn.Module, Generic[S]):
         """What the method keeps beside its head, where it keeps something."""
 
     @uncompiled
-    def forward(self, features: Tensor, logits: Tensor, target: Tensor) -> Tensor:
+    def forward(
+        self, features: Tensor, logits: Tensor, target: Tensor, annotated: int | None = None
+    ) -> Tensor:
         """The weighted term of one batch.
 
         Args:
             features: (B, in_channels, *spatial) decoder features; gradient flows into them.
             logits: (B, C, *spatial) class logits, before softmax; no gradient flows into them.
             target: (B, *spatial) or (B, 1, *spatial) class labels, of an integer or floating type.
+            annotated: class confidence and confusion, and which classes are there, are taken from the first
+                ``annotated`` images, where the labels of the others are a network's own; None: from all.
 
         Returns:
             () float32 (float64 from a head in that), connected to features and head whatever the batch holds: zero
@@ -176,7 +180,7 @@ class ContrastiveLoss(nn.Module, Generic[S]):
             if weight == 0:
                 self._begin(*to_host(findings))
                 return self._zero(features)
-            batch = self._batch(features, logits, labels.flatten(1), iteration)
+            batch = self._batch(features, logits, labels.flatten(1), iteration, annotated)
             read = self._read(batch, findings)
             if not read.statistics.matrix.isfinite().all():
                 self._idle(features)
@@ -216,9 +220,11 @@ class ContrastiveLoss(nn.Module, Generic[S]):
         """
         raise NotImplementedError
 
-    def _batch(self, features: Tensor, logits: Tensor, labels: Tensor, iteration: int) -> PixelBatch:
+    def _batch(
+        self, features: Tensor, logits: Tensor, labels: Tensor, iteration: int, annotated: int | None
+    ) -> PixelBatch:
         probabilities = _probabilities(features, logits, labels)
-        statistics = self._statistics(probabilities, labels)
+        statistics = self._statistics(probabilities[:annotated], labels[:annotated])
         return PixelBatch(features, probabilities, labels, statistics, iteration)
 
     def _read(self, batch: PixelBatch, findings: Tensor) -> Read:

@@ -89,7 +89,7 @@ def resolve_run(
         seed: of the split and the training.
         preset: name or path of a preset.
         changes: to it, ``key=value``.
-        unlabelled: scans without masks take part, whatever the preset says.
+        unlabelled: scans without masks take part, whatever the preset says; with some methods they always do.
         self_training: they take part, and `TEACHERS` other networks label them, unless the preset says how many.
 
     Raises:
@@ -98,6 +98,7 @@ def resolve_run(
     if method not in METHODS:
         raise UserError(f"There is no method {method}.", f"Choose one of {', '.join(METHODS)}.")
     label, settings = load_preset(preset, changes)
+    unlabelled = unlabelled or METHODS[method].needs_unlabelled
     if self_training and settings.unlabelled.teachers is None:
         label, settings = f"{label}_selftraining", _with(settings, "unlabelled", use=True, teachers=TEACHERS)
     elif (unlabelled or self_training) and not settings.unlabelled.use:
@@ -143,6 +144,7 @@ def _teacher(run: Run, changes: Sequence[str]) -> Run:
     label, settings = load_preset(run.preset_name, changes)
     return replace(
         run,
+        method=METHODS[run.method].section,
         changes=changes,
         preset=settings.model_copy(update={"labelled": LabelledShare()}),
         plans_name=f"ccdcseg_{label}",
@@ -157,7 +159,7 @@ def _with(preset: Preset, section: str, **values: Any) -> Preset:
 def _check_start(method: str, preset: Preset) -> None:
     """Refuse a contrastive term that sets in when the training is over: that would be plain nnU-Net."""
     steps = preset.training.epochs * preset.training.iterations_per_epoch
-    start: int = getattr(getattr(preset, method, None), "start_iteration", 0)
+    start: int = getattr(getattr(preset, METHODS[method].section, None), "start_iteration", 0)
     if start >= steps:
         raise UserError(
             f"{method}.start_iteration is {start}, and the training has {steps} steps: the term would never act.",

@@ -29,7 +29,7 @@ from ccdcseg.nnunet.preset import preset_of_plans
 from ccdcseg.nnunet.rules import write_rules
 from ccdcseg.nnunet.seeding import derived_seed, seed_everything, seed_from_environment
 from ccdcseg.nnunet.selections import save_selection
-from ccdcseg.nnunet.unlabelled import UnlabelledTraining
+from ccdcseg.nnunet.unlabelled import UnlabelledTraining, ignore_value
 from ccdcseg.postprocessing import Postprocessing, decide
 from ccdcseg.runs.history import Epoch, read_history, write_history
 
@@ -349,9 +349,11 @@ class ContrastiveTrainer(nnUNetTrainerPreset):
     Attributes:
         section: of the preset with the term's settings.
         loss_class: of the term.
+        contrasts_unlabelled: the term takes pixels of scans without masks too, with the labels written for them.
     """
 
     section: str
+    contrasts_unlabelled = False
     loss_class: type[ContrastiveLoss[Any]]
     contrastive: nn.Module
 
@@ -401,7 +403,7 @@ class ContrastiveTrainer(nnUNetTrainerPreset):
             tapped_channels(_inner(self.network)),
             self.label_manager.num_segmentation_heads,
             getattr(self.preset, self.section),
-            ignore_label=self.label_manager.ignore_label,
+            ignore_label=ignore_value(self) if self.contrasts_unlabelled else self.label_manager.ignore_label,
             generator=generator,
         )
 
@@ -424,13 +426,12 @@ class ContrastiveTrainer(nnUNetTrainerPreset):
         outputs, features = output
         losses = super().compute_losses(outputs, target, data)
         logits, labels = (outputs[0], target[0]) if self.enable_deep_supervision else (outputs, target)
-        if self.unlabelled is not None:  # the term is the paper's: on annotated pixels alone
-            features, logits, labels = (
-                part[: self.unlabelled.annotated] for part in (features, logits, labels)
-            )
+        annotated = None if self.unlabelled is None else self.unlabelled.annotated
+        if not self.contrasts_unlabelled:  # the term is the paper's: on annotated pixels alone
+            features, logits, labels = (part[:annotated] for part in (features, logits, labels))
         if features.shape[2:] != logits.shape[2:]:
             logits, labels = nearest_to(features, logits, labels)
-        contrastive = self.contrastive(features, logits, labels)
+        contrastive = self.contrastive(features, logits, labels, annotated)
         if self._criterion.diagnostics is not None:
             self.steps.append(self._criterion.diagnostics)
         self.last_batch = data, labels
@@ -466,6 +467,15 @@ class nnUNetTrainerCCDC(ContrastiveTrainer):  # noqa: N801 - nnU-Net's naming
     """nnU-Net with the CCDC term beside cross-entropy and Dice (Eq. 8)."""
 
     section, loss_class = "ccdc", CCDCLoss
+
+
+class nnUNetTrainerCCDCBoth(nnUNetTrainerCCDC):  # noqa: N801 - nnU-Net's naming
+    """CCDC on scans without masks too: pixels of all, class confidence and confusion of annotated ones.
+
+    It is not the paper's method, which knows annotated scans alone.
+    """
+
+    always_unlabelled = contrasts_unlabelled = True
 
 
 def _as_float(output: Any) -> Any:

@@ -436,6 +436,12 @@ def unlabelled_fold(trainer: Any) -> UnlabelledFold:
     return UnlabelledFold(split, Path(f"{trainer.preprocessed_dataset_folder}{UNLABELLED_SUFFIX}"))
 
 
+def ignore_value(trainer: Any) -> int:
+    """Value of voxels that are not learnt from: the data set's own, or the one after its classes."""
+    known: int | None = trainer.label_manager.ignore_label
+    return max(trainer.class_values.values()) + 1 if known is None else known
+
+
 class UnlabelledTraining:
     """The part of a training that scans without masks have; a trainer owns one and tells it when an epoch begins.
 
@@ -456,8 +462,7 @@ class UnlabelledTraining:
         self._patches = max(1, round(trainer.batch_size * self._settings.share))
         self._check()
         self._scans = unlabelled_fold(trainer)
-        known = trainer.label_manager.ignore_label
-        self._ignore: int = max(trainer.class_values.values()) + 1 if known is None else known
+        self._ignore = ignore_value(trainer)
         self._loss = self._ignoring_loss()
         self._summary: LabelsWritten | None = None
         self.annotated: int | None = None

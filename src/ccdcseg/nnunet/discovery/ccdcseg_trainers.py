@@ -12,10 +12,16 @@ from ccdcseg.nnunet.pixelwise_trainers import (
     nnUNetTrainerMCC,
     nnUNetTrainerTopK,
 )
-from ccdcseg.nnunet.trainers import nnUNetTrainerCCDC, nnUNetTrainerPreset, nnUNetTrainerUnlabelled
+from ccdcseg.nnunet.trainers import (
+    nnUNetTrainerCCDC,
+    nnUNetTrainerCCDCBoth,
+    nnUNetTrainerPreset,
+    nnUNetTrainerUnlabelled,
+)
 
 __all__ = [
     "nnUNetTrainerCCDC",
+    "nnUNetTrainerCCDCBoth",
     "nnUNetTrainerContrastiveSeg",
     "nnUNetTrainerFocal",
     "nnUNetTrainerGDL",
