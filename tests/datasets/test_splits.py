@@ -234,7 +234,9 @@ def test_folds_keep_their_numbers(tmp_path: Path) -> None:
 def test_other_patients_for_a_known_fraction_and_seed(tmp_path: Path) -> None:
     add_splits(tmp_path, draw_splits(ACDC, [0.1], 0), ACDC, SLICES)
     before = (tmp_path / "splits_final.json").read_bytes()
-    with pytest.raises(UserError, match=r"other patients for the fraction 0\.1 and seed 0.*another seed"):
+    with pytest.raises(
+        UserError, match=r"other patients or cases for the fraction 0\.1 and seed 0.*another seed"
+    ):
         add_splits(tmp_path, draw_splits(ACDC, [0.2, 0.1], 0, test_patients=70), ACDC, SLICES)
     assert (tmp_path / "splits_final.json").read_bytes() == before
 
@@ -265,6 +267,30 @@ def test_a_changed_entry_is_noticed(tmp_path: Path) -> None:
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match="or was changed since"):
         find_fold(tmp_path, 0.1, 0)
+
+
+@pytest.mark.parametrize("part", ["train", "val", "test"])
+@pytest.mark.parametrize(
+    "change", [lambda cases: cases.pop(), lambda cases: cases.__setitem__(0, "patient100_01")]
+)
+def test_a_changed_list_of_cases_is_noticed(tmp_path: Path, part: str, change: Callable[..., None]) -> None:
+    path = tmp_path / "splits_final.json"
+    add_splits(tmp_path, draw_splits(ACDC, [0.1], 0, test_patients=85), ACDC, SLICES)
+    content = json.loads(path.read_text())
+    change(content[0][part])
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="or was changed since"):
+        part_cases(tmp_path, 0, "test")
+    del content[0]["cases_hash"]  # version 0.1.0 wrote none
+    path.write_text(json.dumps(content))
+    part_cases(tmp_path, 0, "test")
+
+
+def test_scans_that_came_later_are_in_no_old_split(tmp_path: Path) -> None:
+    add_splits(tmp_path, draw_splits(ACDC, [0.1], 0), ACDC, SLICES)
+    more = [*ACDC, Case("patient001_extra", "patient001", ACDC[0].group, "")]
+    with pytest.raises(UserError, match=r"other patients or cases for .* Choose another seed"):
+        add_splits(tmp_path, draw_splits(more, [0.1], 0), more, SLICES)
 
 
 def test_a_split_that_was_never_drawn(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from ccdcseg.datasets.cases import Case, read_cases, read_file_ending, read_igno
 from ccdcseg.datasets.unlabelled import UnlabelledFolder, channel_files, read_unlabelled
 from ccdcseg.datasets.volumes import read_mask, slice_axis
 from ccdcseg.errors import UserError
-from ccdcseg.files import read_json, write_json
+from ccdcseg.files import json_hash, read_json, write_json
 from ccdcseg.texts import exactly
 
 SPLITS_FILE = "splits_final.json"
@@ -137,10 +137,10 @@ def add_splits(
     """Append splits to ``splits_final.json`` of an nnU-Net raw folder, atomically; the others stay.
 
     An entry is nnU-Net's ``train`` and ``val`` (cases) with ``fraction``, ``seed``, ``test`` (cases),
-    ``patients``, ``counts`` (patients, cases and slices of each part) and ``hash``; where scans take part without
-    masks, also ``unlabelled``, their folder (``images``), names (``cases``) and those of patients who are measured
-    (``left_out``). nnU-Net demands a ``val``: without
-    validation patients it holds the training cases, and what nnU-Net measures there is the fit alone.
+    ``patients``, ``counts`` (patients, cases and slices of each part), ``hash`` (of the split) and ``cases_hash``;
+    where scans take part without masks, also ``unlabelled``, their folder (``images``), names (``cases``) and those
+    of patients who are measured (``left_out``). nnU-Net demands a ``val``: without validation patients it holds the
+    training cases, and what nnU-Net measures there is the fit alone.
 
     Args:
         raw_folder: the data set's folder in ``nnUNet_raw``.
@@ -153,7 +153,7 @@ def add_splits(
         The stored entry of each of ``splits``.
 
     Raises:
-        UserError: the file was not made here, or has other patients for a fraction and seed of ``splits``.
+        UserError: the file was not made here, or has other patients or cases for a fraction and seed of ``splits``.
     """
     path = raw_folder / SPLITS_FILE
     entries = _entries_there(path)
@@ -162,9 +162,9 @@ def add_splits(
         fold = _index(entries, entry["fraction"], entry["seed"])
         if fold is None:
             entries.append(entry)
-        elif entries[fold]["hash"] != entry["hash"]:
+        elif entries[fold]["hash"] != entry["hash"] or _cases(entries[fold]) != _cases(entry):
             raise UserError(
-                f"{path} has other patients for the fraction {exactly(entry['fraction'])} and seed "
+                f"{path} has other patients or cases for the fraction {exactly(entry['fraction'])} and seed "
                 f"{entry['seed']}: its fold {fold} was drawn with another number of test patients "
                 "or from other cases.",
                 "Choose another seed.",
@@ -498,7 +498,7 @@ def _entry(
         for part, patients in split.patients.items()
     }
     unlabelled = _unlabelled_entry(split, names, scans)
-    return {
+    entry = {
         "train": names["train"],
         "val": names["validation"] or names["train"],
         "fraction": split.fraction,
@@ -509,6 +509,7 @@ def _entry(
         "hash": _hash(split.fraction, split.seed, split.patients, unlabelled),
         **({"unlabelled": unlabelled} if unlabelled else {}),
     }
+    return {**entry, "cases_hash": json_hash(_cases(entry))}
 
 
 def _unlabelled_entry(
@@ -548,7 +549,13 @@ def _is_ours(entry: Any) -> bool:
         and {"train", "validation", "test"} <= entry["patients"].keys()
         and entry["hash"]
         == _hash(entry["fraction"], entry["seed"], entry["patients"], entry.get("unlabelled"))
+        and json_hash(_cases(entry)) == entry.get("cases_hash", json_hash(_cases(entry)))
     )
+
+
+def _cases(entry: Mapping[str, Any]) -> list[Any]:
+    """Cases of the parts; version 0.1.0 wrote no hash of them."""
+    return [entry[part] for part in ("train", "val", "test")]
 
 
 def _index(entries: Iterable[Mapping[str, Any]], fraction: float, seed: int) -> int | None:
