@@ -480,8 +480,8 @@ def train(
     """Train one model; planning and preprocessing happen where they are still to be done."""
     from ccdcseg.nnunet.duration import cpu_seconds
     from ccdcseg.nnunet.runs import resolve_run
-    from ccdcseg.nnunet.train import check_trained
     from ccdcseg.nnunet.train import train as train_run
+    from ccdcseg.nnunet.trained import check_trained
 
     run = resolve_run(
         dataset, method, fraction, seed, preset, change, unlabelled=unlabelled, self_training=self_training
@@ -702,13 +702,14 @@ def reproduce(
     from ccdcseg.experiments.jobs import Choice, plan_all
     from ccdcseg.experiments.outputs import write_outputs, write_page
     from ccdcseg.experiments.reproduce import distinct, outlook, run_jobs, unfinished
+    from ccdcseg.experiments.stale import held_against_today, set_aside
     from ccdcseg.experiments.threads import plan_threads
 
     declared = load_experiments(experiments)
     chosen = _chosen(device) if launcher is Launcher.LOCAL else device.value  # nodes have other devices
     choice = Choice(dataset, preset, _numbers(seeds), _words(only), part.value, chosen)
     jobs = plan_all(declared, choice, output)
-    wanted = distinct(job for planned in jobs.values() for job in planned)
+    wanted = held_against_today(distinct(job for planned in jobs.values() for job in planned))
     threads = plan_threads(wanted, workers)
 
     def look_ahead() -> None:
@@ -727,6 +728,7 @@ def reproduce(
     runner = _runner(workers, threads.count, launcher, slurm, chosen, absolute(output))
     try:
         with locked(absolute(output), "reproduce"), progress_bars() as report:
+            wanted = set_aside(wanted)
             problems = run_jobs(wanted, runner, report, look_ahead)
             results = [
                 write_outputs(e, choice, jobs[name], absolute(output) / name) for name, e in declared.items()

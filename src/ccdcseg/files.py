@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -84,6 +85,21 @@ def write_json(path: Path, content: Any) -> None:
 def json_text(content: Any) -> str:
     """``content`` as strict JSON (no NaN)."""
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
+def move_aside(path: Path, why: str) -> Path:
+    """Rename a file so that its name says why it does not count; with a number where such names are taken.
+
+    Args:
+        path: the file, such as ``test.json``.
+        why: a word, such as "stale": then it is ``test.stale.json``, ``test.stale2.json`` and so on.
+
+    Returns:
+        Its new name.
+    """
+    names = (path.with_suffix(f".{why}{number or ''}{path.suffix}") for number in chain([0], count(2)))
+    free = next(name for name in names if not name.exists())
+    return path.rename(free)
 
 
 def read_json(path: Path) -> Any:

@@ -44,7 +44,9 @@ def make_job(tmp_path: Path) -> Callable[[str], Job]:
     def make(name: str) -> Job:
         run = tmp_path / "runs" / name
         commands = tuple((step, str(run)) for step in ("train", "predict", "evaluate"))
-        return Job(name, 0.1, 0, "test", 4, run, tmp_path / "store" / name, commands, "cpu", 3, 40.0, 6.0)
+        return Job(
+            name, 0.1, 0, "test", 4, run, tmp_path / "store" / name, commands, "cpu", 3, 40.0, 6.0, None
+        )
 
     return make
 
@@ -55,7 +57,7 @@ def job() -> Callable[..., Job]:
 
     def make(row: str, fraction: float = 0.1, seed: int = 0) -> Job:
         folder = Path(f"{row}{fraction}{seed}")
-        return Job(row, fraction, seed, "test", 1, Path("run"), folder, (), "cpu", 1, 1.0, 1.0)
+        return Job(row, fraction, seed, "test", 1, Path("run"), folder, (), "cpu", 1, 1.0, 1.0, None)
 
     return make
 

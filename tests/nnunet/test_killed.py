@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from ccdcseg.nnunet import predict as module
-from ccdcseg.nnunet.checkpoints import OWN_KEY, load_checkpoint
+from ccdcseg.nnunet.checkpoints import FINAL, OWN_KEY, load_checkpoint
 from ccdcseg.nnunet.predict import Output, predict
 from ccdcseg.nnunet.runs import Run
-from ccdcseg.nnunet.train import FINAL
 from kills import killed_before, moments
 
 pytestmark = pytest.mark.filterwarnings("default")

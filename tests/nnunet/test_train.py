@@ -12,9 +12,10 @@ import scored
 from ccdcseg.errors import UserError
 from ccdcseg.files import locked
 from ccdcseg.nnunet import train
+from ccdcseg.nnunet.checkpoints import FINAL
 from ccdcseg.nnunet.predict import Output, predict
 from ccdcseg.nnunet.runs import Run
-from ccdcseg.nnunet.train import FINAL, LATEST
+from ccdcseg.nnunet.train import LATEST
 
 
 def test_trainings_side_by_side_prepare_one_after_the_other(tiny_run, monkeypatch: pytest.MonkeyPatch):

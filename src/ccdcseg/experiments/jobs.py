@@ -6,19 +6,20 @@ result. The training itself lies where ``ccdcseg train`` puts it.
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from ccdcseg.datasets.cases import dataset_folder
 from ccdcseg.datasets.splits import SPLITS_FILE, check_splits, part_cases, part_folder
+from ccdcseg.errors import UserError
 from ccdcseg.experiments.experiment import Experiment, Row
 from ccdcseg.files import json_hash, write_json
 from ccdcseg.nnunet.duration import LONG_SECONDS, scan_seconds, thread_seconds
 from ccdcseg.nnunet.paths import nnunet_folder
 from ccdcseg.nnunet.preset import load_preset
 from ccdcseg.nnunet.runs import Run, resolve_run
-from ccdcseg.runs.evaluation import EVALUATION_FILE, Evaluation, read_evaluation
+from ccdcseg.runs.evaluation import Evaluation, read_current
 from ccdcseg.runs.record import PREDICTIONS, RunRecord, read_record
 from ccdcseg.runs.stored import NotNegative, Stored
 from ccdcseg.texts import exactly
@@ -41,6 +42,8 @@ class Job:
         cases: how many are predicted and measured.
         train_seconds: of one thread, roughly (see `ccdcseg.nnunet.duration`).
         after_seconds: of one thread for the predictions, as roughly.
+        training: what is trained, as it is today.
+        stale: why the result that is there does not count; empty where it does.
     """
 
     row: str
@@ -55,6 +58,8 @@ class Job:
     cases: int
     train_seconds: float
     after_seconds: float
+    training: Run = field(compare=False, repr=False)
+    stale: str = field(default="", compare=False)
 
     @property
     def label(self) -> str:
@@ -63,8 +68,13 @@ class Job:
 
     @property
     def result(self) -> Path:
-        """The file that says the job is finished."""
+        """The file that holds what was measured."""
         return self.folder / f"{self.part}.json"
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has a result that counts."""
+        return not self.stale and self.result.exists()
 
     @property
     def log(self) -> Path:
@@ -169,15 +179,31 @@ def write_result(job: Job, after_seconds: float) -> None:
     Args:
         job: whose steps are done.
         after_seconds: what the steps after the training took.
+
+    Raises:
+        UserError: there is no evaluation of the run as it is.
     """
+    record = read_record(job.run)
+    evaluation = read_current(job.run, job.part, PREDICTIONS, record)
+    if evaluation is None:
+        raise UserError(f"{job.run} was not evaluated.", "Run the same command again.")
     result = Result(
         format="ccdcseg-result/1",
         part=job.part,
-        run=read_record(job.run).published,
-        evaluation=read_evaluation(part_folder(job.run, job.part) / EVALUATION_FILE),
+        run=record.published,
+        evaluation=evaluation,
         after_seconds=round(after_seconds, 1),
     )
     write_json(job.result, result.content)
+
+
+def read_result(job: Job) -> Result:
+    """The result of a job.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    return Result.read(job.result, "Remove the file and run the same command: it is made anew.")
 
 
 def read_results(jobs: Sequence[Job]) -> dict[Job, Result]:
@@ -186,8 +212,7 @@ def read_results(jobs: Sequence[Job]) -> dict[Job, Result]:
     Raises:
         UserError: one is damaged.
     """
-    remedy = "Remove the file and run the same command: it is made anew."
-    return {job: Result.read(job.result, remedy) for job in jobs if job.result.exists()}
+    return {job: read_result(job) for job in jobs if job.finished}
 
 
 def _grid(experiment: Experiment, choice: Choice) -> list[tuple[Row, float, int]]:
@@ -219,6 +244,7 @@ def _job(row: Row, run: Run, choice: Choice, store: Path) -> Job:
         cases=cases,
         train_seconds=thread_seconds(run.preset, run.method),
         after_seconds=cases * scan_seconds(run.preset, run.method),
+        training=run,
     )
 
 

@@ -16,7 +16,7 @@ from ccdcseg.files import json_text, write_text
 from ccdcseg.report.page import build_report
 from ccdcseg.report.sections import Section
 from ccdcseg.report.viewer import Progress
-from ccdcseg.runs.record import unlike
+from ccdcseg.runs.record import RUN_FILE, unlike
 from ccdcseg.tabular import Grid, latex_comment, to_latex, to_section
 from ccdcseg.tabular import to_csv as grid_to_csv
 
@@ -119,7 +119,7 @@ def write_outputs(experiment: Experiment, choice: Choice, jobs: Sequence[Job], s
 def write_page(
     outputs: Sequence[Outputs], jobs: Sequence[Job], part: str, store: Path, progress: Progress
 ) -> Path | None:
-    """Write ``report.html`` about the finished trainings; None where there are none.
+    """Write ``report.html`` about the finished trainings that are still there; None where none is.
 
     Args:
         outputs: each a section of the page.
@@ -128,7 +128,7 @@ def write_page(
         store: folder of the page.
         progress: called with the number of scans read and to be read.
     """
-    folders = dict.fromkeys(job.run for job in jobs if job.result.exists())
+    folders = dict.fromkeys(job.run for job in jobs if job.finished and (job.run / RUN_FILE).exists())
     if not folders:
         return None
     title = "; ".join(one.experiment.title for one in outputs)

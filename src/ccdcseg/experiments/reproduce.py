@@ -17,8 +17,8 @@ def distinct(jobs: Iterable[Job]) -> list[Job]:
 
 
 def unfinished(jobs: Iterable[Job]) -> list[Job]:
-    """Jobs without a result."""
-    return [job for job in jobs if not job.result.exists()]
+    """Jobs without a result that counts."""
+    return [job for job in jobs if not job.finished]
 
 
 def seconds_left(jobs: Sequence[Job], workers: int, threads: int) -> float | None:

@@ -10,6 +10,8 @@ import torch
 from ccdcseg.errors import UserError
 from ccdcseg.files import naming
 
+FINAL = "checkpoint_final.pth"
+"""nnU-Net's name of the last checkpoint of a training that came to its end."""
 STOCK_TRAINER = "nnUNetTrainer"
 """Written as the trainer's name, so that ``nnUNetv2_predict`` finds a class that builds the same network."""
 

@@ -27,7 +27,7 @@ from ccdcseg.devices import usable_device
 from ccdcseg.errors import UserError
 from ccdcseg.files import check_name, locked, naming, read_json
 from ccdcseg.nnunet.allowed import check_dataset, check_plans
-from ccdcseg.nnunet.checkpoints import load_checkpoint
+from ccdcseg.nnunet.checkpoints import FINAL, load_checkpoint
 from ccdcseg.nnunet.plans import plans_hash
 from ccdcseg.nnunet.preset import preset_of_plans
 from ccdcseg.nnunet.rules import read_rules
@@ -65,7 +65,7 @@ def _build_predictor(folder: Path, device: str) -> Any:
     )
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager  # noqa: PLC0415 - slow
 
-    checkpoint = load_checkpoint(folder / "checkpoint_final.pth")
+    checkpoint = load_checkpoint(folder / FINAL)
     plans_file, dataset_file = (folder.parent / name for name in ("plans.json", "dataset.json"))
     content, dataset = read_json(plans_file), read_json(dataset_file)
     check_plans(content, plans_file)
@@ -287,7 +287,7 @@ def prediction_sources(folder: Path, images: Sequence[Path], shares: Shares) -> 
     ]
     return {
         "images": Source(tuple(images)),
-        "model": Source((folder / "checkpoint_final.pth",), settings),
+        "model": Source((folder / FINAL,), settings),
         "rules": Source(settings=dict(shares)),
     }
 

@@ -14,14 +14,13 @@ import torch
 from ccdcseg import __version__
 from ccdcseg.cores import keep_to_cores, usable_cores
 from ccdcseg.datasets.cases import read_labels
-from ccdcseg.datasets.raw_folder import case_files
 from ccdcseg.datasets.splits import SPLITS_FILE, unlabelled_split
 from ccdcseg.datasets.usable import check_description
 from ccdcseg.devices import usable_device
 from ccdcseg.errors import UserError
 from ccdcseg.files import LOCK_FILE, content_hash, file_hash, json_hash, locked, read_json, write_json
 from ccdcseg.methods import METHODS
-from ccdcseg.nnunet.checkpoints import OWN_KEY, load_checkpoint
+from ccdcseg.nnunet.checkpoints import FINAL, OWN_KEY, load_checkpoint
 from ccdcseg.nnunet.plans import (
     base_plans,
     check_stored,
@@ -37,6 +36,7 @@ from ccdcseg.nnunet.rules import read_rules
 from ccdcseg.nnunet.runs import Run, teachers_of
 from ccdcseg.nnunet.seeding import VARIABLE
 from ccdcseg.nnunet.stock import stock_nnunet
+from ccdcseg.nnunet.trained import check_same, check_trained, training_scans
 from ccdcseg.processes import end_forks_with_this_process
 from ccdcseg.provenance import origin_file
 from ccdcseg.runs.history import read_history
@@ -47,13 +47,11 @@ from ccdcseg.runs.record import (
     Patients,
     RunRecord,
     read_begun,
-    read_record,
     write_record,
 )
 
 Progress = Callable[[str, int, int], None]
 LATEST = "checkpoint_latest.pth"
-FINAL = "checkpoint_final.pth"
 
 logger = logging.getLogger(__name__)
 
@@ -105,24 +103,14 @@ def _train_teachers(run: Run, device: str, processes: int, progress: Progress) -
         )
 
 
-def check_trained(run: Run) -> None:
-    """See that a finished training is of the split and the scans of today.
-
-    Raises:
-        UserError: splits were drawn anew since, or a scan that it was trained on was changed.
-    """
-    _check_same(run, read_record(run.folder), "was trained")
-
-
 def _train(run: Run, device: str, processes: int, progress: Progress) -> None:
     end_forks_with_this_process()
     keep_to_cores()
     plans = prepare(run, processes, progress)
     _check_plans(run, plans)
-    record = _record(run, device, _preprocessed(run, plans, run.split["train"]))
+    record = _record(run, plans, device, _preprocessed(run, plans, run.split["train"]))
     if (run.folder / LATEST).exists() and (run.folder / BEGUN_FILE).exists():
-        _check_same(run, read_begun(run.folder), "was begun")
-        _check_teachers(run, read_begun(run.folder))
+        check_same(run, read_begun(run.folder), "was begun")
         _warn_of_threads(run, record)
     begun = (run.folder / BEGUN_FILE).exists()
     write_json(run.folder / BEGUN_FILE, record.content)
@@ -224,28 +212,6 @@ def _check_plans(run: Run, plans: dict[str, Any]) -> None:
         )
 
 
-def _check_same(run: Run, record: Known, what: str) -> None:
-    """Refuse a run of another split, or of scans that are other ones today.
-
-    Args:
-        run: as it would be trained today.
-        record: what is written down of it; old ones do not name their scans one by one.
-        what: "was trained" or "was begun".
-    """
-    if record.split_hash != run.split["hash"]:
-        raise UserError(
-            f"{run.folder} {what} on another split: {SPLITS_FILE} was drawn anew since.",
-            "Move that folder out of nnUNet_results, or put the old splits back.",
-        )
-    if record.data_hash != content_hash(_scans(run)):
-        names = record.scans or {}
-        changed = [_short(file) for file in _scans(run) if names.get(_short(file), "") != file_hash(file)]
-        raise UserError(
-            f"{run.folder} {what} on other scans: {changed[0] if names else 'one of them'} was changed since.",
-            "Move that folder out of nnUNet_results to train again, or put the old scans back.",
-        )
-
-
 def _warn_of_threads(run: Run, record: Known) -> None:
     """Say where a training is continued with another number of threads than it was begun with."""
     begun = read_begun(run.folder)
@@ -258,34 +224,12 @@ def _warn_of_threads(run: Run, record: Known) -> None:
         )
 
 
-def _check_teachers(run: Run, begun: Begun) -> None:
-    """Refuse to continue self-training whose labels are of other teachers."""
-    if begun.teachers != _teachers(run):
-        raise UserError(
-            f"{run.folder} was begun with other teachers: one of {', '.join(begun.teachers)} was trained anew.",
-            "Move that folder out of nnUNet_results to train again, or put the old teachers back.",
-        )
-
-
 def _teachers(run: Run) -> dict[str, str]:
     """SHA-256 of the networks of the teachers."""
     return {
         f"{teacher.model.name}/{teacher.folder.name}": file_hash(teacher.folder / FINAL)
         for teacher in teachers_of(run)
     }
-
-
-def _scans(run: Run) -> list[Path]:
-    """Images and masks that a run is trained on, those without masks among them."""
-    scans = [file for case in run.split["train"] for file in case_files(run.raw, case)]
-    if not run.preset.unlabelled.use:
-        return scans
-    unlabelled = unlabelled_split(run.raw, run.raw / SPLITS_FILE, run.fold).images
-    return [*scans, *(file for files in unlabelled.values() for file in files)]
-
-
-def _short(file: Path) -> str:
-    return f"{file.parent.name}/{file.name}"
 
 
 def _preprocessed(run: Run, plans: dict[str, Any], cases: Iterable[str]) -> dict[str, str]:
@@ -328,7 +272,9 @@ def _adopt(run: Run) -> None:
             "%s was begun by an earlier version: whether with the scans and the split of today is not known.",
             run.folder,
         )
-    record = _record(run, torch.device(read_json(notes)["device"]).type, {})
+    record = _record(
+        run, read_json(run.model / "plans.json"), torch.device(read_json(notes)["device"]).type, {}
+    )
     write_json(run.folder / BEGUN_FILE, record.content)
 
 
@@ -364,9 +310,9 @@ def _report_steps(trainer: Any, progress: Progress) -> None:
     trainer.train_step = counted
 
 
-def _record(run: Run, device: str, preprocessed: dict[str, str]) -> Begun:
+def _record(run: Run, plans: dict[str, Any], device: str, preprocessed: dict[str, str]) -> Begun:
     """What a reader needs to believe, and repeat, the run, as far as it is known before the training."""
-    dataset = read_json(run.raw / "dataset.json")
+    dataset, scans = read_json(run.raw / "dataset.json"), training_scans(run)
     packages = ("torch", "nnunetv2", "batchgeneratorsv2", "numpy", "SimpleITK")
     return Begun(
         format="ccdcseg-run/1",
@@ -384,8 +330,9 @@ def _record(run: Run, device: str, preprocessed: dict[str, str]) -> Begun:
         patients=Patients.model_validate(run.split["patients"]),
         split_hash=run.split["hash"],
         labels=read_labels(run.raw),
-        data_hash=content_hash(_scans(run)),
-        scans={_short(file): file_hash(file) for file in _scans(run)},
+        data_hash=content_hash(scans.values()),
+        scans={name: file_hash(file) for name, file in scans.items()},
+        plans_hash=plans_hash(plans),
         versions={"ccdcseg": __version__, "python": platform.python_version()}
         | {name: version(name) for name in packages},
         device=device,

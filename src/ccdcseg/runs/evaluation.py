@@ -270,7 +270,7 @@ def read_current(folder: Path, part: str, predictions: str, record: RunRecord) -
     evaluation = read_evaluation(path)
     if record.reference is not None:
         check_split(record.reference.parent, record.fold, record.split_hash, folder)
-    for changed in _changed(evaluation, place / predictions, record):
+    if changed := changed_since(evaluation, place / predictions, record.reference, record):
         raise UserError(f"{path} is out of date: {changed}.", f"Make it anew: {_command(path.parent)}")
     if evaluation.measured is None and (place / predictions).exists():
         logger.warning(
@@ -282,9 +282,24 @@ def read_current(folder: Path, part: str, predictions: str, record: RunRecord) -
     return evaluation
 
 
-def _changed(evaluation: Evaluation, predictions: Path, record: RunRecord) -> Iterator[str]:
-    """What was measured and is another today."""
-    measured, references = evaluation.measured, record.reference
+def changed_since(
+    evaluation: Evaluation, predictions: Path, references: Path | None, record: RunRecord
+) -> str:
+    """What an evaluation is of that is another today; empty where nothing is. Files that are gone are not compared.
+
+    Args:
+        evaluation: of a run.
+        predictions: their folder.
+        references: folder of the reference masks; None: it is not known.
+        record: of the run.
+    """
+    return next(_changed(evaluation, predictions, references, record), "")
+
+
+def _changed(
+    evaluation: Evaluation, predictions: Path, references: Path | None, record: RunRecord
+) -> Iterator[str]:
+    measured = evaluation.measured
     if list(evaluation.classes) != record.classes:
         yield "run.json has other classes"
     if references and (references.parent / CASES_FILE).exists():

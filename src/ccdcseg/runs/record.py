@@ -84,6 +84,7 @@ class Known(Stored):
         labels: value of each class by name.
         data_hash: SHA-256 of the files that were trained on.
         scans: SHA-256 of each of them, by folder and name; None in records of version 0.1.0.
+        plans_hash: a hash of what the plans say of network and input; None in records of version 0.1.0.
         versions: of the packages.
         device: "cpu", "cuda" or "mps".
         machine: processor, cores and threads.
@@ -110,6 +111,7 @@ class Known(Stored):
     labels: dict[Name, Count]
     data_hash: Digest
     scans: dict[Name, Digest] | None = None
+    plans_hash: Digest | None = None
     versions: dict[Name, Name]
     device: Name
     machine: Name

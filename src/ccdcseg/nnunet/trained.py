@@ -1,0 +1,85 @@
+"""Whether a training is one of today: of the same split, scans, labels, plans and teachers."""
+
+from pathlib import Path
+
+from ccdcseg.datasets.cases import read_labels
+from ccdcseg.datasets.raw_folder import case_files
+from ccdcseg.datasets.splits import SPLITS_FILE, unlabelled_split
+from ccdcseg.errors import UserError
+from ccdcseg.files import content_hash, file_hash, read_json
+from ccdcseg.nnunet.checkpoints import FINAL
+from ccdcseg.nnunet.plans import plans_hash
+from ccdcseg.nnunet.runs import Run
+from ccdcseg.runs.record import Known, read_record
+
+
+def check_trained(run: Run) -> None:
+    """See that a finished training is one of today.
+
+    Raises:
+        UserError: as `check_same`.
+    """
+    check_same(run, read_record(run.folder), "was trained")
+
+
+def check_same(run: Run, record: Known, what: str) -> None:
+    """Refuse a training of something else than today's.
+
+    Args:
+        run: as it would be trained today.
+        record: what is written down of it.
+        what: "was trained" or "was begun".
+
+    Raises:
+        UserError: it is of other splits, scans, labels, plans or teachers.
+    """
+    if changed := changed_since(run, record):
+        raise UserError(
+            f"{run.folder} {what} {changed}.",
+            "Move that folder out of nnUNet_results to train again, or put back what was changed.",
+        )
+
+
+def changed_since(run: Run, record: Known) -> str:
+    """What a training is of that is another today; empty where nothing is. Scans that are gone are not compared.
+
+    Args:
+        run: as it would be trained today.
+        record: what is written down of it; old ones name neither their scans one by one nor their plans.
+
+    Returns:
+        Such as "on other scans: labelsTr/a.nii.gz was changed since".
+    """
+    if record.split_hash != run.split["hash"]:
+        return f"on another split: {SPLITS_FILE} was drawn anew since"
+    if record.labels != read_labels(run.raw):
+        return "with other labels: dataset.json was changed since"
+    if changed := _changed_scan(run, record):
+        return f"on other scans: {changed} was changed since"
+    plans = run.preprocessed / f"{run.plans_name}.json"
+    if record.plans_hash and plans.exists() and plans_hash(read_json(plans)) != record.plans_hash:
+        return "with other plans: nnU-Net planned anew since"
+    for name, digest in record.teachers.items():
+        if (network := run.results / name / FINAL).exists() and file_hash(network) != digest:
+            return f"with other teachers: {name} was trained anew since"
+    return ""
+
+
+def training_scans(run: Run) -> dict[str, Path]:
+    """Images and masks that a run is trained on, those without masks among them, by folder and name."""
+    scans = [file for case in run.split["train"] for file in case_files(run.raw, case)]
+    if run.preset.unlabelled.use:
+        unlabelled = unlabelled_split(run.raw, run.raw / SPLITS_FILE, run.fold).images
+        scans += [file for files in unlabelled.values() for file in files]
+    return {f"{file.parent.name}/{file.name}": file for file in scans}
+
+
+def _changed_scan(run: Run, record: Known) -> str:
+    scans = training_scans(run)
+    there = {name: file for name, file in scans.items() if file.exists()}
+    if record.scans is None:
+        same = len(there) < len(scans) or content_hash(scans.values()) == record.data_hash
+        return "" if same else "one of them"
+    if other := scans.keys() ^ record.scans.keys():
+        return min(other)
+    return next((name for name, file in there.items() if file_hash(file) != record.scans[name]), "")
