@@ -6,17 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import scored
+import untrained
 
 from ccdcseg.evaluation.runs import evaluate_run
 from ccdcseg.experiments.experiment import load_experiment
 from ccdcseg.experiments.jobs import Choice, Job, plan_jobs, read_results, write_result
 from ccdcseg.experiments.reproduce import unfinished
 from ccdcseg.experiments.stale import held_against_today, set_aside, why_stale
-from ccdcseg.files import content_hash, file_hash
-from ccdcseg.nnunet.predict import prediction_sources
-from ccdcseg.nnunet.trained import training_scans
-from ccdcseg.provenance import stamp, write_origin
 
 
 @pytest.fixture
@@ -31,34 +27,10 @@ def job(workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
     )
     choice = Choice("901", preset=str(workspace.preset))
     (job,) = plan_jobs(load_experiment(str(tmp_path / "mine.yaml")), choice, tmp_path / "store")
-    as_trained(job)
+    untrained.train(job.training)
+    untrained.predict(job.training)
     measured(job)
     return job
-
-
-def as_trained(job: Job) -> None:
-    """The files of the run, as far as they matter here."""
-    run = job.training
-    scans = training_scans(run)
-    content = scored.record(
-        split_hash=run.split["hash"],
-        data_hash=content_hash(scans.values()),
-        scans={name: file_hash(file) for name, file in scans.items()},
-        plans_hash=None,
-        reference=str(run.raw / "labelsTr"),
-        images=str(run.raw / "imagesTr"),
-    )
-    del content["plans_hash"]
-    (job.run / "predictions").mkdir(parents=True)
-    (job.run / "run.json").write_text(json.dumps(content))
-    (job.run / "checkpoint_final.pth").write_text("weights")
-    (run.model / "plans.json").write_text(json.dumps({"configurations": {}}))
-    shutil.copy(run.raw / "dataset.json", run.model)
-    for case in run.split["test"]:
-        target = job.run / "predictions" / f"{case}.nii.gz"
-        shutil.copy(run.raw / "labelsTr" / target.name, target)
-        images = [run.raw / "imagesTr" / f"{case}_0000.nii.gz"]
-        write_origin(target, stamp(prediction_sources(job.run, images, {})), target)
 
 
 def measured(job: Job) -> None:
