@@ -3,12 +3,10 @@
     python study/ablation.py DATASET study/ablation/runs.yaml --output study/ablation/runs --workers 2
 
 It is ``ccdcseg reproduce FILE --dataset DATASET`` for runs that are in no folder of the output yet, on the patients
-for choosing (``--part test``: for testing), and then ``publish``; results are stored in ``--store``. Trainings that
-differ only after the term's start begin at one checkpoint (``shared_start.py``), once the first of them has passed.
+for choosing (``--part test``: for testing), and then ``publish``; results are stored in ``--store``.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from ccdcseg.experiments.experiment import load_experiment
@@ -18,8 +16,6 @@ from ccdcseg.experiments.runner import Runner
 from ccdcseg.experiments.threads import plan_threads
 from ccdcseg.progress import progress_bars
 from publish_results import publish
-
-PROGRAM = (sys.executable, str(Path(__file__).with_name("shared_start.py")))
 
 
 def main() -> None:
@@ -37,7 +33,7 @@ def main() -> None:
         for job in plan_jobs(load_experiment(arguments.list), choice, arguments.store)
     }
     jobs = [job for job, place in places.items() if not (place / "evaluation.csv").exists()]
-    runner = Runner(arguments.workers, plan_threads(jobs, arguments.workers).count, program=PROGRAM)
+    runner = Runner(arguments.workers, plan_threads(jobs, arguments.workers).count)
     with progress_bars() as report:
         problems = run_jobs(jobs, runner, report, lambda: None)
     for job in jobs:

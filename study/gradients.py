@@ -6,11 +6,13 @@ Every few steps a line is written: the norms of the gradients of the segmentatio
 with respect to the network's weights and to the decoder features that the term reads, the cosine between the two,
 and by class the share of queries that lie within two pixels (in the slice) of another class. The gradients are
 taken beside the training's own backward pass, which sees neither them nor other random numbers: the training is
-the one that `ccdcseg train` with the same options makes, and an earlier one of those is not repeated.
+the one that `ccdcseg train` with the same options makes, and nothing of it is kept.
 """
 
 import argparse
 import json
+import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,9 @@ import torch
 from scipy.ndimage import maximum_filter, minimum_filter
 from torch import Tensor
 
-from ccdcseg.errors import UserError
 from ccdcseg.nnunet.runs import resolve_run
-from ccdcseg.nnunet.train import train
-from ccdcseg.nnunet.trainers import ContrastiveTrainer
+from ccdcseg.nnunet.stock import stock_nnunet
+from ccdcseg.nnunet.train import _report_steps, _trainer, prepare
 from ccdcseg.progress import progress_bars
 
 BOUNDARY_PIXELS = 2
@@ -39,22 +40,27 @@ def main() -> None:
     parser.add_argument("--set", dest="changes", action="append", default=[], help="a setting of the preset")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    run = resolve_run(options.dataset, options.method, None, options.seed, options.preset, options.changes)
-    if run.finished:
-        raise UserError(f"{run.folder} is trained already.", "Move it away to train it again, watched.")
     options.output.unlink(missing_ok=True)
-    watch(options.output, options.every)
-    with progress_bars() as report:
-        train(run, resume=False, device="cpu", processes=1, progress=report)
+    with tempfile.TemporaryDirectory() as results, progress_bars() as report:
+        os.environ["nnUNet_results"] = results  # noqa: SIM112 - nnU-Net's spelling
+        chosen = (options.dataset, options.method, None, options.seed, options.preset, options.changes)
+        run = resolve_run(*chosen)
+        run.folder.mkdir(parents=True)
+        trainer = _trainer(run, prepare(run, 1, report), "cpu")
+        with stock_nnunet():
+            trainer.initialize()
+            watch(trainer, options.output, options.every)
+            _report_steps(trainer, report)
+            trainer.run_training()
 
 
-def watch(output: Path, every: int) -> None:
-    """Let every training of this process append what it is asked for to ``output``."""
-    compute, calls = ContrastiveTrainer.compute_losses, 0
+def watch(trainer: Any, output: Path, every: int) -> None:
+    """Let a trainer append what it is asked for to ``output``."""
+    compute, calls = trainer.compute_losses, 0
 
-    def watched(trainer: Any, out: Any, target: Any, data: Tensor) -> dict[str, Tensor]:
+    def watched(out: Any, target: Any, data: Tensor) -> dict[str, Tensor]:
         nonlocal calls
-        losses = compute(trainer, out, target, data)
+        losses: dict[str, Tensor] = compute(out, target, data)
         if calls % every == 0 and losses["contrastive_loss"].item():
             line = {"iteration": calls, **gradients(trainer, out[1], losses), **at_boundary(trainer)}
             with output.open("a") as file:
@@ -62,7 +68,7 @@ def watch(output: Path, every: int) -> None:
         calls += 1
         return losses
 
-    ContrastiveTrainer.compute_losses = watched  # type: ignore[method-assign,assignment]
+    trainer.compute_losses = watched
 
 
 def gradients(trainer: Any, features: Tensor, losses: dict[str, Tensor]) -> dict[str, float]:

@@ -38,6 +38,15 @@ def test_seeded_trainings_are_equal_bit_for_bit(tiny_run, train_run):
     assert same(first, again)
 
 
+def test_a_term_of_weight_0_is_plain_nnunet(tiny_run, train_run, trained: Path):
+    """So trainings whose term begins later share all before it with nnU-Net."""
+    ours, theirs = train_run(tiny_run(changes=("ccdc.weight=0.0",))), trained / "fold_0"
+    ours, theirs = (
+        load_checkpoint(run / "checkpoint_final.pth")["network_weights"] for run in (ours, theirs)
+    )
+    assert same(ours, theirs)
+
+
 def test_another_seed_trains_another_network(tiny_run, train_run, workspace):
     from ccdcseg.datasets.splits import split_dataset
     from ccdcseg.nnunet.runs import resolve_run
