@@ -6,6 +6,7 @@ import io
 import multiprocessing
 import os
 import resource
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,7 @@ _PRELOADED = (
 _NEW_USER, _NEW_MOUNTS = 0x10000000, 0x00020000  # CLONE_NEWUSER, CLONE_NEWNS
 _READ_ONLY, _REMOUNT, _BIND, _RECURSIVE, _PRIVATE = 1, 32, 4096, 16384, 1 << 18
 _DROP_FROM_BOUNDS, _OVERRIDE, _READ_SEARCH = 24, 1, 2  # PR_CAPBSET_DROP, CAP_DAC_*
+_PAGE = 4096
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -84,11 +86,15 @@ def _run(
         os.dup2(writer.fileno(), number)
         writer.close()
     sys.stdout, sys.stderr = (_stream(number, "utf-8") for number in (1, 2))
-    CONDITIONS[condition](folder)
+    after = CONDITIONS[condition](folder)
     os.chdir(folder)  # again, where something was mounted on it
     sys.argv = ["ccdcseg", *words]
     _hurry()
-    main()
+    try:
+        main()
+    finally:
+        if after:
+            after()
 
 
 def _hurry() -> None:
@@ -148,6 +154,24 @@ def _forbidden(folder: Path) -> None:
     _checked(_libc.capset(header, sets))
 
 
+def _small_disk(folder: Path) -> Callable[[], None]:
+    """A file system with 40 kB of room for what is there; what is on it in the end is copied back."""
+    _own_mounts()
+    below = Path(tempfile.mkdtemp())
+    _mount(str(folder), below, _BIND)
+    sizes = [path.lstat().st_size for path in below.rglob("*") if not path.is_dir()]
+    room = sum(-(-size // _PAGE) * _PAGE for size in sizes) + 10 * _PAGE
+    _mount("tmpfs", folder, 0, b"tmpfs", f"size={room}".encode())
+    shutil.copytree(below, folder, symlinks=True, dirs_exist_ok=True)
+
+    def copy_back() -> None:
+        for entry in below.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        shutil.copytree(folder, below, symlinks=True, dirs_exist_ok=True)
+
+    return copy_back
+
+
 def _few_descriptors(_: Path) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
 
@@ -166,12 +190,13 @@ def _ascii(_: Path) -> None:
         stream.reconfigure(encoding="ascii")  # type: ignore[union-attr]
 
 
-CONDITIONS: dict[str, Callable[[Path], None]] = {
+CONDITIONS: dict[str, Callable[[Path], Callable[[], None] | None]] = {
     "none": lambda _: None,
     "read-only": _read_only,
     "forbidden": _forbidden,
     "32 descriptors": _few_descriptors,
     "files of 200 bytes": _small_files,
+    "small disk": _small_disk,
     "no shared memory": _no_shared_memory,
     "ASCII": _ascii,
 }
@@ -188,8 +213,11 @@ def _own_mounts() -> None:
     _mount(None, Path("/"), _RECURSIVE | _PRIVATE)
 
 
-def _mount(source: str | None, target: Path, flags: int, kind: bytes | None = None) -> None:
-    _checked(_libc.mount(source and source.encode(), os.fsencode(target), kind, ctypes.c_ulong(flags), None))
+def _mount(
+    source: str | None, target: Path, flags: int, kind: bytes | None = None, options: bytes | None = None
+) -> None:
+    place, number = os.fsencode(target), ctypes.c_ulong(flags)
+    _checked(_libc.mount(source and source.encode(), place, kind, number, options))
 
 
 def _checked(code: int) -> None:
