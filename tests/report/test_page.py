@@ -159,8 +159,8 @@ def test_before_and_after_post_processing_has_a_table(make_run, measure_plain, b
     run = make_run("ccdc", [0] * 10)
     assert "as predicted" not in build([run]).text
     measure_plain(run, [1] * 10)
-    header, row = build([run]).table("Before and after post-processing")
-    assert header[1:3] == ["Dice, as predicted", "Dice, post-processed"]
+    header, row, _ = build([run]).table("Before and after post-processing")
+    assert header[2:4] == ["as predicted", "post-processed"]
     assert row[0].startswith("CCDC")
 
 

@@ -90,3 +90,12 @@ def test_an_evaluation_of_other_classes_is_refused(bare_runs):
     change(bare_runs[0], labels={"LV": 1, "RV": 2})
     with pytest.raises(UserError, match=r"evaluation\.json is out of date: run\.json has other classes"):
         load_run(bare_runs[0])
+
+
+def test_labels_say_how_scans_without_masks_took_part(make_run):
+    folders = []
+    for method, use in (("nnunet", {}), ("ccdc", {"use": True}), ("ccdc_both", {"use": True})):
+        folders.append(make_run(method, [0] * 10, settings={"unlabelled": use}))
+    taught = make_run("reco", [0] * 10, settings={"unlabelled": {"use": True, "teachers": 3}})
+    labels = [arm.label for arm in load_arms([*folders, taught])]
+    assert labels == ["nnU-Net", "CCDC + scans without masks", "CCDC on all scans", "ReCo + self-training"]

@@ -7,6 +7,7 @@ import scored
 from ccdcseg.report.runs import load_arms
 from ccdcseg.report.tables import (
     baseline_outcomes,
+    baseline_pairs,
     duration_text,
     missed,
     postprocessing_grid,
@@ -43,6 +44,25 @@ def test_ccdc_is_compared_with_nnunet_in_both_metrics_as_one_family(runs):
     assert smallest.p_adjusted == pytest.approx(min(1, 2 * smallest.comparison.p_value))
 
 
+def test_scans_without_masks_are_compared_with_a_training_without_them(runs):
+    arms = load_arms(runs)
+    plain = next(arm for arm in arms if arm.method == "nnunet")
+    more, taught = (unlabelled(arm) for arm in arms[::-1])
+    labels = [arm.label for arm in load_arms([run.folder for run in plain.runs])]
+    assert labels == ["nnU-Net"]
+    pairs = baseline_pairs([more, plain, taught])
+    assert pairs == [(more.label, plain.label), (taught.label, more.label)]
+    assert baseline_pairs([plain, taught]) == [(taught.label, plain.label)]
+    assert baseline_pairs([more]) == []
+
+
+def unlabelled(arm):
+    """The arm as if its runs had taken scans without masks."""
+    settings = {**arm.runs[0].record.settings, "unlabelled": {"use": True}}
+    runs = [replace(run, record=run.record.model_copy(update={"settings": settings})) for run in arm.runs]
+    return replace(arm, label=f"{arm.label}, more scans", runs=tuple(runs))
+
+
 def test_runs_on_more_labels_are_not_compared(bare_runs):
     for run in bare_runs[:2]:
         change(run, fraction=0.2)
@@ -76,15 +96,16 @@ def test_what_post_processing_gains_is_shown_for_the_runs_that_have_it(make_run,
     run, bare = make_run("ccdc", [0] * 10, postprocessing=RULES), make_run("nnunet", [1] * 10)
     assert postprocessing_grid(load_arms([bare])) is None
     measure_plain(run, [0, 1] * 5)
-    (row,) = postprocessing_grid(load_arms([run, bare])).rows
+    row, distances = postprocessing_grid(load_arms([run, bare])).rows
     evaluations = load_arms([run])[0].plain_evaluations
     plain = evaluations[0].summary["mean"].dice.value
-    assert [entry.text for entry in row[1:4]] == [
+    assert [entry.text for entry in row[2:5]] == [
         f"{100 * plain:.2f}",
         "100.00",
         f"+{100 - 100 * plain:.2f}",
     ]
     assert row[-1].text == "foreground one, RV from 0.2 of it on"
+    assert distances[1].text == "hd95_pooled_mm"
 
 
 def test_seeds_have_rows_without_ranks_only_where_there_are_several(runs):

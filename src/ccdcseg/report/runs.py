@@ -18,6 +18,7 @@ from ccdcseg.runs.record import PLAIN_PREDICTIONS, PREDICTIONS, RunRecord, read_
 
 METHOD_NAMES = {name: method.title for name, method in METHODS.items()}
 BASELINE = "nnunet"
+_UNLABELLED = {"": "", "--unlabelled": " + scans without masks", "--self-training": " + self-training"}
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,11 @@ class Arm:
     def method(self) -> str:
         """The method's name in ``run.json``."""
         return self.runs[0].record.method
+
+    @property
+    def unlabelled(self) -> str:
+        """How scans without masks took part, see `RunRecord.unlabelled`."""
+        return self.runs[0].record.unlabelled
 
     @property
     def classes(self) -> list[str]:
@@ -182,16 +188,24 @@ def _check_seeds(group: Sequence[Run]) -> None:
 
 
 def _labels(firsts: Sequence[Run]) -> list[str]:
-    """The method's name, and what tells it from other arms of that method."""
+    """The method's name, and what tells it from other arms of that name."""
+    names = [_name(run.record) for run in firsts]
     labels = []
-    for run in firsts:
-        peers = [other for other in firsts if other.record.method == run.record.method]
+    for run, name in zip(firsts, names, strict=True):
+        peers = [other for other, same in zip(firsts, names, strict=True) if same == name]
         differing = sorted(
             name
             for name in {name for peer in peers for name in peer.conditions}
             if len({repr(peer.conditions.get(name)) for peer in peers}) > 1
         )
         suffix = ", ".join(f"{name} {run.conditions.get(name, 'unset')}" for name in differing)
-        name = METHOD_NAMES.get(run.record.method, run.record.method)
         labels.append(f"{name} ({suffix})" if suffix else name)
     return labels
+
+
+def _name(record: RunRecord) -> str:
+    """The method's name, and how scans without masks took part unless that goes without saying."""
+    method = METHODS.get(record.method)
+    if method and method.needs_unlabelled and record.unlabelled == "--unlabelled":
+        return method.title
+    return METHOD_NAMES.get(record.method, record.method) + _UNLABELLED[record.unlabelled]

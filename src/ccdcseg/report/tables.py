@@ -52,26 +52,23 @@ def result_grid(arms: Sequence[Arm], name: str) -> Grid:
 
 def postprocessing_grid(arms: Sequence[Arm]) -> Grid | None:
     """What removing pieces does to the predictions of each arm; ``None`` where no arm's were measured without."""
-    columns = [METRICS[name] for name in FAMILY]
     rows = tuple(
         (
             Entry(arm.label, note=_seeds(arm.plain_evaluations)),
-            *_postprocessed(arm, columns),
+            Entry(METRICS[name].title, note=METRICS[name].unit),
+            *_postprocessed(arm, METRICS[name]),
             Entry(_rules(arm)),
         )
         for arm in arms
         if arm.plain_evaluations
+        for name in FAMILY
     )
-    header = [
-        f"{metric.title}, {text}"
-        for metric in columns
-        for text in ("as predicted", "post-processed", "difference")
-    ]
+    header = ("method", "metric", "as predicted", "post-processed", "difference", "pieces kept")
     note = (
         "As predicted: every piece that the network marks. Post-processed, as in all other tables: the pieces that "
         "the rules keep, which were decided on the training masks."
     )
-    return Grid("Before and after post-processing", ("method", *header, "kept"), rows, note) if rows else None
+    return Grid("Before and after post-processing", header, rows, note) if rows else None
 
 
 def seed_grid(arms: Sequence[Arm], name: str) -> Grid | None:
@@ -125,7 +122,11 @@ def evaluations_of(arms: Sequence[Arm]) -> dict[str, dict[int, Evaluation]]:
 
 
 def baseline_pairs(arms: Sequence[Arm]) -> list[Pair]:
-    """Every other arm with the nnU-Net of as many labels and steps, of the same preset where there are several."""
+    """Every other arm with the nnU-Net of as many labels and steps.
+
+    Where there are several, it is the one that took scans without masks in the same way, of the same preset.
+    nnU-Net that took such scans is compared with nnU-Net that did not.
+    """
     pairs = [(arm, baseline) for arm in arms if (baseline := _baseline(arm, arms)) is not None]
     return [(arm.label, baseline.label) for arm, baseline in pairs]
 
@@ -220,15 +221,11 @@ def _difference(methods: Methods, pair: Pair, metric: Metric, class_name: str) -
     return Entry(signed(result.mean_difference, metric), note=f"{metric.step}, {interval}")
 
 
-def _postprocessed(arm: Arm, metrics: Sequence[Metric]) -> list[Entry]:
+def _postprocessed(arm: Arm, metric: Metric) -> list[Entry]:
     plain = arm.plain_evaluations
     kept = {seed: evaluation for seed, evaluation in arm.evaluations.items() if seed in plain}
-    methods = {"kept": kept, "plain": plain}
-    entries = []
-    for metric in metrics:
-        entries += [_score(list(found.values()), metric, MEAN)[1] for found in (plain, kept)]
-        entries.append(_difference(methods, ("kept", "plain"), metric, MEAN))
-    return entries
+    means = [_score(list(found.values()), metric, MEAN)[1] for found in (plain, kept)]
+    return [*means, _difference({"kept": kept, "plain": plain}, ("kept", "plain"), metric, MEAN)]
 
 
 def _rules(arm: Arm) -> str:
@@ -248,11 +245,17 @@ def _seeds(seeds: Mapping[int, Any]) -> str:
 
 
 def _baseline(arm: Arm, arms: Sequence[Arm]) -> Arm | None:
-    if arm.method == BASELINE:
+    if arm.method == BASELINE and not arm.unlabelled:
         return None
-    same = [other for other in arms if other.method == BASELINE and budget(other) == budget(arm)]
+    same = [
+        other
+        for other in arms
+        if other.method == BASELINE
+        and budget(other) == budget(arm)
+        and (not other.unlabelled or (other.unlabelled == arm.unlabelled and arm.method != BASELINE))
+    ]
     preset = arm.runs[0].record.preset
-    same.sort(key=lambda other: other.runs[0].record.preset != preset)
+    same.sort(key=lambda other: (other.unlabelled != arm.unlabelled, other.runs[0].record.preset != preset))
     return same[0] if same else None
 
 

@@ -193,16 +193,20 @@ class RunRecord(Known):
         return f"{self.method} {self.fraction:g}, seed {self.seed}{changed}"
 
     @property
+    def unlabelled(self) -> str:
+        """The option by which scans without masks took part; empty where none did."""
+        scans = self.settings.get("unlabelled", {})
+        if not scans.get("use"):
+            return ""
+        return "--self-training" if scans.get("teachers") else "--unlabelled"
+
+    @property
     def command(self) -> str:
         """The command that trains such a run."""
         options = {"method": self.method, "fraction": self.fraction, "seed": self.seed, "preset": self.preset}
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         changes = [word for change in self.changes for word in ("--set", change)]
-        scans = self.settings.get("unlabelled", {})
-        unlabelled = (
-            ["--self-training" if scans.get("teachers") else "--unlabelled"] if scans.get("use") else []
-        )
-        return shlex.join(["ccdcseg", "train", self.dataset, *words, *unlabelled, *changes])
+        return shlex.join(["ccdcseg", "train", self.dataset, *words, *self.unlabelled.split(), *changes])
 
     def local(self, name: Literal["images", "reference"], run: Path) -> Path:
         """A folder of scans on this machine.
