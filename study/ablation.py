@@ -1,9 +1,9 @@
-"""Run a declared experiment and publish the small files of each run.
+"""Run a declared experiment and publish each run.
 
-    python study/ablation.py DATASET study/ablation/runs.yaml --output study/ablation/runs --workers 2
+    python study/ablation.py DATASET study/ablation/runs.yaml --output study/data/ablation --workers 2
 
-It is ``ccdcseg reproduce FILE --dataset DATASET`` for runs that are in no folder of the output yet, on the patients
-for choosing (``--part test``: for testing), and then ``publish``; results are stored in ``--store``.
+It is ``ccdcseg reproduce FILE --dataset DATASET`` for runs that the tables of the output do not have yet, on the
+patients for choosing (``--part test``: for testing), and then ``published.py add``; ``--store`` keeps results.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from ccdcseg.experiments.reproduce import run_jobs
 from ccdcseg.experiments.runner import Runner
 from ccdcseg.experiments.threads import plan_threads
 from ccdcseg.progress import progress_bars
-from publish_results import publish
+from published import add_runs, from_folder, runs_in
 
 
 def main() -> None:
@@ -28,21 +28,23 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
     choice = Choice(arguments.dataset, part=arguments.part)
-    places = {
-        job: arguments.output / f"{job.row}_seed{job.seed}"
-        for job in plan_jobs(load_experiment(arguments.list), choice, arguments.store)
-    }
-    jobs = [job for job, place in places.items() if not (place / "evaluation.csv").exists()]
+    there = {run.name for run in runs_in(arguments.output)}
+    planned = plan_jobs(load_experiment(arguments.list), choice, arguments.store)
+    jobs = [job for job in planned if _name(job) not in there]
     runner = Runner(arguments.workers, plan_threads(jobs, arguments.workers).count)
     with progress_bars() as report:
         problems = run_jobs(jobs, runner, report, lambda: None)
     for job in jobs:
-        print(problems.get(job) or _published(job, places[job]), flush=True)
+        print(problems.get(job) or _published(job, arguments.output), flush=True)
 
 
-def _published(job: Job, place: Path) -> str:
-    publish(job.run, place, job.part)
+def _published(job: Job, output: Path) -> str:
+    add_runs(output, [from_folder(job.run, job.part, _name(job))])
     return f"{job.label}: measured"
+
+
+def _name(job: Job) -> str:
+    return f"{job.row}_seed{job.seed}"
 
 
 if __name__ == "__main__":

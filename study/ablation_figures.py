@@ -1,6 +1,6 @@
 """Figures of the published runs of the ablation: differences to nnU-Net, and similarities over training.
 
-    python study/ablation_figures.py study/ablation/runs study/ablation --curves literal half_time_0.3
+    python study/ablation_figures.py study/data/ablation study/ablation --curves literal half_time_0.3
 
 writes ``differences.svg``, each setting's difference to its paired nnU-Net with the 95 % interval over patients,
 and ``similarity.svg``, how alike the queries of each class are to their core and to their negatives in the
@@ -16,13 +16,14 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from ablation_table import by_structure, evaluations, is_plain, load, nnunet_of, tables
+from ablation_table import by_structure, evaluations, is_plain, load, nnunet_of
 from ccdcseg.evaluation.compare import compare
 from ccdcseg.report.figures import save_figure
-from ccdcseg.runs.history import read_history
+from published import read_runs
 
 matplotlib.rcParams.update({"font.size": 8, "svg.hashsalt": "ccdcseg", "svg.fonttype": "none"})
-STRUCTURE_MARKS = (("RV", "o", "#0072B2"), ("Myo", "s", "#D55E00"), ("LV", "^", "#009E73"))
+MARKS = (("o", "#0072B2"), ("s", "#D55E00"), ("^", "#009E73"), ("v", "#CC79A7"))
+"""Of the structures."""
 LOOKS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")
 
 
@@ -38,7 +39,7 @@ def main() -> None:
 
 def differences(runs: Path, path: Path) -> None:
     """One line a setting, best first, in a panel for each length of training."""
-    settings = load(tables([runs]))
+    settings = load([runs])
     lengths = sorted({steps for _, steps in settings})
     found: dict[int, list[tuple[str, Any, dict[str, float]]]] = {steps: [] for steps in lengths}
     for (name, steps), trainings in settings.items():
@@ -63,11 +64,9 @@ def forest(panel: Any, rows: Sequence[tuple[str, Any, dict[str, float]]]) -> Non
     for place, (_, result, structures) in enumerate(rows):
         panel.plot([100 * end for end in result.interval], [place, place], color="0.25", linewidth=1.2)
         panel.plot(100 * result.mean_difference, place, "D", color="0.1", markersize=4)
-        for name, mark, colour in STRUCTURE_MARKS:
+        for (name, value), (mark, colour) in zip(structures.items(), MARKS, strict=False):
             label = name if place == 0 else None
-            panel.plot(
-                structures[name], place, mark, color=colour, markersize=3, alpha=0.8, label=label, ls=""
-            )
+            panel.plot(value, place, mark, color=colour, markersize=3, alpha=0.8, label=label, ls="")
     panel.set_yticks(range(len(rows)), [name for name, _, _ in rows])
     panel.set_ylim(-0.7, len(rows) - 0.3)
     panel.spines[["top", "right"]].set_visible(False)
@@ -75,10 +74,13 @@ def forest(panel: Any, rows: Sequence[tuple[str, Any, dict[str, float]]]) -> Non
 
 def similarity(runs: Path, names: Sequence[str], path: Path) -> None:
     """A panel for each class; solid: to the core, dashed: to the negatives."""
+    trained = read_runs(runs)
+    number = 1 + len(trained[f"{names[0]}_seed0"].record.classes)
     figure = Figure(figsize=(7, 2.3), layout="constrained")
-    panels = figure.subplots(1, 4, sharey=True)
+    panels = figure.subplots(1, number, sharey=True)
     for name, colour in zip(names, LOOKS, strict=False):
-        found = [(e.iteration, e.diagnostics) for e in read_history(runs / f"{name}_seed0") if e.diagnostics]
+        history = trained[f"{name}_seed0"].history
+        found = [(epoch.iteration, epoch.diagnostics) for epoch in history if epoch.diagnostics]
         steps, seen = zip(*found, strict=True)
         for place, panel in enumerate(panels):
             for key, style in (("positive_similarity", "-"), ("negative_similarity", "--")):

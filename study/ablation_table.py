@@ -1,33 +1,33 @@
 """Table of the published runs of the ablation: each setting, its seeds, and the difference to its paired nnU-Net.
 
-python study/ablation_table.py study/ablation/runs > study/ablation/runs.md
+python study/ablation_table.py study/data/ablation > study/ablation/runs.md
 
-Several folders are joined; each is that of one run, or holds those of several. With --bare: the table alone.
+Several places (``published.py``) are joined. With --bare: the table alone. With --rename OLD=NEW the runs of one
+setting count as those of another.
 """
 
 import argparse
-import csv
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
 
 from ccdcseg.evaluation.compare import compare
 from ccdcseg.evaluation.patients import bootstrap_interval
-from ccdcseg.runs.evaluation import CaseScores, Evaluation
-from ccdcseg.runs.history import read_history
-from ccdcseg.runs.record import RunRecord, read_record
+from ccdcseg.runs.evaluation import Evaluation
+from ccdcseg.runs.record import RunRecord
+from published import read_runs
 
 HEADER = """# Runs of the ablation
 
-Written by `study/ablation_table.py` from the files under `study/ablation/runs`; [protocol](protocol.md).
+Written by `study/ablation_table.py` from the tables in `study/data/ablation`; [protocol](protocol.md).
 Measured on the 30 patients for choosing of each seed: Dice in %, mean [95 % interval over patients], the difference
 to nnU-Net of the same seeds and number of steps (mean, median over the patients, mean without the patient who
 differs most, then the mean by class), and mean and median of `hd95_pooled_mm` over all structures, and for how many
 it is not defined. A seed has several trainings of nnU-Net, since they differ by processor: a run is compared with
 those whose first epoch has the very loss of its own, or, if there are none (the term acts from the first step),
-with the mean of all of its precision (`precision` in `run.json`).
+with the mean of all of its precision (`precision` in its record).
 """
 COLUMNS = (
     "setting", "steps", "seeds", "changes to the preset", "Dice", "difference", "median", "without",
@@ -42,7 +42,7 @@ Key = tuple[str, int]
 
 @dataclass(frozen=True)
 class Training:
-    """One published run: its ``run.json``, its evaluation and the segmentation loss of its first epoch."""
+    """One published run: its record, its evaluation and the segmentation loss of its first epoch."""
 
     record: RunRecord
     evaluation: Evaluation
@@ -63,8 +63,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--bare", action="store_true")
+    parser.add_argument("--rename", action="append", default=[], metavar="OLD=NEW")
     arguments = parser.parse_args()
-    settings = load(tables(arguments.runs))
+    settings = load(arguments.runs, dict(pair.split("=") for pair in arguments.rename))
     if not arguments.bare:
         print(HEADER)
     for line in (COLUMNS, ["---"] * len(COLUMNS)):
@@ -77,14 +78,13 @@ def main() -> None:
         print(f"| {row} | {cells(evaluations(trainings), theirs)} |")
 
 
-def load(paths: Sequence[Path]) -> Settings:
-    """The published runs."""
+def load(places: Sequence[Path], renamed: Mapping[str, str] | None = None) -> Settings:
+    """The published runs at the places; settings under other names where these are given."""
     settings: Settings = defaultdict(dict)
-    for table in paths:
-        name, seed = table.parent.name.rsplit("_seed", 1)
-        record = read_record(table.parent)
-        loss = read_history(table.parent)[0].segmentation_loss
-        settings[name, record.iterations][int(seed)] = Training(record, read(table), loss)
+    for run in (run for place in places for run in read_runs(place).values()):
+        name = (renamed or {}).get(run.setting, run.setting)
+        training = Training(run.record, run.evaluation, run.history[0].segmentation_loss)
+        settings[name, run.record.iterations][run.record.seed] = training
     return settings
 
 
@@ -96,20 +96,6 @@ def evaluations(trainings: dict[int, Training]) -> Evaluations:
 def is_plain(trainings: dict[int, Training]) -> bool:
     """Whether a setting is nnU-Net."""
     return next(iter(trainings.values())).is_plain
-
-
-def tables(folders: Sequence[Path]) -> list[Path]:
-    """The published evaluations in them, or one level below."""
-    found = {table for folder in folders for table in folder.glob("**/evaluation.csv")}
-    return sorted(found)
-
-
-def read(table: Path) -> Evaluation:
-    """A published table as an evaluation; patients whose names are numbers are in their order."""
-    with table.open(newline="") as handle:
-        rows = [{key: cell or None for key, cell in row.items()} for row in csv.DictReader(handle)]
-    scores = [CaseScores.model_validate({**row, "patient": f"{row['patient']:0>3}"}) for row in rows]
-    return Evaluation.of(list(dict.fromkeys(row.class_name for row in scores)), scores)
 
 
 def nnunet_of(settings: Settings, key: Key) -> Evaluations:

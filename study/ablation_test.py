@@ -1,7 +1,7 @@
 """A setting against nnU-Net on patients for testing, from the published runs of both.
 
-    python study/ablation_test.py study/ablation/test half_time_0_again half_time_0.3_fixed_both
-    python study/ablation_test.py study/ablation/chaos nnunet half_resolution --name "half resolution"
+    python study/ablation_test.py study/data/test half_time_0_again half_time_0.3_fixed_both
+    python study/ablation_test.py study/data/chaos nnunet half_resolution --name "half resolution"
 
 The tables of ``ccdcseg report`` and ``ccdcseg compare``, which know two settings of CCDC and not that the one of
 weight 0 is nnU-Net.
@@ -10,7 +10,7 @@ weight 0 is nnU-Net.
 import argparse
 from pathlib import Path
 
-from ablation_table import Training, load, tables
+from ablation_table import Training, load
 from ccdcseg.evaluation.family import FAMILY, compare_family
 from ccdcseg.evaluation.family_table import comparison_grid
 from ccdcseg.report.runs import Arm, Run
@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("setting", help="name of its runs")
     parser.add_argument("--name", default="chosen", help="of the setting, in the tables")
     options = parser.parse_args()
-    found = {name: trainings for (name, _), trainings in load(tables([options.runs])).items()}
+    found = {name: trainings for (name, _), trainings in load([options.runs]).items()}
     arms = [arm("nnU-Net", found[options.nnunet]), arm(options.name, found[options.setting])]
     outcomes = compare_family(evaluations_of(arms), [(options.name, "nnU-Net")])
     by_seed = [seed_grid(arms, name) for name in FAMILY]

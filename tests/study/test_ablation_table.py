@@ -1,14 +1,14 @@
 """A setting is compared with nnU-Net's trainings of its own seed, number of steps, precision and processor."""
 
-import runpy
 from pathlib import Path
 
 import pytest
 import scored
 
+import ablation_table
 from ccdcseg.runs.record import RunRecord
 
-TABLE = runpy.run_path(str(Path(__file__).parents[2] / "study" / "ablation_table.py"))
+CHAOS = Path(__file__).parents[2] / "study" / "data" / "chaos"
 
 
 def evaluation(*dice):
@@ -18,11 +18,11 @@ def evaluation(*dice):
 def training(evaluation, first_loss=0.5, method="nnunet", weight=1.0, precision="bfloat16"):
     changes = {"method": method, "settings": {"ccdc": {"weight": weight}}, "precision": precision}
     record = RunRecord.model_validate(scored.record(**changes))
-    return TABLE["Training"](record, evaluation, first_loss)
+    return ablation_table.Training(record, evaluation, first_loss)
 
 
 def dice(settings, name, steps=10):
-    found = TABLE["nnunet_of"](settings, (name, steps))
+    found = ablation_table.nnunet_of(settings, (name, steps))
     return {seed: [row.dice for row in evaluation.cases] for seed, evaluation in found.items()}
 
 
@@ -50,9 +50,9 @@ def test_nnunets_of_one_seed_and_length_are_averaged():
     assert dice(RUNS, "literal", 40) == {0: [0.8, 0.8]}
     ours, theirs = (
         {0: RUNS["literal", 10][0].evaluation},
-        {0: TABLE["nnunet_of"](RUNS, ("literal", 10))[0]},
+        {0: ablation_table.nnunet_of(RUNS, ("literal", 10))[0]},
     )
-    mean, middle, without, *each = TABLE["differences"](ours, theirs)
+    mean, middle, without, *each = ablation_table.differences(ours, theirs)
     assert mean.startswith("-70.00 [")
     assert middle == "-70.00"
     assert without == "-60.00 (p1)"
@@ -70,10 +70,18 @@ def test_another_precision_is_no_baseline():
 
 
 def test_the_patient_who_differs_most_is_left_out_whatever_the_sign():
-    assert TABLE["without_one"]({"a": 0.01, "b": -0.2, "c": 0.03}) == "+2.00 (b)"
-    assert TABLE["without_one"]({"a": 0.01}) == ""
+    assert ablation_table.without_one({"a": 0.01, "b": -0.2, "c": 0.03}) == "+2.00 (b)"
+    assert ablation_table.without_one({"a": 0.01}) == ""
 
 
 def test_evaluations_of_other_cases_are_refused():
     with pytest.raises(ValueError, match="shorter"):
-        TABLE["averaged"]([evaluation(0.1, 0.2), evaluation(0.1)])
+        ablation_table.averaged([evaluation(0.1, 0.2), evaluation(0.1)])
+
+
+def test_runs_of_a_setting_count_as_those_of_another():
+    places = [CHAOS / "half_resolution_seed1", CHAOS / "nnunet_seed0"]
+    assert {key: list(found) for key, found in ablation_table.load(places, {"nnunet": "plain"}).items()} == {
+        ("half_resolution", 2400): [1],
+        ("plain", 2400): [0],
+    }
