@@ -71,3 +71,18 @@ def test_no_such_stage():
 def test_no_such_decoder():
     with pytest.raises(UserError, match="Sequential"):
         tap_decoder(nn.Sequential(nn.Conv2d(1, 1, 1)), 0)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # of the compiler itself
+@pytest.mark.parametrize("kind", [PlainConvUNet, ResidualEncoderUNet])
+def test_a_compiled_network_is_one_graph_and_the_same(kind):
+    """With ``fullgraph`` any break of the graph is an error."""
+    torch.compiler.reset()
+    image, found = torch.randn(2, 1, 16, 16), []
+    for compiled in (False, True):
+        network = tap_decoder(build(kind), 0).train()
+        call = torch.compile(network, backend="aot_eager", fullgraph=True) if compiled else network
+        outputs, features = call(image)
+        sum(part.square().mean() for part in (*outputs, features)).backward()
+        found.append([*outputs, features, *(p.grad for p in network.parameters() if p.grad is not None)])
+    torch.testing.assert_close(found[1], found[0])

@@ -175,6 +175,43 @@ def test_preset_trainer_steps_as_stock_nnunet_does(tiny_run, make_trainer):
     assert same(results[0][1], results[1][1])
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # of the compiler itself
+def test_a_compiled_network_steps_as_one_that_is_not(tiny_run, make_trainer, monkeypatch, tmp_path):
+    """Where nnU-Net compiles, here with a compiler that only reads; nnU-Net does so on no CPU."""
+    compiler, found = torch.compile, []
+
+    def compiled(module):
+        return (
+            compiler(module, backend="eager") if hasattr(module, "decoder") else module
+        )  # not the Dice loss
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    for compiles in (False, True):
+        monkeypatch.setattr(
+            "ccdcseg.nnunet.trainers.ContrastiveTrainer._do_i_compile", lambda _, on=compiles: on
+        )
+        trainer = make_trainer(tiny_run(), "nnUNetTrainerCCDC")
+        trainer.on_train_start()
+        trainer.on_epoch_start()
+        trainer.on_train_epoch_start()
+        assert hasattr(trainer.network, "_orig_mod") is compiles
+        losses = trainer.train_step(next(trainer.dataloader_train))
+        trainer.save_checkpoint(str(tmp_path / "checkpoint.pth"))
+        found.append((losses, load_checkpoint(tmp_path / "checkpoint.pth")["network_weights"]))
+    torch.testing.assert_close(found[1], found[0])
+
+
+@pytest.mark.parametrize(("switch", "compiles"), [(None, True), ("true", True), ("f", False)])
+def test_whether_a_gpu_compiles_is_nnunets_switch(tiny_run, make_trainer, monkeypatch, switch, compiles):
+    monkeypatch.delenv("nnUNet_compile", raising=False)
+    if switch:
+        monkeypatch.setenv("nnUNet_compile", switch)
+    trainer = make_trainer(tiny_run(), "nnUNetTrainerCCDC")
+    assert not trainer._do_i_compile()
+    trainer.device = torch.device("cuda", 0)
+    assert trainer._do_i_compile() is compiles
+
+
 def test_head_is_restored_and_stays_out_of_the_network(tiny_run, train_run, make_trainer):
     run = tiny_run()
     folder = train_run(run)
