@@ -505,3 +505,25 @@ def test_who_sits_at_the_terminal_is_asked(
     _confirm(3600, "This training", False)
     with nullcontext() if goes_on else pytest.raises(UserError, match="takes roughly 14 hours"):
         _confirm(50_000, "This training", yes)
+
+
+def test_splits_are_drawn_again_after_the_patients_were_corrected(release: Path, ccdcseg, tmp_path: Path):
+    assert ccdcseg("prepare", "acdc", release, "--dataset", 27, "--processes", 1).code == 0
+    (table,) = (tmp_path / "nnUNet_raw").glob("*/cases.csv")
+    assert ccdcseg("split", 27, "--fraction", 0.4).code == 0
+    table.write_text(table.read_text().replace(",patient001", ",patient101"))
+    stale = ccdcseg("split", 27, "--fraction", 0.4)
+    assert stale.code == 2
+    assert "--redraw" in one_line(stale.err)
+    assert "patient101" in ccdcseg("split", 27, "--fraction", 0.4, "--redraw").out + table.read_text()
+    assert ccdcseg("split", 27, "--fraction", 0.4).code == 0
+
+
+def test_report_says_where_there_is_no_viewer(ccdcseg, monkeypatch: pytest.MonkeyPatch, capsys):
+    from ccdcseg.cli import _say_report
+    from ccdcseg.report import viewer
+
+    for script, words in ((None, "Note:   There is no slice viewer"), ("niivue", "")):
+        monkeypatch.setattr(viewer, "niivue_script", lambda script=script: script)
+        _say_report(Path("report.html"))
+        assert capsys.readouterr().out.partition("\n")[2].startswith(words)

@@ -12,7 +12,9 @@ def test_lines_where_there_is_no_terminal(
         for done in range(1, 101):
             report("train", done, 100)
             now[0] += 1
-    lines = capsys.readouterr().err.splitlines()
+        report("train", 100, 100, "loss 0.120")
+    *lines, last = capsys.readouterr().err.splitlines()
+    assert last == "train: 100 of 100, 0 s left, loss 0.120"
     assert lines[0] == "train: 1 of 100"
     assert lines[1] == "train: 16 of 100, 84 s left"
     assert lines[-1] == "train: 100 of 100, 0 s left"
@@ -25,8 +27,9 @@ def test_a_bar_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: py
     with progress.progress_bars() as report:
         report("train", 1, 4)
         report("predict", 2, 2)
-        report("train", 3, 4)
+        report("train", 3, 4, "loss 0.120")
     shown = capsys.readouterr().err
     assert "train" in shown
     assert "3/4" in shown
+    assert "loss 0.120" in shown
     assert "2/2" in shown

@@ -407,6 +407,14 @@ def split(
             show_default=False,
         ),
     ] = None,
+    redraw: Annotated[
+        bool,
+        typer.Option(
+            "--redraw",
+            help="Replace splits of these fractions and seeds that were drawn otherwise, such as before cases.csv "
+            "was corrected. What was trained on them is kept and no longer used.",
+        ),
+    ] = False,
 ) -> None:
     """Draw few-label splits: patient-wise, stratified, nested and seeded."""
     from ccdcseg.datasets.cases import dataset_folder
@@ -423,7 +431,7 @@ def split(
     )
     check_writable(raw)
     for one in seed:
-        for entry in split_dataset(raw, fractions, one, test, without_masks or None):
+        for entry in split_dataset(raw, fractions, one, test, without_masks or None, redraw=redraw):
             parts = [
                 f"{part} {count['patients']} patients, {count['cases']} scans, {count['slices']} slices"
                 for part, count in entry["counts"].items()
@@ -741,7 +749,7 @@ def reproduce(
         for path in result.files:
             typer.echo(f"Written: {path}")
     if page:
-        typer.echo(f"Report: {page}")
+        _say_report(page)
     failures = [f"{job.label}: {problem} ({job.log})" for job, problem in problems.items()]
     failures += [f"{result.experiment.title}: {result.problem}" for result in results if result.problem]
     for failure in failures:
@@ -790,7 +798,15 @@ def report_command(
     runs = [run for target in targets for run in find_runs(target)]
     with progress_bars() as report:
         build_report(runs, output, title, progress=partial(report, "scans"), part=part)
-    typer.echo(f"Report: {absolute(output)}")
+    _say_report(absolute(output))
+
+
+def _say_report(page: Path) -> None:
+    from ccdcseg.report.viewer import NO_VIEWER, niivue_script
+
+    typer.echo(f"Report: {page}")
+    if niivue_script() is None:
+        typer.echo(f"Note:   {NO_VIEWER}")
 
 
 @app.command()
@@ -823,7 +839,7 @@ def demo(
 
     with locked(absolute(folder), "demo"), progress_bars() as report:
         page = run_demo(absolute(folder), data, report)
-    typer.echo(f"Report: {page}")
+    _say_report(page)
 
 
 def main() -> None:

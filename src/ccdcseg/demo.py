@@ -19,7 +19,7 @@ PHANTOM_PATIENTS = 25
 DATASETS = {"phantom": (900, 0.2), "acdc": (27, 0.1)}
 """Dataset id and share of the patients trained on: five phantoms, ten ACDC patients."""
 
-Progress = Callable[[str, int, int], None]
+Progress = Callable[..., None]
 
 
 def run_demo(folder: Path, data: str, report: Progress, seed: int = 0, processes: int = 2) -> Path:
@@ -83,7 +83,7 @@ def _measured_run(
         resume=True,
         device="cpu",
         processes=processes,
-        progress=lambda stage, done, of: report(f"{method}: {stage}", done, of),
+        progress=lambda stage, *rest: report(f"{method}: {stage}", *rest),
     )
     predict(
         folder,

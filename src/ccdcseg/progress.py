@@ -20,15 +20,15 @@ QUIET_SECONDS = 15.0
 
 
 @contextmanager
-def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """Yield ``report(stage, done, total)``: a bar a stage, or a line now and then in a log file."""
+def progress_bars() -> Iterator[Callable[..., None]]:
+    """Yield ``report(stage, done, total, note="")``: a bar a stage, or a line now and then in a log file."""
     if sys.stderr.isatty():
         yield from _bars()
     else:
         yield _lines()
 
 
-def _bars() -> Iterator[Callable[[str, int, int], None]]:
+def _bars() -> Iterator[Callable[..., None]]:
     columns = (
         TextColumn("{task.description:<16}"),
         BarColumn(),
@@ -36,24 +36,25 @@ def _bars() -> Iterator[Callable[[str, int, int], None]]:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         tasks = {}
 
-        def report(stage: str, done: int, total: int) -> None:
+        def report(stage: str, done: int, total: int, note: str = "") -> None:
             if stage not in tasks:
-                tasks[stage] = progress.add_task(stage, total=total)
-            progress.update(tasks[stage], completed=done, total=total)
+                tasks[stage] = progress.add_task(stage, total=total, note=note)
+            progress.update(tasks[stage], completed=done, total=total, note=note)
 
         yield report
 
 
-def _lines() -> Callable[[str, int, int], None]:
+def _lines() -> Callable[..., None]:
     stream = sys.stderr
     first: dict[str, tuple[float, int]] = {}
     last: dict[str, float] = {}
 
-    def report(stage: str, done: int, total: int) -> None:
+    def report(stage: str, done: int, total: int, note: str = "") -> None:
         now = time.monotonic()
         start, offset = first.setdefault(stage, (now, done))
         if done < total and now - last.get(stage, -QUIET_SECONDS) < QUIET_SECONDS:
@@ -61,6 +62,6 @@ def _lines() -> Callable[[str, int, int], None]:
         last[stage] = now
         left = (now - start) / (done - offset) * (total - done) if done > offset else None
         tail = f", {left:.0f} s left" if left is not None else ""
-        print(f"{stage}: {done} of {total}{tail}", file=stream, flush=True)
+        print(f"{stage}: {done} of {total}{tail}{f', {note}' if note else ''}", file=stream, flush=True)
 
     return report

@@ -15,6 +15,7 @@ from ccdcseg.datasets.splits import (
     Split,
     add_splits,
     check_classes,
+    check_split,
     check_splits,
     draw_splits,
     find_fold,
@@ -239,6 +240,18 @@ def test_other_patients_for_a_known_fraction_and_seed(tmp_path: Path) -> None:
     ):
         add_splits(tmp_path, draw_splits(ACDC, [0.2, 0.1], 0, test_patients=70), ACDC, SLICES)
     assert (tmp_path / "splits_final.json").read_bytes() == before
+
+
+def test_splits_are_drawn_again_in_their_places_where_that_is_wanted(tmp_path: Path) -> None:
+    first, kept = add_splits(tmp_path, draw_splits(ACDC, [0.1, 0.05], 0), ACDC, SLICES)
+    again = draw_splits(ACDC, [0.1, 0.2], 0, test_patients=70)
+    entries = add_splits(tmp_path, again, ACDC, SLICES, redraw=True)
+    assert entries[0]["hash"] != first["hash"]
+    stored = json.loads((tmp_path / "splits_final.json").read_text())
+    assert stored == [entries[0], kept, entries[1]]
+    assert add_splits(tmp_path, again, ACDC, SLICES) == entries
+    with pytest.raises(UserError, match="drawn anew since"):
+        check_split(tmp_path, 0, first["hash"], tmp_path / "run")
 
 
 @pytest.mark.parametrize(

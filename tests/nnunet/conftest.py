@@ -76,7 +76,7 @@ def interrupt_run(train_run: Callable[..., Path]) -> Callable[..., None]:
     """Train a run and interrupt it after a number of steps."""
 
     def go(run: Run, step: int, **options: Any) -> None:
-        def interrupt(stage: str, done: int, _total: int) -> None:
+        def interrupt(stage: str, done: int, *_: object) -> None:
             if stage == "train" and done == step:
                 raise KeyboardInterrupt
 

@@ -173,7 +173,7 @@ def test_a_training_of_scans_that_changed_is_not_taken_for_one_of_today(
 
 @pytest.mark.filterwarnings("default")
 def test_scans_that_are_preprocessed_again_while_it_trains(own_run: Run, train_run, change_volume):
-    def meanwhile(stage: str, done: int, _total: int) -> None:
+    def meanwhile(stage: str, done: int, *_: object) -> None:
         if (stage, done) == ("train", 3):
             erase(own_run, own_run.split["train"][0], change_volume)
             train.prepare(own_run, 1, lambda *_: None)

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -84,9 +85,10 @@ def test_continued_training_equals_an_uninterrupted_one(tiny_run, train_run, int
         train_run(run)
     steps = []
     train_run(
-        run, resume=True, progress=lambda stage, done, _: steps.append(done) if stage == "train" else None
+        run, resume=True, progress=lambda stage, *rest: steps.append(rest) if stage == "train" else None
     )
-    assert steps == [4, 5, 6]
+    assert [done for done, _, _ in steps] == [4, 5, 6]
+    assert all(re.fullmatch(r"loss -?\d\.\d{3}, pseudo-Dice \d+\.\d %", note) for _, _, note in steps)
     assert same(weights(whole), weights(run.folder))
     strip = [epoch.model_copy(update={"seconds": 0}) for epoch in read_history(run.folder)]
     assert strip == [epoch.model_copy(update={"seconds": 0}) for epoch in read_history(whole)]

@@ -37,6 +37,20 @@ def test_each_run_has_its_line_in_the_colour_of_its_method(runs, drawn):
     assert list(line.y) == pytest.approx([0.3, 0.4, 0.5])
 
 
+def test_where_a_term_joins_the_loss_is_marked(make_run, monkeypatch):
+    marked = {}
+    monkeypatch.setattr(curves, "line_panel", lambda name, *_, marks=(), **__: marked.setdefault(name, marks))
+    settings = {"ccdc": {"weight": 0.3, "start_iteration": 1200}}
+    arms = load_arms([make_run("ccdc", [0] * 10, settings=settings), make_run("nnunet", [0] * 10)])
+    group = learning_curves(arms)
+    assert marked["curve-segmentation-loss"] == [(1200, curves.arm_look(0))]
+    assert "a term joins the loss, at which the curves may jump (CCDC at step 1200)." in group.text
+    plain = make_run(
+        "mcc", [0] * 10, settings={"ccdc": {"start_iteration": 1200}, "mcc": {"start_iteration": 0}}
+    )
+    assert "joins the loss" not in learning_curves(load_arms([plain])).text
+
+
 def test_validation_on_training_patients_is_said_to_be_that(make_run, drawn):
     run = make_run("ccdc", [0] * 10)
     assert "training patients" in learning_curves(load_arms([run])).text

@@ -51,6 +51,12 @@ def test_a_figure_is_the_same_whatever_else_changed_matplotlibs_settings(panel):
     assert again == panel
 
 
+def test_a_mark_is_a_line_of_its_look(panel):
+    drawn = lines([0.1, math.nan, 0.4], [0.2, 0.3, 0.1])
+    marked = line_panel("a-name", drawn, 'Dice & "loss" <b>', "loss", marks=[(5, drawn[1].look)])
+    assert marked.count("var(--class-1)") == panel.count("var(--class-1)") + 1
+
+
 def test_colours_are_the_pages_variables(panel):
     assert "var(--class-0)" in panel
     assert "var(--class-1)" in panel

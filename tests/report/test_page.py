@@ -125,10 +125,16 @@ def test_synthetic_data_are_announced_loudly(make_run, build):
     assert "Synthetic images: CCDC" in found.text
     assert found.text.startswith("[synthetic] A title")
     assert "These numbers say nothing about patients." in found.text
+    assert "images and names of patients" not in found.text
 
 
-def test_real_data_are_not_called_synthetic(whole):
+def test_real_data_are_not_called_synthetic_but_patients(whole):
     assert "ynthetic" not in whole.text
+    assert "This page holds images and names of patients: share it as you would" in whole.text
+
+
+def test_the_page_says_that_it_has_no_viewer(whole):
+    assert "There is no slice viewer: ccdcseg was installed without it" in whole.text
 
 
 def test_the_page_needs_nothing_else(whole):

@@ -200,6 +200,7 @@ def test_each_scan_is_stored_once_and_can_be_chosen(runs, viewed):
     assert {option["data-row"][1:] for option in options} <= ids
     assert len([box for box in viewed.all("input") if box["type"] == "checkbox"]) == 1 + 3
     assert len([box for box in viewed.all("details") if box.get("class") == "viewer"]) == 1
+    assert "There is no slice viewer" not in viewed.text
     assert len(viewed.all("script")) == 10 + 2
     assert "NiiVue" in viewed.text
 

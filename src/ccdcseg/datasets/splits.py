@@ -133,6 +133,7 @@ def add_splits(
     cases: Sequence[Case],
     slices_of: Mapping[str, int],
     scans: UnlabelledFolder | None = None,
+    redraw: bool = False,
 ) -> list[dict[str, Any]]:
     """Append splits to ``splits_final.json`` of an nnU-Net raw folder, atomically; the others stay.
 
@@ -148,6 +149,7 @@ def add_splits(
         cases: all cases of the data set.
         slices_of: number of slices of each case that is not unlabelled.
         scans: a folder of scans without masks that take part in each split.
+        redraw: put a split in the place of one of the same fraction and seed that has other patients.
 
     Returns:
         The stored entry of each of ``splits``.
@@ -162,12 +164,14 @@ def add_splits(
         fold = _index(entries, entry["fraction"], entry["seed"])
         if fold is None:
             entries.append(entry)
+        elif redraw:
+            entries[fold] = entry
         elif entries[fold]["hash"] != entry["hash"] or _cases(entries[fold]) != _cases(entry):
             raise UserError(
                 f"{path} has other patients or cases for the fraction {exactly(entry['fraction'])} and seed "
                 f"{entry['seed']}: its fold {fold} was drawn with another number of test patients "
                 "or from other cases.",
-                "Choose another seed.",
+                "Choose another seed, or replace it with --redraw; runs that were trained on it are then refused.",
             )
     write_json(path, entries)
     return wanted
@@ -377,6 +381,8 @@ def split_dataset(
     seed: int,
     test_patients: int | None = None,
     unlabelled: int | Path | None = None,
+    *,
+    redraw: bool = False,
 ) -> list[dict[str, Any]]:
     """Draw few-label splits of a data set, check that no part lacks a class, and store them.
 
@@ -387,6 +393,7 @@ def split_dataset(
         test_patients: see `draw_splits`.
         unlabelled: what takes part without masks: so many patients of the data set, or the scans of a folder,
             such as ``imagesTs`` (see `read_unlabelled`).
+        redraw: see `add_splits`.
 
     Returns:
         The stored entry of each fraction, see `add_splits`.
@@ -407,7 +414,7 @@ def split_dataset(
         slices_of[case.case] = mask.array.shape[slice_axis(mask.array.shape, mask.spacing_mm)]
     for split in splits:
         check_classes(split, cases, classes_of, labels)
-    return add_splits(raw_folder, splits, cases, slices_of, scans)
+    return add_splits(raw_folder, splits, cases, slices_of, scans, redraw)
 
 
 def _annotated(cases: Iterable[Case], splits: Iterable[Split]) -> list[Case]:

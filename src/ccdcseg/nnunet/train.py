@@ -4,7 +4,7 @@ import datetime
 import logging
 import os
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from ccdcseg.nnunet.stock import stock_nnunet
 from ccdcseg.nnunet.trained import check_same, check_trained, training_scans
 from ccdcseg.processes import end_forks_with_this_process
 from ccdcseg.provenance import origin_file
-from ccdcseg.runs.history import read_history
+from ccdcseg.runs.history import Epoch, read_history
 from ccdcseg.runs.record import (
     BEGUN_FILE,
     Begun,
@@ -50,7 +50,8 @@ from ccdcseg.runs.record import (
     write_record,
 )
 
-Progress = Callable[[str, int, int], None]
+Progress = Callable[..., None]
+"""Called with a stage's name, steps done, steps in all and, in a training, how it goes."""
 LATEST = "checkpoint_latest.pth"
 
 logger = logging.getLogger(__name__)
@@ -99,7 +100,7 @@ def _train_teachers(run: Run, device: str, processes: int, progress: Progress) -
             resume=True,
             device=device,
             processes=processes,
-            progress=lambda stage, done, total, name=name: progress(f"{name}: {stage}", done, total),  # type: ignore[misc]
+            progress=lambda stage, *rest, name=name: progress(f"{name}: {stage}", *rest),
         )
 
 
@@ -304,10 +305,19 @@ def _report_steps(trainer: Any, progress: Progress) -> None:
         nonlocal done
         result = step(batch)
         done += 1
-        progress("train", done, trainer.num_epochs * every)
+        progress("train", done, trainer.num_epochs * every, _state(trainer.history))
         return result
 
     trainer.train_step = counted
+
+
+def _state(history: Sequence[Epoch]) -> str:
+    """Loss and pseudo-Dice of the last epoch, in words."""
+    if not history or history[-1].train_loss is None:
+        return ""
+    scores = [score for score in history[-1].pseudo_dice.values() if score is not None]
+    dice = f", pseudo-Dice {100 * sum(scores) / len(scores):.1f} %" if scores else ""
+    return f"loss {history[-1].train_loss:.3f}{dice}"
 
 
 def _record(run: Run, plans: dict[str, Any], device: str, preprocessed: dict[str, str]) -> Begun:

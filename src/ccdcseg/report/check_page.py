@@ -14,7 +14,7 @@ from ccdcseg.datasets.findings import Finding, Severity
 from ccdcseg.datasets.measure import CaseFacts
 from ccdcseg.files import write_text
 from ccdcseg.processes import Progress
-from ccdcseg.report.template import SYNTHETIC, render
+from ccdcseg.report.template import PATIENTS, SYNTHETIC, render
 from ccdcseg.report.thumbnails import Thumbnail, class_colour, thumbnails
 from ccdcseg.texts import one_line
 
@@ -168,6 +168,7 @@ def _context(result: CheckResult, shown: Sequence[PatientPicture]) -> dict[str, 
     return {
         "dataset": contents.folder.name,
         "synthetic": SYNTHETIC if contents.synthetic else "",
+        "patients_note": PATIENTS,
         "verdict": verdict(result),
         "problems": [group for group in groups(result) if group.severity is Severity.PROBLEM],
         "groups": groups(result),

@@ -51,6 +51,7 @@ def learning_curves(arms: Sequence[Arm]) -> PanelGroup | None:
     """Losses and pseudo Dice of every run, a line for each seed; ``None`` where no run has a history."""
     quantities = {name: _reader(name) for name in LOSSES} | {"pseudo_dice": _mean_pseudo_dice}
     titles = LOSSES | {"pseudo_dice": "Pseudo Dice"}
+    marks = [(start, arm_look(index)) for index, arm in enumerate(arms) if (start := term_start(arm))]
     panels = []
     for name, read in quantities.items():
         lines = [
@@ -62,18 +63,32 @@ def learning_curves(arms: Sequence[Arm]) -> PanelGroup | None:
         if lines:
             alt = f"{titles[name]} over the training iterations, a line for each seed of {_names(arms)}."
             label = "Dice" if name == "pseudo_dice" else "loss"
-            panels.append(
-                Panel(titles[name], line_panel(f"curve-{name.replace('_', '-')}", lines, alt, label))
-            )
+            figure = line_panel(f"curve-{name.replace('_', '-')}", lines, alt, label, marks=marks)
+            panels.append(Panel(titles[name], figure))
     if not panels:
         return None
     keys = tuple(Key(arm.label, arm_look(index)) for index, arm in enumerate(arms))
     return PanelGroup(
         "",
-        "A line for each seed. Pseudo Dice: over validation patches, mean of the classes." + _caveat(arms),
+        "A line for each seed. Pseudo Dice: over validation patches, mean of the classes."
+        + _starts(arms)
+        + _caveat(arms),
         keys,
         tuple(panels),
     )
+
+
+def term_start(arm: Arm) -> int | None:
+    """The step at which the method's term joins the loss; None where it is there from the first, or none."""
+    settings = arm.runs[0].record.settings.get(arm.method)
+    return settings.get("start_iteration") or None if isinstance(settings, dict) else None
+
+
+def _starts(arms: Sequence[Arm]) -> str:
+    starts = [f"{arm.label} at step {start}" for arm in arms if (start := term_start(arm))]
+    if not starts:
+        return ""
+    return f" Thin vertical lines: a term joins the loss, at which the curves may jump ({', '.join(starts)})."
 
 
 def diagnostics(run: Run, name: str) -> list[PanelGroup]:

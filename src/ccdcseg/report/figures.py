@@ -159,6 +159,7 @@ def line_panel(
     y_label: str,
     limits: tuple[float, float | None] | None = None,
     counts: bool = False,
+    marks: Sequence[tuple[int, Look]] = (),
 ) -> Markup:
     """Lines over the training iterations.
 
@@ -169,11 +170,14 @@ def line_panel(
         y_label: quantity and unit.
         limits: of the y axis; an upper limit of ``None`` is chosen to fit.
         counts: draw the y axis logarithmic above 1, linear below.
+        marks: iterations at which something begins, and how they are drawn.
     """
     with matplotlib.style.context(_style(_STAND_IN)):
         figure, axes = _panel(_PANEL_INCHES)
         for line in lines:
             axes.plot(line.x, line.y, color=_STAND_IN[line.look.colour], dashes=line.look.dash, linewidth=1.4)
+        for x, look in marks:
+            axes.axvline(x, color=_STAND_IN[look.colour], dashes=look.dash, linewidth=0.7)
         axes.set(xlabel="iteration", ylabel=y_label)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         if limits:

@@ -29,9 +29,9 @@ from ccdcseg.report.pictures import (
 )
 from ccdcseg.report.runs import Arm, Run, load_arms, runs_of
 from ccdcseg.report.sections import Section
-from ccdcseg.report.template import SYNTHETIC, render
+from ccdcseg.report.template import PATIENTS, SYNTHETIC, render
 from ccdcseg.report.unlabelled import writings
-from ccdcseg.report.viewer import STRAY_MARGIN_MM, Gallery, Progress, gallery, niivue_script
+from ccdcseg.report.viewer import NO_VIEWER, STRAY_MARGIN_MM, Gallery, Progress, gallery, niivue_script
 from ccdcseg.runs.evaluation import missed
 from ccdcseg.tabular import Grid
 
@@ -118,6 +118,8 @@ def _facts(arms: Sequence[Arm]) -> dict[str, Any]:
     return {
         "dataset": arms[0].runs[0].record.dataset,
         "synthetic": SYNTHETIC if any(run.record.synthetic for _, run in runs_of(arms)) else "",
+        "patients_note": PATIENTS,
+        "no_viewer": NO_VIEWER if niivue_script() is None else "",
         "duration": tables.duration_text,
         "asdict": asdict,
         "downloads": downloads,

@@ -15,6 +15,9 @@ from ccdcseg.texts import visible
 SYNTHETIC = "Synthetic images made by a program. These numbers say nothing about patients."
 
 
+PATIENTS = "This page holds images and names of patients: share it as you would share their scans."
+
+
 def render(name: str, context: dict[str, Any], library: str = "") -> str:
     """Fill a template of this folder.
 

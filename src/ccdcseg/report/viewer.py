@@ -31,6 +31,10 @@ from ccdcseg.report.pictures import (
 )
 from ccdcseg.report.runs import Arm
 
+NO_VIEWER = (
+    "There is no slice viewer: ccdcseg was installed without it, as it is where npm or a network is missing. "
+    "With npm, install it again: pip install --force-reinstall --no-deps ."
+)
 REFERENCE_COLOUR = "#ffffff"
 METHOD_COLOURS = (*CLASS_COLOURS, "#ff5c5c", "#b6ff5c", "#c8a27a", "#00e5ff", "#ff5cf4")
 STRAY_MARGIN_MM = 5
