@@ -27,7 +27,7 @@ to nnU-Net of the same seeds and number of steps (mean, median over the patients
 differs most, then the mean by class), and mean and median of `hd95_pooled_mm` over all structures, and for how many
 it is not defined. A seed has several trainings of nnU-Net, since they differ by processor: a run is compared with
 those whose first epoch has the very loss of its own, or, if there are none (the term acts from the first step),
-with the mean of all of its precision (`precision` in its record).
+with the mean of all of its precision (`precision` in its record; where none is recorded, any).
 """
 COLUMNS = (
     "setting", "steps", "seeds", "changes to the preset", "Dice", "difference", "median", "without",
@@ -108,7 +108,7 @@ def nnunet_of(settings: Settings, key: Key) -> Evaluations:
             if steps == key[1]
             and seed in trainings
             and trainings[seed].is_plain
-            and trainings[seed].record.precision == ours.record.precision
+            and len({ours.record.precision, trainings[seed].record.precision} - {None}) < 2
         ]
         same = [training for training in plain if training.first_loss == ours.first_loss]
         if plain:

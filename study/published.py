@@ -14,7 +14,7 @@ import json
 import lzma
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -101,26 +101,25 @@ def read_runs(place: Path) -> dict[str, Published]:
         UserError: there is none.
     """
     folder = place if place.is_dir() else place.parent
-    found = runs_in(folder)
-    named = {run.name: run for run in found if folder == place or place.name in (run.name, run.setting)}
-    if not named:
-        there = ", ".join(run.name for run in found) or "none"
+    found = runs_in(folder, None if folder == place else place.name)
+    if not found:
         raise UserError(
-            f"{folder} has no runs {place.name}.", f"Name a folder of tables, or of its runs: {there}."
+            f"{folder} has no runs {place.name}.", "Name a folder of study/data, or a run or setting in it."
         )
-    return named
+    return {run.name: run for run in found}
 
 
-def runs_in(folder: Path) -> list[Published]:
-    """All runs of a folder; none where there are no tables yet."""
+def runs_in(folder: Path, name: str | None = None) -> list[Published]:
+    """All runs of a folder, or those of a name or setting; none where there are no tables yet."""
     if not (folder / RECORDS).exists():
         return []
-    records = _lines(folder / RECORDS)
     epochs, rows = _by_run(_lines(folder / HISTORIES)), _by_run(_rows(folder / SCORES))
-    histories = {name: [_changed(epoch, _restored) for epoch in lines] for name, lines in epochs.items()}
-    return [
-        Published(line["run"], line["record"], histories[line["run"]], rows[line["run"]]) for line in records
+    found = [
+        Published(line["run"], line["record"], epochs[line["run"]], rows[line["run"]])
+        for line in _lines(folder / RECORDS)
     ]
+    wanted = [run for run in found if name in (None, run.name, run.setting)]
+    return [replace(run, epochs=[_changed(epoch, _restored) for epoch in run.epochs]) for run in wanted]
 
 
 def write_runs(folder: Path, runs: Iterable[Published]) -> None:

@@ -67,6 +67,8 @@ def test_another_precision_is_no_baseline():
     assert 3 not in dice(RUNS, "literal")
     in_float32 = {0: training(evaluation(0.0, 0.0), 0.9, "ccdc", precision="float32")}
     assert dice({**RUNS, ("float32", 10): in_float32}, "float32") == {0: [0.0, 0.1]}
+    unknown = {3: training(evaluation(0.0, 0.0), 0.9, "ccdc", precision=None)}
+    assert dice({**RUNS, ("unknown", 10): unknown}, "unknown") == {3: [0.0, 0.1]}
 
 
 def test_the_patient_who_differs_most_is_left_out_whatever_the_sign():

@@ -1,0 +1,161 @@
+"""Tables and figure of docs/results.md, from the study's tables and docs/results/unlabelled.csv.
+
+python study/results.py    # prints the tables, writes docs/results/differences.svg
+"""
+
+import csv
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+from matplotlib.figure import Figure
+
+from ablation_figures import forest
+from ablation_table import evaluations, load, nnunet_of
+from ccdcseg.evaluation.compare import Comparison, compare, wilcoxon_p
+from ccdcseg.evaluation.display import p_text
+from ccdcseg.evaluation.patients import bootstrap_interval
+from ccdcseg.report.figures import save_figure
+
+ROOT = Path(__file__).parents[1]
+DATA = ROOT / "study" / "data"
+UNLABELLED = ROOT / "docs" / "results" / "unlabelled.csv"
+FIGURE = ROOT / "docs" / "results" / "differences"
+
+STEPS = {
+    "preset of before (SGD), as predicted": ("cpu_sgd", "plain"),
+    "the same, islands removed": ("cpu_sgd", "postprocessed"),
+    "AdamW, averages, more foreground, mirroring": ("cpu", "postprocessed"),
+    "and 50 patients without masks": ("cpu unlabelled", "postprocessed"),
+}
+"""Rows of the first table: training and prediction in the file."""
+
+Scores = dict[str, tuple[float, float]]
+"""Patient to Dice in % and distance in mm."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A setting of CCDC, or a rival, that is compared with nnU-Net.
+
+    Attributes:
+        label: in table and figure.
+        patients: whose they are.
+        places: of its runs and those of nnU-Net, in `DATA`.
+        setting: its name there.
+        steps: of the training.
+    """
+
+    label: str
+    patients: str
+    places: tuple[str, ...]
+    setting: str
+    steps: int = 2400
+
+    @property
+    def comparison(self) -> Comparison:
+        """Its Dice against nnU-Net's."""
+        settings = load([DATA / place for place in self.places])
+        key = self.setting, self.steps
+        return compare(evaluations(settings[key]), nnunet_of(settings, key), "dice")
+
+
+PIXELS, FIXED, HALF = "CCDC, pixel reading", "CCDC, chosen reading", "CCDC, half resolution"
+CHOOSING = "ACDC, for choosing"
+LONG = (
+    "ablation/nnunet_4x",
+    "ablation/half_time_0.3_half_resolution_4x",
+    "ablation/half_time_0.3_fixed_both_4x",
+)
+SHORT = tuple(
+    f"ablation/half_time_0{name}" for name in ("_float32", "_half_resolution", ".3_half_resolution")
+)
+READINGS = [
+    Row(PIXELS, "ACDC", ("acdc",), "ccdc_cpu"),
+    Row(PIXELS, "CHAOS T2", ("chaos_t2",), "ccdc_cpu"),
+    Row(FIXED, "ACDC, set aside", ("test",), "half_time_0.3_fixed_both"),
+    Row(FIXED, CHOOSING, LONG, "half_time_0.3_fixed_both_4x", 9600),
+    Row(HALF, CHOOSING, SHORT, "half_time_0.3_half_resolution"),
+    Row(HALF, CHOOSING, LONG, "half_time_0.3_half_resolution_4x", 9600),
+    Row(HALF, "CHAOS T2", ("chaos",), "half_resolution"),
+]
+"""Rows of the second table."""
+RIVALS = [
+    Row(label, CHOOSING, ("ablation/nnunet", f"methods/{setting}"), setting)
+    for setting, label in {
+        "reco": "ReCo",
+        "contrastive_seg": "ContrastiveSeg",
+        "region_contrast": "RegionContrast",
+        "focal": "Focal",
+        "gdl": "GDL",
+        "topk": "TopK",
+        "mcc": "MCC",
+    }.items()
+]
+"""Rows of the figure beside those; nnFormer is far outside of it."""
+
+
+def main() -> None:
+    print("\n".join(unlabelled_table()), end="\n\n")
+    readings = [(row, row.comparison) for row in READINGS]
+    print("\n".join(readings_table(readings)))
+    draw([*readings, *((row, row.comparison) for row in RIVALS)])
+
+
+def unlabelled_table() -> Iterator[str]:
+    """What adds up for plain nnU-Net; each row is compared with the one above it."""
+    trainings: dict[tuple[str, str], Scores] = defaultdict(dict)
+    with UNLABELLED.open(newline="") as handle:
+        for row in csv.DictReader(handle):
+            trainings[row["training"], row["prediction"]][row["patient"]] = (
+                100 * float(row["dice"]),
+                float(row["hd95_pooled_mm"]),
+            )
+    yield "| | Dice, % | 95HD, mm | Dice points to the row above |"
+    yield "| --- | --- | --- | --- |"
+    before: Scores = {}
+    for label, key in STEPS.items():
+        scores = trainings[key]
+        dice, distances = ([pair[place] for pair in scores.values()] for place in (0, 1))
+        gains = [value - before[patient][0] for patient, (value, _) in scores.items() if before]
+        gain = f"{mean(gains):+.1f} {interval(gains, '+.1f')}, p {p_text(wilcoxon_p(gains))}" if gains else ""
+        shown = (
+            f"{mean(dice):.1f} {interval(dice, '.1f')} | {mean(distances):.1f} {interval(distances, '.1f')}"
+        )
+        yield f"| {label} | {shown} | {gain} |"
+        before = scores
+
+
+def readings_table(found: Sequence[tuple[Row, Comparison]]) -> Iterator[str]:
+    """CCDC against nnU-Net."""
+    yield "| | patients | steps | seeds | Dice points to nnU-Net |"
+    yield "| --- | --- | --- | --- | --- |"
+    for row, result in found:
+        low, high = (100 * end for end in result.interval or ())
+        difference = f"{100 * result.mean_difference:+.2f} [{low:+.2f}, {high:+.2f}]"
+        measured = f"{result.n} of {row.patients} | {row.steps:,} | {len(result.per_seed)}"
+        yield f"| {row.label} | {measured} | {difference} |"
+
+
+def draw(found: Sequence[tuple[Row, Comparison]]) -> None:
+    """Every comparison as a line, the first at the top."""
+    figure = Figure(figsize=(7, 0.19 * len(found) + 0.6), layout="constrained")
+    panel = figure.subplots()
+    rows: list[tuple[str, Comparison, dict[str, float]]] = [
+        (f"{row.label}: {row.patients}, {row.steps:,} steps", result, {}) for row, result in found
+    ]
+    forest(panel, rows[::-1])
+    panel.set_xlabel("Dice points to nnU-Net, 95 % interval over patients")
+    save_figure(figure, FIGURE, {"svg": {"metadata": {"Date": None}}})
+
+
+def interval(values: Sequence[float], form: str) -> str:
+    """Of the mean over patients."""
+    low, high = bootstrap_interval(values) or (float("nan"),) * 2
+    return f"[{low:{form}}, {high:{form}}]"
+
+
+if __name__ == "__main__":
+    main()
