@@ -138,22 +138,26 @@ def cross_entropy_and_dice() -> nn.Module:
     return loss
 
 
-def deep_supervision(loss: nn.Module) -> nn.Module:
-    """The loss at five resolutions, with nnU-Net's weights."""
-    weights = [1 / 2**i for i in range(4)] + [0]
+def deep_supervision(loss: nn.Module, resolutions: int = 5) -> nn.Module:
+    """The loss at several resolutions, with nnU-Net's weights."""
+    weights = [1 / 2**i for i in range(resolutions - 1)] + [0]
     wrapped: nn.Module = DeepSupervisionWrapper(loss, [w / sum(weights) for w in weights])
     return wrapped
 
 
-def plan_network() -> nn.Module:
-    """nnU-Net's 2-D plan for ACDC, whose decoder hands out features."""
+FEATURES = (32, 64, 128, 256, 512, 512)
+"""Channels of the stages of nnU-Net's 2-D plan for ACDC."""
+
+
+def plan_network(features: tuple[int, ...] = FEATURES) -> nn.Module:
+    """nnU-Net's network with these channels, whose decoder hands out features."""
     network = PlainConvUNet(
         1,
-        6,
-        (32, 64, 128, 256, 512, 512),
+        len(features),
+        features,
         nn.Conv2d,
         3,
-        (1, 2, 2, 2, 2, 2),
+        (1, *[2] * (len(features) - 1)),
         2,
         CLASSES,
         2,

@@ -115,30 +115,29 @@ def steps_of_methods() -> dict[str, Step]:
 
         return once
 
-    regions: dict[str, nn.Module] = {
-        "focal": FocalLoss(),
-        "gdl": GDLLoss(),
-        "topk": TopKLoss(),
-        "mcc": MCCLoss(),
-    }
     return {
         "nnunet": step(plain, None),
-        **{name: step(SummedLoss(plain, loss), None) for name, loss in regions.items()},
+        **{name: step(SummedLoss(plain, loss), None) for name, loss in region_losses().items()},
         **{name: step(plain, term) for name, term in contrastive_terms().items()},
         "nnformer": nnformer_step(plain),
     }
 
 
-def contrastive_terms() -> dict[str, ContrastiveLoss]:  # type: ignore[type-arg]
+def region_losses() -> dict[str, nn.Module]:
+    """Every loss on the logits alone, at its defaults."""
+    return {"focal": FocalLoss(), "gdl": GDLLoss(), "topk": TopKLoss(), "mcc": MCCLoss()}
+
+
+def contrastive_terms(channels: int = 32) -> dict[str, ContrastiveLoss]:  # type: ignore[type-arg]
     """Every contrastive loss at its defaults, its memory full."""
     terms: dict[str, ContrastiveLoss] = {  # type: ignore[type-arg]
-        "ccdc": CCDCLoss(32, CLASSES),
-        "reco": ReCoLoss(32, CLASSES),
-        "contrastive_seg": ContrastiveSegLoss(32, CLASSES, ContrastiveSegSettings(start_iteration=0)),
+        "ccdc": CCDCLoss(channels, CLASSES),
+        "reco": ReCoLoss(channels, CLASSES),
+        "contrastive_seg": ContrastiveSegLoss(channels, CLASSES, ContrastiveSegSettings(start_iteration=0)),
         "contrastive_seg, in batch": ContrastiveSegLoss(
-            32, CLASSES, ContrastiveSegSettings(start_iteration=0, memory_length=None)
+            channels, CLASSES, ContrastiveSegSettings(start_iteration=0, memory_length=None)
         ),
-        "region_contrast": RegionContrastLoss(32, CLASSES),
+        "region_contrast": RegionContrastLoss(channels, CLASSES),
     }
     for term in terms.values():
         for bank in term.modules():
