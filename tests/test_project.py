@@ -144,7 +144,14 @@ def test_every_setting_is_documented():
 
 def test_modules_have_mirrored_tests():
     """Every module with behaviour of its own has a test file at the same place."""
-    folded = {"losses/settings", "nnunet/paths", "nnunet/train", "nnunet/runs", "nnunet/selections"}
+    folded = {
+        "losses/settings",
+        "nnunet/paths",
+        "nnunet/train",
+        "nnunet/trained",
+        "nnunet/runs",
+        "nnunet/selections",
+    }
     for module in (ROOT / "src" / "ccdcseg").rglob("*.py"):
         name = module.relative_to(ROOT / "src" / "ccdcseg").with_suffix("").as_posix()
         if module.name in ("__init__.py", "__main__.py") or "/discovery/" in f"/{name}" or name in folded:
