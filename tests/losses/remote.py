@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map
 
 DEVICE = torch.device("meta")  # a device that torch knows without hardware; no tensor of its own is ever made
+COPY = torch.ops.aten.copy_.default
 WAITS = {
     "_local_scalar_dense",  # item, bool, int
     "nonzero",
@@ -56,13 +57,17 @@ class RemoteTensor(Tensor):
 class RemoteDevice(TorchDispatchMode):
     """While it is entered, tensors can be made on `DEVICE`, and waits are counted.
 
+    Args:
+        lacks: name of an operation that the device does not have.
+
     Attributes:
         to_host: waits for the device: copies from it, and operations of `WAITS`, by name.
         to_device: copies of the host's tensors to the device.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lacks: str = "") -> None:
         super().__init__()
+        self.lacks = lacks
         self.to_host: Counter[str] = Counter()
         self.to_device = 0
 
@@ -78,10 +83,14 @@ class RemoteDevice(TorchDispatchMode):
         self._autocast.stop()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = computed(func, args, kwargs or {})
         name, given = func.overloadpacket.__name__, any(map(is_remote, tree_iter((args, kwargs))))
+        if given and name == self.lacks:
+            raise NotImplementedError(f"The operator 'aten::{name}' is not implemented for the device.")
+        found = computed(func, args, kwargs or {})
         if name == "_to_copy":
             self.to_device += is_remote(found) and not given
+        if func is COPY:
+            self.to_device += is_remote(args[0]) and not is_remote(args[1])
         read = name == "_to_copy" and not is_remote(found)
         masked = name in ("index", "index_put", "index_put_") and any(
             i is not None and i.dtype == torch.bool for i in args[1]
@@ -99,7 +108,7 @@ def computed(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """The result of an operation, on the device where its tensors are or where it is asked for."""
     tensors = [value for value in tree_iter((args, kwargs)) if isinstance(value, Tensor)]
     there = any(map(is_remote, tensors))
-    mixed = there and any(tensor.ndim and not is_remote(tensor) for tensor in tensors)
+    mixed = there and func is not COPY and any(tensor.ndim and not is_remote(tensor) for tensor in tensors)
     assert not mixed, f"{func} of tensors of host and device"
     if kwargs.get("device") is not None:
         there = torch.device(kwargs["device"]) == DEVICE

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ccdcseg.losses.class_statistics import ClassStatistics, class_statistics
+from ccdcseg.losses.fallback import COMPLETE, lacking, on_cpu
 from ccdcseg.losses.inputs import class_labels, refuse_labels, refuse_probabilities
 from ccdcseg.losses.pixel_sets import PixelSets
 from ccdcseg.losses.projection import ProjectionHead
@@ -115,6 +116,8 @@ class ContrastiveLoss(nn.Module, Generic[S]):
     _saw_logits = False
     _idle_calls = 0
     _calls_read: tuple[object, int] | None = None
+    _tried = COMPLETE
+    _lacking: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -170,6 +173,9 @@ class ContrastiveLoss(nn.Module, Generic[S]):
                 probabilities in place of logits.
         """
         _check_shapes(features, logits, target, self.head.hidden.in_features, self.num_classes)
+        if self._needs_cpu(features.device):
+            self._calls_read = None
+            return on_cpu(self, features, logits, target)
         labels, findings = class_labels(target, self.num_classes, self.ignore_label)
         if not self._saw_logits:
             refuse_probabilities(logits)
@@ -252,6 +258,18 @@ class ContrastiveLoss(nn.Module, Generic[S]):
         if self._calls_read is None or self._calls_read[0] != mark or mark is None:
             self._calls_read = mark, int(self.iteration)
         return self._calls_read[1]
+
+    def _needs_cpu(self, device: torch.device) -> bool:
+        """Whether the device lacks something, which is tried, and said, once."""
+        if device.type not in self._tried:
+            self._tried |= {device.type}
+            if found := lacking(self, device):
+                self._lacking |= {device.type}
+                warnings.warn(
+                    f"{type(self).__name__} is computed on the CPU, since {device.type} lacks something: {found}",
+                    stacklevel=4,
+                )
+        return device.type in self._lacking
 
     def _idle(self, features: Tensor) -> None:
         """Take part in what all ranks do together, in a call without a term."""

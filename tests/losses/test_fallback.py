@@ -1,0 +1,61 @@
+"""A device that lacks an operation, pretended."""
+
+import warnings
+
+import pytest
+import torch
+from batches import Batch
+from remote import RemoteDevice, move, remote
+from rivals import CONTRASTIVE, IGNORED, banks, double_batch, made
+
+OPERATIONS = {"searchsorted": "forward", "index_add_": "backward"}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("name", CONTRASTIVE)
+def test_a_term_falls_back_to_the_cpu_and_says_so_once(name: str, operation: str) -> None:
+    """Losses, gradients, memory and count of the calls are those of a term on the CPU."""
+    here, there = made(name, ignore=IGNORED, start_iteration=1), made(name, ignore=IGNORED, start_iteration=1)
+    move(there)
+    told = []
+    for call in range(4):
+        batch = double_batch((12, 13), seed=call, ignored=9)
+        moved = Batch(*(remote(maps) for maps in batch))
+        expected = here(*batch)
+        expected.backward()
+        with RemoteDevice(operation), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            loss = there(*moved)
+            loss.backward()
+        told += [str(one.message) for one in caught]
+        assert torch.equal(loss.held, expected)
+        assert torch.equal(moved.features.grad.held, batch.features.grad)
+        assert there.iteration.held == call + 1
+    assert len(told) == 1
+    assert "is computed on the CPU, since meta lacks something" in told[0]
+    assert operation in told[0]
+    for one, other in zip(there.parameters(), here.parameters(), strict=True):
+        assert torch.equal(one.grad.held, other.grad)
+    kept = {key: value.held for key, value in banks(there).items()}
+    torch.testing.assert_close(kept, banks(here), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", CONTRASTIVE)
+def test_a_device_that_lacks_nothing_is_used(name: str) -> None:
+    criterion = made(name)
+    move(criterion)
+    state = criterion.generator.get_state()
+    batch = Batch(*(remote(maps) for maps in double_batch()))
+    with RemoteDevice() as device, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not criterion._needs_cpu(batch.features.device)
+        assert torch.equal(criterion.generator.get_state(), state)
+        tried = device.to_host.total()
+        criterion(*batch)
+        assert criterion.diagnostics.class_loss.device == batch.features.device
+        assert device.to_host.total() > tried > 0
+
+
+def test_cpu_and_cuda_are_not_tried() -> None:
+    assert not made("ccdc")._needs_cpu(torch.device("cuda"))
+    assert not made("ccdc")._needs_cpu(torch.device("cpu"))
