@@ -72,6 +72,12 @@ def test_a_system_without_control_groups(tmp_path: Path):
     assert list(cores._quotas(tmp_path)) == []
 
 
+@pytest.mark.parametrize(("text", "count"), [("3", 3), ("", 8), ("0", 8), ("many", 8)])
+def test_workers_are_what_nnunet_is_told_or_the_cores(alone: pytest.MonkeyPatch, text: str, count: int):
+    alone.setenv("nnUNet_def_n_proc", text)
+    assert cores.worker_count() == count
+
+
 @pytest.mark.parametrize(("text", "count"), [("3", 3), ("4,2", 4), ("", None), ("all", None), ("0", None)])
 def test_threads_that_the_user_asked_for(text: str, count: int | None, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OMP_NUM_THREADS", text)

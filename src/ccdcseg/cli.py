@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from ccdcseg import __version__
+from ccdcseg import __version__, workflow
 from ccdcseg.cores import usable_cores
 from ccdcseg.datasets.sequences import CardiacSequence, ChaosSequence
 from ccdcseg.errors import UserError, system_error
-from ccdcseg.files import absolute, check_file, check_name, check_writable, locked
+from ccdcseg.files import absolute, check_name, check_writable, locked
 from ccdcseg.methods import METHODS
 from ccdcseg.processes import terminated_as_interrupted
 from ccdcseg.progress import progress_bars
-from ccdcseg.streams import settle_streams
+from ccdcseg.texts import degrade
 
 if TYPE_CHECKING:
     from ccdcseg.experiments.runner import Runner
@@ -272,30 +272,13 @@ def _say_notes(folder: Path) -> None:
 def _prepare(
     convert: Callable[..., Path], source: Path, dataset: int, processes: int, **settings: object
 ) -> Path:
-    from ccdcseg.datasets.archives import unpacked
-    from ccdcseg.datasets.prepared import fingerprint, prepare_once
-    from ccdcseg.nnunet.paths import nnunet_folder
-
-    raw_root = nnunet_folder("nnUNet_raw")
-
-    def make(place: Path) -> Path:
-        with progress_bars() as report, unpacked(source, place, partial(report, "unpack")) as release:
-            return convert(
-                release,
-                raw_root=place,
-                dataset_id=dataset,
-                progress=partial(report, "convert"),
-                workers=processes,
-                **settings,
-            )
-
-    mark = fingerprint(source, convert.__name__, settings)
-    folder, made = prepare_once(raw_root, dataset, mark, make)
-    typer.echo(f"Dataset: {folder}" if made else f"Prepared already: {folder}")
-    _say_notes(folder)
-    if made:
+    with progress_bars() as report:
+        made = workflow.prepare(convert, source, dataset, workers=processes, progress=report, **settings)
+    typer.echo(f"Dataset: {made.folder}" if made.is_new else f"Prepared already: {made.folder}")
+    _say_notes(made.folder)
+    if made.is_new:
         typer.echo(f"Next:    ccdcseg split {dataset} --fraction 0.1 --seed 0")
-    return folder
+    return made.folder
 
 
 @app.command()
@@ -346,7 +329,7 @@ def check(
     from ccdcseg.report.check_page import build_check_page, findings_table, verdict
 
     raw = dataset_folder(nnunet_folder("nnUNet_raw"), dataset)
-    check_file(output)
+    check_writable(output.parent)
     if output.suffix == ".json":
         raise UserError(f"The page {output} would be overwritten by its own JSON.", "Name it check.html.")
     with (
@@ -417,34 +400,34 @@ def split(
     ] = False,
 ) -> None:
     """Draw few-label splits: patient-wise, stratified, nested and seeded."""
-    from ccdcseg.datasets.cases import dataset_folder
-    from ccdcseg.datasets.splits import split_dataset
-    from ccdcseg.nnunet.paths import nnunet_folder
     from ccdcseg.nnunet.preset import load_preset
 
     if (fraction is None) == (preset is None):
         raise UserError("A split has either --fraction or --preset.", "Give one of them.")
     fractions = fraction or load_preset(str(preset))[1].labelled.fractions
-    raw = dataset_folder(nnunet_folder("nnUNet_raw"), dataset)
     without_masks = (
         int(unlabelled) if unlabelled and unlabelled.isdecimal() else unlabelled and Path(unlabelled)
     )
-    check_writable(raw)
     for one in seed:
-        for entry in split_dataset(raw, fractions, one, test, without_masks or None, redraw=redraw):
-            parts = [
-                f"{part} {count['patients']} patients, {count['cases']} scans, {count['slices']} slices"
-                for part, count in entry["counts"].items()
-                if count["patients"]
-            ]
-            typer.echo(
-                f"fraction {entry['fraction']:g}, seed {one}: {'; '.join(parts)}; hash {entry['hash'][:12]}"
-            )
-            typer.echo(f"  training patients: {', '.join(entry['patients']['train'])}")
-            if scans := entry.get("unlabelled"):
-                typer.echo(f"  without masks: {len(scans['cases'])} scans of {scans['images']}")
-                for scan, patient in scans.get("left_out", {}).items():
-                    typer.echo(f"  left out: {scan}, since patient {patient} is measured")
+        for entry in workflow.split(
+            dataset, fractions, [one], test=test, unlabelled=without_masks or None, redraw=redraw
+        ):
+            _say_split(entry)
+
+
+def _say_split(entry: dict[str, Any]) -> None:
+    parts = [
+        f"{part} {count['patients']} patients, {count['cases']} scans, {count['slices']} slices"
+        for part, count in entry["counts"].items()
+        if count["patients"]
+    ]
+    drawn = f"fraction {entry['fraction']:g}, seed {entry['seed']}"
+    typer.echo(f"{drawn}: {'; '.join(parts)}; hash {entry['hash'][:12]}")
+    typer.echo(f"  training patients: {', '.join(entry['patients']['train'])}")
+    if scans := entry.get("unlabelled"):
+        typer.echo(f"  without masks: {len(scans['cases'])} scans of {scans['images']}")
+        for scan, patient in scans.get("left_out", {}).items():
+            typer.echo(f"  left out: {scan}, since patient {patient} is measured")
 
 
 @app.command()
@@ -487,12 +470,17 @@ def train(
 ) -> None:
     """Train one model; planning and preprocessing happen where they are still to be done."""
     from ccdcseg.nnunet.duration import cpu_seconds
-    from ccdcseg.nnunet.runs import resolve_run
-    from ccdcseg.nnunet.train import train as train_run
     from ccdcseg.nnunet.trained import check_trained
 
-    run = resolve_run(
-        dataset, method, fraction, seed, preset, change, unlabelled=unlabelled, self_training=self_training
+    run = workflow.choose(
+        dataset,
+        method,
+        fraction=fraction,
+        seed=seed,
+        preset=preset,
+        changes=change,
+        unlabelled=unlabelled,
+        self_training=self_training,
     )
     if run.finished:
         check_trained(run)
@@ -503,7 +491,7 @@ def train(
         _confirm(cpu_seconds(run), "This training", yes)
     try:
         with progress_bars() as report:
-            folder = train_run(run, resume=resume, device=chosen, processes=processes, progress=report)
+            folder = workflow.train(run, resume=resume, device=chosen, workers=processes, progress=report)
     except KeyboardInterrupt as error:
         raise UserError(
             "Interrupted.", "The same command with --resume continues from the last checkpoint."
@@ -563,9 +551,6 @@ def predict(
     device: DeviceOption = Device.AUTO,
 ) -> None:
     """Predict the test cases of runs, or any folder of images with one run."""
-    from ccdcseg.datasets.splits import part_folder
-    from ccdcseg.nnunet.predict import folder_images, input_output, run_images, run_output
-    from ccdcseg.nnunet.predict import predict as predict_run
     from ccdcseg.nnunet.runs import find_runs
 
     if images is not None and output is None:
@@ -581,13 +566,17 @@ def predict(
     output = _in_place_of(runs, output)
     chosen = _chosen(device)
     for run in runs:
-        if images is None or output is None:
-            wanted, place = run_images(run, part), run_output(run, part_folder(output or run, part))
-        else:
-            wanted = folder_images(images, run.parent)
-            place = input_output(run, output, postprocessing, keep)
         with progress_bars() as report:
-            predict_run(run, wanted, place, chosen, lambda done, total: report("predict", done, total))
+            place = workflow.predict(
+                run,
+                images,
+                output,
+                part=part,
+                postprocessing=postprocessing,
+                keep=keep,
+                device=chosen,
+                progress=report,
+            )
         typer.echo(f"Predictions: {place.folder} ({place.description})")
 
 
@@ -610,7 +599,7 @@ def evaluate(
     """Dice and HD95 of predicted runs by patient: JSON and CSV beside each run, a table on screen."""
     from ccdcseg.datasets.splits import part_folder
     from ccdcseg.evaluation.evaluate import summary_grid
-    from ccdcseg.evaluation.runs import evaluate_run, predictions_folder
+    from ccdcseg.evaluation.runs import predictions_folder
     from ccdcseg.nnunet.runs import find_runs
     from ccdcseg.runs.record import PLAIN_PREDICTIONS, read_record
 
@@ -619,9 +608,7 @@ def evaluate(
     output = _in_place_of(runs, output)
     for run in runs:
         with progress_bars() as report:
-            measured = evaluate_run(
-                run, part, processes, lambda done, total: report("evaluate", done, total), output
-            )
+            measured = workflow.evaluate(run, part, output=output, workers=processes, progress=report)
         for predictions, result in measured.items():
             plain = ", as predicted" if predictions == PLAIN_PREDICTIONS else ""
             results[f"{read_record(run).label}{plain}"] = result
@@ -655,7 +642,7 @@ def compare(
     from ccdcseg.report.comparison import compare_runs, write_comparison
 
     if output:
-        check_file(Path(f"{absolute(output)}.json"))
+        check_writable(output.parent)
     runs = [run for target in targets for run in find_runs(target)]
     result = compare_runs(runs, part, of, metric, "case" if as_in_the_paper else "patient")
     for grid in result.grids():
@@ -794,7 +781,7 @@ def report_command(
     from ccdcseg.nnunet.runs import find_runs
     from ccdcseg.report.page import build_report
 
-    check_file(output)
+    check_writable(output.parent)
     runs = [run for target in targets for run in find_runs(target)]
     with progress_bars() as report:
         build_report(runs, output, title, progress=partial(report, "scans"), part=part)
@@ -845,7 +832,8 @@ def demo(
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit code 2."""
     os.environ["PYTHONSAFEPATH"] = "1"  # worker processes take no module from the current folder
-    settle_streams()
+    for stream in (sys.stdout, sys.stderr):
+        degrade(stream)
     try:
         for word in sys.argv[1:]:
             check_name(Path(word))
@@ -854,6 +842,8 @@ def main() -> None:
     except UserError as error:
         _fail(str(error))
     except OSError as error:
+        if error.errno is None:  # a library's own
+            raise
         _fail(str(system_error(error)))
 
 

@@ -4,6 +4,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+WORKERS = "nnUNet_def_n_proc"
+"""The environment variable by which a user says how many worker processes there are."""
 THREADS = "OMP_NUM_THREADS"
 """The environment variable by which a user says how many threads compute."""
 
@@ -11,6 +13,12 @@ THREADS = "OMP_NUM_THREADS"
 def usable_cores() -> int:
     """Cores of the affinity, no more than control groups and SLURM allow: whole ones, and at least one."""
     return max(1, int(min([_affinity(), *_quotas(Path("/")), *_allocation()])))
+
+
+def worker_count() -> int:
+    """Worker processes where no number is given: what ``nnUNet_def_n_proc`` says, or one for each usable core."""
+    count = os.environ.get(WORKERS, "")
+    return int(count) if count.isdecimal() and int(count) else usable_cores()
 
 
 def requested_threads() -> int | None:

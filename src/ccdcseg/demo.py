@@ -3,16 +3,14 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ccdcseg.datasets.acdc import prepare_acdc
 from ccdcseg.datasets.phantom import write_phantom
 from ccdcseg.datasets.splits import split_dataset
 from ccdcseg.errors import UserError
-from ccdcseg.evaluation.runs import evaluate_run
-from ccdcseg.nnunet.predict import predict, run_images, run_output
-from ccdcseg.nnunet.runs import resolve_run
-from ccdcseg.nnunet.train import train
 from ccdcseg.report.page import build_report
+from ccdcseg.workflow import choose, evaluate, predict, train
 
 PRESET = "demo"
 PHANTOM_PATIENTS = 25
@@ -77,20 +75,12 @@ def _measured_run(
     dataset: str, method: str, fraction: float, seed: int, processes: int, report: Progress
 ) -> Path:
     """Train, predict and evaluate one method."""
-    run = resolve_run(dataset, method, fraction, seed, PRESET)
-    folder = train(
-        run,
-        resume=True,
-        device="cpu",
-        processes=processes,
-        progress=lambda stage, *rest: report(f"{method}: {stage}", *rest),
-    )
-    predict(
-        folder,
-        run_images(folder, "test"),
-        run_output(folder, folder),
-        "cpu",
-        lambda done, of: report(f"{method}: predict", done, of),
-    )
-    evaluate_run(folder, "test", processes, lambda done, of: report(f"{method}: evaluate", done, of))
+
+    def of_method(stage: str, *rest: Any) -> None:
+        report(f"{method}: {stage}", *rest)
+
+    run = choose(dataset, method, fraction=fraction, seed=seed, preset=PRESET)
+    folder = train(run, resume=True, device="cpu", workers=processes, progress=of_method)
+    predict(folder, device="cpu", progress=of_method)
+    evaluate(folder, workers=processes, progress=of_method)
     return folder

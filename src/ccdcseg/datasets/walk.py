@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NoReturn
 
 from ccdcseg.errors import UserError
-from ccdcseg.files import real
 
 _RESOURCES = "__MACOSX"
 """Folder that macOS adds to its archives; nothing in it is anybody's data."""
@@ -44,7 +43,7 @@ def walk(source: Path) -> Tree:
         raise UserError(f"{source} is no folder.", "Give the folder that holds the scans.")
     files: list[Path] = []
     folders: list[Path] = []
-    lines: _Lines = {source: (real(source),)}
+    lines: _Lines = {source: (source.resolve(),)}
     for place, inside, names in os.walk(source, onerror=_refuse, followlinks=True):
         inside[:] = [name for name in inside if _goes_on(Path(place, name), lines)]
         folders += [Path(place, name) for name in inside]
@@ -83,10 +82,10 @@ def check_link(path: Path) -> None:
 
 def _goes_on(folder: Path, lines: _Lines) -> bool:
     """Whether to walk into a folder; notes down what it is, should a link below lead back to it."""
-    above, place = lines[folder.parent], real(folder)
-    if is_hidden(folder.name) or place in above:
+    above, real = lines[folder.parent], folder.resolve()
+    if is_hidden(folder.name) or real in above:
         return False
-    lines[folder] = (*above, place)
+    lines[folder] = (*above, real)
     return True
 
 

@@ -132,7 +132,8 @@ def write_comparison(comparison: RunComparison, stem: Path) -> list[Path]:
         ".md": "\n".join(map(to_section, grids)),
         ".tex": "\n".join(to_latex(grid) for grid in grids),
     }
-    paths = {suffix: Path(f"{stem}{suffix}") for suffix in (".json", *texts)}
+    paths = {suffix: stem.with_name(stem.name + suffix) for suffix in (".json", *texts)}
+    stem.parent.mkdir(parents=True, exist_ok=True)
     write_json(paths[".json"], comparison.record)
     for suffix, text in texts.items():
         write_text(paths[suffix], text)

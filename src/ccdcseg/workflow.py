@@ -1,0 +1,262 @@
+"""The steps from scans to scores, for programs; the commands of the same names call them.
+
+nnU-Net's three folders are those that its environment variables name: ``nnUNet_raw``, ``nnUNet_preprocessed`` and
+``nnUNet_results``. Everything slow is imported by the step that needs it.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ccdcseg.cores import worker_count
+
+if TYPE_CHECKING:
+    from ccdcseg.nnunet.predict import Output
+    from ccdcseg.nnunet.runs import Run
+    from ccdcseg.runs.evaluation import Evaluation
+
+Progress = Callable[..., None]
+"""Called with a stage's name, what is done, what is to be done and, in a training, how it goes."""
+
+
+def quiet(*_: object) -> None:
+    """Show no progress."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A data set in ``nnUNet_raw``.
+
+    Attributes:
+        folder: of the data set.
+        is_new: whether it was made now; the same call finds it made.
+    """
+
+    folder: Path
+    is_new: bool
+
+
+def prepare(
+    convert: Callable[..., Path],
+    source: str | Path,
+    dataset: int,
+    *,
+    workers: int | None = None,
+    progress: Progress = quiet,
+    **settings: object,
+) -> Prepared:
+    """Convert a raw release, or scans of one's own, to a data set in ``nnUNet_raw``.
+
+    Args:
+        convert: `prepare_own`, `prepare_acdc`, `prepare_chaos_mr`, `prepare_chaos_ct` or `prepare_mscmrseg` of
+            `ccdcseg.datasets`.
+        source: a folder or a zip archive.
+        dataset: nnU-Net's number for it, from 1 to 999.
+        workers: processes; None: see `worker_count`.
+        progress: see `Progress`.
+        settings: further arguments of ``convert``, such as ``data`` and ``found_by`` of `prepare_own`.
+
+    Raises:
+        UserError: as ``convert``; the number is taken.
+    """
+    from ccdcseg.datasets.archives import unpacked
+    from ccdcseg.datasets.prepared import fingerprint, prepare_once
+    from ccdcseg.nnunet.paths import nnunet_folder
+
+    source = Path(source)
+
+    def make(place: Path) -> Path:
+        with unpacked(source, place, partial(progress, "unpack")) as release:
+            return convert(
+                release,
+                raw_root=place,
+                dataset_id=dataset,
+                progress=partial(progress, "convert"),
+                workers=workers or worker_count(),
+                **settings,
+            )
+
+    mark = fingerprint(source, convert.__name__, settings)
+    return Prepared(*prepare_once(nnunet_folder("nnUNet_raw"), dataset, mark, make))
+
+
+def split(
+    dataset: int | str,
+    fractions: Iterable[float],
+    seeds: Iterable[int] = (0,),
+    *,
+    test: int | None = None,
+    unlabelled: int | Path | None = None,
+    redraw: bool = False,
+) -> list[dict[str, Any]]:
+    """Draw few-label splits: patient-wise, stratified, nested and seeded.
+
+    Args:
+        dataset: its id or name.
+        fractions: shares of the patients to train on.
+        seeds: of the draws.
+        test: patients set aside for testing, the same for every seed; None: everybody else is tested.
+        unlabelled: what takes part without masks, a folder or a number of patients.
+        redraw: replace splits of the same fractions and seeds.
+
+    Returns:
+        The stored entry of each split, in the order of seeds and fractions; see
+        `ccdcseg.datasets.splits.add_splits`.
+
+    Raises:
+        UserError: as `ccdcseg.datasets.splits.split_dataset`.
+    """
+    from ccdcseg.datasets.cases import dataset_folder
+    from ccdcseg.datasets.splits import split_dataset
+    from ccdcseg.files import check_writable
+    from ccdcseg.nnunet.paths import nnunet_folder
+
+    raw = dataset_folder(nnunet_folder("nnUNet_raw"), str(dataset))
+    check_writable(raw)
+    shares = [*fractions]
+    return [
+        entry for seed in seeds for entry in split_dataset(raw, shares, seed, test, unlabelled, redraw=redraw)
+    ]
+
+
+def choose(
+    dataset: int | str,
+    method: str = "ccdc",
+    *,
+    fraction: float | None = None,
+    seed: int = 0,
+    preset: str | Path = "cpu",
+    changes: Sequence[str] = (),
+    unlabelled: bool = False,
+    self_training: bool = False,
+) -> "Run":
+    """Say what is to be trained.
+
+    Args:
+        dataset: its id or name.
+        method: one of `ccdcseg.methods.METHODS`.
+        fraction: of a split that was drawn; None: the preset's first.
+        seed: of that split and of the training.
+        preset: name or file.
+        changes: to the preset, such as ``ccdc.weight=0.1``.
+        unlabelled: train on the split's scans without masks too.
+        self_training: the same, with labels by three other trainings.
+
+    Raises:
+        UserError: data set, split, method, preset or setting do not exist.
+    """
+    from ccdcseg.nnunet.runs import resolve_run
+
+    return resolve_run(
+        str(dataset),
+        method,
+        fraction,
+        seed,
+        str(preset),
+        changes,
+        unlabelled=unlabelled,
+        self_training=self_training,
+    )
+
+
+def train(
+    run: "Run",
+    *,
+    resume: bool = False,
+    device: str = "auto",
+    workers: int | None = None,
+    progress: Progress = quiet,
+) -> Path:
+    """Plan and preprocess what is not there yet, then train; a finished training is found and kept.
+
+    Args:
+        run: see `choose`.
+        resume: continue an interrupted training.
+        device: "cpu", "cuda", "mps" or "auto", a CUDA GPU where there is one.
+        workers: processes of planning and preprocessing; None: see `worker_count`.
+        progress: see `Progress`.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        UserError: as `ccdcseg.nnunet.train.train`.
+    """
+    from ccdcseg.nnunet.train import train as train_run
+
+    return train_run(
+        run, resume=resume, device=device, processes=workers or worker_count(), progress=progress
+    )
+
+
+def predict(
+    run: Path,
+    images: Path | None = None,
+    output: Path | None = None,
+    *,
+    part: str = "test",
+    postprocessing: bool = True,
+    keep: Sequence[str] = (),
+    device: str = "auto",
+    progress: Progress = quiet,
+) -> "Output":
+    """Predict the test cases of a run, or any folder of images with it.
+
+    Args:
+        run: its folder.
+        images: a folder of images; None: those of the split.
+        output: where predictions of ``images`` go; without those, a folder in place of the run's own.
+        part: "test" or "validation", the patients of the split.
+        postprocessing: of ``images``: keep pieces by the rules of the training masks.
+        keep: of ``images``: other rules, such as ``RV=0``.
+        device: as `train`.
+        progress: see `Progress`.
+
+    Returns:
+        The folder of the predictions, and what was done to them.
+
+    Raises:
+        UserError: as `ccdcseg.nnunet.predict.predict`.
+    """
+    from ccdcseg.datasets.splits import part_folder
+    from ccdcseg.nnunet.predict import folder_images, input_output, run_images, run_output
+    from ccdcseg.nnunet.predict import predict as predict_run
+
+    run = Path(run)
+    if images is None or output is None:
+        wanted, place = run_images(run, part), run_output(run, part_folder(output or run, part))
+    else:
+        wanted = folder_images(Path(images), run.parent)
+        place = input_output(run, Path(output), postprocessing, keep)
+    predict_run(run, wanted, place, device, partial(progress, "predict"))
+    return place
+
+
+def evaluate(
+    run: Path,
+    part: str = "test",
+    *,
+    output: Path | None = None,
+    workers: int | None = None,
+    progress: Progress = quiet,
+) -> "dict[str, Evaluation]":
+    """Measure the predictions of a run by patient; JSON and CSV lie beside them.
+
+    Args:
+        run: its folder.
+        part: "test" or "validation", the patients of the split.
+        output: folder in place of the run's own, as `predict` fills it.
+        workers: threads; None: see `worker_count`.
+        progress: see `Progress`.
+
+    Returns:
+        Evaluation of "predictions" and, where post-processing made these, of "predictions_plain".
+
+    Raises:
+        UserError: as `ccdcseg.evaluation.runs.evaluate_run`.
+    """
+    from ccdcseg.evaluation.runs import evaluate_run
+
+    return evaluate_run(Path(run), part, workers or worker_count(), partial(progress, "evaluate"), output)

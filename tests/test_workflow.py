@@ -1,0 +1,58 @@
+"""Training, prediction and measurement are run as docs/python.md shows them: test_pages.py."""
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from ccdcseg.datasets.own import Layout, OwnData, prepare_own
+from ccdcseg.errors import UserError
+from ccdcseg.workflow import Prepared, choose, prepare, split
+
+DATA = OwnData("Hearts", {"heart": 1}, ["MRI"])
+FOUND = Layout(("{patient}/scan.nii.gz",), "{patient}/mask.nii.gz")
+
+
+@pytest.fixture
+def scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+        (tmp_path / name).mkdir()
+    generator = np.random.default_rng(0)
+    for patient in "abcd":
+        folder = tmp_path / "SCANS" / patient
+        folder.mkdir(parents=True)
+        image = generator.integers(1, 200, (12, 12, 4)).astype(np.int16)
+        for name, array in (("scan", image), ("mask", (image > 100).astype(np.int16))):
+            nibabel.save(nibabel.Nifti1Image(array, np.diag([2, 2, 8, 1])), folder / f"{name}.nii.gz")
+    return tmp_path / "SCANS"
+
+
+def test_scans_become_a_run_that_can_be_trained(scans: Path):
+    stages: list[str] = []
+    made = prepare(
+        prepare_own, str(scans), 61, data=DATA, found_by=FOUND, workers=1,
+        progress=lambda stage, *_: stages.append(stage),
+    )  # fmt: skip
+    assert made == Prepared(scans.parent / "nnUNet_raw" / "Dataset061_Hearts", True)
+    assert set(stages) == {"convert"}
+    again = prepare(prepare_own, scans, 61, data=DATA, found_by=FOUND, workers=1)
+    assert again == Prepared(made.folder, False)
+
+    entries = split(61, [0.5, 0.25], seeds=[0, 1])
+    assert [(entry["fraction"], entry["seed"]) for entry in entries] == [
+        (0.5, 0),
+        (0.25, 0),
+        (0.5, 1),
+        (0.25, 1),
+    ]
+    run = choose("Dataset061_Hearts", "nnunet", fraction=0.25, seed=1, changes=["training.epochs=3"])
+    assert run.split == entries[3]
+    assert run.preset.training.epochs == 3
+    assert not run.finished
+
+
+def test_a_mistake_is_a_user_error(scans: Path):
+    with pytest.raises(UserError, match="61"):
+        split(61, [0.5])
