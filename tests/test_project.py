@@ -170,3 +170,10 @@ def test_ci_runs_what_the_readme_says():
     for command in ("make check", "make test"):
         assert command in ci
         assert command in readme
+
+
+def test_no_line_of_a_page_is_longer_than_120_characters():
+    """But rows of tables, which Markdown cannot break."""
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        for number, line in enumerate(page.read_text().splitlines(), 1):
+            assert len(line) <= 120 or line.startswith("|"), f"{page.name}, line {number}"
