@@ -33,3 +33,9 @@ def test_the_file_may_be_named_otherwise():
     error = OSError(errno.ENOSPC, "No space left on device")
     assert system_error(error).problem == "The disk is full."
     assert system_error(error, "/there").problem == "The disk of /there is full."
+
+
+def test_an_error_that_a_library_words_itself_keeps_its_words():
+    assert "encoder error -2 {}" in system_error(OSError("encoder error -2 {}")).problem
+    error = FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+    assert "No usable temporary directory found in ['/tmp']" in system_error(error).problem

@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import platform
 import re
 import subprocess
@@ -11,12 +13,15 @@ import pytest
 
 from ccdcseg.errors import UserError
 from ccdcseg.files import (
+    absolute,
+    check_file,
     content_hash,
     file_states,
     json_hash,
     locked,
     new_folder,
     read_json,
+    real,
     write_json,
     write_text,
 )
@@ -137,6 +142,39 @@ def test_a_folder_made_for_nothing_goes_again_and_what_was_there_stays(tmp_path:
     assert sorted(path.name for path in (tmp_path / "there").rglob("*")) == ["beside", "new"]
 
 
+def test_what_is_no_ordinary_file_is_not_replaced(tmp_path: Path):
+    """A device or a pipe that is replaced is gone for everybody."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "link"):
+        for write in (lambda path: write_text(path, "text"), check_file):
+            with pytest.raises(UserError, match=f"{name} is no ordinary file"):
+                write(tmp_path / name)
+    for write in (lambda path: write_text(path, "text"), check_file):
+        with pytest.raises(IsADirectoryError):
+            write(tmp_path)
+        with pytest.raises(OSError, match="too long"):
+            write(tmp_path / ("a" * 300))
+    assert (tmp_path / "pipe").is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "pipe"]
+
+
+def test_a_folder_made_for_a_file_that_cannot_be_written_goes_again(tmp_path: Path, monkeypatch):
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"new/folder/file"):
+        write_text(tmp_path / "new" / "folder" / "file", "text")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_links_that_lead_in_a_circle(tmp_path: Path):
+    (tmp_path / "circle").symlink_to("circle")
+    assert real(tmp_path / "circle").name == "circle"
+    assert absolute(tmp_path / "x" / ".." / "circle").name == "circle"
+
+
 def test_folders_made_and_removed_by_several_at_once(tmp_path: Path):
     """Who holds a folder removes it afterwards, perhaps just as the next one makes and locks it."""
 
@@ -148,7 +186,7 @@ def test_folders_made_and_removed_by_several_at_once(tmp_path: Path):
 
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(hold, range(3)))
-    assert list(tmp_path.iterdir()) == []
+    assert {path.name for path in tmp_path.rglob("*")} <= {"new", "run"}
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path):

@@ -20,11 +20,11 @@ from ccdcseg import __version__, workflow
 from ccdcseg.cores import usable_cores
 from ccdcseg.datasets.sequences import CardiacSequence, ChaosSequence
 from ccdcseg.errors import UserError, system_error
-from ccdcseg.files import absolute, check_name, check_writable, locked
+from ccdcseg.files import absolute, check_file, check_name, check_writable, locked
 from ccdcseg.methods import METHODS
 from ccdcseg.processes import terminated_as_interrupted
 from ccdcseg.progress import progress_bars
-from ccdcseg.texts import degrade
+from ccdcseg.streams import settle_streams
 
 if TYPE_CHECKING:
     from ccdcseg.experiments.runner import Runner
@@ -329,7 +329,7 @@ def check(
     from ccdcseg.report.check_page import build_check_page, findings_table, verdict
 
     raw = dataset_folder(nnunet_folder("nnUNet_raw"), dataset)
-    check_writable(output.parent)
+    check_file(output)
     if output.suffix == ".json":
         raise UserError(f"The page {output} would be overwritten by its own JSON.", "Name it check.html.")
     with (
@@ -642,7 +642,7 @@ def compare(
     from ccdcseg.report.comparison import compare_runs, write_comparison
 
     if output:
-        check_writable(output.parent)
+        check_file(Path(f"{absolute(output)}.json"))
     runs = [run for target in targets for run in find_runs(target)]
     result = compare_runs(runs, part, of, metric, "case" if as_in_the_paper else "patient")
     for grid in result.grids():
@@ -781,7 +781,7 @@ def report_command(
     from ccdcseg.nnunet.runs import find_runs
     from ccdcseg.report.page import build_report
 
-    check_writable(output.parent)
+    check_file(output)
     runs = [run for target in targets for run in find_runs(target)]
     with progress_bars() as report:
         build_report(runs, output, title, progress=partial(report, "scans"), part=part)
@@ -832,8 +832,7 @@ def demo(
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit code 2."""
     os.environ["PYTHONSAFEPATH"] = "1"  # worker processes take no module from the current folder
-    for stream in (sys.stdout, sys.stderr):
-        degrade(stream)
+    settle_streams()
     try:
         for word in sys.argv[1:]:
             check_name(Path(word))
@@ -842,8 +841,6 @@ def main() -> None:
     except UserError as error:
         _fail(str(error))
     except OSError as error:
-        if error.errno is None:  # a library's own
-            raise
         _fail(str(system_error(error)))
 
 

@@ -24,8 +24,15 @@ _SYSTEM = {
     ),
     errno.EFBIG: ("{path} grew beyond the limit for a file.", "Raise it (ulimit -f unlimited)."),
     errno.ENOTDIR: ("{path} lies below a file, which is no folder.", "Choose another place."),
-    errno.EISDIR: ("{path} is a folder where a file belongs.", "Remove it, or choose another place."),
+    errno.EISDIR: ("{path} is a folder where a file belongs.", "Move it away, or choose another name."),
     errno.ENOENT: ("{path} does not exist.", "Check the path, and where links in it lead."),
+    errno.EEXIST: (
+        "{path} cannot be made: a file, or a link that leads nowhere, is in its place or above it.",
+        "Move it away, or choose another place.",
+    ),
+    errno.ELOOP: ("{path} lies behind links that lead in a circle.", "Mend the links."),
+    errno.EAGAIN: ("The system starts no more processes for this user{at}.", "Give fewer --processes."),
+    errno.ENOMEM: ("There is not enough memory{at}.", "Give fewer --processes, or end other programs."),
     errno.EIO: ("{path} cannot be read or written: the disk reports an error.", "Check the disk."),
 }
 _SYSTEM[errno.EPERM] = _SYSTEM[errno.EACCES]
@@ -56,13 +63,19 @@ def system_error(error: OSError, path: str | os.PathLike[str] | None = None) -> 
     """What the operating system refused, in our words.
 
     Args:
-        error: with its number.
+        error: of the system, or of a library that words it itself.
         path: the file that the message names; None: the one that ``error`` names, if any.
     """
     named = error.filename if path is None else path
     known = isinstance(named, str | bytes | os.PathLike) and named
     name = str(Path(os.fsdecode(named)).absolute()) if known else ""
-    problem, remedy = _SYSTEM.get(
-        error.errno or 0, (f"{{path}} cannot be used ({error.strerror}).", "Check the file and its rights.")
-    )
-    return UserError(problem.format(path=name or "A file", of=f" of {name}" if name else ""), remedy)
+    reason = (error.strerror or str(error)).replace("{", "{{").replace("}", "}}")
+    other = (f"{{path}} cannot be used ({reason}).", "Check the file, its rights and its disk.")
+    usual = error.errno is not None and (name or reason == os.strerror(error.errno))
+    problem, remedy = _SYSTEM.get(error.errno or 0, other) if usual else other
+    words = {
+        "path": name or "A file",
+        "of": f" of {name}" if name else "",
+        "at": f" ({name})" if name else "",
+    }
+    return UserError(problem.format(**words), remedy)

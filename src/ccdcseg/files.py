@@ -1,5 +1,6 @@
 """Writing files and folders so that nobody ever meets a half-written one."""
 
+import errno
 import hashlib
 import json
 import os
@@ -20,19 +21,59 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 LOCK_FILE = ".lock"
+PROBE_BYTES = 2**26
+"""More than any file of ours that a library writes: scans are compressed."""
 FRESH_SECONDS = 2.0
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path``, or where it links to, atomically: readers see the old file or the new one."""
-    target = path.resolve() if path.is_symlink() else path
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with naming(path), _partial(target) as (handle, temporary):
+    """Write ``content`` to ``path``, or where it links to, atomically: readers see the old file or the new one.
+
+    Raises:
+        OSError: it cannot be written, or is a folder.
+        UserError: it is a device or a pipe.
+    """
+    target = _target(path)
+    with making(target.parent), naming(path), _partial(target) as (handle, temporary):
         handle.write(content)
         handle.flush()
         os.fsync(handle.fileno())
         temporary.chmod(0o644)
         temporary.replace(target)
+
+
+def _target(path: Path) -> Path:
+    """Where a file is written: what is there is replaced, or what a link there leads to."""
+    with naming(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if path.name and (path.is_file() or not path.exists()):
+            return real(path) if path.is_symlink() else path
+    raise UserError(f"{absolute(path)} is no ordinary file.", "Choose another name.")
+
+
+@contextmanager
+def making(folder: Path) -> Iterator[None]:
+    """Make a folder where needed; after an error those made here go again, unless something is in them."""
+    made = _missing(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        remove_empty(*made)
+        raise
+
+
+def _missing(folder: Path) -> list[Path]:
+    """Folders that are to be made, the innermost first."""
+    return [path for path in (folder, *folder.parents) if not path.exists()]
+
+
+def remove_empty(*folders: Path) -> None:
+    """Remove folders, in that order, up to the first that is not empty."""
+    with suppress(OSError):  # another process may fill them at the same time; then they stay
+        for folder in folders:
+            folder.rmdir()
 
 
 @contextmanager
@@ -59,6 +100,26 @@ def naming(path: Path) -> Iterator[None]:
     except OSError as error:
         error.filename, error.filename2 = str(path), None
         raise
+
+
+def explain_failure(path: Path) -> None:
+    """Find out why a library, which does not say it, could not write a file.
+
+    Raises:
+        OSError: the system does not let us write one of `PROBE_BYTES` in its folder either.
+    """
+    with naming(path), tempfile.TemporaryFile(dir=path.parent) as handle:
+        handle.write(bytes(PROBE_BYTES))
+        handle.flush()
+
+
+def check_file(path: Path) -> None:
+    """Find out before the work whether its result, a file, can be written.
+
+    Raises:
+        OSError, UserError: as `write_bytes` would.
+    """
+    check_writable(_target(path).parent)
 
 
 def check_writable(folder: Path) -> None:
@@ -132,7 +193,12 @@ def read_text(path: Path) -> str:
 
 def absolute(path: Path) -> Path:
     """An absolute path without ``..``; links stay unless one of those follows them."""
-    return path.resolve() if ".." in path.parts else path.absolute()
+    return real(path) if ".." in path.parts else path.absolute()
+
+
+def real(path: Path) -> Path:
+    """The absolute path without links; those that lead in a circle stay."""
+    return Path(os.path.realpath(path))
 
 
 def check_name(path: Path) -> None:
@@ -162,17 +228,17 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     if path.exists():
         raise UserError(f"{path} exists already.", "Remove it or choose another place.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
-    try:
-        temporary.chmod(0o755)
-        yield temporary
-        _move(temporary, path)
-    except BaseException as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if isinstance(error, OSError) and error.filename:
-            error.filename = str(error.filename).replace(str(temporary), str(path))
-        raise
+    with making(path.parent):
+        temporary = Path(tempfile.mkdtemp(prefix=".", suffix=".partial", dir=path.parent))
+        try:
+            temporary.chmod(0o755)
+            yield temporary
+            _move(temporary, path)
+        except BaseException as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            if isinstance(error, OSError) and error.filename:
+                error.filename = str(error.filename).replace(str(temporary), str(path))
+            raise
 
 
 def _move(folder: Path, path: Path) -> None:
@@ -215,24 +281,24 @@ def locked(folder: Path, what: str, *, wait: bool = False) -> Iterator[None]:
             f"Wait until it has ended, or stop it; then {what} again.",
         ) from error
     try:
-        path.write_text(f" ({os.getpid()} on {platform.node()})", encoding="utf-8")
+        with naming(folder):
+            path.write_text(f" ({os.getpid()} on {platform.node()})", encoding="utf-8")
         yield
     finally:
-        with suppress(OSError):  # another process may fill the folders at the same time; then they stay
+        with suppress(OSError):
             path.unlink()
-            for parent in made:
-                parent.rmdir()
+        remove_empty(*made)
         lock.release()
 
 
 def _acquire(lock: "FileLock", folder: Path, wait: bool) -> list[Path]:
     """Make the folder and hold it: which folders were made. Another process may remove them in between."""
     for attempts_left in reversed(range(100)):
-        made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+        made = _missing(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(blocking=wait)
-        except FileNotFoundError:
+        except (FileNotFoundError, FileExistsError):  # the latter: there at first, gone when looked at
             if not attempts_left:
                 raise
         else:

@@ -1,11 +1,9 @@
 """Texts of others, such as names of patients, classes and files, where they are shown."""
 
-import codecs
-import io
 import math
 import re
 import unicodedata
-from typing import Any, TextIO
+from typing import Any
 
 _SPACES = "\n\t"
 _BREAK = re.compile(r" *(?:[^\S ]|[\x00-\x1f\x7f-\x9f])[\s\x00-\x1f\x7f-\x9f]*")
@@ -13,12 +11,6 @@ _BREAK = re.compile(r" *(?:[^\S ]|[\x00-\x1f\x7f-\x9f])[\s\x00-\x1f\x7f-\x9f]*")
 _JOINERS = "\u200c\u200d"
 """Invisible, but letters of some scripts are written with them."""
 _UNKNOWN = "\ufffd"
-_DEGRADED = "ccdcseg.degraded"
-_ALIKE = {
-    "\u2013": "-", "\u2014": "-", "\u2212": "-", "\u2026": "...", "\u00b1": "+-", "\u00d7": "x", "\u00b7": "*",
-    "\u2264": "<=", "\u2265": ">=", "\u2192": "->", "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"',
-}  # fmt: skip
-"""What stands for a sign where only ASCII can be written."""
 _NUMBERS = re.compile(r"[+-]?\d+(\.\d+)?(, [+-]?\d+(\.\d+)?)*")
 _SIGNS = "[=+@\uff1d\uff0b\uff0d\uff20-]"
 """What begins a formula, the wide forms too."""
@@ -68,21 +60,3 @@ def _shown(letter: str) -> str:
     if category == "Cc" and letter not in _SPACES:
         return " "
     return "" if category == "Cf" and letter not in _JOINERS else letter
-
-
-def degrade(stream: TextIO) -> None:
-    """Have a stream write signs that its encoding lacks as signs that look alike, or as "?", instead of failing."""
-    codecs.register_error(_DEGRADED, _degraded)
-    if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors=_DEGRADED)
-
-
-def _degraded(error: UnicodeError) -> tuple[str, int]:
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    return "".join(map(_alike, error.object[error.start : error.end])), error.end
-
-
-def _alike(letter: str) -> str:
-    plain = unicodedata.normalize("NFKD", _ALIKE.get(letter, letter)).encode("ascii", "ignore")
-    return plain.decode() or "?"

@@ -176,8 +176,8 @@ def _few_descriptors(_: Path) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
 
 
-def _small_files(_: Path) -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))
+def _small_files(size: int) -> Callable[[Path], None]:
+    return lambda _: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 def _no_shared_memory(_: Path) -> None:
@@ -195,7 +195,8 @@ CONDITIONS: dict[str, Callable[[Path], Callable[[], None] | None]] = {
     "read-only": _read_only,
     "forbidden": _forbidden,
     "32 descriptors": _few_descriptors,
-    "files of 200 bytes": _small_files,
+    "files of 200 bytes": _small_files(200),
+    "files of 20000 bytes": _small_files(20_000),
     "small disk": _small_disk,
     "no shared memory": _no_shared_memory,
     "ASCII": _ascii,

@@ -137,6 +137,26 @@ def test_commands_under_conditions(desk: Path, condition: str, command: str):
         )
 
 
+@pytest.mark.parametrize("size", ["200", "20000"])
+def test_a_library_that_cannot_write_a_preprocessed_scan(desk: Path, size: str):
+    """What compresses scans says only that it failed."""
+    shutil.rmtree(desk / "nnUNet_preprocessed")
+    condition = f"files of {size} bytes"
+    result = run(COMMANDS["train"], desk, folders(desk), condition)
+    assert result.code == 2
+    assert str(desk / "nnUNet_preprocessed") in refused(result.err)
+    assert "limit for a file" in refused(result.err)
+    assert not hidden(state(desk))
+
+
+@pytest.mark.parametrize("ending", [".pkl", ".b2nd", "_seg.b2nd"])
+def test_a_preprocessed_scan_that_lacks_a_file_is_made_again(desk: Path, ending: str):
+    for file in desk.glob(f"nnUNet_preprocessed/*/ccdcseg_2d_*/*{ending}"):
+        file.unlink()
+    result = run(COMMANDS["train"], desk, folders(desk))
+    assert result.code == 0, result.err
+
+
 def check_refused(desk: Path, result: Result, condition: str) -> None:
     assert result.code == 2
     assert str(desk) in refused(result.err)

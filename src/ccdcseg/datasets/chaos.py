@@ -20,6 +20,7 @@ from ccdcseg.datasets.sequences import ChaosSequence
 from ccdcseg.datasets.volumes import Volume
 from ccdcseg.datasets.walk import by_number
 from ccdcseg.errors import UserError
+from ccdcseg.files import real
 from ccdcseg.processes import Progress, worker_processes
 
 MR_LABELS = {"liver": 1, "right_kidney": 2, "left_kidney": 3, "spleen": 4}
@@ -158,7 +159,7 @@ def _prepare(
 def _patient_folders(source: Path, part: str, content: Sequence[str]) -> dict[str, Path]:
     """Folder of each patient by the patient's name, such as mr01."""
     if any((source / name).is_dir() for name in content):
-        return {_patient(part, source.resolve().name): source}
+        return {_patient(part, real(source).name): source}
     trees = (source, source / "Train_Sets", source / "CHAOS_Train_Sets" / "Train_Sets")
     folders = patient_folders((source, *(tree / part for tree in trees)), _NUMBER)
     if not folders:

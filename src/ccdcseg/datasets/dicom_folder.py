@@ -10,6 +10,7 @@ import pydicom
 from ccdcseg.datasets.dicom_header import reading
 from ccdcseg.datasets.walk import by_name, is_hidden
 from ccdcseg.errors import UserError
+from ccdcseg.files import real
 
 _INDEX = "DICOMDIR"
 _NO_IMAGE = "files that are no images, such as reports or segmentations, were left out of its folder"
@@ -41,9 +42,9 @@ def slices_in(folder: Path, others: Collection[Path] = ()) -> tuple[list[Path], 
     Raises:
         UserError: a file cannot be read or is no DICOM, or there is no slice.
     """
-    known = {path.resolve() for path in others}
+    known = {real(path) for path in others}
     names = by_name(path for path in folder.iterdir() if _may_be_slice(path))
-    found = [_file(path) for path in names if path.resolve() not in known]
+    found = [_file(path) for path in names if real(path) not in known]
     images = [file for file in found if file.is_image]
     scan = [file for file in images if not file.is_localizer] or images
     slices = _without_copies(scan)

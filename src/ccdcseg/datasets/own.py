@@ -31,6 +31,7 @@ from ccdcseg.datasets.unicode_names import composed, there
 from ccdcseg.datasets.volumes import Volume, read_image, read_mask
 from ccdcseg.datasets.walk import check_link, walk
 from ccdcseg.errors import UserError
+from ccdcseg.files import real
 from ccdcseg.processes import Progress, worker_processes
 
 PARTS = ("patient", "phase", "group")
@@ -293,9 +294,9 @@ def _check_scans(scans: Sequence[OwnScan], data: OwnData, source: Path) -> None:
                 f"{scan.images[0]} has no mask.", "Add it, leave the image out, or give --unlabelled."
             )
         for path in scan.paths:
-            if path.resolve() in used:
+            if real(path) in used:
                 raise UserError(f"{path} is there twice.", "Give each image and each mask to one case.")
-            used.add(path.resolve())
+            used.add(real(path))
         other = names.setdefault(scan.case.case, scan)
         if other is not scan:
             raise UserError(
@@ -323,7 +324,7 @@ def _release(source: Path, data: OwnData) -> Release:
         new[IGNORE] = len(new) + 1
     return Release(
         name,
-        f"Scans of {source.resolve().name}",
+        f"Scans of {real(source).name}",
         reference="",
         licence="",
         labels=new,

@@ -3,6 +3,7 @@
 from pathlib import Path
 from unicodedata import normalize
 
+from ccdcseg.datasets.walk import check_link
 from ccdcseg.errors import UserError
 
 RENAME = "Rename one of them: convmv -f utf8 -t utf8 --nfc -r --notest FOLDER composes all names in a folder."
@@ -21,11 +22,13 @@ def twin(path: Path) -> Path | None:
     alike = folder / path.name
     if alike.exists():
         return alike
-    return next((entry for entry in folder.iterdir() if composed(entry.name) == composed(path.name)), None)
+    others = (entry for entry in folder.iterdir() if entry.name != path.name)
+    return next((entry for entry in others if composed(entry.name) == composed(path.name)), None)
 
 
 def missing(path: Path, remedy: str) -> UserError:
     """What to raise where ``path`` does not exist; it names the `twin`, if there is one."""
+    check_link(path)
     other = twin(path)
     if other is None:
         return UserError(f"{path} does not exist.", remedy)

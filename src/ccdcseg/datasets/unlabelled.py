@@ -14,6 +14,7 @@ from ccdcseg.datasets.cases import (
     read_file_ending,
 )
 from ccdcseg.errors import UserError
+from ccdcseg.files import real
 
 FEW, MANY = 0.01, 0.2
 """Shares of voxels below zero that tell MR from CT: an MR image has hardly any, the air in a CT is all below."""
@@ -145,8 +146,8 @@ def read_unlabelled(raw_folder: Path, folder: Path) -> UnlabelledFolder:
     for name in names:
         channel_files(raw_folder, name, place)
     known = _known_patients(raw_folder)
-    relative = place.resolve().is_relative_to(raw_folder.resolve())
-    name = str(place.resolve().relative_to(raw_folder.resolve())) if relative else str(place.resolve())
+    relative = real(place).is_relative_to(real(raw_folder))
+    name = str(real(place).relative_to(real(raw_folder))) if relative else str(real(place))
     return UnlabelledFolder(name, {scan: known.get(scan) for scan in names})
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ccdcseg.errors import UserError
+from ccdcseg.files import real
 
 _RESOURCES = "__MACOSX"
 """Folder that macOS adds to its archives; nothing in it is anybody's data."""
@@ -43,7 +44,7 @@ def walk(source: Path) -> Tree:
         raise UserError(f"{source} is no folder.", "Give the folder that holds the scans.")
     files: list[Path] = []
     folders: list[Path] = []
-    lines: _Lines = {source: (source.resolve(),)}
+    lines: _Lines = {source: (real(source),)}
     for place, inside, names in os.walk(source, onerror=_refuse, followlinks=True):
         inside[:] = [name for name in inside if _goes_on(Path(place, name), lines)]
         folders += [Path(place, name) for name in inside]
@@ -82,10 +83,10 @@ def check_link(path: Path) -> None:
 
 def _goes_on(folder: Path, lines: _Lines) -> bool:
     """Whether to walk into a folder; notes down what it is, should a link below lead back to it."""
-    above, real = lines[folder.parent], folder.resolve()
-    if is_hidden(folder.name) or real in above:
+    above, place = lines[folder.parent], real(folder)
+    if is_hidden(folder.name) or place in above:
         return False
-    lines[folder] = (*above, real)
+    lines[folder] = (*above, place)
     return True
 
 

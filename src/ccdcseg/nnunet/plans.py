@@ -2,7 +2,8 @@
 
 import multiprocessing
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
 from math import prod
@@ -15,7 +16,7 @@ from ccdcseg.datasets.unlabelled import Kind, ScanFacts
 from ccdcseg.datasets.usable import check_cases, check_scan
 from ccdcseg.datasets.volumes import slice_axis
 from ccdcseg.errors import UserError
-from ccdcseg.files import file_hash, json_hash, read_json, write_bytes, write_json
+from ccdcseg.files import explain_failure, file_hash, json_hash, read_json, write_bytes, write_json
 from ccdcseg.nnunet.allowed import check_dataset, check_plans
 from ccdcseg.nnunet.preset import Network, Preset
 from ccdcseg.processes import Progress, pool_map, worker_processes
@@ -316,9 +317,23 @@ def _outdated(
         files = {"images": Source(tuple(images)), "mask": Source((mask,) if mask else ())}
         sources = {**files, "settings": Source(settings=settings)}
         origin = read_origin(folder / name, sources)
-        if origin is None or not origin.current or not (folder / f"{name}.pkl").exists():
+        if origin is None or not origin.current or not _is_whole(folder / name):
             outdated[name] = stamp(sources)
     return outdated
+
+
+def _is_whole(target: Path) -> bool:
+    """Whether the files of a preprocessed scan are there.
+
+    Raises:
+        OSError: one cannot be read; nnU-Net would not say so.
+    """
+    try:
+        for ending in (".pkl", ".b2nd", "_seg.b2nd"):
+            target.with_name(f"{target.name}{ending}").open("rb").close()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def preprocess_unlabelled(
@@ -377,13 +392,27 @@ def _preprocess_scan(
     scratch.mkdir()
     try:
         preprocessor = settings.preprocessor_class(verbose=False)
-        preprocessor.run_case_save(str(scratch / target.name), images, mask, manager, settings, dataset)
+        with _explaining(target):
+            preprocessor.run_case_save(str(scratch / target.name), images, mask, manager, settings, dataset)
         forget_origin(target)
         for file in scratch.iterdir():
             file.replace(target.parent / file.name)
         write_origin(target, now)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def _explaining(target: Path) -> Iterator[None]:
+    """Say what the system refused, and of which file, where a library says only that it failed."""
+    try:
+        yield
+    except RuntimeError:
+        explain_failure(target)
+        raise
+    except OSError as error:
+        error.filename = error.filename or str(target)
+        raise
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import math
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,7 +24,7 @@ from ccdcseg.datasets.volumes import read_mask
 from ccdcseg.datasets.walk import is_hidden
 from ccdcseg.devices import usable_device
 from ccdcseg.errors import UserError
-from ccdcseg.files import check_name, locked, naming, read_json
+from ccdcseg.files import check_name, explain_failure, locked, making, read_json, real
 from ccdcseg.nnunet.allowed import check_dataset, check_plans
 from ccdcseg.nnunet.checkpoints import FINAL, load_checkpoint
 from ccdcseg.nnunet.plans import plans_hash
@@ -347,7 +346,7 @@ def _outdated(
 
 def _is_within(path: Path, folder: Path) -> bool:
     """Whether a folder is a run's own, where nobody else puts files, be it by a link."""
-    return path.is_relative_to(folder) or path.resolve().is_relative_to(folder.resolve())
+    return path.is_relative_to(folder) or real(path).is_relative_to(real(folder))
 
 
 def _is_outdated(target: Path, sources: Sources, *, ours: bool) -> bool:
@@ -487,12 +486,10 @@ def class_values(dataset: Mapping[str, Any]) -> dict[str, int]:
 
 def _write(predictor: Any, found: Segmentation, labels: NDArray[Any], target: Path, now: Stamp) -> None:
     """Write labels of a scan on all of its voxels, and what they are made from."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=target.parent) as scratch:
+    with making(target.parent), tempfile.TemporaryDirectory(prefix=SCRATCH, dir=target.parent) as scratch:
         file = Path(scratch) / target.name
         write_whole(labels, found.properties, predictor.plans_manager, file)
-        size = 2 * math.prod(found.properties["shape_before_cropping"])
-        _check_written(file, predictor.dataset_json["labels"], target, size)
+        _check_written(file, predictor.dataset_json["labels"], target)
         _put(file, target, now)
 
 
@@ -523,14 +520,13 @@ def _put(made: Path, target: Path, now: Stamp) -> None:
     made.replace(target)
 
 
-def _check_written(path: Path, labels: Mapping[str, int], target: Path, size: int) -> None:
+def _check_written(path: Path, labels: Mapping[str, int], target: Path) -> None:
     """Read a prediction back: on a full disk ITK cuts the file short and reports success.
 
     Args:
         path: of the file.
         labels: that it may hold.
         target: where it is to go.
-        size: bytes that it may need.
 
     Raises:
         OSError: the file is not whole, and neither would a file of ours be.
@@ -539,9 +535,7 @@ def _check_written(path: Path, labels: Mapping[str, int], target: Path, size: in
     try:
         read_mask(path, labels)
     except UserError as error:
-        with naming(target), tempfile.TemporaryFile(dir=path.parent) as handle:  # the system tells us why
-            handle.write(bytes(size))
-            handle.flush()
+        explain_failure(target)
         raise UserError(
             f"The prediction {path.name} could not be written whole to {target.parent}.",
             "Check that disk and run the command again; finished cases are kept.",

@@ -8,7 +8,7 @@ from typing import Any
 from ccdcseg.datasets.cases import dataset_folder
 from ccdcseg.datasets.splits import SPLITS_FILE, find_fold, unlabelled_split
 from ccdcseg.errors import UserError
-from ccdcseg.files import absolute, check_name
+from ccdcseg.files import absolute, check_name, real
 from ccdcseg.methods import METHODS
 from ccdcseg.nnunet.paths import check_environment, nnunet_folder
 from ccdcseg.nnunet.preset import LabelledShare, Preset, load_preset
@@ -176,7 +176,7 @@ def find_runs(target: str) -> list[Path]:
     check_environment()
     path = absolute(Path(target))
     if (path / "run.json").exists():
-        return [path if (path.parent / "plans.json").exists() else path.resolve()]  # a link from elsewhere
+        return [path if (path.parent / "plans.json").exists() else real(path)]  # a link from elsewhere
     raw = dataset_folder(nnunet_folder("nnUNet_raw"), target)
     results = nnunet_folder("nnUNet_results") / raw.name
     runs = sorted(file.parent for file in results.glob("*/fold_*/run.json"))

@@ -132,8 +132,7 @@ def write_comparison(comparison: RunComparison, stem: Path) -> list[Path]:
         ".md": "\n".join(map(to_section, grids)),
         ".tex": "\n".join(to_latex(grid) for grid in grids),
     }
-    paths = {suffix: stem.with_name(stem.name + suffix) for suffix in (".json", *texts)}
-    stem.parent.mkdir(parents=True, exist_ok=True)
+    paths = {suffix: Path(f"{stem}{suffix}") for suffix in (".json", *texts)}
     write_json(paths[".json"], comparison.record)
     for suffix, text in texts.items():
         write_text(paths[suffix], text)
