@@ -357,3 +357,13 @@ def test_stock_nnunet_finds_the_trainers(ccdcseg):
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
     )
     assert result.stdout.strip().endswith("['nnUNetTrainerCCDC', 'nnUNetTrainerPreset']")
+
+
+def test_progress_is_plotted_with_checkpoints_and_at_the_end(make_trainer, tiny_run):
+    trainer = make_trainer(tiny_run(), "nnUNetTrainerPreset")
+    trainer.save_every, trainer.num_epochs, plotted = 3, 8, []
+    trainer.logger.plot_progress_png = lambda _: plotted.append(trainer.current_epoch)
+    for trainer.current_epoch in range(8):
+        with trainer._plots_seldom():
+            trainer.logger.plot_progress_png(trainer.output_folder)
+    assert plotted == [2, 5, 7]

@@ -196,7 +196,19 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         self.history.append(Epoch.model_validate(finite(self._epoch_record())))
         if self.local_rank == 0 and not self.disable_checkpointing:
             write_history(Path(self.output_folder), self.history)
-        super().on_epoch_end()
+        with self._plots_seldom():
+            super().on_epoch_end()
+
+    @contextlib.contextmanager
+    def _plots_seldom(self) -> Iterator[None]:
+        """Draw nnU-Net's plot of the progress with checkpoints and at the end: it takes as long as many steps."""
+        number, plot = self.current_epoch + 1, self.logger.plot_progress_png
+        if number % self.save_every and number < self.num_epochs:
+            self.logger.plot_progress_png = lambda *_: None
+        try:
+            yield
+        finally:
+            self.logger.plot_progress_png = plot
 
     def _epoch_record(self) -> dict[str, Any]:
         names = [n for n in self.dataset_json["labels"] if n not in ("background", "ignore")]
