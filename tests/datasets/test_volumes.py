@@ -95,7 +95,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 def test_a_folder_in_place_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "folder.nii.gz").mkdir()
-    with pytest.raises(UserError, match=r"folder\.nii\.gz cannot be read"):
+    with pytest.raises(UserError, match=r"folder\.nii\.gz is a folder where a file belongs"):
         read_image(tmp_path / "folder.nii.gz")
 
 

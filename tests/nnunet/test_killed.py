@@ -32,7 +32,8 @@ def tensors(folder: Path) -> dict[str, Any]:
 def test_a_training(own_run: Run, trained: Path, train_run, tmp_path: Path, step: int):
     shutil.rmtree(next(own_run.preprocessed.glob("ccdcseg_2d_*")))
     (own_run.preprocessed / "nnUNetPlans.json").unlink()
-    killed_before(step, lambda: train_run(own_run, resume=True), tmp_path)
+    # a fork of a process that has packed arrays itself cannot pack any more: it has others do that
+    killed_before(step, lambda: train_run(own_run, resume=True, processes=2), tmp_path)
     last = own_run.folder / FINAL
     finished = last.read_bytes() if last.exists() else None
     folder = train_run(own_run, resume=True)

@@ -33,6 +33,7 @@ def test_only_our_script_is_named_in_the_policy() -> None:
         "places": {},
         "rows": [],
         "range_text": lambda *_: "",
+        "patients_note": "",
     }
     text = render("check.html.j2", context)
     script = re.search(r"<script>(.*?)</script>", text, re.DOTALL)[1]

@@ -3,6 +3,7 @@
 What an archive declares is checked before anything is written; what is written is counted.
 """
 
+import errno
 import re
 import shutil
 import stat
@@ -179,7 +180,10 @@ def _extract(
         try:
             total += _extract_file(archive, member, folder)
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, OSError) as error:
-            if isinstance(error, OSError) and error.errno:
+            if isinstance(error, OSError) and error.errno not in (
+                None,
+                errno.EINVAL,
+            ):  # a place before the file
                 raise
             raise UserError(
                 f"{source} is truncated or damaged at {member.filename} ({error}).", _DOWNLOAD
