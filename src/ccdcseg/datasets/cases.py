@@ -212,6 +212,18 @@ def read_file_ending(raw_folder: Path) -> str:
     return ending
 
 
+def image_files(folder: Path, case: str, ending: str, channels: int) -> list[Path]:
+    """Images of a case as nnU-Net names them, one a channel, whether they exist or not.
+
+    Args:
+        folder: of the images.
+        case: name of the scan.
+        ending: see `read_file_ending`.
+        channels: how many there are.
+    """
+    return [folder / f"{case}_{number:04d}{ending}" for number in range(channels)]
+
+
 def read_channels(raw_folder: Path) -> tuple[str, ...]:
     """nnU-Net's word for each channel, such as "MRI" or "CT", from ``dataset.json``.
 

@@ -9,6 +9,7 @@ from ccdcseg.datasets.cases import (
     UNLABELLED_FILE,
     Case,
     check_groups,
+    image_files,
     read_cases,
     read_channels,
     read_file_ending,
@@ -121,7 +122,7 @@ def _scan_names(folder: Path, ending: str) -> set[str]:
 def case_files(raw_folder: Path, case: str) -> list[Path]:
     """Images and mask of a case, whether they exist or not."""
     ending, channels = read_file_ending(raw_folder), read_channels(raw_folder)
-    images = [raw_folder / "imagesTr" / f"{case}_{number:04d}{ending}" for number in range(len(channels))]
+    images = image_files(raw_folder / "imagesTr", case, ending, len(channels))
     return [*images, raw_folder / "labelsTr" / f"{case}{ending}"]
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ccdcseg.datasets.cases import (
     UNLABELLED_FILE,
+    image_files,
     read_cases,
     read_channels,
     read_file_ending,
@@ -158,7 +159,7 @@ def channel_files(raw_folder: Path, case: str, folder: Path) -> list[Path]:
         UserError: one is missing.
     """
     ending, channels = read_file_ending(raw_folder), read_channels(raw_folder)
-    files = [folder / f"{case}_{number:04d}{ending}" for number in range(len(channels))]
+    files = image_files(folder, case, ending, len(channels))
     for number, file in enumerate(files):
         if not file.exists():
             raise UserError(

@@ -16,6 +16,7 @@ from acvl_utils.cropping_and_padding.bounding_boxes import insert_crop_into_imag
 from numpy.typing import NDArray
 
 from ccdcseg.cores import keep_to_cores
+from ccdcseg.datasets.cases import image_files
 from ccdcseg.datasets.release import MASK_SUFFIX
 from ccdcseg.datasets.splits import check_split, part_cases
 from ccdcseg.datasets.unicode_names import missing
@@ -169,7 +170,7 @@ def _channels(folder: Path, case: str, dataset: Mapping[str, Any]) -> list[Path]
 
 
 def _channel_names(folder: Path, case: str, dataset: Mapping[str, Any]) -> list[Path]:
-    return [folder / f"{case}_{c:04d}{dataset['file_ending']}" for c in range(len(dataset["channel_names"]))]
+    return image_files(folder, case, dataset["file_ending"], len(dataset["channel_names"]))
 
 
 @dataclass(frozen=True)
