@@ -15,7 +15,15 @@ from ccdcseg.methods import METHODS
 from ccdcseg.nnunet.checkpoints import OWN_KEY, load_checkpoint
 from ccdcseg.nnunet.preset import UnlabelledScans
 from ccdcseg.nnunet.runs import resolve_run, teachers_of
-from ccdcseg.nnunet.unlabelled import agreement, ignore_value, implausible, label_scan, writing_epochs
+from ccdcseg.nnunet.unlabelled import (
+    Labelling,
+    _summary,
+    agreement,
+    ignore_value,
+    implausible,
+    label_scan,
+    writing_epochs,
+)
 from ccdcseg.runs.history import labels_folder, read_history
 
 # What nnU-Net and its libraries warn of is theirs.
@@ -190,6 +198,17 @@ def test_stock_nnunet_cannot_begin_self_training(unlabelled_run, make_trainer):
 )
 def test_agreement_is_the_mean_dice_of_each_two(votes, agreed):
     assert agreement([np.array(vote) for vote in votes], [1, 2]) == (agreed and pytest.approx(agreed))
+
+
+@pytest.mark.parametrize(
+    ("scans", "agreed", "left_out"), [(10, 0.8, 2), (100, 0.8, 20), (4, 0.5, 2), (3, 1, 0)]
+)
+def test_the_share_of_scans_that_is_kept(scans, agreed, left_out):
+    """1 - 0.8 is a little less than 0.2."""
+    nothing = np.zeros((1, 1, 1), np.int16)
+    found = {f"s{i:03d}": Labelling(nothing, {}, {"RV": 0.1}, 0.0, agreement=i / scans) for i in range(scans)}
+    summary = _summary(found, {"RV": 0.1}, ["RV"], agreed)
+    assert [one.scan for one in summary.left_out] == [*found][:left_out]
 
 
 def test_labels_that_are_not_what_they_were_are_refused(unlabelled_run, train_run, interrupt_run):

@@ -383,7 +383,8 @@ def _summary(
         implausible=tuple(implausible(share, annotated)),
         agreement=_mean([part for part, _ in ranked]) if ranked else None,
         left_out=tuple(
-            LeftOut(scan=name, agreement=part) for part, name in ranked[: int(len(ranked) * (1 - agreed))]
+            LeftOut(scan=name, agreement=part)
+            for part, name in ranked[: len(ranked) - round(len(ranked) * agreed)]
         ),
     )
 
