@@ -39,7 +39,7 @@ COMMANDS = {
     "evaluate --output": ("evaluate", OTHER, "--output", "place"),
     "compare": ("compare", RUN, OTHER, "-o", "compared"),
     "report": ("report", OTHER),
-    "reproduce": ("reproduce", "mine.yaml", "--dataset", "901", "--preset", "tiny.yaml"),
+    "reproduce": ("reproduce", "901", "mine.yaml", "--preset", "tiny.yaml"),
     "demo": ("demo",),
 }
 

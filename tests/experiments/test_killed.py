@@ -53,7 +53,7 @@ def test_whenever_it_is_killed(
     monkeypatch.setattr(page, "niivue_script", lambda: None)
 
     def work(store: str = "out") -> None:
-        result = ccdcseg("reproduce", tmp_path / "mine.yaml", "--dataset", 901, "--preset", workspace.preset,
+        result = ccdcseg("reproduce", 901, tmp_path / "mine.yaml", "--preset", workspace.preset,
                          "-o", tmp_path / store)  # fmt: skip
         assert result.code == 0, result.err
 

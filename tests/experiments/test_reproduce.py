@@ -24,7 +24,7 @@ def mine(workspace, tmp_path: Path) -> list[object]:
         "title: mine\nfractions: [0.4]\nrows:\n  - {name: nnunet, method: nnunet}\n  - {name: ccdc}\n"
         "compare: {row: ccdc}\nfigure: cases\n"
     )
-    return ["reproduce", path, "--dataset", 901, "-o", tmp_path / "out"]
+    return ["reproduce", 901, path, "-o", tmp_path / "out"]
 
 
 def test_dry_run_prints_commands_and_nothing_else(ccdcseg, mine, tmp_path: Path):
@@ -112,7 +112,7 @@ def test_progress_counts_epochs_predictions_and_what_was_measured(make_job, prog
     assert seen[-1] == ("measured", 1, 1)
 
 
-@pytest.mark.parametrize("extra", [["--seeds", "one"], ["--only", "recco"], ["--seeds", "7"]])
+@pytest.mark.parametrize("extra", [["--seed", "one"], ["--only", "recco"], ["--seed", "7"]])
 def test_mistakes_are_one_line(ccdcseg, mine, extra):
     result = ccdcseg(*mine, *extra)
     assert result.code == 2
@@ -132,7 +132,7 @@ def test_a_tiny_grid_ends_in_its_tables_and_is_not_run_twice(
     workspace, ccdcseg, mine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
-    result = ccdcseg(*mine, "--preset", workspace.preset, "--workers", 2)
+    result = ccdcseg(*mine, "--preset", workspace.preset, "--processes", 2)
     assert result.code == 0, result.err
     assert "| nnU-Net |" in result.out
     assert "| CCDC |" in result.out

@@ -43,7 +43,7 @@ def test_what_cannot_be_one_number_is_said(jobs, monkeypatch: pytest.MonkeyPatch
     planned = plan_threads(jobs, 2)
     assert planned.count == 2
     assert planned.note.startswith("2 of these trainings computed with 4 threads, the others get 2:")
-    assert planned.note.endswith("With OMP_NUM_THREADS=4 and --workers 1 all have the same.")
+    assert planned.note.endswith("With OMP_NUM_THREADS=4 and --processes 1 all have the same.")
     begin(jobs[1].run, 1)
     assert begun_threads(jobs) == {4: 2, 1: 1}
     assert plan_threads(jobs, 1).note.startswith(

@@ -46,4 +46,4 @@ rows:
   - {name: nnunet, method: nnunet, changes: [training.epochs=1, training.iterations_per_epoch=5]}
   - {name: ccdc, changes: [training.epochs=1, training.iterations_per_epoch=5]}
 END
-ccdcseg reproduce "$folder/tiny.yaml" --dataset 901 --preset smoke --launcher slurm --workers 2 -o "$folder/out"
+ccdcseg reproduce 901 "$folder/tiny.yaml" --preset smoke --launcher slurm --processes 2 -o "$folder/out"

@@ -39,7 +39,7 @@ def plan_threads(jobs: Sequence[Job], workers: int) -> Threads:
     return Threads(
         count,
         f"{number} of these trainings computed with {_threads(other)}, the others get {count}: alone by that a "
-        f"result can move by a point of Dice. With {THREADS}={other} and --workers "
+        f"result can move by a point of Dice. With {THREADS}={other} and --processes "
         f"{max(1, usable_cores() // other)} all have the same.",
     )
 

@@ -321,11 +321,51 @@ def test_unknown_dataset(workspace, ccdcseg):
     assert "Dataset901_Phantom" in result.err
 
 
-def test_unknown_method_and_option_are_usage_errors(workspace, ccdcseg):
-    for arguments in (["train", "901", "--method", "magic"], ["train", "901", "--sede", "1"], ["trian"]):
-        result = ccdcseg(*arguments)
-        assert result.code == 2
-        assert "Traceback" not in result.err
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", 901, "--method", "magic"],
+        ["train", 901, "--sede", 1],
+        ["train", 901, "--seed", "one"],
+        ["train", 901, "--seed", -1],
+        ["train", 901, "--seed"],
+        ["train"],
+        ["trian"],
+        ["--sede"],
+        ["evaluate", 901, "--part", "train"],
+        ["prepare", "acdc"],
+        ["prepare", "acdc", "release", "--dataset", 1000],
+        ["prepare", "acds"],
+    ],
+)
+def test_words_that_are_not_understood_are_one_line(workspace, ccdcseg, arguments):
+    result = ccdcseg(*arguments)
+    assert result.code == 2
+    assert result.err.count("\n") == 1
+    assert result.out == ""
+    one_line(result.err)
+
+
+@pytest.mark.parametrize("arguments", [[], ["prepare"]])
+def test_no_words_at_all_print_the_help(ccdcseg, arguments):
+    result = ccdcseg(*arguments)
+    assert result.code == 2
+    assert "Usage: " in result.out + result.err
+
+
+def test_a_shell_completes_commands_data_sets_and_methods(workspace):
+    def completed(*words: str) -> list[str]:
+        line = {"COMP_WORDS": " ".join(["ccdcseg", *words]), "COMP_CWORD": str(len(words))}
+        program = [sys.executable, "-m", "ccdcseg"]
+        environment = os.environ | line | {"_CCDCSEG_COMPLETE": "complete_bash"}
+        return subprocess.run(
+            program, env=environment, capture_output=True, text=True, check=True
+        ).stdout.split()
+
+    assert set(completed("rep")) == {"report", "reproduce"}
+    assert completed("split", "") == ["Dataset901_Phantom"]
+    assert completed("train", "901", "--method", "ccdc") == ["ccdc", "ccdc_both"]
+    assert "cpu_long" in completed("train", "901", "--preset", "cpu")
 
 
 def test_full_disk_while_training(workspace, ccdcseg, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -469,7 +509,7 @@ def test_a_device_that_is_not_there_is_named_before_anything_is_done(
     arguments = {
         "train": ["train", 901, "--fraction", 0.4],
         "predict": ["predict", scored.STORED],
-        "reproduce": ["reproduce", "table1", "--dataset", 901, "-o", tmp_path / "out"],
+        "reproduce": ["reproduce", 901, "table1", "-o", tmp_path / "out"],
     }
     result = ccdcseg(*arguments[command], "--device", "cuda")
     assert result.code == 2
@@ -497,14 +537,14 @@ def test_a_long_training_on_a_cpu_wants_to_be_confirmed(
 def test_who_sits_at_the_terminal_is_asked(
     monkeypatch: pytest.MonkeyPatch, answer: str, yes: bool, goes_on: bool
 ):
-    from ccdcseg.cli import _confirm
+    from ccdcseg.cli.output import confirm_long
     from ccdcseg.errors import UserError
 
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     monkeypatch.setattr("typer.confirm", lambda *_, **__: answer == "y")
-    _confirm(3600, "This training", False)
+    confirm_long(3600, "This training", False)
     with nullcontext() if goes_on else pytest.raises(UserError, match="takes roughly 14 hours"):
-        _confirm(50_000, "This training", yes)
+        confirm_long(50_000, "This training", yes)
 
 
 def test_splits_are_drawn_again_after_the_patients_were_corrected(release: Path, ccdcseg, tmp_path: Path):
@@ -520,10 +560,10 @@ def test_splits_are_drawn_again_after_the_patients_were_corrected(release: Path,
 
 
 def test_report_says_where_there_is_no_viewer(ccdcseg, monkeypatch: pytest.MonkeyPatch, capsys):
-    from ccdcseg.cli import _say_report
+    from ccdcseg.cli.output import say_report
     from ccdcseg.report import viewer
 
     for script, words in ((None, "Note:   There is no slice viewer"), ("niivue", "")):
         monkeypatch.setattr(viewer, "niivue_script", lambda script=script: script)
-        _say_report(Path("report.html"))
+        say_report(Path("report.html"))
         assert capsys.readouterr().out.partition("\n")[2].startswith(words)

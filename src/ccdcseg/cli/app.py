@@ -1,0 +1,90 @@
+"""All commands as one program: how it starts, how it ends, and how it speaks of mistakes."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from ccdcseg import __version__
+from ccdcseg.errors import UserError, system_error
+from ccdcseg.files import check_name
+from ccdcseg.processes import terminated_as_interrupted
+from ccdcseg.streams import settle_streams
+
+
+class _Commands(TyperGroup):
+    """All commands. An interrupt is told in our words; left to typer it would end without one."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """As typer does, but for an interrupt."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise UserError(
+                "Interrupted.", "Nothing half-made was left; run the same command again."
+            ) from error
+
+
+app = typer.Typer(
+    cls=_Commands,
+    help="Segmentation with few labels: CCDC in nnU-Net, from raw scans to measured results.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+DATA, RUNS, EXPERIMENTS, PROGRAM = "Scans", "Trainings", "Experiments", "This program"
+"""Headings under which ``ccdcseg --help`` lists the commands."""
+
+_USAGE: Any = typer.BadParameter.__base__
+"""What typer raises at words that it does not understand; it has no public name in all versions."""
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ccdcseg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    del version
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line on standard error and exit code 2."""
+    os.environ["PYTHONSAFEPATH"] = "1"  # worker processes take no module from the current folder
+    settle_streams()
+    try:
+        for word in sys.argv[1:]:
+            check_name(Path(word))
+        with terminated_as_interrupted():
+            code = app(prog_name="ccdcseg", standalone_mode=False)
+    except UserError as error:
+        _fail(str(error))
+    except typer.Abort:
+        _fail("Not confirmed; nothing was done.")
+    except _USAGE as error:
+        _fail(_usage(error))
+    except OSError as error:
+        _fail(str(system_error(error)))
+    sys.exit(code or 0)
+
+
+def _usage(error: Any) -> str:
+    """What is wrong with the words of a command, and where its help is."""
+    problem = " ".join(error.format_message().split())
+    if not problem:
+        sys.exit(2)  # there were no words, and the help has been printed
+    return f"{problem.rstrip('.')}. See {error.ctx.command_path if error.ctx else 'ccdcseg'} --help."
+
+
+def _fail(message: str) -> None:
+    typer.echo(f"ccdcseg: {message}", err=True)
+    sys.exit(2)

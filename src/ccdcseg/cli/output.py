@@ -1,0 +1,55 @@
+"""What several commands say, and ask."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from ccdcseg.cli.options import Device
+from ccdcseg.errors import UserError
+
+if TYPE_CHECKING:
+    from ccdcseg.tabular import Grid
+
+
+def chosen_device(device: Device) -> str:
+    """The device that computes; what was found is said."""
+    from ccdcseg.devices import usable_device
+
+    chosen = usable_device(device.value)
+    if device is Device.AUTO:
+        typer.echo(f"Device: {chosen}", err=True)
+    return chosen
+
+
+def confirm_long(seconds: float, what: str, yes: bool) -> None:
+    """Let a long training on a CPU be confirmed, by option or on the terminal."""
+    from ccdcseg.nnunet.duration import LONG_SECONDS, duration_text
+
+    if seconds <= LONG_SECONDS:
+        return
+    warning = f"{what} takes roughly {duration_text(seconds)} on this CPU."
+    if yes:
+        typer.echo(warning, err=True)
+    elif not (sys.stdin.isatty() and typer.confirm(f"{warning} Go on?", err=True)):
+        raise UserError(warning, "Confirm it with --yes, take a preset such as cpu, or a machine with a GPU.")
+
+
+def show(grid: "Grid") -> None:
+    """Print a table as wide as the terminal."""
+    from rich.console import Console
+
+    from ccdcseg.tabular import to_screen
+
+    console = Console()
+    console.print(to_screen(grid, console.width))
+
+
+def say_report(page: Path) -> None:
+    """Say where a page is, and what it lacks."""
+    from ccdcseg.report.viewer import NO_VIEWER, niivue_script
+
+    typer.echo(f"Report: {page}")
+    if niivue_script() is None:
+        typer.echo(f"Note:   {NO_VIEWER}")

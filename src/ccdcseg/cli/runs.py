@@ -1,0 +1,262 @@
+"""Commands that make, use, measure and show trained networks."""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ccdcseg import workflow
+from ccdcseg.cli.app import RUNS, app
+from ccdcseg.cli.completion import methods, presets
+from ccdcseg.cli.options import (
+    PROCESSES,
+    Dataset,
+    Device,
+    DeviceOption,
+    Part,
+    PartOption,
+    Processes,
+    Seeds,
+    Targets,
+    Yes,
+)
+from ccdcseg.cli.output import chosen_device, confirm_long, say_report, show
+from ccdcseg.errors import UserError
+from ccdcseg.files import absolute, check_file
+from ccdcseg.methods import METHODS
+from ccdcseg.progress import progress_bars
+
+if TYPE_CHECKING:
+    from ccdcseg.nnunet.runs import Run
+
+
+@app.command(rich_help_panel=RUNS)
+def train(
+    dataset: Dataset,
+    method: Annotated[
+        str,
+        typer.Option(help=f"One of {', '.join(METHODS)}: see `ccdcseg methods`.", autocompletion=methods),
+    ] = "ccdc",
+    fraction: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the patients to train on. Default: the preset's first, mostly 0.1.",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Seeds = [0],  # noqa: B006
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="cpu, smoke, paper (for ACDC), paper_chaos, paper_mscmrseg, nnformer_cpu and so on, or a file.",
+            autocompletion=presets,
+        ),
+    ] = "cpu",
+    change: Annotated[
+        list[str], typer.Option("--set", help="A setting of the preset, such as ccdc.weight=0.1; repeatable.")
+    ] = [],  # noqa: B006
+    unlabelled: Annotated[
+        bool, typer.Option("--unlabelled", help="Train on the split's scans without masks too.")
+    ] = False,
+    self_training: Annotated[
+        bool,
+        typer.Option(
+            "--self-training",
+            help="The same, but three other trainings label these scans, which are done first.",
+        ),
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted training.")] = False,
+    yes: Yes = False,
+    device: DeviceOption = Device.AUTO,
+    processes: Processes = PROCESSES,
+) -> None:
+    """Train a model for each seed; planning and preprocessing happen where they are still to be done."""
+    from ccdcseg.nnunet.trained import check_trained
+
+    choose = partial(
+        workflow.choose,
+        dataset,
+        method,
+        fraction=fraction,
+        preset=preset,
+        changes=change,
+        unlabelled=unlabelled,
+        self_training=self_training,
+    )
+    runs = [choose(seed=one) for one in dict.fromkeys(seed)]
+    for run in runs:
+        if run.finished:
+            check_trained(run)
+            typer.echo(f"Trained already: {run.folder}")
+    if to_do := [run for run in runs if not run.finished]:
+        _train(to_do, chosen_device(device), resume, yes, processes)
+        typer.echo(f"Next: ccdcseg predict {dataset}")
+
+
+def _train(runs: "list[Run]", device: str, resume: bool, yes: bool, processes: int) -> None:
+    """One training after the other."""
+    from ccdcseg.nnunet.duration import cpu_seconds
+
+    if device == "cpu":
+        what = "This training" if len(runs) == 1 else f"Training {len(runs)} models"
+        confirm_long(sum(map(cpu_seconds, runs)), what, yes)
+    for run in runs:
+        try:
+            with progress_bars() as report:
+                folder = workflow.train(run, resume=resume, device=device, workers=processes, progress=report)
+        except KeyboardInterrupt as error:
+            raise UserError(
+                "Interrupted.", "The same command with --resume continues from the last checkpoint."
+            ) from error
+        typer.echo(f"Run:  {folder}")
+
+
+@app.command(rich_help_panel=RUNS)
+def predict(
+    targets: Targets,
+    images: Annotated[
+        Path | None, typer.Option("--input", help="Folder of images to predict, for one run.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Where predictions of --input go; without it a folder in place of the run's own."),
+    ] = None,
+    part: PartOption = Part.TEST,
+    postprocessing: Annotated[
+        bool,
+        typer.Option(
+            "--postprocessing/--no-postprocessing",
+            help="Of --input: drop pieces by the rules of the training masks, or keep every piece.",
+        ),
+    ] = True,
+    keep: Annotated[
+        list[str],
+        typer.Option(
+            help="Of --input: another rule for a class or the foreground, such as RV=0 (keep all its pieces), RV=1 "
+            "(the one with the most evidence) or RV=0.05 (those with that share of it); repeatable."
+        ),
+    ] = [],  # noqa: B006
+    device: DeviceOption = Device.AUTO,
+) -> None:
+    """Predict the test cases of runs, or any folder of images with one run."""
+    from ccdcseg.nnunet.runs import find_runs
+
+    if images is not None and output is None:
+        raise UserError("--input needs an --output.", "Give both, or neither for the test cases.")
+    if images is not None and part is Part.VALIDATION:
+        raise UserError("--input and --part exclude each other.", "Leave one of them out.")
+    if images is None and (keep or not postprocessing):
+        raise UserError(
+            "--keep and --no-postprocessing are for --input.",
+            "Test cases are predicted both ways: predictions_plain has every piece.",
+        )
+    runs = [run for target in targets for run in find_runs(target)]
+    output = in_place_of(runs, output)
+    chosen = chosen_device(device)
+    for run in runs:
+        with progress_bars() as report:
+            place = workflow.predict(
+                run,
+                images,
+                output,
+                part=part,
+                postprocessing=postprocessing,
+                keep=keep,
+                device=chosen,
+                progress=report,
+            )
+        typer.echo(f"Predictions: {place.folder} ({place.description})")
+
+
+def in_place_of(runs: list[Path], output: Path | None) -> Path | None:
+    """The folder that stands in for a run's own."""
+    if output is not None and len(runs) != 1:
+        raise UserError(f"--output is for one run, {len(runs)} were given.", "Name one run's folder.")
+    return output and absolute(output)
+
+
+@app.command(rich_help_panel=RUNS)
+def evaluate(
+    targets: Targets,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder in place of the run's own, as `predict --output` fills it.")
+    ] = None,
+    part: PartOption = Part.TEST,
+    processes: Processes = PROCESSES,
+) -> None:
+    """Dice and HD95 of predicted runs by patient: JSON and CSV beside each run, a table on screen."""
+    from ccdcseg.datasets.splits import part_folder
+    from ccdcseg.evaluation.evaluate import summary_grid
+    from ccdcseg.evaluation.runs import predictions_folder
+    from ccdcseg.nnunet.runs import find_runs
+    from ccdcseg.runs.record import PLAIN_PREDICTIONS, read_record
+
+    results = {}
+    runs = [run for target in targets for run in find_runs(target)]
+    output = in_place_of(runs, output)
+    for run in runs:
+        with progress_bars() as report:
+            measured = workflow.evaluate(run, part, output=output, workers=processes, progress=report)
+        for predictions, result in measured.items():
+            plain = ", as predicted" if predictions == PLAIN_PREDICTIONS else ""
+            results[f"{read_record(run).label}{plain}"] = result
+        if output:
+            typer.echo(f"Predictions: {predictions_folder(run, part, output)}")
+        typer.echo(f"Evaluation: {part_folder(output or run, part) / 'evaluation.json'}")
+    show(summary_grid(results))
+
+
+@app.command(rich_help_panel=RUNS)
+def compare(
+    targets: Targets,
+    of: Annotated[
+        str | None,
+        typer.Option(help="Method to compare with each other one; default: each method with its nnU-Net."),
+    ] = None,
+    metric: Annotated[
+        list[str], typer.Option(help="May be repeated; all metrics and pairs are one family.")
+    ] = ["dice", "hd95_pooled_mm"],  # noqa: B006
+    part: PartOption = Part.TEST,
+    as_in_the_paper: Annotated[
+        bool,
+        typer.Option("--as-in-the-paper", help="Count scans as patients, which is wrong (see the docs)."),
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write OUTPUT.json, .csv, .md and .tex too.")
+    ] = None,
+) -> None:
+    """Is one method better? Paired tests, intervals and ranks over the same patients."""
+    from ccdcseg.nnunet.runs import find_runs
+    from ccdcseg.report.comparison import compare_runs, write_comparison
+
+    if output:
+        check_file(Path(f"{absolute(output)}.json"))
+    runs = [run for target in targets for run in find_runs(target)]
+    result = compare_runs(runs, part, of, metric, "case" if as_in_the_paper else "patient")
+    for grid in result.grids():
+        show(grid)
+    for sentence in result.left_out:
+        typer.echo(f"Not compared: {sentence}")
+    for path in write_comparison(result, absolute(output)) if output else []:
+        typer.echo(f"Comparison: {path}")
+
+
+@app.command("report", rich_help_panel=RUNS)
+def report_command(
+    targets: Targets,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The page to write.")] = Path("report.html"),
+    title: Annotated[
+        str, typer.Option(help="Heading of the page.")
+    ] = "Few-label segmentation: CCDC and nnU-Net",
+    part: PartOption = Part.TEST,
+) -> None:
+    """One HTML page of evaluated runs: tables, curves, pictures."""
+    from ccdcseg.nnunet.runs import find_runs
+    from ccdcseg.report.page import build_report
+
+    check_file(output)
+    runs = [run for target in targets for run in find_runs(target)]
+    with progress_bars() as report:
+        build_report(runs, output, title, progress=partial(report, "scans"), part=part)
+    say_report(absolute(output))
