@@ -8,7 +8,7 @@ export nnUNet_def_n_proc ?= 2
 FUZZ_RUNS ?= 100000
 FUZZ_SECONDS ?= 0
 FUZZ_MIB ?= 2048
-FUZZ_TARGETS ?= nifti nifti_gz dicom segmentation png archive tables
+FUZZ_TARGETS ?= nifti nifti_gz dicom segmentation nrrd png archive tables
 
 .PHONY: demo test check bench fuzz docs clean
 

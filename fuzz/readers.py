@@ -37,6 +37,7 @@ with atheris.instrument_imports(include=["ccdcseg", "pydicom", "nibabel", "zipfi
     from ccdcseg.datasets.dicom import read_series, read_voxels
     from ccdcseg.datasets.own import scans_by_table
     from ccdcseg.datasets.segmentations import read_segmentation
+    from ccdcseg.datasets.slicer import read_slicer_mask
     from ccdcseg.datasets.splits import find_fold
     from ccdcseg.datasets.volumes import Volume, read_image, read_mask, write_volume
     from ccdcseg.errors import UserError
@@ -72,6 +73,12 @@ def segmentation(data: bytes) -> None:
     read_segmentation(put("seg.dcm", data), LABELS, image)
 
 
+def nrrd(data: bytes) -> None:
+    image = Volume(ROOT, np.zeros(SHAPE), (8.0, 1.5, 1.25))
+    mask = read_slicer_mask(put("mask.nrrd", data), LABELS, image)
+    assert mask.array.ndim == 3
+
+
 def png(data: bytes) -> None:
     _read_mask(put("mask.png", data), SHAPE[1:], MR_BANDS)
 
@@ -93,7 +100,7 @@ def tables(data: bytes) -> None:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    one.__name__: one for one in (nifti, nifti_gz, dicom, segmentation, png, archive, tables)
+    one.__name__: one for one in (nifti, nifti_gz, dicom, segmentation, nrrd, png, archive, tables)
 }
 
 
@@ -147,6 +154,21 @@ def segmented() -> bytes:
     return buffer.getvalue()
 
 
+def stored_in_nrrd(encoding: str, layers: int, *said: str) -> bytes:
+    """A segmentation as 3D Slicer saves it."""
+    mask = np.zeros((*SHAPE, layers), np.uint8)
+    mask[:, 1:3, 1:4, 0] = 1
+    pack = {"raw": bytes, "gzip": gzip.compress, "txt": lambda raw: b" ".join(b"%d" % one for one in raw)}
+    more = ("none ", f"{layers} ", "list ") if layers > 1 else ("", "", "")
+    lines = [
+        *("NRRD0004", "type: uint8", f"dimension: {4 if layers > 1 else 3}", f"encoding: {encoding}"),
+        *("space: left-posterior-superior", "space origin: (0,0,0)", "endian: little"),
+        *(f"sizes: {more[1]}5 4 3", f"space directions: {more[0]}(1.25,0,0) (0,1.5,0) (0,0,8)"),
+        *(f"kinds: {more[2]}domain domain domain", *said),
+    ]
+    return "\n".join(lines).encode() + b"\n\n" + pack[encoding](mask.tobytes())
+
+
 def seeds(target: str) -> list[bytes]:
     """Healthy files to start from."""
     path = ROOT / "seed.nii.gz"
@@ -165,6 +187,11 @@ def seeds(target: str) -> list[bytes]:
         "nifti_gz": [volume],
         "dicom": [SLICES[1]],
         "segmentation": [segmented()],
+        "nrrd": [
+            stored_in_nrrd("gzip", 1, "Segment0_Name:=a", "Segment0_LabelValue:=1", "Segment0_Layer:=0"),
+            stored_in_nrrd("raw", 2, "Segment0_Name:=a", "Segment1_Name:=b"),
+            stored_in_nrrd("txt", 1, 'space units: "mm" "mm" "mm"'),
+        ],
         "png": [pictures.getvalue()],
         "archive": [zipped.getvalue()],
         "tables": [table.getvalue().encode(), labels.encode(), b"image,mask,patient\na,b,c\n"],

@@ -34,13 +34,15 @@ SPACINGS_MM = (1e-3, 1e3)
 GEOMETRY_TOLERANCE = 0.1
 """Of the smallest spacing: what places a corner closer than that is the same place."""
 
+PERPENDICULAR = 1e-4
+"""The largest cosine between axes that ITK takes for perpendicular."""
+
 Affine = NDArray[np.float64]
 
 _HEADER_BYTES = 348
 _FIRST_BYTE = _HEADER_BYTES + 4  # of voxels, after the header and the four bytes that announce extensions
 _CHUNK_BYTES = 2**20
 _UNITS = {1: ("metres", 1e3), 3: ("micrometres", 1e-3)}
-_PERPENDICULAR = 1e-4  # the largest cosine between axes that ITK takes for perpendicular
 _SUFFIX = re.compile(r"\.nii(\.gz)?", re.IGNORECASE)
 _GEOMETRY_FIELDS = (
     *("dim", "pixdim", "xyzt_units", "qform_code", "sform_code", "srow_x", "srow_y", "srow_z"),
@@ -114,17 +116,8 @@ def check_content(path: Path, header: Any) -> memoryview:
     """
     dtype, start = _voxel_type(path, header)
     declared = start + dtype.itemsize * math.prod(_sizes(header))
-    if declared > MAX_BYTES:
-        raise UserError(
-            f"{path} declares {declared} bytes; {MAX_BYTES} is the limit.",
-            "Check its header, or crop the volume.",
-        )
-    content = _content(path, declared)
-    if len(content) < declared:
-        raise UserError(
-            f"{path} is cut short or its header lies: {declared} bytes declared, {len(content)} there.",
-            "Copy or download it again.",
-        )
+    with _opened(path) as handle:
+        content = declared_content(path, handle, declared)
     voxels = np.frombuffer(content[start:declared], dtype)
     bad = 0 if dtype.kind in "iu" else int(np.count_nonzero(~np.isfinite(voxels)))
     if bad:
@@ -132,6 +125,41 @@ def check_content(path: Path, header: Any) -> memoryview:
             f"{path} holds {bad} voxels that are NaN or infinite.", "Replace them by a sensible intensity."
         )
     return memoryview(content)[start:declared]
+
+
+def declared_content(path: Path, handle: BinaryIO, declared: int) -> bytearray:
+    """The bytes that a header declares, unzipped; the rest is read for the checksum alone, and may be little.
+
+    Args:
+        path: the file that errors name.
+        handle: where the bytes begin.
+        declared: how many there are to be.
+
+    Raises:
+        UserError: more than ``MAX_BYTES`` are declared, fewer are there, or the file goes on.
+    """
+    if declared > MAX_BYTES:
+        raise UserError(
+            f"{path} declares {declared} bytes; {MAX_BYTES} is the limit.",
+            "Check its header, or crop the volume.",
+        )
+    content = bytearray()
+    read = 0
+    while chunk := handle.read(_CHUNK_BYTES):
+        content += chunk[: declared - len(content)]
+        read += len(chunk)
+        if read - declared > _CHUNK_BYTES:
+            raise UserError(
+                f"{path} goes on for more than {_CHUNK_BYTES / 2**20:.0f} MiB after the {declared} bytes that "
+                "its header declares.",
+                "Check where it comes from.",
+            )
+    if len(content) < declared:
+        raise UserError(
+            f"{path} is cut short or its header lies: {declared} bytes declared, {len(content)} there.",
+            "Copy or download it again.",
+        )
+    return content
 
 
 def odd_form(path: Path, header: Any) -> UserError | None:
@@ -209,7 +237,7 @@ def _is_tilted_slice(header: Any) -> bool:
     affine = header.get_sform() if header["sform_code"] > 0 else _qform(header)
     axes = affine[:3, :2] / np.linalg.norm(affine[:3, :2], axis=0)
     coded = header["sform_code"] > 0 or header["qform_code"] > 0
-    return bool(coded and np.abs(axes[2]).max() > _PERPENDICULAR)
+    return bool(coded and np.abs(axes[2]).max() > PERPENDICULAR)
 
 
 def is_scaled(header: Any) -> bool:
@@ -356,7 +384,7 @@ def _check_same_place(path: Path, sform: Affine, qform: Affine, sizes: Sequence[
 
 def _check_perpendicular(path: Path, axes: Affine) -> None:
     cosines = np.abs(axes.T @ axes - np.eye(3))
-    if cosines.max() > _PERPENDICULAR:
+    if cosines.max() > PERPENDICULAR:
         first, second = sorted(np.unravel_index(int(cosines.argmax()), (3, 3)))
         off = math.degrees(math.asin(min(float(cosines.max()), 1.0)))
         raise UserError(
@@ -395,20 +423,3 @@ def _voxel_type(path: Path, header: Any) -> tuple[np.dtype[Any], int]:
             "Correct its header (vox_offset).",
         )
     return dtype, int(start)
-
-
-def _content(path: Path, declared: int) -> bytearray:
-    """The bytes declared, unzipped; the rest is read for the checksum alone, and there may be little of it."""
-    content = bytearray()
-    read = 0
-    with _opened(path) as handle:
-        while chunk := handle.read(_CHUNK_BYTES):
-            content += chunk[: declared - len(content)]
-            read += len(chunk)
-            if read - declared > _CHUNK_BYTES:
-                raise UserError(
-                    f"{path} goes on for more than {_CHUNK_BYTES / 2**20:.0f} MiB after the {declared} bytes that "
-                    "its header declares.",
-                    "Check where it comes from.",
-                )
-    return content

@@ -1,7 +1,7 @@
 """A user's own scans, NIfTI files or folders of DICOM slices, as an nnU-Net raw folder.
 
 What belongs together is said by the user, with patterns of the paths or with a table; nothing is guessed. A mask
-is a NIfTI file or a DICOM segmentation.
+is a NIfTI file, a DICOM segmentation, or one of 3D Slicer's.
 """
 
 import re
@@ -15,6 +15,7 @@ import numpy as np
 from ccdcseg.datasets.cases import Case, check_groups
 from ccdcseg.datasets.dicom import Series, read_series, read_voxels
 from ccdcseg.datasets.dicom_folder import slices_in
+from ccdcseg.datasets.nrrd import SUFFIXES
 from ccdcseg.datasets.patterns import NamePattern
 from ccdcseg.datasets.release import (
     IGNORE,
@@ -26,6 +27,7 @@ from ccdcseg.datasets.release import (
     write_unlabelled,
 )
 from ccdcseg.datasets.segmentations import read_segmentation
+from ccdcseg.datasets.slicer import read_slicer_mask
 from ccdcseg.datasets.tables import read_table
 from ccdcseg.datasets.unicode_names import composed, there
 from ccdcseg.datasets.volumes import Volume, read_image, read_mask
@@ -36,7 +38,7 @@ from ccdcseg.processes import Progress, worker_processes
 
 PARTS = ("patient", "phase", "group")
 _NAME = re.compile(r"\w[\w.-]*")
-_SUFFIX = re.compile(r"\.(nii|nii\.gz|dcm)$", re.IGNORECASE)
+_SUFFIX = re.compile(r"\.(nii|nii\.gz|dcm|nrrd|nhdr)$", re.IGNORECASE)
 _TABLE_REMEDY = (
     "Give a CSV table in UTF-8 with the columns image, mask and patient, phase and group where they are known, and "
     "image_1 and so on for further channels."
@@ -365,4 +367,6 @@ def _read_scan(path: Path, others: Sequence[Path]) -> _Image:
 def _read_own_mask(path: Path, labels: Mapping[str, int], image: _Image) -> Volume:
     if path.name.lower().endswith((".nii", ".nii.gz")):
         return read_mask(path, labels, any_form=True)
+    if path.name.lower().endswith(SUFFIXES):
+        return read_slicer_mask(path, labels, image.volume)
     return read_segmentation(path, labels, image.volume, image.series)

@@ -3,7 +3,7 @@
 import logging
 import unicodedata
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +60,7 @@ def read_segmentation(
             f"{path} has {lost} labelled voxels outside {image.path}.",
             "Give the whole scan, or its own mask.",
         )
-    widest = np.min_scalar_type(-max(map(abs, labels.values()), default=0) - 1)
-    mask = np.zeros(image.array.shape, np.result_type(np.int16, widest))
+    mask = np.zeros(image.array.shape, label_type(labels.values()))
     for number, value in values.items():
         mask[array == number] = value
     return Volume(path, mask, image.spacing_mm, image.origin_mm, image.direction)
@@ -128,14 +127,27 @@ def _check_binary(path: Path, stored: Any) -> None:
 
 def _values(path: Path, stored: Any, labels: Mapping[str, int]) -> dict[int, int]:
     """Label of each segment by its number."""
+    numbers = stored.segment_numbers
+    names = {number: str(stored.get_segment_description(number).segment_label) for number in numbers}
+    return segment_labels(path, names, labels)
+
+
+def segment_labels(path: Path, names: Mapping[int, str], labels: Mapping[str, int]) -> dict[int, int]:
+    """The label of each segment, known by its name, whatever its case.
+
+    Args:
+        path: the file that errors name.
+        names: of the segments, by number.
+        labels: value of each foreground class by name.
+
+    Raises:
+        UserError: a segment of another name, or labels that differ by case alone.
+    """
     wanted = {_folded(name): value for name, value in labels.items()}
     if len(wanted) < len(labels):
         raise UserError(
             f"The labels {', '.join(labels)} differ by case alone.", "Segments do not: rename one."
         )
-    names = {
-        number: str(stored.get_segment_description(number).segment_label) for number in stored.segment_numbers
-    }
     unknown = [name for name in names.values() if _folded(name) not in wanted]
     if unknown:
         raise UserError(
@@ -143,6 +155,11 @@ def _values(path: Path, stored: Any, labels: Mapping[str, int]) -> dict[int, int
             f'Name it: --label "{unknown[0]}"=VALUE.',
         )
     return {number: wanted[_folded(name)] for number, name in names.items()}
+
+
+def label_type(labels: Iterable[int]) -> np.dtype[Any]:
+    """int16, or the next larger signed type that holds all labels."""
+    return np.result_type(np.int16, np.min_scalar_type(-max(map(abs, labels), default=0) - 1))
 
 
 def _folded(name: str) -> str:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ccdcseg.datasets.volumes import Volume, check_pair
 from ccdcseg.errors import UserError
@@ -30,6 +31,39 @@ def fitted(volume: Volume, onto: Volume) -> Volume:
             raise apart from None
         return other
     return volume
+
+
+def whole(part: Volume, of: Volume) -> Volume:
+    """A mask of a part of a scan, such as a crop, as one of all its voxels: what is left out is background.
+
+    Returns:
+        The mask of the whole scan, in the order of axes of ``part``; see `fitted`.
+
+    Raises:
+        UserError: its voxels are not those of the scan (see `check_pair`), or foreground lies outside.
+    """
+    frame = _turned(of, part)
+    first = np.linalg.solve(frame.affine, [*part.origin_mm, 1])[:3].clip(-(2**31), 2**31).round().astype(int)
+    _check_on_voxels(part, frame, first)
+    shape, start = np.array(frame.array.shape), first[::-1]
+    low, high = np.maximum(start, 0), np.minimum(start + part.array.shape, shape)
+    inside = part.array[tuple(map(slice, low - start, np.maximum(high - start, 0)))]
+    lost = int(np.count_nonzero(part.array)) - int(np.count_nonzero(inside))
+    if lost:
+        raise UserError(
+            f"{part.path} has {lost} labelled voxels outside {of.path}.",
+            "Give the whole scan, or its own mask.",
+        )
+    array = np.zeros(frame.array.shape, part.array.dtype)
+    array[tuple(map(slice, low, np.maximum(high, low)))] = inside
+    return replace(frame, path=part.path, array=array, notes=part.notes)
+
+
+def _check_on_voxels(part: Volume, frame: Volume, first: NDArray[np.int_]) -> None:
+    """Refuse a part whose corners do not lie on voxels of the frame, the first one on the voxel ``first``."""
+    origin = frame.affine[:3, :3] @ first + frame.affine[:3, 3]
+    there = replace(frame, array=part.array, origin_mm=tuple(origin.tolist()))
+    check_pair(there, part)
 
 
 def _turned(volume: Volume, onto: Volume) -> Volume:

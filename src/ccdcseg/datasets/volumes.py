@@ -170,19 +170,29 @@ def read_mask(
             64 bits.
     """
     volume = read_image(path, any_form=any_form)
+    mask = labelled(volume, labels, ignore)
+    if volume.array.dtype == np.float32 and mask.array.max() >= 2**24 and is_scaled(read_header(path)):
+        raise UserError(
+            f"{path} scales its values by scl_slope, by which labels from {2**24} on are read inexactly.",
+            "Store the labels as integers, without scaling.",
+        )
+    return mask
+
+
+def labelled(volume: Volume, labels: Mapping[str, int], ignore: int | None = None) -> Volume:
+    """A volume as a label mask; see `read_mask`.
+
+    Raises:
+        UserError: a value is not an integer or not a known label, or a label is beyond 64 bits.
+    """
     known = {0, *labels.values()} | ({ignore} if ignore is not None else set())
     dtype = _signed_type(known)
     unknown = [value for value in np.unique(volume.array) if value not in known]
     if unknown:
         names = ", ".join(f"{value} ({name})" for name, value in labels.items())
         raise UserError(
-            f"{path} holds {_shortened(unknown)}, no known label: these are 0 (background), {names}.",
+            f"{volume.path} holds {_shortened(unknown)}, no known label: these are 0 (background), {names}.",
             "Correct the mask, or the labels of the data set.",
-        )
-    if volume.array.dtype == np.float32 and max(known) >= 2**24 and is_scaled(read_header(path)):
-        raise UserError(
-            f"{path} scales its values by scl_slope, by which labels from {2**24} on are read inexactly.",
-            "Store the labels as integers, without scaling.",
         )
     return replace(volume, array=volume.array.astype(dtype))
 
