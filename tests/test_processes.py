@@ -1,7 +1,7 @@
 """Workers, and that none of them is left, however the process that started them ends."""
 
 import logging
-import multiprocessing
+import multiprocessing.synchronize
 import os
 import signal
 import subprocess

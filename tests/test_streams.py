@@ -1,13 +1,31 @@
+import contextlib
 import io
+import logging
 import subprocess
 import sys
 import unicodedata
+import warnings
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccdcseg.streams import degrade
+import ccdcseg
+from ccdcseg.streams import degrade, warnings_shown
+
+
+def test_warnings_of_ours_are_shown_though_nothing_else_is(capsys: pytest.CaptureFixture[str]):
+    ours = str(Path(ccdcseg.__file__).parent / "losses" / "term.py")
+    away = contextlib.redirect_stderr(io.StringIO())
+    with warnings.catch_warnings(record=True) as others, warnings_shown(), away:
+        warnings.simplefilter("always")
+        warnings.warn_explicit("nothing to contrast", UserWarning, ours, 1)
+        warnings.warn_explicit("chatter", UserWarning, "elsewhere.py", 1)
+        logging.getLogger("ccdcseg.nnunet").warning("one process")
+    assert capsys.readouterr().err == "Warning: nothing to contrast\none process\n"
+    assert [str(other.message) for other in others] == ["chatter"]
+    assert not logging.getLogger("ccdcseg").handlers
 
 
 def written(text: str, encoding: str) -> str:

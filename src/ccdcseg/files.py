@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 LOCK_FILE = ".lock"
 PROBE_BYTES = 2**26
 """More than any file of ours that a library writes: scans are compressed."""
+MAX_DEPTH = 250
+"""Folders that a path may pass; Python makes folders by recursion."""
 FRESH_SECONDS = 2.0
 
 
@@ -202,11 +204,15 @@ def real(path: Path) -> Path:
 
 
 def check_name(path: Path) -> None:
-    """Refuse a name that ITK cannot open: it ends the whole process instead.
+    """Refuse a name that ITK cannot open, which ends the whole process, or that Python cannot make a folder of.
 
     Raises:
-        UserError: ``path`` is not in UTF-8, or the system says so.
+        UserError: ``path`` is not in UTF-8, or the system says so; it passes `MAX_DEPTH` folders.
     """
+    if len(path.parts) > MAX_DEPTH:
+        raise UserError(
+            f"A path passes more than {MAX_DEPTH} folders: {str(path)[:60]}...", "Choose a shorter one."
+        )
     try:
         str(path).encode()
     except UnicodeEncodeError as error:

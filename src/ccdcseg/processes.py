@@ -54,17 +54,20 @@ class _Context(SpawnContext):
 
 
 def worker_processes(workers: int) -> Executor:
-    """A pool of `Worker` processes; one worker needs no process of its own, and is a thread.
-
-    Where the system offers no shared memory (``/dev/shm``), there is one worker, and a warning in the log says so.
-    """
-    if workers > 1 and (reason := _missing_semaphores()) is None:
+    """A pool of `Worker` processes; one worker needs no process of its own, and is a thread; see `can_share`."""
+    if workers > 1 and can_share():
         return ProcessPoolExecutor(workers, _Context())
-    if workers > 1:
+    return ThreadPoolExecutor(1)
+
+
+def can_share() -> bool:
+    """Whether processes can share memory (``/dev/shm``); where not, a warning in the log says that one works."""
+    reason = _missing_semaphores()
+    if reason is not None:
         logging.getLogger(__name__).warning(
             "One process does the work: no shared memory for others (/dev/shm: %s).", reason
         )
-    return ThreadPoolExecutor(1)
+    return reason is None
 
 
 def pool_map(

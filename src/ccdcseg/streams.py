@@ -2,11 +2,15 @@
 
 import codecs
 import io
+import logging
 import os
 import sys
 import unicodedata
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO, cast
 
 _DEGRADED = "ccdcseg.degraded"
 _ALIKE = {
@@ -26,6 +30,32 @@ def settle_streams() -> None:
             setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - until the end
     for stream in (sys.stdout, sys.stderr):
         degrade(stream)
+
+
+@contextmanager
+def warnings_shown() -> Iterator[None]:
+    """Show this package's warnings, a line each, on today's standard error, wherever that leads meanwhile.
+
+    What nnU-Net prints is kept off the screen while it trains; what we have to say then is not.
+    """
+    logger, handler = logging.getLogger(__package__), logging.StreamHandler(sys.stderr)
+    others = warnings.showwarning
+
+    def show(
+        message: Warning | str, category: type[Warning], filename: str, *place: Any, **rest: Any
+    ) -> None:
+        if Path(filename).is_relative_to(Path(__file__).parent):
+            logger.warning("Warning: %s", message)
+        else:
+            others(message, category, filename, *place, **rest)
+
+    logger.addHandler(handler)
+    with warnings.catch_warnings():
+        warnings.showwarning = cast("Any", show)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
 
 
 def degrade(stream: TextIO) -> None:

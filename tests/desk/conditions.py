@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 _PRELOADED = (
     "ccdcseg.cli",
@@ -41,10 +42,26 @@ class Result:
     err: str
 
 
+@dataclass(frozen=True)
+class Command:
+    """One that works."""
+
+    process: Any
+    pipes: list[tuple[Connection, Connection]]
+
+    def finish(self) -> Result:
+        """Wait for it."""
+        self.process.join(120)
+        alive = self.process.is_alive()
+        self.process.kill()
+        assert not alive, "it hangs"
+        return Result(self.process.exitcode or 0, *(_all_of(*pipe) for pipe in self.pipes))
+
+
 def start(
     arguments: Sequence[object], folder: Path, environment: Mapping[str, str], condition: str = "none"
-) -> Callable[[], Result]:
-    """Start ``ccdcseg`` in a folder, under a condition that holds for all below it; calling the result waits."""
+) -> Command:
+    """Start ``ccdcseg`` in a folder, under a condition that holds for all below it."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(_PRELOADED))
     pipes = [context.Pipe(duplex=False) for _ in ("out", "err")]
@@ -52,22 +69,14 @@ def start(
     writers = [writer for _, writer in pipes]
     child = context.Process(target=_run, args=(words, folder, dict(environment), condition, writers))
     child.start()
-
-    def finish() -> Result:
-        child.join(120)
-        alive = child.is_alive()
-        child.kill()
-        assert not alive, "it hangs"
-        return Result(child.exitcode or 0, *(_all_of(*pipe) for pipe in pipes))
-
-    return finish
+    return Command(child, pipes)
 
 
 def run(
     arguments: Sequence[object], folder: Path, environment: Mapping[str, str], condition: str = "none"
 ) -> Result:
     """As `start`, and wait."""
-    return start(arguments, folder, environment, condition)()
+    return start(arguments, folder, environment, condition).finish()
 
 
 def _all_of(reader: Connection, writer: Connection) -> str:

@@ -4,8 +4,10 @@ import gzip
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -218,6 +220,31 @@ def test_a_run_in_a_read_only_folder_is_predicted_and_measured_elsewhere(desk: P
     assert {path.name for path in written} == {"evaluation.csv", "evaluation.json"}
 
 
+def test_what_is_preprocessed_serves_from_a_read_only_folder(desk: Path):
+    needs("read-only")
+    words = [*TRAIN, "--method", "focal", "--preset", desk / "tiny.yaml"]
+    result = run(words, desk / "nnUNet_preprocessed", folders(desk), "read-only")
+    assert result.code == 0, result.err
+    shutil.rmtree(next(desk.glob("nnUNet_preprocessed/*/ccdcseg_2d_*")))
+    words[words.index("focal")] = "topk"
+    result = run(words, desk / "nnUNet_preprocessed", folders(desk), "read-only")
+    assert result.code == 2
+    assert "read-only" in refused(result.err)
+
+
+def test_scans_are_augmented_without_shared_memory(desk: Path):
+    needs("no shared memory")
+    words = (*TRAIN, *SHORT, "--set", "training.augmentation_processes=1")
+    result = run(words, desk, folders(desk), "no shared memory")
+    assert result.code == 0, result.err
+    assert "One process does the work: no shared memory" in result.err
+
+
+@pytest.mark.parametrize("words", [("demo", "--folder"), ("report", RUN, "-o"), ("prepare", "acdc")])
+def test_a_path_of_a_thousand_folders(desk: Path, words: tuple[str, ...]):
+    assert "more than 250 folders" in refused(run((*words, "d/" * 1000), desk, folders(desk)).err)
+
+
 def test_check_without_a_place_for_what_it_measures(desk: Path, tmp_path: Path):
     needs("read-only")
     result = run(["check", "901", "-o", tmp_path / "check.html"], desk, folders(desk), "read-only")
@@ -241,7 +268,7 @@ def test_of_two_at_once_one_works_and_the_other_says_who(desk: Path, command: st
     }[command]
     environment = folders(desk) | {"nnUNet_raw": str(place)} if command == "prepare" else folders(desk)
     before = hidden(state(desk))
-    results = [finish() for finish in [start(words, desk, environment) for _ in range(2)]]
+    results = [command.finish() for command in [start(words, desk, environment) for _ in range(2)]]
     assert all("Traceback" not in result.err for result in results)
     for result in results:
         check_second(result, place)
@@ -249,6 +276,38 @@ def test_of_two_at_once_one_works_and_the_other_says_who(desk: Path, command: st
     assert len([*place.glob("[DpC]*")]) == 1
     assert hidden(state(desk)) == before
     assert run(words, desk, environment).code == 0
+
+
+@pytest.mark.parametrize("command", ["check", "train", "evaluate", "split"])
+def test_others_at_once_end_in_what_one_alone_makes(desk: Path, command: str):
+    before = hidden(state(desk))
+    results = [one.finish() for one in [start(COMMANDS[command], desk, folders(desk)) for _ in range(2)]]
+    assert min(result.code for result in results) == 0
+    for result in results:
+        assert not result.code or " works on " in refused(result.err)
+    assert hidden(state(desk)) == before
+    assert run(COMMANDS[command], desk, folders(desk)).code == 0
+
+
+@pytest.mark.parametrize("command", ["prepare", "check", "train", "predict"])
+def test_a_command_that_the_system_ends(desk: Path, command: str):
+    """SIGTERM once something is written: one line, nothing half-made, nothing lost; the same command goes on."""
+    before = state(desk)
+    paths = len([*desk.rglob("*")])
+    started = start(COMMANDS[command], desk, folders(desk))
+    while started.process.is_alive() and len([*desk.rglob("*")]) == paths:
+        time.sleep(0.01)
+    os.kill(started.process.pid, signal.SIGTERM)
+    result = started.finish()
+    assert result.code == 2
+    assert refused(result.err).startswith("ccdcseg: Interrupted.")
+    after = state(desk)
+    assert hidden(after) == hidden(before)
+    assert {name: after.get(name) for name in before} == before
+    assert (
+        run((*COMMANDS[command], *(["--resume"] if command == "train" else [])), desk, folders(desk)).code
+        == 0
+    )
 
 
 def check_second(result: Result, place: Path) -> None:

@@ -12,7 +12,7 @@ from ccdcseg import __version__
 from ccdcseg.errors import UserError, system_error
 from ccdcseg.files import check_name
 from ccdcseg.processes import terminated_as_interrupted
-from ccdcseg.streams import settle_streams
+from ccdcseg.streams import settle_streams, warnings_shown
 
 
 class _Commands(TyperGroup):
@@ -64,7 +64,7 @@ def main() -> None:
     try:
         for word in sys.argv[1:]:
             check_name(Path(word))
-        with terminated_as_interrupted():
+        with warnings_shown(), terminated_as_interrupted():
             code = app(prog_name="ccdcseg", standalone_mode=False)
     except UserError as error:
         _fail(str(error))

@@ -16,11 +16,20 @@ from ccdcseg.datasets.unlabelled import Kind, ScanFacts
 from ccdcseg.datasets.usable import check_cases, check_scan
 from ccdcseg.datasets.volumes import slice_axis
 from ccdcseg.errors import UserError
-from ccdcseg.files import explain_failure, file_hash, json_hash, read_json, write_bytes, write_json
+from ccdcseg.files import explain_failure, file_hash, json_hash, json_text, read_json, write_bytes, write_json
 from ccdcseg.nnunet.allowed import check_dataset, check_plans
 from ccdcseg.nnunet.preset import Network, Preset
 from ccdcseg.processes import Progress, pool_map, worker_processes
-from ccdcseg.provenance import Source, Sources, Stamp, forget_origin, read_origin, stamp, write_origin
+from ccdcseg.provenance import (
+    Source,
+    Sources,
+    Stamp,
+    forget_origin,
+    origin_file,
+    read_origin,
+    stamp,
+    write_origin,
+)
 
 UNLABELLED_SUFFIX = "_unlabelled"
 """Of the folder of preprocessed scans without masks, which lie apart from those of the same plans with masks."""
@@ -238,14 +247,21 @@ def check_stored(name: str, preprocessed: Path) -> None:
 
 
 def store_plans(plans: dict[str, Any], raw: Path, preprocessed: Path) -> None:
-    """Put plans, dataset.json and splits where nnU-Net looks for them; see `check_stored`."""
+    """Put plans, dataset.json and splits where nnU-Net looks for them, and are not yet; see `check_stored`."""
     contents = {f"{plans['plans_name']}.json": plans, SPLITS_FILE: read_json(raw / SPLITS_FILE)}
     for name, content in contents.items():
         path = preprocessed / name
-        forget_origin(path)
-        write_json(path, content)
-        write_origin(path, {}, path)
-    write_json(preprocessed / "dataset.json", read_json(raw / "dataset.json"))
+        if not (_holds(path, content) and origin_file(path).exists()):
+            forget_origin(path)
+            write_json(path, content)
+            write_origin(path, {}, path)
+    description = read_json(raw / "dataset.json")
+    if not _holds(preprocessed / "dataset.json", description):
+        write_json(preprocessed / "dataset.json", description)
+
+
+def _holds(path: Path, content: Any) -> bool:
+    return path.exists() and path.read_text(encoding="utf-8") == json_text(content)
 
 
 def preprocess(

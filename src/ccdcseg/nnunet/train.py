@@ -5,6 +5,7 @@ import logging
 import os
 import platform
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,16 @@ from ccdcseg.datasets.splits import SPLITS_FILE, unlabelled_split
 from ccdcseg.datasets.usable import check_description
 from ccdcseg.devices import usable_device
 from ccdcseg.errors import UserError
-from ccdcseg.files import LOCK_FILE, content_hash, file_hash, json_hash, locked, read_json, write_json
+from ccdcseg.files import (
+    LOCK_FILE,
+    check_writable,
+    content_hash,
+    file_hash,
+    json_hash,
+    locked,
+    read_json,
+    write_json,
+)
 from ccdcseg.methods import METHODS
 from ccdcseg.nnunet.checkpoints import FINAL, OWN_KEY, load_checkpoint
 from ccdcseg.nnunet.plans import (
@@ -158,10 +168,20 @@ def _finish(run: Run) -> None:
 def prepare(run: Run, processes: int, progress: Progress) -> dict[str, Any]:
     """Plans and preprocessed data of a run; what exists is kept.
 
-    Trainings started side by side share the folder of preprocessed data, so only one of them prepares at a time.
+    Trainings started side by side share the folder of preprocessed data, so only one of them prepares at a time. A
+    folder that cannot be written to serves where it is complete.
     """
-    with locked(run.preprocessed, "train", wait=True):
+    with _held(run.preprocessed):
         return _prepare(run, processes, progress)
+
+
+def _held(folder: Path) -> AbstractContextManager[None]:
+    """Keep others from writing into a folder, where anybody can."""
+    try:
+        check_writable(folder)
+    except OSError:
+        return nullcontext()
+    return locked(folder, "train", wait=True)
 
 
 def _prepare(run: Run, processes: int, progress: Progress) -> dict[str, Any]:

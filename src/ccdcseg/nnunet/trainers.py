@@ -31,6 +31,7 @@ from ccdcseg.nnunet.seeding import derived_seed, seed_everything, seed_from_envi
 from ccdcseg.nnunet.selections import save_selection
 from ccdcseg.nnunet.unlabelled import UnlabelledTraining, ignore_value
 from ccdcseg.postprocessing import Postprocessing, decide
+from ccdcseg.processes import can_share
 from ccdcseg.runs.history import Epoch, read_history, write_history
 
 GRADIENT_NORM = 12
@@ -103,8 +104,11 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 
     def get_dataloaders(self) -> Any:
-        """nnU-Net's loaders, with the preset's number of augmentation processes."""
-        with _environment("nnUNet_n_proc_DA", self.preset.training.augmentation_processes):
+        """nnU-Net's loaders, with the preset's number of augmentation processes; none where none can be."""
+        processes = self.preset.training.augmentation_processes
+        if processes != 0 and not can_share():
+            processes = 0
+        with _environment("nnUNet_n_proc_DA", processes):
             return super().get_dataloaders()
 
     def on_train_start(self) -> None:
