@@ -133,7 +133,8 @@ def test_the_ignore_label(
         array[0] = 3
 
     change_volume(mask(raw_folder, "p1_ED"), ignored)
-    assert find() == []
+    text = "1 of 6 masks have voxels to be ignored; 3 of their 4 slices are annotated"
+    assert find() == [(NOTE, "annotated in part", ("p1_ED",), text)]
 
 
 @pytest.mark.parametrize("allowed", [False, True])

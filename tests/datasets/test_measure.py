@@ -90,6 +90,16 @@ def test_slices_lie_across_the_largest_spacing(measure: Callable[..., CaseFacts]
     assert measure(image, mask, spacing_mm=(1.0, 5.0, 1.0)).mask.at_border == {}
 
 
+def test_a_mask_of_some_slices(measure: Callable[..., CaseFacts]) -> None:
+    """Nobody knows which of its pieces belong together."""
+    image, mask = a_case()
+    mask[0, 0, 0] = 1
+    assert measure(image, mask).mask.specks
+    mask[1:3] = 7
+    facts = measure(image, mask, ignore=7)
+    assert (facts.mask.specks, facts.mask.annotated_slices) == ({}, len(mask) - 2)
+
+
 def test_ignored_voxels_are_of_no_class(measure: Callable[..., CaseFacts]) -> None:
     image, mask = a_case()
     mask[0, 0, :3] = 7

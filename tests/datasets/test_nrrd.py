@@ -98,6 +98,7 @@ def test_simpleitk_writes_what_is_read(
         ({"space": "left-posterior-superior-time"}, "whose place in the patient is not known"),
         ({"space_origin": ""}, 'has no "space origin"'),
         ({"space_origin": "(nan,0,0)"}, "where three numbers belong"),
+        ({"space_origin": "(1e300,0,0)"}, "where three numbers belong"),
         ({"space_origin": "(1,2)"}, "where three numbers belong"),
         ({"space_directions": "(1,0,0) (0,inf,0) (0,0,1)"}, "where three numbers belong"),
         ({"space_directions": "(1,0,0) (0,0,0) (0,0,1)"}, r"spacing \(x, y, z\) \(1, 0, 1\) mm"),

@@ -102,6 +102,50 @@ def test_the_same_scans_listed_in_a_table(prepare: Callable[..., Path], source: 
         np.testing.assert_array_equal(image.array, pixels(number))
 
 
+def test_masks_of_some_slices(prepare: Callable[..., Path], source: Path, tmp_path: Path) -> None:
+    """The third slice of the first mask holds nothing, and says so."""
+    mask = labels()
+    mask[1:] = 0
+    put(source / "masks" / "anna_pre.nii.gz", mask)
+    numbers = ["3 1", "", "1  2 3"]
+    rows = [
+        f"{p}/{f}.nii.gz,masks/{p}_{f}.nii.gz,{p},{f},{n}" for (p, f), n in zip(NAMES, numbers, strict=True)
+    ]
+    folder = prepare(found_by=write_table(tmp_path / "t.csv", "image,mask,patient,phase,slices", *rows))
+    assert (read_labels(folder), read_ignore_label(folder)) == (DATA.labels, 3)
+    mask[1] = 3
+    for (patient, phase), expected in zip(NAMES, (mask, labels(), labels()), strict=True):
+        found = read_image(folder / "labelsTr" / f"{patient}_{phase}.nii.gz").array
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_slices_lie_across_the_largest_spacing(
+    prepare: Callable[..., Path], source: Path, tmp_path: Path, axis: int
+) -> None:
+    spacing = tuple(float(5 - 4 * (number != axis)) for number in range(3))
+    put(source / "anna" / "pre.nii.gz", pixels(0), spacing)
+    mask = np.moveaxis(np.zeros(SHAPE, np.int16), axis, 0)
+    mask[2, 1] = 1
+    mask = np.moveaxis(mask, 0, axis)
+    put(source / "masks" / "anna_pre.nii.gz", mask, spacing)
+    row = "anna/pre.nii.gz,masks/anna_pre.nii.gz,anna,3"
+    folder = prepare(found_by=write_table(tmp_path / "t.csv", "image,mask,patient,slices", row))
+    found = np.moveaxis(read_image(folder / "labelsTr" / "anna.nii.gz").array, axis, 0)
+    assert (np.delete(found, 2, axis=0) == 3).all()
+    np.testing.assert_array_equal(found[2], np.moveaxis(mask, axis, 0)[2])
+
+
+def test_nothing_is_annotated_yet(prepare: Callable[..., Path], refused: Callable[..., None]) -> None:
+    none = Layout(("{patient}/{phase}.nii.gz",), None)
+    refused("has no mask", found_by=none)
+    folder = prepare(OwnData("Own", DATA.labels, ["MRI"], unlabelled=True), none)
+    found = {f"{case.case}_0000.nii.gz" for case in read_cases(folder, "unlabelled.csv")}
+    assert found == {path.name for path in (folder / "imagesTs").iterdir()} != set()
+    with pytest.raises(UserError, match=r"cases\.csv lists no case"):
+        read_cases(folder)
+
+
 def test_groups_stand_in_the_path(prepare: Callable[..., Path], source: Path) -> None:
     for patient, group in (("anna", "ill"), ("bert", "well")):
         (source / group).mkdir()
@@ -290,6 +334,17 @@ def test_patterns_that_do_not_fit(refused: Callable[..., None], layout: Layout, 
         ("image,mask,patient", ["anna/pre.nii.gz,anna/../anna/pre.nii.gz,a"], r"pre\.nii\.gz is there twice"),
         ("image,mask,patient", ["anna/pre.nii.gz,masks/anna_pre.nii.gz,../x"], r"\.\./x cannot name a file"),
         ("image,mask,patient", ['"a,b,c'], r"is no CSV table"),
+        *(
+            ("image,mask,patient,slices", [f"anna/pre.nii.gz,masks/anna_pre.nii.gz,a,{slices}"], message)
+            for slices, message in {
+                "0": r"line 2: the slices '0' cannot be used",
+                "1-3": "the slices '1-3' cannot be used",
+                "one": "the slices 'one' cannot be used",
+                "1 2 4": r"anna_pre\.nii\.gz has no slice 4: there are 3 along the z axis",
+                "1 3": r"anna_pre\.nii\.gz has something drawn on slice 2 of 3 along the z axis",
+            }.items()
+        ),
+        ("image,mask,patient,slices", ["anna/pre.nii.gz,,a,1"], "cannot be used, there is no mask"),
     ],
 )
 def test_tables_that_cannot_be_used(

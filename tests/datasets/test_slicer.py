@@ -101,7 +101,7 @@ def test_foreground_outside_the_scan(tmp_path: Path, away: tuple[int, int, int])
     [
         ({"spacing_mm": (8.0, 1.5, 1.5)}, "has another geometry than"),
         ({"origin_mm": (3.5, -4.0, 5.0)}, "has another geometry than"),
-        ({"origin_mm": (1e30, -4.0, 5.0)}, "has another geometry than"),
+        ({"origin_mm": (1e8, -4.0, 5.0)}, "has another geometry than"),
         ({"direction": (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)}, "has another geometry than"),
     ],
 )

@@ -381,6 +381,54 @@ def test_a_data_set_with_an_ignore_label(raw_folder: Path) -> None:
     assert len(split_dataset(raw_folder, [0.2], 0)) == 1
 
 
+def test_patients_annotated_in_part_are_trained_on(
+    raw_folder: Path, change_volume: Callable[..., None]
+) -> None:
+    relabel(raw_folder, ignore=4)
+    in_part = sorted({case.patient for case in read_cases(raw_folder)})[1]
+    case = next(case for case in read_cases(raw_folder) if case.patient == in_part)
+
+    def ignore(array: Any) -> None:
+        array[1] = 4
+
+    change_volume(raw_folder / "labelsTr" / f"{case.case}.nii.gz", ignore)
+    whole = {
+        entry["seed"]: entry for entry in (split_dataset(raw_folder, [0.4], seed)[0] for seed in range(8))
+    }
+    assert all(in_part in entry["patients"]["train"] for entry in whole.values())
+    assert not any(in_part in entry["patients"]["test"] for entry in whole.values())
+
+
+@given(
+    group_sizes, st.floats(0.05, 1), st.integers(0, 99), st.integers(1, 3), st.one_of(st.none(), st.just(1))
+)
+@settings(deadline=None)
+def test_nobody_annotated_in_part_is_tested(
+    sizes: list[int], fraction: float, seed: int, count: int, test: int | None
+) -> None:
+    cases = made_up(sizes)
+    everybody = sorted({case.patient for case in cases})
+    in_part = everybody[::2][:count]
+    try:
+        (split,) = draw_splits(cases, [fraction], seed, test, in_part=in_part)
+    except UserError as error:
+        trained = max(1, round(fraction * len(everybody)))
+        few = trained < len(in_part) and f"{len(in_part)} of {len(everybody)} patients have" in str(error)
+        assert few or trained >= len(everybody) - (test or 0)
+        return
+    assert {*in_part} <= {*split.train}
+    assert sorted([*split.train, *split.validation, *split.test]) == everybody
+
+
+def test_a_fraction_that_would_test_where_nobody_has_drawn() -> None:
+    cases = made_up([6])
+    in_part = sorted({case.patient for case in cases})[:3]
+    with pytest.raises(UserError, match=r"fraction 0\.2 trains on 1\. Give --fraction 0\.5 or more"):
+        draw_splits(cases, [0.2], 0, in_part=in_part)
+    with pytest.raises(UserError, match=r"there are \d with masks that are whole, and \d others"):
+        draw_splits(cases, [1], 0, 5, in_part=in_part)
+
+
 def test_a_table_that_names_a_scan_that_is_not_there(raw_folder: Path) -> None:
     write_cases(raw_folder, [*read_cases(raw_folder), Case("ghost", "ghost", "RV", "ED")])
     with pytest.raises(UserError, match=r"ghost\.nii\.gz does not exist"):

@@ -100,7 +100,9 @@ MaskPattern = Annotated[
 ]
 ScanTable = Annotated[
     Path | None,
-    typer.Option("--table", help="CSV with the columns image, mask, patient, maybe phase, group, image_1."),
+    typer.Option(
+        "--table", help="CSV with the columns image, mask, patient, maybe phase, group, slices, image_1."
+    ),
 ]
 EmptyMasks = Annotated[
     bool, typer.Option("--empty-masks", help="Masks may be empty, as those of healthy controls.")
@@ -130,12 +132,15 @@ def prepare_own_command(
     from ccdcseg.datasets.own import Layout, OwnData, prepare_own
 
     found_by: Layout | Path
-    if image and mask and table is None:
+    if image and (mask or unlabelled) and table is None:
         found_by = Layout(tuple(image), mask, folders=context.info_name == "dicom")
     elif table is not None and not image and not mask:
         found_by = table
     else:
-        raise UserError("Scans are found by --image and --mask, or by --table.", "Give the two, or the one.")
+        raise UserError(
+            "Scans are found by --image and --mask, or by --table.",
+            "Give the two, or the one; --mask may be left out with --unlabelled, before anything is annotated.",
+        )
     data = OwnData(name, _labels(label), channel, unlabelled, empty_masks)
     _say_unlabelled(_prepare(prepare_own, source, dataset, processes, data=data, found_by=found_by))
 

@@ -219,13 +219,32 @@ def _classes(survey: Survey) -> Iterator[Finding]:
                 yield problem("empty mask", [case], text, _EMPTY_REMEDY)
     for case, mask in masks.items():
         absent = [name for name, value in survey.contents.labels.items() if value not in mask.voxels]
-        if mask.voxels and (here := [name for name in absent if name not in nowhere]):
+        if mask.voxels and not mask.ignored and (here := [name for name in absent if name not in nowhere]):
             yield note(
                 "class missing in a case",
                 [case],
                 f"no voxel of {', '.join(here)}",
                 "See whether the structure is not in the scan or was forgotten.",
             )
+
+
+def _annotated_in_part(survey: Survey) -> Iterator[Finding]:
+    """Masks with voxels that nobody has labelled."""
+    masks = {case: mask for case, mask in survey.masks.items() if mask.ignored}
+    if masks:
+        annotated, slices = (
+            sum(counts)
+            for counts in zip(
+                *((mask.annotated_slices, mask.grid.slices) for mask in masks.values()), strict=True
+            )
+        )
+        yield note(
+            "annotated in part",
+            sorted(masks),
+            f"{len(masks)} of {len(survey.masks)} masks have voxels to be ignored; {annotated:,} of their "
+            f"{slices:,} slices are annotated",
+            "Train on these patients, and test on others: nobody can measure where nobody has drawn.",
+        )
 
 
 def _structures(survey: Survey) -> Iterator[Finding]:
@@ -291,6 +310,7 @@ RULES: tuple[Callable[[Survey], Iterable[Finding]], ...] = (
     _table,
     _faults,
     _classes,
+    _annotated_in_part,
     _duplicates,
     split_findings,
     intensity_findings,
@@ -302,7 +322,11 @@ RULES: tuple[Callable[[Survey], Iterable[Finding]], ...] = (
 
 def _class_summary(survey: Survey, value: int) -> dict[str, Any]:
     found = {case: mask for case, mask in survey.masks.items() if value in mask.voxels}
-    volumes_ml = [mask.voxels[value] * float(np.prod(mask.grid.spacing_mm)) / 1000 for mask in found.values()]
+    volumes_ml = [
+        mask.voxels[value] * float(np.prod(mask.grid.spacing_mm)) / 1000
+        for mask in found.values()
+        if not mask.ignored
+    ]
     return {
         "value": value,
         "voxels": sum(mask.voxels[value] for mask in found.values()),

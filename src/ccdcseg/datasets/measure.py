@@ -23,7 +23,7 @@ from ccdcseg.datasets.volumes import Volume, check_pair, read_image, read_mask, 
 from ccdcseg.errors import UserError
 from ccdcseg.processes import Progress, pool_map, worker_processes
 
-FORMAT = "ccdcseg-measurements/2"
+FORMAT = "ccdcseg-measurements/3"
 
 T = TypeVar("T")
 Labels = NDArray[np.int16]
@@ -122,7 +122,8 @@ class MaskFacts:
         grid: where its voxels lie.
         voxels: of each class by value; absent classes are left out.
         ignored: voxels with the ignore label.
-        specks: of each class by value that has some.
+        specks: of each class by value that has some; of a mask that is annotated in part nobody knows.
+        annotated_slices: of which a voxel at least is annotated.
         at_border: voxels of each class by value that lie on the image's border within the slices.
         voxels_hash: SHA-256, in hex, of shape and values.
     """
@@ -131,6 +132,7 @@ class MaskFacts:
     voxels: dict[int, int]
     ignored: int
     specks: dict[int, Specks]
+    annotated_slices: int
     at_border: dict[int, int]
     voxels_hash: str
 
@@ -277,13 +279,16 @@ def _mask_facts(
     values, counts = np.unique(array, return_counts=True)
     counted = dict(zip(values.tolist(), counts.tolist(), strict=True))
     voxels = {value: counted[value] for value in labels.values() if value in counted}
-    specks = {value: _specks(array == value, speck_fraction) for value in voxels}
-    border = _border(array, slice_axis(array.shape, mask.spacing_mm))
+    across = slice_axis(array.shape, mask.spacing_mm)
+    whole = ignore not in counted
+    specks = {value: _specks(array == value, speck_fraction) for value in voxels if whole}
+    border = _border(array, across)
     return MaskFacts(
         grid=_grid(mask),
         voxels=voxels,
         ignored=counted.get(ignore, 0),
         specks={value: found for value, found in specks.items() if found.count},
+        annotated_slices=int((array != ignore).any(axis=tuple({0, 1, 2} - {across})).sum()),
         at_border={value: count for value in voxels if (count := int(np.count_nonzero(border == value)))},
         voxels_hash=_hash(array),
     )

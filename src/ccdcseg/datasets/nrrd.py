@@ -24,6 +24,7 @@ SUFFIXES = (".nrrd", ".nhdr")
 
 _HEADER_BYTES = 2**20  # of the longest header
 _TEXT_BYTES = 32  # of a number that is written out
+_FARTHEST = 1e9
 _MAGIC = re.compile(rb"NRRD000[1-5]\r?\n")
 _END = re.compile(rb"\r?\n\r?\n")
 _LINE = re.compile(r"([^:]+):(=| *)(.*)")
@@ -197,7 +198,7 @@ def _vector(header: Header, text: str) -> Affine:
         numbers = np.array([float(number) for number in text.strip("() ").split(",")])
     except ValueError:
         numbers = np.empty(0)
-    if numbers.shape != (3,) or not np.isfinite(numbers).all():
+    if numbers.shape != (3,) or not (np.abs(numbers) < _FARTHEST).all():
         raise UserError(f"{header.path} has {text} where three numbers belong.", _GEOMETRY_REMEDY)
     return numbers
 

@@ -40,9 +40,10 @@ PARTS = ("patient", "phase", "group")
 _NAME = re.compile(r"\w[\w.-]*")
 _SUFFIX = re.compile(r"\.(nii|nii\.gz|dcm|nrrd|nhdr)$", re.IGNORECASE)
 _TABLE_REMEDY = (
-    "Give a CSV table in UTF-8 with the columns image, mask and patient, phase and group where they are known, and "
-    "image_1 and so on for further channels."
+    "Give a CSV table in UTF-8 with the columns image, mask and patient, phase and group where they are known, "
+    "image_1 and so on for further channels, and slices where masks are of some slices alone."
 )
+_SLICES = re.compile(r"[1-9][0-9]{0,5}( +[1-9][0-9]{0,5})*")
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class OwnData:
             names are taken. "ignore" is the value of voxels that nobody has labelled. The new masks have 1, 2 and
             so on in the order of these values, as nnU-Net demands.
         channels: nnU-Net's word for each channel of an image, by which it normalises ("MRI", "CT").
-        unlabelled: images without a mask go to ``imagesTs``; otherwise they are an error.
+        unlabelled: images without a mask go to ``imagesTs``, all of them where none is annotated yet; otherwise
+            they are an error.
         empty_masks: masks may hold no class, as those of healthy controls; otherwise they are an error.
     """
 
@@ -72,22 +74,30 @@ class Layout:
 
     Args:
         images: pattern of each channel's path below the folder; see `NamePattern`.
-        mask: pattern of the masks' paths.
+        mask: pattern of the masks' paths; None: there are none yet.
         folders: an image is a folder of DICOM slices, not a file.
     """
 
     images: tuple[str, ...]
-    mask: str
+    mask: str | None
     folders: bool = False
 
 
 @dataclass(frozen=True)
 class OwnScan:
-    """Channels and mask of a case."""
+    """A case.
+
+    Args:
+        case: whose scan it is.
+        images: its channels.
+        mask: None: it has none.
+        slices: those that the mask is of, counted from 1 in the first image's file; None: all.
+    """
 
     case: Case
     images: tuple[Path, ...]
     mask: Path | None
+    slices: tuple[int, ...] | None = None
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -112,7 +122,8 @@ def prepare_own(
         dataset_id: nnU-Net's number for the data set, 1 to 999.
         data: what it holds.
         found_by: patterns, or a CSV table with the columns image (several channels: image, image_1 and so on),
-            mask, patient, and phase and group where they are known; its paths are below ``source``.
+            mask, patient, phase and group where they are known, and slices, the numbers of the annotated ones
+            where there are others; its paths are below ``source``.
         progress: called with the number of scans done and of all scans.
         workers: processes.
 
@@ -124,12 +135,12 @@ def prepare_own(
             scan or mask are unusable (see `ccdcseg.datasets.volumes` and `ccdcseg.datasets.dicom`); or the id is
             taken. Nothing is left.
     """
-    release = _release(source, data)
     target = free_folder(raw_root, dataset_id, data.name)
     scans = _scans(source, found_by)
+    release = _release(source, data, in_part=any(scan.slices for scan in scans))
     _check_scans(scans, data, source)
     labelled = [scan for scan in scans if scan.mask is not None]
-    if not labelled:
+    if not (labelled or data.unlabelled):
         raise UserError(f"No image below {source} has a mask.", "Check the pattern or table of the masks.")
     return write_dataset(
         release,
@@ -159,7 +170,7 @@ def scans_by_pattern(source: Path, layout: Layout) -> list[OwnScan]:
             paths for one channel of a case, a channel or an image that is missing, a group that is not the same
             everywhere.
     """
-    texts = (*layout.images, layout.mask)
+    texts = (*layout.images, *([layout.mask] if layout.mask else []))
     if len({*texts}) < len(texts):
         raise UserError(f"A pattern is there twice: {', '.join(texts)}.", "Tell images and masks apart.")
     patterns = [NamePattern(text, PARTS, ["patient"]) for text in texts]
@@ -183,7 +194,7 @@ def scans_by_pattern(source: Path, layout: Layout) -> list[OwnScan]:
                 f"Nothing below {source} fits the pattern {pattern.text}.",
                 f"Correct it; it is to find {wanted}.",
             )
-    images, masks = [found[text] for text in layout.images], found[layout.mask]
+    images, masks = [found[text] for text in layout.images], found.get(layout.mask or "", {})
     for key in dict.fromkeys(key for matches in found.values() for key in matches):
         _check_whole(key, images, masks, layout)
     return [_scan(key, [found[key] for found in images], masks.get(key)) for key in images[0]]
@@ -197,19 +208,35 @@ def scans_by_table(source: Path, table: Path) -> list[OwnScan]:
             path that is not there.
     """
     scans = []
-    for row in read_table(table, ("image", "mask", "patient"), r"phase|group|image_\d+", _TABLE_REMEDY):
+    for row in read_table(
+        table, ("image", "mask", "patient"), r"phase|group|slices|image_\d+", _TABLE_REMEDY
+    ):
         values = {column: value.strip() for column, value in row.values.items()}
         images = [values[column] for column in values if column.startswith("image")]
         if not (values["patient"] and all(images)):
             raise UserError(f"{row.place}, is not whole.", "Give each row its images and a patient.")
         mask = there(source / values["mask"]) if values["mask"] else None
         named = (composed(values.get(part, "")) for part in PARTS)
-        scan = OwnScan(_case(*named), tuple(there(source / image) for image in images), mask)
+        places = tuple(there(source / image) for image in images)
+        scan = OwnScan(_case(*named), places, mask, _slices(row.place, values))
         for path in scan.paths:
             if not path.exists():
                 raise UserError(f"{row.place}: {path} does not exist.", "Correct the path.")
         scans.append(scan)
     return scans
+
+
+def _slices(place: str, values: Mapping[str, str]) -> tuple[int, ...] | None:
+    """The annotated slices of a row; None: all."""
+    text = values.get("slices", "")
+    if not text:
+        return None
+    if not (_SLICES.fullmatch(text) and values["mask"]):
+        raise UserError(
+            f"{place}: the slices {text!r} cannot be used{'' if values['mask'] else ', there is no mask'}.",
+            "Give a mask and the numbers of its annotated slices, from 1 on, such as 3 8 13; none: all are.",
+        )
+    return tuple(sorted({int(number) for number in text.split()}))
 
 
 _Key = tuple[str, str]
@@ -308,7 +335,7 @@ def _check_scans(scans: Sequence[OwnScan], data: OwnData, source: Path) -> None:
     check_groups((scan.case for scan in scans), source)
 
 
-def _release(source: Path, data: OwnData) -> Release:
+def _release(source: Path, data: OwnData, *, in_part: bool) -> Release:
     name, labels = data.name, data.labels
     if not _NAME.fullmatch(name):
         raise UserError(f"The name {name} cannot name a folder.", "Use letters, digits, dots and hyphens.")
@@ -322,7 +349,7 @@ def _release(source: Path, data: OwnData) -> Release:
         )
     order = sorted(classes, key=lambda label: classes[label])
     new = {label: number for number, label in enumerate(order, start=1)}
-    if IGNORE in labels:
+    if IGNORE in labels or in_part:
         new[IGNORE] = len(new) + 1
     return Release(
         name,
@@ -344,7 +371,8 @@ def _convert(labels: Mapping[str, int], release: Release, folder: Path, scan: Ow
     array = np.zeros(stored.array.shape, np.int16)
     for label, value in labels.items():
         array[stored.array == value] = release.labels[label]
-    return [*notes, *write_pair(folder, scan.case.case, channels, replace(stored, array=array), release)]
+    mask = replace(stored, array=array)
+    return [*notes, *write_pair(folder, scan.case.case, channels, mask, release, scan.slices)]
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,12 @@
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
+
+import numpy as np
 
 from ccdcseg.datasets.cases import (
     EMPTY_MASKS,
@@ -17,7 +19,7 @@ from ccdcseg.datasets.cases import (
     write_cases,
 )
 from ccdcseg.datasets.turning import fitted
-from ccdcseg.datasets.volumes import Volume, check_not_empty, is_empty, write_volume
+from ccdcseg.datasets.volumes import Volume, check_not_empty, is_empty, slice_axis, write_volume
 from ccdcseg.datasets.walk import by_number, check_link
 from ccdcseg.errors import UserError
 from ccdcseg.files import new_folder, read_json, write_json
@@ -132,7 +134,12 @@ def read_notes(folder: Path) -> dict[str, list[str]]:
 
 
 def write_pair(
-    folder: Path, case: str, channels: Sequence[Volume], mask: Volume, release: Release | None = None
+    folder: Path,
+    case: str,
+    channels: Sequence[Volume],
+    mask: Volume,
+    release: Release | None = None,
+    slices: Sequence[int] | None = None,
 ) -> Notes:
     """Check that a scan's channels and its mask belong together; write them into ``imagesTr`` and ``labelsTr``.
 
@@ -142,12 +149,13 @@ def write_pair(
         channels: its images.
         mask: with the new labels.
         release: says whether the mask may be empty, and which label is to be ignored; default: no and none.
+        slices: that are annotated, see `in_part`; None: all.
 
     Returns:
         What had to be turned onto the first channel's voxels (see `fitted`), and the notes of each volume.
 
     Raises:
-        UserError: they do not lie on the same voxels, or the mask is empty.
+        UserError: they do not lie on the same voxels, the mask is empty, or as `in_part`.
     """
     ignore = release.labels.get(IGNORE) if release else None
     if release is None:
@@ -156,9 +164,41 @@ def write_pair(
         check_not_empty(mask, ignore, _EMPTY_REMEDY)
     placed = fitted(mask, channels[0])
     notes = _write_channels(folder / "imagesTr", case, channels)
-    write_volume(folder / "labelsTr" / f"{case}{MASK_SUFFIX}", placed)
+    drawn = placed if slices is None or ignore is None else in_part(placed, slices, ignore)
+    write_volume(folder / "labelsTr" / f"{case}{MASK_SUFFIX}", drawn)
     empty = [_EMPTY] if is_empty(mask, ignore) else []
     return [*notes, *_notes("mask", mask, placed), *empty]
+
+
+def in_part(mask: Volume, slices: Sequence[int], ignore: int) -> Volume:
+    """A mask of which some slices are annotated; all voxels of the others get the ignore label.
+
+    Args:
+        mask: on the voxels of its scan.
+        slices: annotated ones, counted from 1 along the axis across the slices (see `slice_axis`).
+        ignore: value of voxels that nobody has labelled.
+
+    Raises:
+        UserError: there is no such slice, or something is drawn on another one.
+    """
+    axis = slice_axis(mask.array.shape, mask.spacing_mm)
+    size = mask.array.shape[axis]
+    if max(slices) > size:
+        raise UserError(
+            f"{mask.path} has no slice {max(slices)}: there are {size} along the {'zyx'[axis]} axis.",
+            "Correct the slices in the table.",
+        )
+    stack = np.moveaxis(mask.array, axis, 0).copy()
+    others = np.setdiff1d(np.arange(size), np.array(slices) - 1)
+    drawn = [number for number in others if ((stack[number] != 0) & (stack[number] != ignore)).any()]
+    if drawn:
+        raise UserError(
+            f"{mask.path} has something drawn on slice {drawn[0] + 1} of {size} along the {'zyx'[axis]} axis, not "
+            f"among the annotated ones ({' '.join(map(str, slices))}).",
+            "Name all annotated slices in the table, counted from 1 in the file, or clear the others.",
+        )
+    stack[others] = ignore
+    return replace(mask, array=np.ascontiguousarray(np.moveaxis(stack, 0, axis)))
 
 
 def write_unlabelled(folder: Path, case: str, channels: Sequence[Volume]) -> Notes:

@@ -9,7 +9,7 @@ import json
 import math
 import shlex
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,14 +64,16 @@ def draw_splits(
     seed: int,
     test_patients: int | None = None,
     unlabelled_patients: int = 0,
+    in_part: Collection[str] = (),
 ) -> list[Split]:
     """Draw one split a fraction; a smaller fraction's training patients are among a larger one's.
 
     The patients are put into one order a seed, whose beginning holds each group in its share of the whole (see
-    `_order`). Training takes max(1, round(fraction x patients)) from its beginning, and all others are for
-    testing. With ``test_patients`` that many, drawn alike whatever the seed, are set aside for testing
+    `stratified_order`). Training takes max(1, round(fraction x patients)) from its beginning, and all others are
+    for testing. With ``test_patients`` that many, drawn alike whatever the seed, are set aside for testing
     beforehand, and whoever is left after training is for validation, that is for choosing settings. The
-    ``unlabelled_patients`` that follow on those for training take part without their masks.
+    ``unlabelled_patients`` that follow on those for training take part without their masks. Patients whose masks
+    are annotated in part can only be trained on, so they stand before all others in the order.
 
     Args:
         cases: all cases of the data set.
@@ -79,24 +81,42 @@ def draw_splits(
         seed: not negative.
         test_patients: how many patients are set aside, the same for every seed and fraction; None: none.
         unlabelled_patients: how many patients take part without their masks.
+        in_part: patients with a mask that is annotated in part.
 
     Raises:
         UserError: a fraction is not above 0 and at most 1, ``seed`` is negative, ``test_patients`` is below 1, or
-            too few patients are left.
+            too few patients are left; or a fraction leaves one of ``in_part`` for testing.
     """
     if seed < 0:
         raise UserError(f"The seed ({seed}) is negative.", "Give a number from 0 on.")
     groups = {case.patient: case.group for case in cases}
-    test = _set_aside(groups, test_patients)
-    order = _order({patient: group for patient, group in groups.items() if patient not in test}, seed)
+    whole = {patient: group for patient, group in groups.items() if patient not in in_part}
+    test = _set_aside(whole, test_patients, len(groups) - len(whole))
+    parts = (
+        {patient: group for patient, group in groups.items() if patient in in_part},
+        {patient: group for patient, group in whole.items() if patient not in test},
+    )
+    order = [patient for part in parts for patient in stratified_order(part, seed)]
     splits = []
     for fraction in fractions:
         everybody = fraction == 1 and not unlabelled_patients
         count = _training_count(fraction, len(groups), len(order) if test or everybody else len(order) - 1)
+        _check_trained(fraction, count, len(groups), len(parts[0]))
         train, unlabelled, rest = _consecutive(order, count, unlabelled_patients, bool(test))
-        parts = (train, rest, test, unlabelled) if test else (train, [], rest, unlabelled)
-        splits.append(Split(fraction, seed, *(tuple(sorted(part)) for part in parts)))
+        members = (train, rest, test, unlabelled) if test else (train, [], rest, unlabelled)
+        splits.append(Split(fraction, seed, *(tuple(sorted(part)) for part in members)))
     return splits
+
+
+def _check_trained(fraction: float, count: int, patients: int, in_part: int) -> None:
+    """Refuse to test on patients whose masks are annotated in part."""
+    if count < in_part:
+        least = math.ceil(1000 * in_part / patients) / 1000
+        raise UserError(
+            f"{in_part} of {patients} patients have a mask that is annotated in part, on which nobody can be "
+            f"tested, and the fraction {exactly(fraction)} trains on {count}.",
+            f"Give --fraction {exactly(least)} or more, or annotate others in full.",
+        )
 
 
 def check_classes(
@@ -403,18 +423,38 @@ def split_dataset(
     """
     cases, labels = read_cases(raw_folder), read_labels(raw_folder)
     patients = unlabelled if isinstance(unlabelled, int) else 0
-    splits = draw_splits(cases, fractions, seed, test_patients, patients)
     scans = read_unlabelled(raw_folder, unlabelled) if isinstance(unlabelled, Path) else None
-    ending, ignore = read_file_ending(raw_folder), read_ignore_label(raw_folder)
-    classes_of: dict[str, frozenset[int]] = {}
-    slices_of: dict[str, int] = {}
-    for case in _annotated(cases, splits):
-        mask = read_mask(raw_folder / "labelsTr" / f"{case.case}{ending}", labels, ignore)
-        classes_of[case.case] = frozenset(np.unique(mask.array).tolist())
-        slices_of[case.case] = mask.array.shape[slice_axis(mask.array.shape, mask.spacing_mm)]
+    has_ignored = read_ignore_label(raw_folder) is not None
+    masks = _mask_facts(raw_folder, cases) if has_ignored else {}
+    in_part = {case.patient for case in cases if has_ignored and masks[case.case].in_part}
+    splits = draw_splits(cases, fractions, seed, test_patients, patients, in_part)
+    masks = masks or _mask_facts(raw_folder, _annotated(cases, splits))
+    classes_of = {case: mask.values for case, mask in masks.items()}
     for split in splits:
         check_classes(split, cases, classes_of, labels)
+    slices_of = {case: mask.slices for case, mask in masks.items()}
     return add_splits(raw_folder, splits, cases, slices_of, scans, redraw)
+
+
+@dataclass(frozen=True)
+class _MaskFacts:
+    """Values in a mask, number of its slices of which something is annotated, and whether something is not."""
+
+    values: frozenset[int]
+    slices: int
+    in_part: bool
+
+
+def _mask_facts(raw_folder: Path, cases: Iterable[Case]) -> dict[str, _MaskFacts]:
+    labels, ignore = read_labels(raw_folder), read_ignore_label(raw_folder)
+    ending, facts = read_file_ending(raw_folder), {}
+    for case in cases:
+        mask = read_mask(raw_folder / "labelsTr" / f"{case.case}{ending}", labels, ignore)
+        axis = slice_axis(mask.array.shape, mask.spacing_mm)
+        annotated = (mask.array != ignore).any(axis=tuple({0, 1, 2} - {axis}))
+        values = frozenset(np.unique(mask.array).tolist())
+        facts[case.case] = _MaskFacts(values, int(annotated.sum()), ignore in values)
+    return facts
 
 
 def _annotated(cases: Iterable[Case], splits: Iterable[Split]) -> list[Case]:
@@ -429,7 +469,7 @@ def _annotated(cases: Iterable[Case], splits: Iterable[Split]) -> list[Case]:
     return [case for case in cases if case.patient in patients]
 
 
-def _order(groups: Mapping[str, str], seed: int) -> list[str]:
+def stratified_order(groups: Mapping[str, str], seed: int) -> list[str]:
     """Shuffle each group's patients and interleave the groups in proportion to their sizes.
 
     The i-th of a group's n patients is placed at (i + 1/2) / n, ties at random: to a beginning that reaches
@@ -447,16 +487,23 @@ def _order(groups: Mapping[str, str], seed: int) -> list[str]:
     return [patient for _, _, patient in sorted(places)]
 
 
-def _set_aside(groups: Mapping[str, str], count: int | None) -> list[str]:
-    """Patients for testing, the same for every seed: the end of one fixed order."""
+def _set_aside(groups: Mapping[str, str], count: int | None, others: int) -> list[str]:
+    """Patients for testing, the same for every seed: the end of one fixed order.
+
+    Args:
+        groups: of those who can be tested on.
+        count: None: nobody.
+        others: number of further patients.
+    """
     if count is None:
         return []
-    if not 1 <= count < len(groups):
+    if not 1 <= count < len(groups) + others or count > len(groups):
+        apart = f" with masks that are whole, and {others} others" if others else ""
         raise UserError(
-            f"{count} patients cannot be set aside for testing, there are {len(groups)}.",
-            f"Give a number from 1 to {len(groups) - 1}.",
+            f"{count} patients cannot be set aside for testing, there are {len(groups)}{apart}.",
+            f"Give a number from 1 to {len(groups) - (not others)}.",
         )
-    return _order(groups, 0)[-count:]
+    return stratified_order(groups, 0)[-count:]
 
 
 def _consecutive(

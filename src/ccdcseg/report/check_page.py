@@ -213,7 +213,7 @@ def _case_rows(result: CheckResult) -> list[dict[str, Any]]:
 
 
 def _volume_ml(facts: CaseFacts, value: int) -> float | None:
-    if facts.mask is None:
+    if facts.mask is None or facts.mask.ignored:
         return None
     z_mm, y_mm, x_mm = facts.mask.grid.spacing_mm
     return facts.mask.voxels.get(value, 0) * z_mm * y_mm * x_mm / 1000

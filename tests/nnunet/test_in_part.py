@@ -1,0 +1,49 @@
+"""Masks of some slices, from training to evaluation."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ccdcseg.datasets.cases import read_labels
+from ccdcseg.datasets.splits import split_dataset
+from ccdcseg.datasets.volumes import read_mask
+from ccdcseg.nnunet.runs import Run, resolve_run
+from ccdcseg.runs.history import read_history
+from ccdcseg.workflow import evaluate, predict
+
+
+@pytest.fixture
+def in_part_run(own_run: Run, workspace: Any, change_volume: Callable[..., None]) -> Run:
+    """A run that trains on patients of whom every other slice is annotated, and tests on the others."""
+    raw = own_run.raw
+    description = json.loads((raw / "dataset.json").read_text())
+    description["labels"]["ignore"] = 1 + max(description["labels"].values())
+    (raw / "dataset.json").write_text(json.dumps(description))
+
+    def ignore(array: np.ndarray) -> None:
+        array[::2] = description["labels"]["ignore"]
+
+    (raw / "splits_final.json").unlink()
+    for case in ("patient001", "patient002"):
+        for path in (raw / "labelsTr").glob(f"{case}*"):
+            change_volume(path, ignore)
+    split_dataset(raw, [0.4], 0)
+    return resolve_run("901", "ccdc", 0.4, 0, str(workspace.preset))
+
+
+@pytest.mark.slow
+def test_slices_that_nobody_annotated(in_part_run: Run, train_run: Callable[..., Path]) -> None:
+    folder = train_run(in_part_run)
+    assert all(np.isfinite(epoch.train_loss) for epoch in read_history(folder))
+    assert json.loads((folder / "postprocessing.json").read_text())["masks"] == 0
+    predict(folder)
+    evaluate(folder)
+    labels = read_labels(in_part_run.raw)
+    predictions = [*(folder / "predictions").glob("*.nii.gz")]
+    assert len(predictions) == len(in_part_run.split["test"]) == 6
+    for path in predictions:
+        read_mask(path, labels)
