@@ -116,6 +116,27 @@ def raw_folder(pristine_raw_folder: Path, tmp_path: Path) -> Path:
     return shutil.copytree(pristine_raw_folder, tmp_path / "nnUNet_raw" / pristine_raw_folder.name)
 
 
+@pytest.fixture
+def half_annotated(raw_folder: Path) -> Path:
+    """``raw_folder``, and ten scans without masks: two each of one of its three patients and of four others."""
+    import numpy as np
+
+    from ccdcseg.datasets.cases import Case, write_cases
+    from ccdcseg.datasets.volumes import Volume, write_volume
+
+    cases = [
+        Case(f"{patient}_{phase}", patient, group, phase)
+        for patient, group in (("p1", ""), ("q1", "a"), ("q2", "a"), ("q3", "b"), ("q4", "b"))
+        for phase in ("ED", "ES")
+    ]
+    for seed, case in enumerate(cases):
+        path = raw_folder / "imagesTs" / f"{case.case}_0000.nii.gz"
+        coarse = np.random.default_rng(seed).integers(0, 900, (8, 5, 6)).repeat(4, 1).repeat(4, 2)
+        write_volume(path, Volume(path, coarse.astype(np.int16), (8.0, 1.5, 1.25)))
+    write_cases(raw_folder, cases, "unlabelled.csv")
+    return raw_folder
+
+
 @pytest.fixture(scope="session")
 def pristine_raw_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What ``raw_folder`` copies: images of noise, two boxes as structures. Nothing is to be found in it."""

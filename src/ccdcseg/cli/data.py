@@ -1,10 +1,7 @@
 """Commands on a data set before training: whose scans, what is wrong with them, who is trained on."""
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -12,8 +9,9 @@ import typer
 from ccdcseg import workflow
 from ccdcseg.cli.app import DATA, app
 from ccdcseg.cli.options import PROCESSES, Dataset, Processes, Seeds
-from ccdcseg.errors import UserError, system_error
-from ccdcseg.files import absolute, check_file, check_writable
+from ccdcseg.cli.output import cache_folder
+from ccdcseg.errors import UserError
+from ccdcseg.files import absolute, check_file
 from ccdcseg.progress import progress_bars
 
 
@@ -69,7 +67,7 @@ def check(
     if output.suffix == ".json":
         raise UserError(f"The page {output} would be overwritten by its own JSON.", "Name it check.html.")
     with (
-        _cache(nnunet_folder("nnUNet_preprocessed") / raw.name / "ccdcseg_check") as cache,
+        cache_folder(nnunet_folder("nnUNet_preprocessed") / raw.name / "ccdcseg_check") as cache,
         progress_bars() as report,
     ):
         result = check_dataset(
@@ -84,19 +82,6 @@ def check(
     typer.echo(f"{raw.name}: {verdict(result)} Page: {absolute(output)}")
     if result.problems:
         raise typer.Exit(1)
-
-
-@contextmanager
-def _cache(folder: Path) -> Iterator[Path]:
-    """A folder for what is measured; where it cannot be written to, one that goes again."""
-    try:
-        check_writable(folder)
-    except OSError as error:
-        typer.echo(f"Nothing is kept for the next time: {system_error(error).problem}", err=True)
-        with TemporaryDirectory() as other:
-            yield Path(other)
-    else:
-        yield folder
 
 
 @app.command(rich_help_panel=DATA)

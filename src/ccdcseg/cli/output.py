@@ -1,13 +1,17 @@
 """What several commands say, and ask."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import typer
 
 from ccdcseg.cli.options import Device
-from ccdcseg.errors import UserError
+from ccdcseg.errors import UserError, system_error
+from ccdcseg.files import check_writable
 
 if TYPE_CHECKING:
     from ccdcseg.tabular import Grid
@@ -53,3 +57,16 @@ def say_report(page: Path) -> None:
     typer.echo(f"Report: {page}")
     if niivue_script() is None:
         typer.echo(f"Note:   {NO_VIEWER}")
+
+
+@contextmanager
+def cache_folder(folder: Path) -> Iterator[Path]:
+    """A folder for what is measured; where it cannot be written to, one that goes again."""
+    try:
+        check_writable(folder)
+    except OSError as error:
+        typer.echo(f"Nothing is kept for the next time: {system_error(error).problem}", err=True)
+        with TemporaryDirectory() as other:
+            yield Path(other)
+    else:
+        yield folder

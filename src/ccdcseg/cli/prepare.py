@@ -182,5 +182,7 @@ def _prepare(
     typer.echo(f"Dataset: {made.folder}" if made.is_new else f"Prepared already: {made.folder}")
     _say_notes(made.folder)
     if made.is_new:
-        typer.echo(f"Next:    ccdcseg split {dataset} --fraction 0.1 --seed 0")
+        annotated = (made.folder / "labelsTr").exists()
+        what = f"split {dataset} --fraction 0.1 --seed 0" if annotated else f"next {dataset}"
+        typer.echo(f"Next:    ccdcseg {what}")
     return made.folder

@@ -473,6 +473,23 @@ def segment(predictor: Any, files: Sequence[Path], *, probabilities: bool) -> Se
     )
 
 
+def scan_probabilities(predictor: Any, images: Sequence[Path]) -> NDArray[np.float32]:
+    """Probabilities of the classes on all voxels of a scan, as its file has them, (C, Z, Y, X).
+
+    What lies outside the box that holds more than zeros is background.
+
+    Args:
+        predictor: see `build_predictor`.
+        images: one a channel.
+    """
+    found = segment(predictor, images, probabilities=True)
+    inside = np.asarray(found.probabilities)
+    whole = np.zeros((len(inside), *found.properties["shape_before_cropping"]), np.float32)
+    whole[0] = 1
+    insert_crop_into_image(whole, inside, found.properties["bbox_used_for_cropping"])
+    return whole.transpose(0, *(axis + 1 for axis in predictor.plans_manager.transpose_backward))
+
+
 def class_values(dataset: Mapping[str, Any]) -> dict[str, int]:
     """Value of each foreground class by name; none where labels are regions.
 

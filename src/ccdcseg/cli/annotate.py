@@ -1,0 +1,84 @@
+"""Commands about masks: which to draw next."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ccdcseg.cli.app import DATA, app
+from ccdcseg.cli.options import PROCESSES, Dataset, Device, DeviceOption, Processes
+from ccdcseg.cli.output import cache_folder
+from ccdcseg.errors import UserError
+from ccdcseg.files import absolute, check_file
+from ccdcseg.progress import progress_bars
+
+if TYPE_CHECKING:
+    from ccdcseg.proposals.proposals import Proposals
+
+
+@app.command("next", rich_help_panel=DATA)
+def next_command(
+    dataset: Dataset,
+    scans: Annotated[int, typer.Option(min=1, help="Number of scans of each list.")] = 5,
+    slices: Annotated[int, typer.Option(min=1, help="Number of slices of each scan.")] = 3,
+    run: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder of a finished training, whose class confidence is then a third way to choose; "
+            "several: the mean of their probabilities."
+        ),
+    ] = None,
+    images: Annotated[Path, typer.Option(help="Folder of scans without masks.")] = Path("imagesTs"),
+    seed: Annotated[int, typer.Option(min=0, help="Of the random draw.")] = 0,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="The page to write; next.csv lies beside it.")
+    ] = Path("next.html"),
+    device: DeviceOption = Device.AUTO,
+    processes: Processes = PROCESSES,
+) -> None:
+    """Which scans to annotate next, and which of their slices: drawn at random and otherwise, on one page."""
+    from ccdcseg.datasets.cases import dataset_folder
+    from ccdcseg.files import read_json
+    from ccdcseg.nnunet.paths import nnunet_folder
+    from ccdcseg.proposals.proposals import Wanted, propose, write_list
+    from ccdcseg.report.next_page import NOT_MEASURED, build_next_page
+
+    raw, listed = dataset_folder(nnunet_folder("nnUNet_raw"), dataset), output.with_suffix(".csv")
+    if output == listed:
+        raise UserError(f"The page {output} would be overwritten by its own list.", "Name it next.html.")
+    check_file(output)
+    with (
+        cache_folder(nnunet_folder("nnUNet_preprocessed") / raw.name / "ccdcseg_next") as cache,
+        progress_bars() as report,
+    ):
+        wanted = Wanted(scans, slices, seed)
+        proposals = propose(raw, images, wanted, run or [], cache, processes, device.value, report)
+        synthetic = read_json(raw / "dataset.json").get("synthetic") is True
+        build_next_page(
+            proposals,
+            listed,
+            output,
+            processes,
+            lambda done, total: report("draw", done, total),
+            synthetic=synthetic,
+        )
+        write_list(proposals, listed)
+    _say(proposals, scans, f"ccdcseg patients {dataset} --images {images} --pattern '{{patient}}_{{phase}}'")
+    typer.echo(f"Note:     {NOT_MEASURED}")
+    typer.echo(f"Page:     {absolute(output)}")
+    typer.echo(f"List:     {absolute(listed)}")
+
+
+def _say(proposals: "Proposals", wanted: int, who: str) -> None:
+    for draw, chosen in proposals.draws.items():
+        names = (f"{one.scan.case.case} (slices {' '.join(map(str, one.slices))})" for one in chosen)
+        typer.echo(f"{draw + ':':<9} {', '.join(names)}")
+    if proposals.unknown:
+        unknown = f"{proposals.unknown} of {proposals.scans}"
+        typer.echo(
+            f"Note:     whose scans {unknown} are is not known: two may be of one patient. Say it: {who}"
+        )
+    if (fewest := min(map(len, proposals.draws.values()))) < wanted:
+        typer.echo(
+            f"Note:     {fewest} scans, not {wanted}: all others are of the same patients or look alike."
+        )

@@ -1,0 +1,1 @@
+"""Which scans, and which of their slices, to annotate next."""

@@ -1,0 +1,160 @@
+"""How sure trained networks are of scans without masks: the paper's class confidence and class confusion.
+
+Both are means over voxels of a class (Eq. 1 and 4). Without a mask the class is the one predicted, so they are
+taken inside the predicted foreground; several networks speak by the mean of their probabilities.
+"""
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ccdcseg.cache import cache_key, recall, remember
+from ccdcseg.datasets.usable import check_scan
+from ccdcseg.datasets.volumes import read_image, slice_axis
+from ccdcseg.devices import usable_device
+from ccdcseg.errors import UserError
+from ccdcseg.files import file_hash, read_json
+from ccdcseg.losses.class_statistics import class_statistics
+from ccdcseg.nnunet.checkpoints import FINAL
+from ccdcseg.nnunet.predict import build_predictor, class_values, scan_probabilities
+from ccdcseg.proposals.features import ScanFiles
+
+FORMAT = "ccdcseg-doubts/1"
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """What networks say of a scan.
+
+    Args:
+        confidence: of each predicted class by name.
+        confused: of each predicted class the class, or background, that gets most of the rest, and how much.
+        slices: mean probability of the predicted class over the predicted foreground of each slice; None: it has
+            none.
+    """
+
+    confidence: dict[str, float]
+    confused: dict[str, tuple[str, float]]
+    slices: tuple[float | None, ...]
+
+    @property
+    def sure(self) -> float:
+        """Mean class confidence, 0 where no class is predicted."""
+        return float(np.mean([*self.confidence.values()])) if self.confidence else 0.0
+
+    @property
+    def words(self) -> str:
+        """The numbers, for people."""
+        if not self.confidence:
+            return "the network finds no structure"
+        parts = [
+            f"{name} {value:.2f} ({self.confused[name][1]:.2f} on {self.confused[name][0]})"
+            for name, value in sorted(self.confidence.items(), key=lambda item: item[1])
+        ]
+        return f"class confidence {self.sure:.2f}: {', '.join(parts)}"
+
+
+def doubts(
+    runs: Sequence[Path],
+    scans: Sequence[ScanFiles],
+    labels: Mapping[str, int],
+    device: str,
+    cache: Path,
+    progress: Callable[[int, int], None],
+) -> list[Doubt]:
+    """Predict scans and tell how sure the networks are; what was told of the same files before is kept.
+
+    Args:
+        runs: folders of finished trainings.
+        scans: to be predicted.
+        labels: value of each foreground class of the data set by name.
+        device: "cpu", "cuda", "mps" or "auto".
+        cache: folder of what was told, one file a scan.
+        progress: called with scans done and scans in all.
+
+    Raises:
+        UserError: a run is not finished or has other classes, or a scan cannot be used.
+    """
+    for run in runs:
+        _check_classes(run, labels)
+    models = [file_hash(run / FINAL) for run in runs]
+    keys = [cache_key(scan.images, FORMAT, models) for scan in scans]
+    files = [cache / f"{scan.name}.json" for scan in scans]
+    found = [recall(file, key, Doubt) for file, key in zip(files, keys, strict=True)]
+    if all(found):
+        return [doubt for doubt in found if doubt]
+    predictors = [build_predictor(run, usable_device(device)) for run in runs]
+    for number, (scan, file, key) in enumerate(zip(scans, files, keys, strict=True)):
+        progress(number, len(scans))
+        if found[number] is None:
+            found[number] = _doubt(predictors, scan, labels)
+            remember(file, key, found[number])
+    progress(len(scans), len(scans))
+    return [doubt for doubt in found if doubt]
+
+
+def _check_classes(run: Path, labels: Mapping[str, int]) -> None:
+    if not (run / FINAL).exists():
+        raise UserError(f"{run} is no finished training: it has no {FINAL}.", "Name a run's folder, fold_N.")
+    theirs = class_values(read_json(run.parent / "dataset.json"))
+    if theirs != labels:
+        raise UserError(
+            f"{run} was trained on the classes {', '.join(theirs)}, not on {', '.join(labels)}.",
+            "Name a run of this data set, or of one with the same labels.",
+        )
+
+
+def _doubt(predictors: Sequence[Any], scan: ScanFiles, labels: Mapping[str, int]) -> Doubt:
+    check_scan(scan.images)
+    with contextlib.redirect_stdout(StringIO()):
+        probabilities = np.mean(
+            [scan_probabilities(predictor, scan.images) for predictor in predictors], axis=0
+        )
+    return doubt_of(probabilities, labels, _across(scan.images[0]))
+
+
+def _across(path: Path) -> int:
+    image = read_image(path)
+    return slice_axis(image.array.shape, image.spacing_mm)
+
+
+def doubt_of(probabilities: NDArray[np.float32], labels: Mapping[str, int], across: int) -> Doubt:
+    """Class confidence and confusion inside the predicted foreground.
+
+    Args:
+        probabilities: (C, Z, Y, X), C the background and the classes in the order of their values.
+        labels: value of each foreground class by name.
+        across: the axis across the slices, 0, 1 or 2.
+    """
+    predicted = probabilities.argmax(0)
+    inside = predicted > 0
+    statistics = class_statistics(
+        torch.from_numpy(probabilities[None, :, inside]), torch.from_numpy(predicted[inside])[None]
+    )
+    names = {0: "background", **{value: name for name, value in labels.items()}}
+    matrix = {
+        value: statistics.matrix[value].tolist() for value in labels.values() if statistics.counts[value]
+    }
+    return Doubt(
+        {names[value]: row[value] for value, row in matrix.items()},
+        {names[value]: _most_confused(row, value, names) for value, row in matrix.items()},
+        tuple(_slice_means(probabilities.max(0), inside, across)),
+    )
+
+
+def _most_confused(row: Sequence[float], own: int, names: Mapping[int, str]) -> tuple[str, float]:
+    others = {number: value for number, value in enumerate(row) if number != own}
+    most = max(others, key=lambda number: others[number])
+    return names[most], others[most]
+
+
+def _slice_means(sure: NDArray[np.float32], inside: NDArray[np.bool_], across: int) -> list[float | None]:
+    stacks = np.moveaxis(sure, across, 0), np.moveaxis(inside, across, 0)
+    return [float(values[here].mean()) if here.any() else None for values, here in zip(*stacks, strict=True)]

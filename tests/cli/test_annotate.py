@@ -1,0 +1,38 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from ccdcseg.cli import main
+
+
+def command(monkeypatch: pytest.MonkeyPatch, half_annotated: Path, *words: str) -> int:
+    monkeypatch.setenv("nnUNet_raw", str(half_annotated.parent))
+    monkeypatch.setenv("nnUNet_preprocessed", str(half_annotated.parent / "preprocessed"))
+    monkeypatch.setattr("sys.argv", ["ccdcseg", "next", "7", "--processes", "1", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
+
+
+def test_the_command(
+    monkeypatch: pytest.MonkeyPatch, half_annotated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.html"
+    assert command(monkeypatch, half_annotated, "-o", str(page), "--scans", "2", "--slices", "1") == 0
+    said = capsys.readouterr().out
+    assert re.search(r"random: +\S+ \(slices 5\), \S+ \(slices 5\)", said)
+    assert str(page) in said
+    assert page.exists()
+    assert page.with_suffix(".csv").exists()
+    assert command(monkeypatch, half_annotated, "-o", str(page.with_suffix(".csv"))) == 2
+    assert "would be overwritten by its own list" in capsys.readouterr().err
+
+
+def test_the_command_leaves_nothing_after_a_mistake(
+    monkeypatch: pytest.MonkeyPatch, half_annotated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (half_annotated / "imagesTs" / "q1_ED_0000.nii.gz").write_bytes(b"x")
+    assert command(monkeypatch, half_annotated, "-o", str(tmp_path / "page.html")) == 2
+    assert capsys.readouterr().err.count("ccdcseg: ") == 1
+    assert not [*tmp_path.glob("page.*")]

@@ -1,0 +1,35 @@
+from pathlib import Path
+
+from ccdcseg.datasets.cases import Case, write_cases
+from ccdcseg.proposals.proposals import Proposals, Wanted, propose
+from ccdcseg.report.next_page import NOT_MEASURED, build_next_page
+
+NAME = '<img src=x onerror="alert(1)">'
+
+
+def proposed(raw: Path, cache: Path) -> Proposals:
+    return propose(raw, Path("imagesTs"), Wanted(3, 3, 0), (), cache, 1, "cpu", lambda *_: None)
+
+
+def test_the_page_shows_names_as_they_are(half_annotated: Path, tmp_path: Path) -> None:
+    write_cases(half_annotated, [Case("q1_ED", NAME, f"{NAME}=1", NAME)], "unlabelled.csv")
+    for case in ("q2", "q3", "q4"):
+        for path in (half_annotated / "imagesTs").glob(f"{case}*"):
+            path.unlink()
+    found = proposed(half_annotated, tmp_path / "cache")
+    page = build_next_page(found, tmp_path / "next.csv", tmp_path / "next.html", 1).read_text()
+    assert "<img src=x" not in page
+    assert "&lt;img src=x" in page
+    assert page.count("data:image/jpeg") == 3 * sum(map(len, found.draws.values()))
+    assert NOT_MEASURED in page
+    assert "Whose scans 3 of them are is not known" in page
+
+
+def test_chance_comes_first(half_annotated: Path, tmp_path: Path) -> None:
+    found = proposed(half_annotated, tmp_path / "cache")
+    page = build_next_page(
+        found, tmp_path / "next.csv", tmp_path / "next.html", 1, synthetic=True
+    ).read_text()
+    assert page.index("Drawn at random</h2>") < page.index("To cover the scans</h2>")
+    assert "2 scans were passed over" in page
+    assert "Synthetic images" in page
