@@ -37,7 +37,7 @@ from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
 import ccdcseg
-from ccdcseg.losses import CCDCLoss, CCDCSettings, RegionCombination
+from ccdcseg.losses import CCDCLoss, RegionCombination
 from ccdcseg.nnunet.pixelwise_trainers import SummedLoss
 from loss_overhead import (
     CLASSES,
@@ -101,7 +101,7 @@ class Model:
         self, scale: Scale, device: torch.device, loss: nn.Module | None = None, term: nn.Module | None = None
     ) -> None:
         torch.manual_seed(0)
-        self.device, self.term = device, term
+        self.device, self.term, self.draws = device, term, seeded()
         self.network: Any = plan_network(scale.features).to(device)
         plain = cross_entropy_and_dice()
         parts = len(scale.features) - 1
@@ -119,7 +119,8 @@ class Model:
             targets = [batch.labels[..., :: 2**i, :: 2**i].float() for i in range(len(outputs))]
             loss: Tensor = self.loss(outputs, targets)
             if self.term is not None:
-                loss = loss + self.term(features, outputs[0] if logits is None else logits, batch.labels)
+                seen = outputs[0] if logits is None else logits
+                loss = loss + self.term(features, seen, batch.labels, generator=self.draws)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)
         nn.utils.clip_grad_norm_(self.parameters, 12)
@@ -223,9 +224,8 @@ def drawn(name: str, features: Tensor, batch: Batch, device: torch.device) -> tu
     """Value and queries of a loss."""
     torch.manual_seed(0)
     term = contrastive_terms(features.shape[1])[name].to(device)
-    term.generator = torch.Generator().manual_seed(0)
     given = (part.to(device) for part in (features, batch.planted, batch.labels))
-    value = term(*given).item()
+    value = term(*given, generator=seeded()).item()
     queries = term.selection.queries.values() if term.selection else []
     return value, [query.pixels.tolist() for query in queries]
 
@@ -234,8 +234,7 @@ def training(device: torch.device, scale: Scale) -> Section:
     """nnU-Net and CCDC on the same batches."""
     found: Section = {}
     for name in ("nnunet", "ccdc"):
-        every_pixel = CCDCSettings(core_threshold=0)  # a core from the first step on
-        term = CCDCLoss(scale.features[0], CLASSES, every_pixel, generator=seeded())
+        term = CCDCLoss(scale.features[0], CLASSES, core_threshold=0)  # a core from the first step on
         model, losses, sums = Model(scale, device, term=term if name == "ccdc" else None), [], []
         begun = time.monotonic()
         for batch in islice(cycle(islice(batches(scale, device), 4)), scale.steps):
@@ -269,7 +268,7 @@ def dense(device: torch.device, scale: Scale) -> Section:
     """CCDC that projects the whole map."""
     batch, found = next(batches(scale, device)), {}
     for name in ("drawn", "whole_map"):
-        term = CCDCLoss(scale.features[0], CLASSES, generator=seeded())
+        term = CCDCLoss(scale.features[0], CLASSES)
         if name == "whole_map":
             term.head.forward = WholeMap(term.head)  # type: ignore[method-assign]
         model = Model(scale, device, term=term)
@@ -299,7 +298,7 @@ def compiled(device: torch.device, scale: Scale) -> Section:
     """nnU-Net with CCDC, its network compiled and not."""
     batch, found = next(batches(scale, device)), {}
     for name in ("off", "on"):
-        model = Model(scale, device, term=CCDCLoss(scale.features[0], CLASSES, generator=seeded()))
+        model = Model(scale, device, term=CCDCLoss(scale.features[0], CLASSES))
         if name == "on":
             model.network = torch.compile(model.network, backend=scale.compiler, fullgraph=True)
         begun = time.monotonic()
@@ -329,8 +328,9 @@ def one_of_several(rank: int, processes: int, kind: str, scale: Scale, result: P
     backend, place = ("nccl" if kind == "cuda" else "gloo"), f"file://{result.parent}/meeting"
     dist.init_process_group(backend, init_method=place, rank=rank, world_size=processes)
     ids = [rank] if kind == "cuda" else None
-    term = CCDCLoss(scale.features[0], CLASSES, generator=seeded(rank)).to(device)
+    term = CCDCLoss(scale.features[0], CLASSES).to(device)
     model = Model(scale, device, term=DistributedDataParallel(term, ids, broadcast_buffers=False))
+    model.draws = seeded(rank)
     # The coarsest output has weight 0 in nnU-Net's deep supervision.
     model.network = DistributedDataParallel(model.network, ids, find_unused_parameters=True)
     batch = next(batches(scale, device))

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from ccdcseg.losses import (
     CCDCLoss,
     ContrastiveSegLoss,
-    ContrastiveSegSettings,
     FocalLoss,
     GDLLoss,
     MCCLoss,
@@ -133,10 +132,8 @@ def contrastive_terms(channels: int = 32) -> dict[str, ContrastiveLoss]:  # type
     terms: dict[str, ContrastiveLoss] = {  # type: ignore[type-arg]
         "ccdc": CCDCLoss(channels, CLASSES),
         "reco": ReCoLoss(channels, CLASSES),
-        "contrastive_seg": ContrastiveSegLoss(channels, CLASSES, ContrastiveSegSettings(start_iteration=0)),
-        "contrastive_seg, in batch": ContrastiveSegLoss(
-            channels, CLASSES, ContrastiveSegSettings(start_iteration=0, memory_length=None)
-        ),
+        "contrastive_seg": ContrastiveSegLoss(channels, CLASSES),
+        "contrastive_seg, in batch": ContrastiveSegLoss(channels, CLASSES, memory_length=None),
         "region_contrast": RegionContrastLoss(channels, CLASSES),
     }
     for term in terms.values():

@@ -20,6 +20,7 @@ from ccdcseg.losses import CCDCLoss
 from ccdcseg.losses.settings import CCDCSettings
 from ccdcseg.nnunet.checkpoints import OWN_KEY, load_checkpoint
 from ccdcseg.nnunet.predict import build_predictor, run_images
+from ccdcseg.nnunet.preset import preset_of_plans
 from ccdcseg.progress import progress_bars
 from ccdcseg.runs.record import RunRecord, read_record
 from errors import run_name
@@ -120,7 +121,8 @@ def embedded(run: Path, record: RunRecord, features: Vectors) -> dict[str, Vecto
     if record.method != "ccdc" or record.settings["decoder_stage"]:
         return {}
     channels = next(iter(features.values())).shape[1]
-    criterion = CCDCLoss(channels, 1 + len(record.labels), CCDCSettings(**record.settings["ccdc"]))
+    settings = CCDCSettings.part_of(preset_of_plans({"ccdcseg": record.settings}).ccdc)
+    criterion = CCDCLoss(channels, 1 + len(record.labels), **settings)
     own = load_checkpoint(run / "checkpoint_final.pth")[OWN_KEY]
     criterion.load_state_dict(own["contrastive"])
     with torch.inference_mode():

@@ -20,9 +20,9 @@ def test_plain_pytorch(capsys: pytest.CaptureFixture[str]):
     names = runpy.run_path(str(ROOT / "examples" / "plain_pytorch.py"))
     losses = [float(value) for value in re.findall(r"step \d+: ([\d.]+)", capsys.readouterr().out)]
     assert len(losses) == 20
-    assert all(parameter.grad is not None for parameter in names["criterion"].parameters())
+    assert all(parameter.grad is not None for parameter in names["parameters"])
     features = names["body"](names["label"].float())
-    segmentation = names["criterion"].segmentation(names["layer"](features), names["label"])
+    segmentation = names["segmentation"](names["layer"](features), names["label"])
     assert segmentation < losses[0]
 
 

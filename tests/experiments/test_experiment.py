@@ -7,7 +7,6 @@ from ccdcseg.datasets.splits import draw_splits
 from ccdcseg.errors import UserError
 from ccdcseg.evaluation.patients import MEAN
 from ccdcseg.experiments.experiment import Experiment, experiment_names, load_experiment, load_experiments
-from ccdcseg.experiments.jobs import row_changes
 from ccdcseg.experiments.published import published_values
 from ccdcseg.nnunet.preset import load_preset
 
@@ -24,7 +23,7 @@ def test_every_change_is_a_valid_setting_and_is_applied(name: str, row: str, pre
     experiment = load_experiment(name)
     (found,) = experiment.only([row])
     own = experiment.preset(found, preset)
-    changes = row_changes(found, own)
+    changes = found.changes
     settings = load_preset(own, changes)[1].model_dump(mode="json")
     for change in changes:
         key, value = change.split("=")
@@ -55,7 +54,7 @@ def test_the_row_that_is_compared_is_the_method_of_the_paper(name: str):
     experiment = load_experiment(name)
     (row,) = experiment.only([experiment.compare.row])
     for preset in ("paper", "cpu_paper"):
-        assert load_preset(preset, row_changes(row, preset))[1].ccdc == load_preset(preset)[1].ccdc
+        assert load_preset(preset, row.changes)[1].ccdc == load_preset(preset)[1].ccdc
     published = published_values(experiment.published)
     means = {
         variant: value
@@ -63,11 +62,6 @@ def test_the_row_that_is_compared_is_the_method_of_the_paper(name: str):
         if (metric, part) == ("DSC", MEAN)
     }
     assert means[row.published] == max(means.values())
-
-
-def test_easy_to_hard_lasts_as_long_as_the_training():
-    (row,) = load_experiment("table5").only(["pixel_easy_to_hard"])
-    assert load_preset("paper", row_changes(row, "paper"))[1].ccdc.total_iterations == 250_000
 
 
 def test_a_preset_is_the_data_sets_own():

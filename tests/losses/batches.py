@@ -1,6 +1,6 @@
 """Small random batches for the tests of the losses."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,14 +14,12 @@ ENUMS = {
     "query_strategy": losses.QueryStrategy,
     "shortage": losses.Shortage,
     "negative_strategy": losses.NegativeStrategy,
-    "negative_sharing": losses.NegativeSharing,
     "region": losses.Region,
     "region_combination": losses.RegionCombination,
     "denominator": losses.Denominator,
     "query_reduction": losses.QueryReduction,
     "class_average": losses.ClassAverage,
     "statistics_scope": losses.StatisticsScope,
-    "head_normalisation": losses.HeadNormalisation,
 }
 """Every setting of CCDC that is a choice."""
 
@@ -38,6 +36,17 @@ class Batch(NamedTuple):
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def drawing(criterion: Any, seed: int = 0) -> Any:
+    """A loss that is given a generator of its own in each call, as a training does."""
+    criterion.generator = seeded(seed)
+    criterion.register_forward_pre_hook(_with_generator, with_kwargs=True)
+    return criterion
+
+
+def _with_generator(criterion: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    return args, {"generator": criterion.generator, **options}
 
 
 def logits_of(probabilities: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ Fill = Literal["without_replacement_fill", "with_replacement", "short"]
 QueryStrategy = Literal["dynamic", "fixed", "easy", "hard", "easy_to_hard"]
 NegativeStrategy = Literal["random", "uniform", "dynamic"]
 Combination = Literal["mean", "concatenate"]
-Denominator = Literal["pixel", "class_mean", "class_max"]
+Denominator = Literal["pixel", "class_mean"]
 QueryReduction = Literal["mean", "hardest"]
 Average = Literal["query_classes", "all_classes"]
 
@@ -321,8 +321,6 @@ def negative_term(query: Vector, negatives: list[Vector], tau: float, denominato
     similarities = [dot(query, negative) / tau for negative in negatives]
     if denominator == "class_mean":
         return math.exp(sum(similarities) / len(similarities))
-    if denominator == "class_max":
-        return math.exp(max(similarities))
     return sum(math.exp(similarity) for similarity in similarities)
 
 

@@ -1,13 +1,13 @@
 """What each of two processes does in the tests of distributed training, and the batches they do it with."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from batches import Batch, random_batch, seeded
+from batches import Batch, drawing, random_batch, seeded
 from rivals import IGNORED, KINDS, banks, made
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ccdcseg.losses import CCDCLoss, CCDCSettings, MemoryBank, StatisticsScope
 from ccdcseg.losses.class_statistics import class_statistics
 from ccdcseg.losses.core import core_representations
-from ccdcseg.losses.pixelwise import MCCLoss, MCCSettings
+from ccdcseg.losses.pixelwise import MCCLoss
 
 WORLD = 2
 GLOBAL = CCDCSettings(
@@ -30,7 +30,6 @@ GLOBAL = CCDCSettings(
     embedding_channels=4,
 )
 RANK = replace(GLOBAL, statistics_scope="rank")
-AVERAGED = replace(GLOBAL, statistics_momentum=0.5)
 
 
 def half(batch: Batch, rank: int) -> Batch:
@@ -72,7 +71,7 @@ def uneven() -> Batch:
 
 def made_loss(settings: CCDCSettings, classes: int = 3) -> CCDCLoss:
     torch.manual_seed(0)
-    return CCDCLoss(3, classes, settings, generator=seeded()).double()
+    return drawing(CCDCLoss(3, classes, **asdict(settings))).double()
 
 
 def step(criterion: torch.nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -100,19 +99,10 @@ def core_parts(rank: int) -> tuple[list[Tensor], list[int]]:
     return [part[:size] for part, size in zip(units, sizes, strict=True)], [of_all * size for size in sizes]
 
 
-def averaged_calls(criterion: CCDCLoss, rank: int | None) -> dict[str, Tensor]:
-    """Two calls on different batches; None: the joined ones."""
-    for seed in (1, 2):
-        batch = random_batch(seed=seed, classes=3)
-        batch.target[batch.target == seed] = 0
-        criterion(*(batch if rank is None else half(batch, rank)))
-    return {"matrix": criterion.average.matrix, "seen": criterion.average.seen}
-
-
 def correlation(batch: Batch) -> dict[str, Tensor]:
     """Matthews' correlation loss over all ranks, and its gradient at this rank's logits."""
     logits = batch.logits.double().requires_grad_()
-    loss = MCCLoss(MCCSettings(scope="global"))(logits, batch.target)
+    loss = MCCLoss(scope="global")(logits, batch.target)
     loss.backward()
     return {"loss": loss.detach(), "gradient": logits.grad}
 
@@ -204,14 +194,13 @@ def work(rank: int, folder: Path) -> None:
         "step of the rank": step(DistributedDataParallel(made_loss(RANK)), mine),
         "step without query class": step(DistributedDataParallel(made_loss(GLOBAL)), lonely),
         "step of the rank without query class": step(DistributedDataParallel(made_loss(RANK)), lonely),
-        "average": averaged_calls(made_loss(AVERAGED), rank),
         "correlation": correlation(mine),
         "correlation with an empty rank": correlation(with_an_empty_rank(joined(), rank)),
         "step with an empty rank": step(
             DistributedDataParallel(made_loss(GLOBAL)), with_an_empty_rank(joined(), rank)
         ),
-        "broken": made_loss(AVERAGED)(*half(broken(joined()), rank)),
-        "broken features": made_loss(AVERAGED)(*half(broken_features(joined()), rank)),
+        "broken": made_loss(GLOBAL)(*half(broken(joined()), rank)),
+        "broken features": made_loss(GLOBAL)(*half(broken_features(joined()), rank)),
         "pushed": pushed(rank),
         "rivals": {pair: rival_steps(*pair, rank) for pair in RIVALS},
     }

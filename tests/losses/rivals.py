@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
-from batches import Batch, random_batch, seeded
+from batches import Batch, drawing, random_batch
 from hypothesis import settings as hypothesis_settings
 from torch import Tensor
 
@@ -26,7 +26,7 @@ from ccdcseg.losses.term import ContrastiveLoss
 
 IGNORED = 9
 SIZES: dict[str, Any] = {"hidden_channels": 6, "embedding_channels": 4}
-SEG: dict[str, Any] = {"start_iteration": 0, "min_pixels": 3, "max_views": 8, "max_samples": 60, **SIZES}
+SEG: dict[str, Any] = {"min_pixels": 3, "max_views": 8, "max_samples": 60, **SIZES}
 KINDS: dict[str, tuple[type[ContrastiveLoss], Any]] = {
     "reco": (ReCoLoss, ReCoSettings(queries=9, negatives=5, **SIZES)),
     "batch": (ContrastiveSegLoss, ContrastiveSegSettings(memory_length=None, **SEG)),
@@ -45,9 +45,8 @@ def made(name: str, classes: int = 4, seed: int = 0, ignore: int | None = None, 
     """One of `CONTRASTIVE` in double precision, always with the same head."""
     kind, settings = CONTRASTIVE[name]
     torch.manual_seed(0)
-    return kind(
-        3, classes, replace(settings, **changes), ignore_label=ignore, generator=seeded(seed)
-    ).double()
+    own = asdict(settings) | changes
+    return drawing(kind(3, classes, ignore_index=ignore, **own), seed).double()
 
 
 def filled(name: str, classes: int = 4, **changes: Any) -> Any:

@@ -8,8 +8,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ccdcseg.losses.class_statistics import (
-    ClassStatistics,
-    MovingAverage,
     class_statistics,
     sum_over_ranks,
 )
@@ -89,54 +87,3 @@ def test_one_process_needs_no_other_ranks() -> None:
     value = torch.tensor([3.0])
     sum_over_ranks(value)
     assert value.item() == 3.0
-
-
-def seen(matrix: list[list[float]], counts: list[int]) -> ClassStatistics:
-    return ClassStatistics(torch.tensor(matrix), torch.tensor(counts))
-
-
-def moved(average: MovingAverage, statistics: ClassStatistics) -> ClassStatistics:
-    """The averaged statistics of a batch, which the average is told to keep."""
-    averaged = average(statistics)
-    average.keep(averaged)
-    return averaged
-
-
-def test_the_moving_average_starts_at_the_first_batch_and_then_follows() -> None:
-    average = MovingAverage(2, momentum=0.75)
-    first = moved(average, seen([[0.8, 0.2], [0.0, 0.0]], [5, 0]))
-    assert first.matrix.tolist() == [[pytest.approx(0.8), pytest.approx(0.2)], [0.0, 0.0]]
-    second = moved(average, seen([[0.4, 0.6], [0.1, 0.9]], [3, 2]))
-    # 0.75 x 0.8 + 0.25 x 0.4; class 1 is seen for the first time.
-    torch.testing.assert_close(second.matrix, torch.tensor([[0.7, 0.3], [0.1, 0.9]]))
-    assert second.counts.tolist() == [3, 2]
-    third = moved(average, seen([[0.0, 0.0], [0.5, 0.5]], [0, 4]))
-    # Class 0 is absent and keeps its row.
-    torch.testing.assert_close(third.matrix, torch.tensor([[0.7, 0.3], [0.2, 0.8]]))
-    torch.testing.assert_close(average.matrix, third.matrix)
-    assert average.seen.tolist() == [True, True]
-
-
-def test_the_moving_average_stands_still_in_evaluation_mode() -> None:
-    average = MovingAverage(2, momentum=0.5)
-    moved(average, seen([[1.0, 0.0], [0.0, 1.0]], [1, 1]))
-    before = {name: value.clone() for name, value in average.state_dict().items()}
-    returned = moved(average.eval(), seen([[0.5, 0.5], [0.5, 0.5]], [1, 1]))
-    torch.testing.assert_close(returned.matrix, torch.tensor([[0.75, 0.25], [0.25, 0.75]]))
-    assert before.keys() == {"matrix", "seen"}
-    assert all(torch.equal(average.state_dict()[name], value) for name, value in before.items())
-
-
-def test_the_moving_average_moves_when_it_is_told_to() -> None:
-    average = MovingAverage(2, momentum=0.5)
-    averaged = average(seen([[1.0, 0.0], [0.0, 1.0]], [1, 1]))
-    assert not average.matrix.any()
-    average.keep(averaged)
-    assert torch.equal(average.matrix, averaged.matrix)
-
-
-def test_without_momentum_the_batch_speaks_for_itself() -> None:
-    statistics = seen([[0.8, 0.2], [0.3, 0.7]], [1, 1])
-    average = MovingAverage(2, momentum=None)
-    assert moved(average, statistics) is statistics
-    assert not average.matrix.any()

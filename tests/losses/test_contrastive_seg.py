@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from batches import Batch, random_batch, seeded
+from batches import Batch, drawing, random_batch, seeded
 from hypothesis import given
 from hypothesis import strategies as st
 from rivals import (
@@ -30,8 +30,8 @@ from ccdcseg.losses.pixel_sets import PixelSets
 from ccdcseg.losses.region_contrast import draw_by_image
 from ccdcseg.losses.sampling import of_classes
 
-SCALE = 0.1 * 0.1 / 0.07
-"""The weight, times temperature over base temperature."""
+SCALE = 0.1 / 0.07
+"""Temperature over base temperature."""
 
 
 def anchors_of(criterion: ContrastiveSegLoss, batch: Batch) -> list[tuple[int, np.ndarray]]:
@@ -75,7 +75,7 @@ def test_in_the_batch_the_loss_is_the_formula_on_the_anchors_drawn(
     batch = double_batch(spatial, seed=seed, ignored=8)
     criterion = made("batch", ignore=IGNORED, temperature=temperature)
     loss = criterion(*batch).item()
-    assert loss == pytest.approx(0.1 * temperature / 0.07 * in_batch(criterion, batch), rel=1e-6)
+    assert loss == pytest.approx(temperature / 0.07 * in_batch(criterion, batch), rel=1e-6)
     assert len(criterion.selection.queries) == 4
 
 
@@ -222,7 +222,7 @@ def test_a_class_the_memory_does_not_know_is_left_out() -> None:
 
 def test_at_most_so_many_keys_are_drawn() -> None:
     """At an infinite temperature every positive stands against all negatives alike."""
-    changes: dict[str, Any] = {"temperature": 1e9, "base_temperature": 1e9, "weight": 1.0}
+    changes: dict[str, Any] = {"temperature": 1e9, "base_temperature": 1e9}
     for negatives, terms in ((1, 2), (5, 6), (24, 25), (2048, 25)):  # 3 classes of 6 pixels and 2 regions
         criterion = filled("memory", positives=2, negatives=negatives, **changes)
         assert criterion(*double_batch()).item() == pytest.approx(math.log(terms))
@@ -247,16 +247,12 @@ def test_drawn_keys_are_the_memorys() -> None:
 def with_identity_head(**changes: Any) -> ContrastiveSegLoss:
     """Embeddings are the two features, which must not be negative."""
     plain = {
-        "start_iteration": 0,
         "min_pixels": 0,
-        "weight": 1.0,
         "temperature": 1.0,
         "base_temperature": 1.0,
     }
-    settings = ContrastiveSegSettings(
-        **{**SIZES, "hidden_channels": 2, "embedding_channels": 2, **plain, **changes}
-    )
-    criterion = ContrastiveSegLoss(2, 2, settings, generator=seeded())
+    sizes = {**SIZES, "hidden_channels": 2, "embedding_channels": 2}
+    criterion = drawing(ContrastiveSegLoss(2, 2, **{**sizes, **plain, **changes}))
     for layer in (criterion.head.hidden, criterion.head.output):
         torch.nn.init.eye_(layer.weight)
         torch.nn.init.zeros_(layer.bias)
@@ -309,7 +305,7 @@ def test_with_nothing_but_single_anchors_there_is_a_connected_zero(name: str) ->
 
 def test_at_an_infinite_temperature_only_the_number_of_negatives_counts() -> None:
     """Seven anchors from each of eight pairs: 42 of other classes."""
-    criterion = made("batch", temperature=1e9, base_temperature=1e9, weight=1.0)
+    criterion = made("batch", temperature=1e9, base_temperature=1e9)
     loss = criterion(*double_batch((12, 13)))
     assert loss.item() == pytest.approx(math.log(43))
 
@@ -372,6 +368,6 @@ def test_steps_on_the_features_pull_classes_together() -> None:
 
 def test_the_defaults_are_the_papers() -> None:
     found = asdict(ContrastiveSegSettings())
-    expected = {"weight": 0.1, "start_iteration": 5000, "temperature": 0.1, "base_temperature": 0.07,
+    expected = {"temperature": 0.1, "base_temperature": 0.07,
                 "max_samples": 1024, "max_views": 100, "min_pixels": 100, "memory_length": 5000}  # fmt: skip
     assert {name: found[name] for name in expected} == expected

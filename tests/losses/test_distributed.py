@@ -101,16 +101,6 @@ def test_a_rank_without_query_class_keeps_up(results: list[Results], name: str) 
         torch.testing.assert_close({n: 2 * g for n, g in head_of(busy).items()}, head_of(expected))
 
 
-def test_the_moving_average_is_the_same_on_both_ranks(results: list[Results]) -> None:
-    expected = ranks.averaged_calls(ranks.made_loss(ranks.AVERAGED), rank=None)
-    for found in results:
-        torch.testing.assert_close(found["average"], expected)
-    assert torch.equal(results[0]["average"]["matrix"], results[1]["average"]["matrix"])
-    assert expected["matrix"].any()
-    alone = ranks.averaged_calls(ranks.made_loss(ranks.AVERAGED), rank=0)
-    assert differ(alone["matrix"], expected["matrix"])
-
-
 def test_a_rank_without_core_has_no_queries_by_itself() -> None:
     """What the batch with the core on one rank is there for."""
     criterion = ranks.made_loss(GLOBAL)

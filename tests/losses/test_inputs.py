@@ -30,7 +30,7 @@ def test_labels_are_whole_and_in_range_or_ignored(
         found = labels_of(target, 4, ignored)
         assert (found.dtype, found.tolist()) == (torch.int64, expected)
     else:
-        with pytest.raises(ValueError, match=rf"outside 0 to 3; .*ignore_label .* is {ignored}$"):
+        with pytest.raises(ValueError, match=rf"outside 0 to 3; .*ignore_index .* is {ignored}$"):
             labels_of(target, 4, ignored)
 
 
@@ -40,7 +40,7 @@ def test_fractions_are_no_labels(value: float) -> None:
         labels_of(torch.tensor([1.0, value]), 4, None)
 
 
-def test_unsigned_labels_with_the_usual_ignore_label() -> None:
+def test_unsigned_labels_with_the_usual_ignore_index() -> None:
     assert labels_of(torch.tensor([[0, 255]], dtype=torch.uint8), 2, 255).tolist() == [[0, -1]]
 
 

@@ -8,14 +8,12 @@ from scipy.stats import chisquare
 from torch import Tensor
 
 from ccdcseg.losses.negatives import (
-    ClassNegatives,
     draw_negative_classes,
     draw_negatives,
-    in_order,
     largest_remainder,
     negative_weights,
 )
-from ccdcseg.losses.settings import NegativeSharing, NegativeStrategy
+from ccdcseg.losses.settings import NegativeStrategy
 
 PIXELS = [range(40), range(40, 45), range(0), range(99, 100)]
 weight_lists = st.lists(st.one_of(st.just(0.0), st.floats(1e-6, 1e6)), min_size=1, max_size=8)
@@ -87,47 +85,26 @@ def owner(pixel: int) -> int:
     return next(c for c, pixels in enumerate(PIXELS) if pixel in pixels)
 
 
-def test_shared_negatives_are_one_set_with_the_counts_wanted() -> None:
-    drawn = draw_negatives(PIXELS, [6, 9, 0, 2], 5, NegativeSharing.PER_CLASS, seeded())
-    assert drawn.pixels.shape == drawn.columns.shape == drawn.classes.shape == (17,)
+def test_negatives_are_as_many_of_each_class_as_wanted() -> None:
+    drawn = draw_negatives(PIXELS, [6, 9, 0, 2], seeded())
     assert drawn.classes.tolist() == [0] * 6 + [1] * 9 + [3] * 2
-    assert [owner(pixel) for pixel in drawn.pixels[drawn.columns].tolist()] == drawn.classes.tolist()
+    assert [owner(pixel) for pixel in drawn.pixels.tolist()] == drawn.classes.tolist()
 
 
-def test_negatives_per_query_keep_the_counts_for_each_and_project_each_pixel_once() -> None:
-    drawn = draw_negatives(PIXELS, [6, 9, 0, 2], 50, NegativeSharing.PER_QUERY, seeded())
-    assert drawn.columns.shape == (50, 17)
-    assert drawn.classes.tolist() == [0] * 6 + [1] * 9 + [3] * 2
-    assert len(drawn.pixels) == len(set(drawn.pixels.tolist())) <= 46
-    for row in drawn.pixels[drawn.columns].tolist():
-        assert [owner(pixel) for pixel in row] == drawn.classes.tolist()
-    assert len({tuple(row) for row in drawn.columns.tolist()}) == 50
+def test_negatives_are_uniform_within_their_class() -> None:
+    drawn = draw_negatives(PIXELS, [20_000, 0, 0, 0], seeded())
+    assert chisquare(drawn.pixels.bincount(minlength=40)).pvalue > 0.01
 
 
-@pytest.mark.parametrize("sharing", NegativeSharing)
-def test_negatives_are_uniform_within_their_class(sharing: NegativeSharing) -> None:
-    queries, each = (1, 20_000) if sharing is NegativeSharing.PER_CLASS else (100, 200)
-    drawn = draw_negatives(PIXELS, [each, 0, 0, 0], queries, sharing, seeded())
-    assert chisquare(drawn.pixels[drawn.columns].flatten().bincount(minlength=40)).pvalue > 0.01
-
-
-@pytest.mark.parametrize(
-    ("sharing", "shape"), [(NegativeSharing.PER_CLASS, (0,)), (NegativeSharing.PER_QUERY, (5, 0))]
-)
-def test_no_other_class_gives_no_negatives(sharing: NegativeSharing, shape: tuple[int, ...]) -> None:
-    drawn = draw_negatives(PIXELS, [0, 0, 0, 0], 5, sharing, seeded())
-    assert drawn.columns.shape == shape
+def test_no_other_class_gives_no_negatives() -> None:
+    drawn = draw_negatives(PIXELS, [0, 0, 0, 0], seeded())
     assert len(drawn.pixels) == len(drawn.classes) == 0
 
 
-@pytest.mark.parametrize("sharing", NegativeSharing)
-def test_a_seed_repeats_the_negatives(sharing: NegativeSharing) -> None:
-    def once(seed: int) -> Tensor:
-        drawn = draw_negatives(PIXELS, [9, 9, 0, 0], 4, sharing, seeded(seed))
-        return drawn.pixels[drawn.columns]
-
-    assert torch.equal(once(1), once(1))
-    assert not torch.equal(once(1), once(2))
+def test_a_seed_repeats_the_negatives() -> None:
+    one, again, other = (draw_negatives(PIXELS, [9, 9, 0, 0], seeded(seed)).pixels for seed in (1, 1, 2))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
 
 
 POOLS = [torch.tensor(list(pixels), dtype=torch.int64) for pixels in PIXELS]
@@ -178,11 +155,3 @@ def test_a_seed_repeats_negatives_by_class() -> None:
 
     assert torch.equal(once(1), once(1))
     assert not torch.equal(once(1), once(2))
-
-
-def test_in_the_order_of_the_pixels_every_negative_stays_what_it_is() -> None:
-    pixels, columns = torch.tensor([7, 3, 9]), torch.tensor([[0, 1, 2, 0], [2, 2, 1, 0]])
-    found = in_order(ClassNegatives(pixels, columns, torch.tensor([1, 1, 2, 2])))
-    assert found.pixels.tolist() == [3, 7, 9]
-    assert torch.equal(found.pixels[found.columns], pixels[columns])
-    assert found.classes.tolist() == [1, 1, 2, 2]

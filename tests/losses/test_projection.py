@@ -6,14 +6,14 @@ from torch import Tensor
 
 from ccdcseg.losses.projection import ProjectionHead
 from ccdcseg.losses.region import region_offsets, region_pixels
-from ccdcseg.losses.settings import HeadNormalisation, Region, RegionCombination
+from ccdcseg.losses.settings import Region, RegionCombination
 
 SHAPE = (2, 4, 5)
 
 
-def made_head(normalisation: HeadNormalisation = HeadNormalisation.NONE) -> ProjectionHead:
+def made_head() -> ProjectionHead:
     torch.manual_seed(0)
-    return ProjectionHead(3, 6, 4, normalisation).double()
+    return ProjectionHead(3, 6, 4).double()
 
 
 def features() -> Tensor:
@@ -41,40 +41,22 @@ def test_representations_are_the_oracles(combination: RegionCombination) -> None
         assert vector == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize("normalisation", HeadNormalisation)
 @pytest.mark.parametrize(("combination", "length"), [("mean", 4), ("concatenate", 16)])
-def test_representations_have_unit_length(
-    normalisation: HeadNormalisation, combination: str, length: int
-) -> None:
-    vectors = made_head(normalisation)(features(), regions(torch.arange(40)), RegionCombination(combination))
+def test_representations_have_unit_length(combination: str, length: int) -> None:
+    vectors = made_head()(features(), regions(torch.arange(40)), RegionCombination(combination))
     assert vectors.shape == (40, length)
     torch.testing.assert_close(vectors.norm(dim=1), torch.ones(40, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("normalisation", HeadNormalisation)
-def test_a_pixel_does_not_depend_on_what_else_is_sampled(normalisation: HeadNormalisation) -> None:
-    head, maps = made_head(normalisation), features()
+def test_a_pixel_does_not_depend_on_what_else_is_sampled() -> None:
+    head, maps = made_head(), features()
     together = head(maps, regions(torch.arange(40)), RegionCombination.MEAN)
     alone = head(maps, regions(torch.tensor([17])), RegionCombination.MEAN)
     torch.testing.assert_close(together[17:18], alone)
 
 
-def test_layer_normalisation_makes_the_scale_of_features_indifferent() -> None:
-    pixels = regions(torch.arange(40))
-
-    def scaled(normalisation: HeadNormalisation) -> Tensor:
-        head = made_head(normalisation)
-        torch.nn.init.zeros_(head.hidden.bias)
-        return head(1000 * features(), pixels, RegionCombination.MEAN) - head(
-            features(), pixels, RegionCombination.MEAN
-        )
-
-    assert scaled(HeadNormalisation.LAYER).abs().max() < 1e-3  # LayerNorm's epsilon
-    assert scaled(HeadNormalisation.NONE).abs().max() > 1e-2
-
-
 def test_no_pixels_give_no_vectors_that_still_know_the_parameters() -> None:
-    head, maps = made_head(HeadNormalisation.LAYER), features().requires_grad_()
+    head, maps = made_head(), features().requires_grad_()
     vectors = head(maps, regions(torch.empty(0, dtype=torch.int64)), RegionCombination.MEAN)
     assert vectors.shape == (0, 4)
     vectors.sum().backward()
@@ -108,7 +90,7 @@ def means_of(head: ProjectionHead, maps: Tensor, spatial: tuple[int, ...]) -> Te
 
 def every_pixel(head: ProjectionHead, maps: Tensor, spatial: tuple[int, ...]) -> Tensor:
     """The means over a map that is projected whole; for an absent class the bias."""
-    z = head.output(torch.relu(head.normalisation(head.hidden(maps.flatten(2).transpose(1, 2)))))
+    z = head.output(torch.relu(head.hidden(maps.flatten(2).transpose(1, 2))))
     found = [
         z[image][own].mean(0) if own.any() else head.output.bias
         for image, of_image in enumerate(members_of(spatial))
@@ -118,12 +100,9 @@ def every_pixel(head: ProjectionHead, maps: Tensor, spatial: tuple[int, ...]) ->
 
 
 @pytest.mark.parametrize("spatial", [(4, 5), (2, 3, 4)])
-@pytest.mark.parametrize("normalisation", HeadNormalisation)
-def test_group_means_are_those_of_a_map_projected_whole(
-    spatial: tuple[int, ...], normalisation: HeadNormalisation
-) -> None:
+def test_group_means_are_those_of_a_map_projected_whole(spatial: tuple[int, ...]) -> None:
     """And so are the gradients."""
-    head = made_head(normalisation)
+    head = made_head()
     maps = torch.randn(2, 3, *spatial, dtype=torch.float64, generator=seeded()).requires_grad_()
     found, expected = means_of(head, maps, spatial), every_pixel(head, maps, spatial)
     torch.testing.assert_close(found, expected)
@@ -176,9 +155,8 @@ def test_group_means_keep_the_heads_precision(dtype: torch.dtype) -> None:
     assert maps.grad.dtype == dtype
 
 
-@pytest.mark.parametrize("normalisation", HeadNormalisation)
-def test_vectors_have_the_direction_of_single_pixels(normalisation: HeadNormalisation) -> None:
-    head, maps = made_head(normalisation), features()
+def test_vectors_have_the_direction_of_single_pixels() -> None:
+    head, maps = made_head(), features()
     pixels = torch.tensor([7, 23, 7, 0])
     found = torch.nn.functional.normalize(head.vectors(maps, pixels), dim=1)
     torch.testing.assert_close(found, head(maps, pixels[:, None], RegionCombination.MEAN))

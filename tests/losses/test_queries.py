@@ -48,7 +48,7 @@ def test_without_adaptive_threshold_every_class_has_the_same() -> None:
     [("dynamic", 0.3), ("fixed", 0.5), ("easy", 0.0), ("hard", 1.0), ("easy_to_hard", 0.8)],
 )
 def test_the_hard_share_of_every_strategy(strategy: oracle.QueryStrategy, share: float) -> None:
-    settings = CCDCSettings(query_strategy=strategy, total_iterations=10)
+    settings = CCDCSettings(query_strategy=strategy)
     assert hard_share(0.3, 0.8, settings) == share == oracle.hard_share(strategy, 0.3, 0.8)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from batches import Batch, seeded
+from batches import Batch, drawing, seeded
 from hypothesis import given
 from hypothesis import strategies as st
 from rivals import IGNORED, SIZES, centre, double_batch, embeddings, few, info_nce, made, unit
@@ -120,8 +120,8 @@ def test_chances_by_hand() -> None:
 
 def with_identity_head(classes: int = 2, **changes: Any) -> ReCoLoss:
     """Embeddings are the two features, which must not be negative."""
-    settings = ReCoSettings(**{**SIZES, "hidden_channels": 2, "embedding_channels": 2, **changes})
-    criterion = ReCoLoss(2, classes, settings, generator=seeded())
+    sizes = {**SIZES, "hidden_channels": 2, "embedding_channels": 2}
+    criterion = drawing(ReCoLoss(2, classes, **{**sizes, **changes}))
     for layer in (criterion.head.hidden, criterion.head.output):
         torch.nn.init.eye_(layer.weight)
         torch.nn.init.zeros_(layer.bias)
@@ -278,6 +278,5 @@ def test_steps_pull_queries_to_their_class() -> None:
 
 def test_the_defaults_are_the_papers() -> None:
     found = asdict(ReCoSettings())
-    expected = {"queries": 256, "negatives": 256, "hard_threshold": 0.97, "temperature": 0.5,
-                "weight": 1.0, "start_iteration": 0, "warmup_iterations": 0}  # fmt: skip
+    expected = {"queries": 256, "negatives": 256, "hard_threshold": 0.97, "temperature": 0.5}
     assert {name: found[name] for name in expected} == expected

@@ -14,7 +14,6 @@ PIXELS: dict[Region, Literal[1, 2, 4, 8]] = {
     Region.PIXEL: 1,
     Region.PAIR: 2,
     Region.BLOCK: 4,
-    Region.CUBE: 8,
 }
 
 
@@ -32,17 +31,6 @@ def test_offsets(region: Region, dimensions: int, offsets: list[tuple[int, ...]]
     assert region_offsets(region, 2, dimensions) == offsets
 
 
-def test_the_cube_reaches_into_the_next_slice() -> None:
-    offsets = region_offsets(Region.CUBE, 1, 3)
-    assert offsets[:4] == region_offsets(Region.BLOCK, 1, 3)
-    assert offsets[4:] == [(1, *offset[1:]) for offset in offsets[:4]]
-
-
-def test_the_cube_needs_a_volume() -> None:
-    with pytest.raises(ValueError, match=r"region 'cube' needs 3 spatial axes, the features have 2"):
-        region_offsets(Region.CUBE, 1, 2)
-
-
 def test_beyond_the_border_stands_the_nearest_pixel_inside() -> None:
     offsets = region_offsets(Region.BLOCK, 1, 2)
     # Two images of 2 rows x 3 columns: 0 1 2 / 3 4 5 and 6 7 8 / 9 10 11.
@@ -53,8 +41,6 @@ def test_beyond_the_border_stands_the_nearest_pixel_inside() -> None:
 @given(st.lists(st.integers(1, 5), min_size=2, max_size=3), st.integers(1, 4), st.sampled_from(Region))
 @repeatable
 def test_every_pixels_region_is_the_oracles(space: list[int], stride: int, region: Region) -> None:
-    if region is Region.CUBE:
-        space = (space * 2)[:3]
     shape = (2, *space)
     pixels = torch.arange(torch.Size(shape).numel())
     got = region_pixels(pixels, torch.zeros(shape), space, region_offsets(region, stride, len(space)))

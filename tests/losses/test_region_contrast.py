@@ -1,5 +1,4 @@
 import math
-from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -35,14 +34,14 @@ def plain(criterion: RegionContrastLoss, batch: Batch, memory: dict[str, Tensor]
 
 @pytest.mark.parametrize("spatial", [(6, 7), (3, 4, 5)])
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("changes", [{}, {"temperature": 0.07, "weight": 1.0, "memory_length": 1}])
+@pytest.mark.parametrize("changes", [{}, {"temperature": 0.07, "memory_length": 1}])
 def test_the_loss_is_the_formula_against_the_memory(
     spatial: tuple[int, ...], seed: int, changes: dict[str, Any]
 ) -> None:
     criterion = made("region", ignore=IGNORED, **changes)
     for call in range(4):
         batch, memory = double_batch(spatial, seed=10 * seed + call, ignored=8), banks(criterion)
-        expected = criterion.settings.weight * plain(criterion, batch, memory)
+        expected = plain(criterion, batch, memory)
         assert criterion(*batch).item() == pytest.approx(expected, rel=1e-6)
         assert expected > 0 or call == 0
 
@@ -81,7 +80,7 @@ def centres_by(
     """Centres over at most so many pixels of each region, and their classes."""
     probabilities, labels = batch.logits.softmax(1).flatten(2), batch.target.flatten(1)
     statistics = class_statistics(probabilities, labels, StatisticsScope.RANK)
-    given = PixelBatch(batch.features, probabilities, labels, statistics, 0)
+    given = PixelBatch(batch.features, probabilities, labels, statistics, 0.0, generator)
     sets, regions = regions_of(labels, probabilities.shape[1])
     (pixels,), (there,) = sets.find([draw_by_image(regions, limit, generator)], [present(regions)])
     return region_centres(head, given, pixels, there)
@@ -95,10 +94,9 @@ def regions_of(labels: Tensor, classes: int) -> tuple[PixelSets, list[range]]:
 
 def with_identity_head(**changes: Any) -> RegionContrastLoss:
     """Embeddings are the two features, which must not be negative."""
-    settings = RegionContrastSettings(
-        hidden_channels=2, embedding_channels=2, **{"weight": 1.0, "temperature": 1.0, **changes}
+    criterion = RegionContrastLoss(
+        2, 2, hidden_channels=2, embedding_channels=2, **{"temperature": 1.0, **changes}
     )
-    criterion = RegionContrastLoss(2, 2, settings)
     for layer in (criterion.head.hidden, criterion.head.output):
         torch.nn.init.eye_(layer.weight)
         torch.nn.init.zeros_(layer.bias)
@@ -129,7 +127,7 @@ def test_a_centre_is_the_mean_before_normalisation() -> None:
 
 def test_at_an_infinite_temperature_only_the_number_of_negatives_counts() -> None:
     """One batch of two images in the memory: six centres of other classes."""
-    loss = filled("region", temperature=1e9, weight=1.0)(*double_batch())
+    loss = filled("region", temperature=1e9)(*double_batch())
     assert loss.item() == pytest.approx(math.log(7))
 
 
@@ -147,7 +145,7 @@ def test_a_class_the_memory_does_not_know_is_left_out() -> None:
     first.target[first.target == 3] = 0
     criterion(*first)
     memory = banks(criterion)
-    assert criterion(*batch).item() == pytest.approx(0.1 * plain(criterion, batch, memory), rel=1e-6)
+    assert criterion(*batch).item() == pytest.approx(plain(criterion, batch, memory), rel=1e-6)
     assert criterion.diagnostics.class_loss[3].isnan()
     assert criterion.diagnostics.class_loss[:3].isfinite().all()
     assert criterion.memory.written.tolist() == [4, 4, 4, 2]
@@ -189,8 +187,7 @@ def test_the_order_of_the_pixels_makes_no_difference(seed: int) -> None:
 
 
 def test_the_defaults_are_the_papers() -> None:
-    found = asdict(RegionContrastSettings())
-    assert (found["weight"], found["temperature"], found["start_iteration"]) == (0.1, 0.2, 0)
+    assert RegionContrastSettings().temperature == 0.2
 
 
 def test_few_pixels_of_a_region_estimate_its_centre() -> None:

@@ -122,7 +122,6 @@ def test_progress_decides_the_share_of_easy_to_hard(batch: Batch, progress: floa
         batch.target,
         progress=progress,
         query_strategy="easy_to_hard",
-        total_iterations=9,
         queries=8,
         shortage="replace",
         threshold="fixed",

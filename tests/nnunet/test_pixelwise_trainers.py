@@ -59,13 +59,16 @@ def test_with_cross_entropy_in_place_of_dice(build):
 def test_one_output_without_deep_supervision(build):
     trainer = build("focal", "focal.combination=alone")
     trainer.enable_deep_supervision = False
-    assert isinstance(trainer._build_loss(), FocalLoss)
+    loss = trainer._build_loss()
+    assert isinstance(loss, SummedLoss)
+    assert loss.first is None
+    assert isinstance(loss.second, FocalLoss)
 
 
 def test_settings_reach_the_loss(build):
     loss = build("focal", "focal.gamma=3.5", "focal.weight=0.5").loss
     assert loss.loss.second.settings.gamma == 3.5
-    assert loss.loss.second.settings.weight == 0.5
+    assert loss.loss.weight == 0.5
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -75,3 +78,13 @@ def test_a_training_runs_to_its_end(name: str, tiny_run, train_run):
     assert (record["method"], record["trainer"]) == (name, METHODS[name].trainer)
     history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     assert all(epoch["train_loss"] is not None for epoch in history)
+
+
+def test_the_weight_is_of_the_term_alone():
+    (logits, *_), (target, *_) = planes()
+    plain, term = FocalLoss(gamma=0), FocalLoss()
+    for first, expected in (
+        (None, 0.25 * term(logits, target)),
+        (plain, plain(logits, target) + 0.25 * term(logits, target)),
+    ):
+        torch.testing.assert_close(SummedLoss(first, term, 0.25)(logits, target), expected)

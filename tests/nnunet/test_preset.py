@@ -1,3 +1,5 @@
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -6,8 +8,17 @@ import yaml
 from ccdcseg.datasets.cases import Case
 from ccdcseg.datasets.splits import draw_splits
 from ccdcseg.errors import UserError
-from ccdcseg.losses import CCDCSettings
-from ccdcseg.nnunet.preset import Preset, load_preset, preset_names, preset_of_plans, settings_hash
+from ccdcseg.nnunet.preset import (
+    Preset,
+    load_preset,
+    preset_names,
+    preset_of_plans,
+    settings_hash,
+    stored_form,
+)
+from ccdcseg.nnunet.terms import CCDCTerm
+
+STORED = Path(__file__).parents[1] / "runs" / "stored" / "run.json"
 
 
 def test_shipped_presets_are_valid_and_described():
@@ -35,9 +46,7 @@ def test_shipped_presets_are_valid_and_described():
 def test_paper_preset_is_the_papers_set_up():
     _, preset = load_preset("paper")
     assert (preset.network.batch_size, preset.network.patch_size) == (56, (256, 224))
-    assert preset.ccdc == CCDCSettings(
-        weight=1, queries=256, negatives=256, temperature=0.5, core_threshold=0.97
-    )
+    assert preset.ccdc == CCDCTerm(weight=1, queries=256, negatives=256, temperature=0.5, core_threshold=0.97)
     assert preset.training.epochs * preset.training.iterations_per_epoch == 250_000
 
 
@@ -106,8 +115,36 @@ def test_own_file_gets_a_name_by_its_settings(tmp_path: Path):
 
 def test_plans_carry_the_preset():
     _, preset = load_preset("cpu", ["ccdc.negative_strategy=uniform"])
-    stored = yaml.safe_load(yaml.safe_dump(preset.model_dump(mode="json")))
-    assert preset_of_plans({"ccdcseg": stored}) == preset
+    for stored in (stored_form(preset), preset.model_dump(mode="json")):  # all of it until version 0.1
+        assert preset_of_plans({"ccdcseg": yaml.safe_load(yaml.safe_dump(stored))}) == preset
+
+
+def test_plans_of_version_0_1_held_everything():
+    stored = json.loads(STORED.read_text())["settings"]
+    preset = preset_of_plans({"ccdcseg": stored})
+    assert preset_of_plans({"ccdcseg": stored_form(preset)}) == preset
+    assert preset.model_dump(mode="json", include={"ccdc", "network"}) == {
+        "ccdc": {name: stored["ccdc"][name] for name in asdict(preset.ccdc)},
+        "network": stored["network"],
+    }
+    stored["ccdc"]["statistics_momentum"] = 0.9
+    with pytest.raises(UserError, match=r"^the plans: ccdc.statistics_momentum=0.9 was taken out"):
+        preset_of_plans({"ccdcseg": stored})
+
+
+def test_plans_hold_what_differs_from_the_defaults():
+    assert stored_form(Preset()) == {}
+    _, preset = load_preset("cpu")
+    assert stored_form(preset)["ccdc"] == {"weight": 0.3, "start_iteration": 1200}
+
+
+def test_settings_that_were_taken_out_change_no_name_where_they_changed_nothing():
+    """Names of earlier runs, among them one that had to be told the length of its training."""
+    idle = ["ccdc.warmup_iterations=0", "reco.end_iteration=null", "ccdc.negative_sharing=per_class"]
+    assert load_preset("cpu", idle) == load_preset("cpu")
+    told = load_preset("cpu_paper", ["ccdc.query_strategy=easy_to_hard", "ccdc.total_iterations=2400"])
+    assert told == load_preset("cpu_paper", ["ccdc.query_strategy=easy_to_hard"])
+    assert told[0] == "cpu_paper_8b4b6203"
 
 
 @pytest.mark.parametrize(
@@ -130,7 +167,13 @@ def test_plans_carry_the_preset():
         ("cpu", ["training.epochs=many"], ["training.epochs"]),
         ("cpu", ["ccdc.temperature=0"], ["ccdc", "temperature"]),
         ("cpu", ["ccdc.region=hexagon"], ["ccdc", "region", "block"]),
-        ("cpu", ["ccdc.query_strategy=easy_to_hard"], ["total_iterations"]),
+        (
+            "cpu",
+            ["ccdc.head_normalisation=layer"],
+            ["ccdc.head_normalisation=layer was taken out", "93084b9"],
+        ),
+        ("cpu", ["ccdc.total_iterations=2401"], ["ccdc.total_iterations=2401 was taken out", "93084b9"]),
+        ("cpu", ["ccdc.region=cube"], ["ccdc.region=cube was taken out", "93084b9"]),
         ("cpu", ["ccdc.weight"], ["--set ccdc.weight", "key=value"]),
         ("cpu", ["ccdc.weight=[1"], ["--set ccdc.weight", "read"]),
         ("cpu", ["training.epochs.more=1"], ["training.epochs.more", "not a section"]),

@@ -91,7 +91,7 @@ def test_the_papers_term_sees_annotated_patches_alone(unlabelled_run, make_train
     several = isinstance(output, list)
 
     def term(change):
-        trainer._criterion.generator.manual_seed(0)
+        trainer.draws.manual_seed(0)
         changed = [target.clone() for target in targets]
         for target in changed:
             change(target)
@@ -102,7 +102,7 @@ def test_the_papers_term_sees_annotated_patches_alone(unlabelled_run, make_train
         target[2:] = ignored
 
     assert (term(ignore_the_second_half) != term(lambda _: None)) == (method == "ccdc_both")
-    assert trainer._criterion.ignore_label == (ignored if method == "ccdc_both" else None)
+    assert trainer._criterion.ignore_index == (ignored if method == "ccdc_both" else None)
 
 
 def test_masks_of_unlabelled_patients_are_never_read(

@@ -71,7 +71,7 @@ class Row(_Section):
         name: by which ``--only`` and ``minus`` call it.
         title: in the table; default: the method's, or the name where several rows of the method have no title.
         method: key of :data:`ccdcseg.methods.METHODS`.
-        changes: to the preset, ``key=value``; ``{iterations}`` stands for the preset's length of training.
+        changes: to the preset, ``key=value``.
         presets: what ``--preset`` stands for in this row, which then trains with these alone.
         seeds: of this row; None: the experiment's.
         published: its variant, or its method, in the published numbers; ``{percent}`` is the fraction.

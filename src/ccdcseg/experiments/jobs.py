@@ -17,7 +17,7 @@ from ccdcseg.experiments.experiment import Experiment, Row
 from ccdcseg.files import json_hash, write_json
 from ccdcseg.nnunet.duration import LONG_SECONDS, scan_seconds, thread_seconds
 from ccdcseg.nnunet.paths import nnunet_folder
-from ccdcseg.nnunet.preset import load_preset
+from ccdcseg.nnunet.preset import identity
 from ccdcseg.nnunet.runs import Run, resolve_run
 from ccdcseg.runs.evaluation import Evaluation, read_current
 from ccdcseg.runs.record import PREDICTIONS, RunRecord, read_record
@@ -166,13 +166,6 @@ def plan_all(experiments: Mapping[str, Experiment], choice: Choice, store: Path)
     return {name: plan_jobs(one, choice, store) for name, one in experiments.items()}
 
 
-def row_changes(row: Row, preset: str) -> tuple[str, ...]:
-    """A row's changes, with the length of the preset's training filled in."""
-    training = load_preset(preset)[1].training
-    iterations = str(training.epochs * training.iterations_per_epoch)
-    return tuple(change.replace("{iterations}", iterations) for change in row.changes)
-
-
 def write_result(job: Job, after_seconds: float) -> None:
     """Store settings, versions, seed, hash of the data and scores, without paths of the machine.
 
@@ -226,7 +219,7 @@ def _grid(experiment: Experiment, choice: Choice) -> list[tuple[Row, float, int]
 
 def _resolve(experiment: Experiment, choice: Choice, row: Row, fraction: float, seed: int) -> Run:
     preset = experiment.preset(row, choice.preset)
-    return resolve_run(choice.dataset, row.method, fraction, seed, preset, row_changes(row, preset))
+    return resolve_run(choice.dataset, row.method, fraction, seed, preset, tuple(row.changes))
 
 
 def _job(row: Row, run: Run, choice: Choice, store: Path) -> Job:
@@ -253,7 +246,7 @@ def _key(run: Run) -> str:
         "dataset": run.raw.name,
         "method": run.method,
         "split": run.split["hash"],
-        "settings": run.preset.model_dump(mode="json", exclude={"description"}, exclude_defaults=True),
+        "settings": identity(run.preset),
     }
     return json_hash(content)[:16]
 

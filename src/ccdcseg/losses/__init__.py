@@ -1,11 +1,10 @@
 """The CCDC loss and its rivals for any PyTorch segmentation network, 2-D or 3-D."""
 
-from ccdcseg.losses.ccdc import CCDCLoss, CombinedLoss
+from ccdcseg.losses.ccdc import CCDCLoss
 from ccdcseg.losses.contrastive_seg import ContrastiveSegLoss, ContrastiveSegSettings
 from ccdcseg.losses.gather import tap_features
 from ccdcseg.losses.memory_bank import MemoryBank
 from ccdcseg.losses.pixelwise import (
-    Combination,
     FocalLoss,
     FocalSettings,
     GDLLoss,
@@ -18,13 +17,12 @@ from ccdcseg.losses.pixelwise import (
 )
 from ccdcseg.losses.reco import ReCoLoss, ReCoSettings
 from ccdcseg.losses.region_contrast import RegionContrastLoss, RegionContrastSettings
+from ccdcseg.losses.schedule import Schedule
 from ccdcseg.losses.selection import Diagnostics, Role, Selection, selection_map
 from ccdcseg.losses.settings import (
     CCDCSettings,
     ClassAverage,
     Denominator,
-    HeadNormalisation,
-    NegativeSharing,
     NegativeStrategy,
     QueryReduction,
     QueryStrategy,
@@ -40,8 +38,6 @@ __all__ = [
     "CCDCLoss",
     "CCDCSettings",
     "ClassAverage",
-    "Combination",
-    "CombinedLoss",
     "ContrastiveSegLoss",
     "ContrastiveSegSettings",
     "Denominator",
@@ -50,11 +46,9 @@ __all__ = [
     "FocalSettings",
     "GDLLoss",
     "GDLSettings",
-    "HeadNormalisation",
     "MCCLoss",
     "MCCSettings",
     "MemoryBank",
-    "NegativeSharing",
     "NegativeStrategy",
     "QueryReduction",
     "QueryStrategy",
@@ -65,6 +59,7 @@ __all__ = [
     "RegionContrastLoss",
     "RegionContrastSettings",
     "Role",
+    "Schedule",
     "Selection",
     "Shortage",
     "StatisticsScope",

@@ -62,38 +62,3 @@ def class_statistics(
     if scope is StatisticsScope.GLOBAL:
         sum_over_ranks(sums, counts)
     return ClassStatistics(sums / counts.clamp(min=1)[:, None], counts)
-
-
-class MovingAverage(torch.nn.Module):
-    """Exponential moving average of the confusion matrix; each row moves only when its class is present.
-
-    Args:
-        num_classes: C.
-        momentum: share of the old value; None returns the batch's own statistics unchanged.
-    """
-
-    matrix: Tensor
-    seen: Tensor
-
-    def __init__(self, num_classes: int, momentum: float | None) -> None:
-        super().__init__()
-        self.momentum = momentum
-        self.register_buffer("matrix", torch.zeros(num_classes, num_classes))
-        self.register_buffer("seen", torch.zeros(num_classes, dtype=torch.bool))
-
-    @torch.no_grad()
-    def forward(self, statistics: ClassStatistics) -> ClassStatistics:
-        """The averaged statistics, with the batch's counts; the average moves when it is told to `keep` them."""
-        if self.momentum is None:
-            return statistics
-        old = torch.where(self.seen[:, None], self.matrix, statistics.matrix)
-        new = self.momentum * old + (1 - self.momentum) * statistics.matrix
-        matrix = torch.where((statistics.counts > 0)[:, None], new, self.matrix)
-        return ClassStatistics(matrix, statistics.counts)
-
-    @torch.no_grad()
-    def keep(self, averaged: ClassStatistics) -> None:
-        """Move to the averaged statistics of a batch, in training mode only."""
-        if self.training and self.momentum is not None:
-            self.matrix.copy_(averaged.matrix)
-            self.seen |= averaged.counts > 0

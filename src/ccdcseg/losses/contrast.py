@@ -52,17 +52,16 @@ def query_losses(
     """
     attraction = positive[:, None] / temperature
     repulsion = negative / temperature
-    if denominator is not Denominator.PIXEL:
-        repulsion = _by_class(repulsion, classes, denominator)
+    if denominator is Denominator.CLASS_MEAN:
+        repulsion = _class_means(repulsion, classes)
     return torch.logsumexp(torch.cat((attraction, repulsion), 1), 1) - attraction[:, 0]
 
 
-def _by_class(similarity: Tensor, classes: Tensor, denominator: Denominator) -> Tensor:
+def _class_means(similarity: Tensor, classes: Tensor) -> Tensor:
     """(Q, n) similarities to (Q, K), one column for each class among the negatives."""
     _, sizes = torch.unique_consecutive(classes, return_counts=True)
     parts = torch.split(similarity, sizes.tolist(), 1)
-    reduced = [p.mean(1) if denominator is Denominator.CLASS_MEAN else p.amax(1) for p in parts]
-    return torch.stack(reduced, 1) if reduced else similarity
+    return torch.stack([part.mean(1) for part in parts], 1) if parts else similarity
 
 
 def reduce_queries(losses: Tensor, positive: Tensor, reduction: QueryReduction) -> Tensor:

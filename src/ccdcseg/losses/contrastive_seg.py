@@ -36,8 +36,6 @@ class ContrastiveSegSettings(ContrastiveSettings):
         negatives: at most so many keys of the other classes.
     """
 
-    weight: float = 0.1
-    start_iteration: int = 5000
     temperature: float = 0.1
     base_temperature: float = 0.07
     max_samples: int = 1024
@@ -50,7 +48,6 @@ class ContrastiveSegSettings(ContrastiveSettings):
     negatives: int = 2048
 
     _at_least_one: ClassVar[tuple[str, ...]] = (
-        *ContrastiveSettings._at_least_one,
         "max_samples",
         "max_views",
         "memory_length",
@@ -59,7 +56,7 @@ class ContrastiveSegSettings(ContrastiveSettings):
         "positives",
         "negatives",
     )
-    _at_least_zero: ClassVar[tuple[str, ...]] = (*ContrastiveSettings._at_least_zero, "min_pixels")
+    _at_least_zero: ClassVar[tuple[str, ...]] = ("min_pixels",)
 
     def __post_init__(self) -> None:
         """As the base, and a second temperature above 0."""
@@ -85,11 +82,10 @@ class ContrastiveSegLoss(ContrastiveLoss[ContrastiveSegSettings]):
     only what was written; a batch without anchors gives a connected zero.
 
     Args:
-        in_channels: channels of the decoder features.
+        in_channels: Channels of the decoder features.
         num_classes: C, background among them.
-        settings: None: the defaults.
-        ignore_label: pixels with this label take no part.
-        generator: CPU source of the draws; None: torch's default.
+        ignore_index: Pixels with this label take no part; None: all do.
+        **settings: Of `ContrastiveSegSettings`, by keyword.
     """
 
     settings_type = ContrastiveSegSettings
@@ -117,9 +113,9 @@ class ContrastiveSegLoss(ContrastiveLoss[ContrastiveSegSettings]):
 
     def _term(self, batch: PixelBatch, read: Read) -> tuple[Tensor, bool]:
         regions = read.numbers["class"]
-        drawn = draw_anchors(read.numbers, self.num_classes, self.settings, self.generator)
-        places = self._draw_places(drawn, read.more)
-        new = self._draw_new(regions)
+        drawn = draw_anchors(read.numbers, self.num_classes, self.settings, batch.generator)
+        places = self._draw_places(drawn, read.more, batch.generator)
+        new = self._draw_new(regions, batch.generator)
         found, (there, *sent) = read.sets.find(
             [*(part for one in drawn.values() for part in (one.easy, one.hard)), *new],
             [present(regions), *(place for own in places.values() for place in own)],
@@ -138,31 +134,25 @@ class ContrastiveSegLoss(ContrastiveLoss[ContrastiveSegSettings]):
             return self._nothing(batch.features, torch.cat([losses, *anchors.values()])), True
         return losses.mean() * self.settings.temperature / self.settings.base_temperature, False
 
-    def _draw_places(self, anchors: Collection[int], written: Sequence[Tensor]) -> dict[int, list[Tensor]]:
+    def _draw_places(
+        self, anchors: Collection[int], written: Sequence[Tensor], generator: torch.Generator | None
+    ) -> dict[int, list[Tensor]]:
         """By class of the anchors, the places of their keys in the memories, as `_keys` takes them."""
         kept = [bank.sizes(own) for bank, own in zip(self._banks(), written, strict=True)]
         found = {}
         for c in anchors if kept else ():
             sizes = [of_bank[k] for k in self._own_first(c) for of_bank in kept]
             own, others = sizes[: len(kept)], sizes[len(kept) :]
-            found[c] = self._draw_from(own, self.settings.positives)
-            found[c] += self._draw_from(others, self.settings.negatives)
+            found[c] = draw_from(own, self.settings.positives, generator)
+            found[c] += draw_from(others, self.settings.negatives, generator)
         return found
 
-    def _draw_from(self, sizes: Sequence[int], limit: int) -> list[Tensor]:
-        """Places in lists of these sizes: all of them, or ``limit`` at random."""
-        if sum(sizes) <= limit:
-            return [torch.arange(size) for size in sizes]
-        drawn = without_replacement(range(sum(sizes)), limit, self.generator)
-        parts = consecutive(sizes)
-        return [drawn[(drawn >= part.start) & (drawn < part.stop)] - part.start for part in parts]
-
-    def _draw_new(self, regions: Sequence[range]) -> list[Tensor]:
+    def _draw_new(self, regions: Sequence[range], generator: torch.Generator | None) -> list[Tensor]:
         """Numbers of the pixels whose embeddings, and whose means, enter the memories; nothing where none does."""
         if not self.training or not self._banks():
             return []
         limits = (self.settings.pixel_keys, self.settings.region_pixels)
-        return [draw_by_image(regions, limit, self.generator) for limit in limits]
+        return [draw_by_image(regions, limit, generator) for limit in limits]
 
     def _own_first(self, c: int) -> list[int]:
         """All classes, ``c`` before the others."""
@@ -211,6 +201,15 @@ class ContrastiveSegLoss(ContrastiveLoss[ContrastiveSegSettings]):
     def _idle(self, features: Tensor) -> None:
         for bank in self._banks() if self.training else ():
             bank.push(self._project(features, no_pixels(features), gradient=False), no_pixels(features))
+
+
+def draw_from(sizes: Sequence[int], limit: int, generator: torch.Generator | None) -> list[Tensor]:
+    """Places in lists of these sizes: all of them, or ``limit`` at random."""
+    if sum(sizes) <= limit:
+        return [torch.arange(size) for size in sizes]
+    drawn = without_replacement(range(sum(sizes)), limit, generator)
+    parts = consecutive(sizes)
+    return [drawn[(drawn >= part.start) & (drawn < part.stop)] - part.start for part in parts]
 
 
 def draw_anchors(

@@ -4,36 +4,36 @@ import torch
 from torch import Tensor
 
 
-def class_labels(target: Tensor, classes: int, ignore_label: int | None) -> tuple[Tensor, Tensor]:
+def class_labels(target: Tensor, classes: int, ignore_index: int | None) -> tuple[Tensor, Tensor]:
     """Labels of every pixel, and what `refuse_labels` must know of them.
 
     Args:
         target: class labels of any shape and type.
         classes: C.
-        ignore_label: None: every pixel takes part.
+        ignore_index: None: every pixel takes part.
 
     Returns:
         int64 labels in the shape of the target, -1 where ignored and none above C - 1; and (3,) int64 findings:
         whether there are fractions, and the lowest and the highest label that is not ignored.
     """
     labels = target.long()
-    ignored = torch.zeros_like(labels, dtype=torch.bool) if ignore_label is None else labels == ignore_label
+    ignored = torch.zeros_like(labels, dtype=torch.bool) if ignore_index is None else labels == ignore_index
     counted = labels.masked_fill(ignored, 0)
     fractions = (target != labels).any().long() if target.is_floating_point() else labels.new_zeros(())
     lowest, highest = counted.aminmax() if labels.numel() else (fractions, fractions)
     return labels.masked_fill(ignored, -1).clamp(-1, classes - 1), torch.stack((fractions, lowest, highest))
 
 
-def refuse_labels(findings: Tensor, classes: int, ignore_label: int | None) -> None:
+def refuse_labels(findings: Tensor, classes: int, ignore_index: int | None) -> None:
     """Refuse what is no label.
 
     Args:
         findings: (3,) of `class_labels`; on the CPU, or reading them waits for the device.
         classes: C.
-        ignore_label: None: every pixel takes part.
+        ignore_index: None: every pixel takes part.
 
     Raises:
-        ValueError: a label that is no whole number, or outside [0, C) and not the ignore label.
+        ValueError: a label that is no whole number, or outside [0, C) and not ``ignore_index``.
     """
     fractions, lowest, highest = findings.tolist()
     if fractions:
@@ -41,7 +41,7 @@ def refuse_labels(findings: Tensor, classes: int, ignore_label: int | None) -> N
     if lowest < 0 or highest >= classes:
         raise ValueError(
             f"target holds labels from {lowest} to {highest}, outside 0 to {classes - 1}; "
-            f"pixels to be left out must carry the ignore_label of the loss, which is {ignore_label}"
+            f"pixels to be left out must carry the ignore_index of the loss, which is {ignore_index}"
         )
 
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from ccdcseg.losses.draw import with_replacement
-from ccdcseg.losses.settings import NegativeSharing, NegativeStrategy
+from ccdcseg.losses.pixel_sets import no_numbers
+from ccdcseg.losses.settings import NegativeStrategy
 
 
 @dataclass(frozen=True)
@@ -65,42 +66,24 @@ def largest_remainder(weights: Sequence[float], total: int) -> list[int]:
 
 
 def draw_negatives(
-    members: Sequence[range],
-    counts: Sequence[int],
-    queries: int,
-    sharing: NegativeSharing,
-    generator: torch.Generator | None,
+    members: Sequence[range], counts: Sequence[int], generator: torch.Generator | None
 ) -> ClassNegatives:
     """Draw the negatives of a query class, within each class uniformly and with replacement.
 
     Args:
         members: C sets, the numbers of the pixels of each class.
         counts: (C,) negatives wanted of each class; 0 where it has no pixel.
-        queries: Q.
-        sharing: one set for all queries or one for each.
         generator: source of randomness.
 
     Returns:
         The negatives, on the CPU, with numbers in place of pixels.
     """
-    rows = queries if sharing is NegativeSharing.PER_QUERY else 1
     drawn = [
-        with_replacement(own, rows * count, generator).view(rows, count)
-        for own, count in zip(members, counts, strict=True)
-        if count
+        with_replacement(own, count, generator) for own, count in zip(members, counts, strict=True) if count
     ]
-    table = torch.cat(drawn, 1) if drawn else torch.empty(rows, 0, dtype=torch.int64)
+    numbers = torch.cat([no_numbers(), *drawn])
     classes = torch.repeat_interleave(torch.tensor(counts))
-    if sharing is NegativeSharing.PER_CLASS:
-        return ClassNegatives(table[0], torch.arange(table.shape[1]), classes)
-    numbers, columns = torch.unique(table, return_inverse=True)
-    return ClassNegatives(numbers, columns, classes)
-
-
-def in_order(negatives: ClassNegatives) -> ClassNegatives:
-    """Negatives of each query by itself, with the pixels in ascending order."""
-    pixels, order = negatives.pixels.sort()
-    return ClassNegatives(pixels, order.argsort()[negatives.columns], negatives.classes)
+    return ClassNegatives(numbers, torch.arange(len(numbers)), classes)
 
 
 def draw_negative_classes(

@@ -6,7 +6,7 @@ Ignored pixels take no part in anything.
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -15,17 +15,6 @@ from torch import Tensor, nn
 
 from ccdcseg.losses.inputs import class_labels, refuse_labels, refuse_probabilities
 from ccdcseg.losses.settings import Settings, StatisticsScope
-
-
-class Combination(StrEnum):
-    """How a region loss enters the training (the CCDC paper does not say it of its rivals)."""
-
-    SUM = "sum"
-    """Added to cross-entropy and Dice."""
-    CROSS_ENTROPY = "cross_entropy"
-    """Added to cross-entropy, instead of Dice."""
-    ALONE = "alone"
-    """Instead of them."""
 
 
 class VolumeWeight(StrEnum):
@@ -38,25 +27,7 @@ class VolumeWeight(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegionLossSettings(Settings):
-    """What the region losses have in common.
-
-    Attributes:
-        weight: factor of the loss, at least 0.
-        combination: see `Combination`.
-
-    Raises:
-        ValueError: a value outside its range.
-    """
-
-    weight: float = 1.0
-    combination: Combination = Combination.SUM
-
-    _at_least_zero: ClassVar[tuple[str, ...]] = ("weight",)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FocalSettings(RegionLossSettings):
+class FocalSettings(Settings):
     """Settings of `FocalLoss`.
 
     Attributes:
@@ -65,11 +36,11 @@ class FocalSettings(RegionLossSettings):
 
     gamma: float = 2.0
 
-    _at_least_zero: ClassVar[tuple[str, ...]] = ("weight", "gamma")
+    _at_least_zero: ClassVar[tuple[str, ...]] = ("gamma",)
 
 
 @dataclass(frozen=True, kw_only=True)
-class GDLSettings(RegionLossSettings):
+class GDLSettings(Settings):
     """Settings of `GDLLoss`.
 
     Attributes:
@@ -84,7 +55,7 @@ class GDLSettings(RegionLossSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TopKSettings(RegionLossSettings):
+class TopKSettings(Settings):
     """Settings of `TopKLoss`.
 
     Attributes:
@@ -100,7 +71,7 @@ class TopKSettings(RegionLossSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MCCSettings(RegionLossSettings):
+class MCCSettings(Settings):
     """Settings of `MCCLoss`.
 
     Attributes:
@@ -112,21 +83,22 @@ class MCCSettings(RegionLossSettings):
     background: bool = False
 
 
-S = TypeVar("S", bound=RegionLossSettings)
+S = TypeVar("S", bound=Settings)
 
 
 class _RegionLoss(nn.Module, Generic[S]):
-    """Checks, precision and weight; a subclass says what is computed from the pixels that take part."""
+    """Checks and precision; a subclass says what is computed from the pixels that take part."""
 
+    settings_type: type[S]
     _saw_logits = False
 
-    def __init__(self, settings: S, ignore_label: int | None) -> None:
+    def __init__(self, *, ignore_index: int | None = None, **settings: Any) -> None:
         super().__init__()
-        self.settings = settings
-        self.ignore_label = ignore_label
+        self.settings = self.settings_type(**settings)
+        self.ignore_index = ignore_index
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """The weighted loss of one batch.
+        """Compute the loss of one batch.
 
         Args:
             logits: (B, C, *spatial) class logits, before softmax.
@@ -141,19 +113,19 @@ class _RegionLoss(nn.Module, Generic[S]):
                 in place of logits.
         """
         classes = logits.shape[1]
-        labels, findings = class_labels(_without_channel(logits, target), classes, self.ignore_label)
-        refuse_labels(findings, classes, self.ignore_label)
+        labels, findings = class_labels(_without_channel(logits, target), classes, self.ignore_index)
+        refuse_labels(findings, classes, self.ignore_index)
         if not self._saw_logits:
             refuse_probabilities(logits)
             self._saw_logits = logits.numel() > 0
         ignored = labels < 0
         with torch.autocast(logits.device.type, enabled=False):
             scores = logits.float() if logits.dtype != torch.float64 else logits
-            if self.ignore_label is not None:
+            if self.ignore_index is not None:
                 scores = scores.masked_fill(ignored[:, None], 0)
             if ignored.all() and not self._needs_all_ranks():
                 return 0 * scores.sum()
-            return self.settings.weight * self._loss(scores, labels)
+            return self._loss(scores, labels)
 
     def _needs_all_ranks(self) -> bool:
         """Whether every rank must take part in every call."""
@@ -173,12 +145,11 @@ class FocalLoss(_RegionLoss[FocalSettings]):
     classes, where the paper has a sigmoid for each; no class weights (alpha).
 
     Args:
-        settings: None: the defaults.
-        ignore_label: pixels with this label take no part.
+        ignore_index: Pixels with this label take no part; None: all do.
+        **settings: Of `FocalSettings`, by keyword.
     """
 
-    def __init__(self, settings: FocalSettings | None = None, *, ignore_label: int | None = None) -> None:
-        super().__init__(settings or FocalSettings(), ignore_label)
+    settings_type = FocalSettings
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         log_p = -_pixel_cross_entropy(logits, labels)
@@ -198,12 +169,11 @@ class GDLLoss(_RegionLoss[GDLSettings]):
     ``1 / V`` over the whole batch, without background: `GDLSettings`.
 
     Args:
-        settings: None: the defaults.
-        ignore_label: pixels with this label take no part.
+        ignore_index: Pixels with this label take no part; None: all do.
+        **settings: Of `GDLSettings`, by keyword.
     """
 
-    def __init__(self, settings: GDLSettings | None = None, *, ignore_label: int | None = None) -> None:
-        super().__init__(settings or GDLSettings(), ignore_label)
+    settings_type = GDLSettings
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         first, settings = 0 if self.settings.background else 1, self.settings
@@ -227,12 +197,11 @@ class TopKLoss(_RegionLoss[TopKSettings]):
     Source: Fan et al., *Learning with average top-k loss*, NIPS 2017. Deviation: ignored pixels do not count.
 
     Args:
-        settings: None: the defaults.
-        ignore_label: pixels with this label take no part.
+        ignore_index: Pixels with this label take no part; None: all do.
+        **settings: Of `TopKSettings`, by keyword.
     """
 
-    def __init__(self, settings: TopKSettings | None = None, *, ignore_label: int | None = None) -> None:
-        super().__init__(settings or TopKSettings(), ignore_label)
+    settings_type = TopKSettings
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         losses = _pixel_cross_entropy(logits, labels)
@@ -255,12 +224,11 @@ class MCCLoss(_RegionLoss[MCCSettings]):
     zero where there is none.
 
     Args:
-        settings: None: the defaults.
-        ignore_label: pixels with this label take no part.
+        ignore_index: Pixels with this label take no part; None: all do.
+        **settings: Of `MCCSettings`, by keyword.
     """
 
-    def __init__(self, settings: MCCSettings | None = None, *, ignore_label: int | None = None) -> None:
-        super().__init__(settings or MCCSettings(), ignore_label)
+    settings_type = MCCSettings
 
     def _needs_all_ranks(self) -> bool:
         return self.settings.scope is StatisticsScope.GLOBAL

@@ -5,11 +5,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ccdcseg.losses.gather import gather_pixels
-from ccdcseg.losses.settings import HeadNormalisation, RegionCombination
+from ccdcseg.losses.settings import RegionCombination
 
 
 class ProjectionHead(nn.Module):
-    """Pointwise head h -> z of Fig. 3: linear, (per-pixel normalisation,) ReLU, linear.
+    """Pointwise head h -> z of Fig. 3: linear, ReLU, linear.
 
     Being pointwise, it need not see the pixels that are not sampled. The paper does not describe its head.
 
@@ -17,20 +17,11 @@ class ProjectionHead(nn.Module):
         in_channels: channels of the decoder features.
         hidden_channels: width.
         embedding_channels: length of z.
-        normalisation: after the first layer.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        hidden_channels: int = 256,
-        embedding_channels: int = 128,
-        normalisation: HeadNormalisation = HeadNormalisation.NONE,
-    ) -> None:
+    def __init__(self, in_channels: int, hidden_channels: int = 256, embedding_channels: int = 128) -> None:
         super().__init__()
-        layer = normalisation is HeadNormalisation.LAYER
         self.hidden = nn.Linear(in_channels, hidden_channels)
-        self.normalisation = nn.LayerNorm(hidden_channels) if layer else nn.Identity()
         self.output = nn.Linear(hidden_channels, embedding_channels)
 
     def forward(self, features: Tensor, pixels: Tensor, combination: RegionCombination) -> Tensor:
@@ -88,7 +79,7 @@ class ProjectionHead(nn.Module):
     def _hidden(self, vectors: Tensor) -> Tensor:
         """(..., hidden) of feature vectors (..., in_channels)."""
         own = vectors.to(self.hidden.weight.dtype)
-        return F.relu(self.normalisation(self.hidden(own)), inplace=True)
+        return F.relu(self.hidden(own), inplace=True)
 
     def _output(self, hidden: Tensor) -> Tensor:
         """(..., embedding) of (..., hidden)."""

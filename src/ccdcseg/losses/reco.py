@@ -38,7 +38,6 @@ class ReCoSettings(ContrastiveSettings):
     hard_threshold: float = 0.97
 
     _at_least_one: ClassVar[tuple[str, ...]] = (
-        *ContrastiveSettings._at_least_one,
         "queries",
         "negatives",
         "class_pixels",
@@ -65,11 +64,10 @@ class ReCoLoss(ContrastiveLoss[ReCoSettings]):
     well as images; a batch of one class, or without hard pixels, gives a zero that is connected to everything.
 
     Args:
-        in_channels: channels of the decoder features.
+        in_channels: Channels of the decoder features.
         num_classes: C, background among them.
-        settings: None: the defaults.
-        ignore_label: pixels with this label take no part.
-        generator: CPU source of the draws; None: torch's default.
+        ignore_index: Pixels with this label take no part; None: all do.
+        **settings: Of `ReCoSettings`, by keyword.
     """
 
     settings_type = ReCoSettings
@@ -84,12 +82,12 @@ class ReCoLoss(ContrastiveLoss[ReCoSettings]):
 
     def _term(self, batch: PixelBatch, read: Read) -> tuple[Tensor, bool]:
         settings, pools = self.settings, read.numbers["class"]
-        numbers = [at_most(pool, settings.class_pixels, self.generator) for pool in pools]
+        numbers = [at_most(pool, settings.class_pixels, batch.generator) for pool in pools]
         pixels, _ = read.sets.find(numbers)
         embeddings = self._embeddings(batch.features, pixels)
         prototypes = torch.stack([F.normalize(part.sum(0), dim=0) for part in embeddings])
         chances = class_chances(prototypes, batch.statistics.counts, settings.temperature)
-        self.selection = located(self._draw(batch.shape, read, numbers, *to_host(chances)), read.sets)
+        self.selection = located(self._draw(batch, read, numbers, *to_host(chances)), read.sets)
         keys = _Keys(torch.cat(pixels), F.normalize(torch.cat(embeddings), dim=1))
         results = self._results(batch.features, prototypes, keys, self.selection)
         thresholds = torch.full((self.num_classes,), settings.hard_threshold)
@@ -104,9 +102,7 @@ class ReCoLoss(ContrastiveLoss[ReCoSettings]):
         """(n, d) embeddings of each class's pixels: their mean is its prototype, each may be a negative."""
         return torch.split(self.head.vectors(features, torch.cat(list(drawn))), [len(part) for part in drawn])
 
-    def _draw(
-        self, shape: tuple[int, ...], read: Read, pools: Sequence[Tensor], chances: Tensor
-    ) -> Selection:
+    def _draw(self, batch: PixelBatch, read: Read, pools: Sequence[Tensor], chances: Tensor) -> Selection:
         """Hard queries of every class that has some, and the negatives of each, by their numbers.
 
         The classes of the negatives depend on the prototypes: ``chances`` are a second thing to wait for.
@@ -115,12 +111,12 @@ class ReCoLoss(ContrastiveLoss[ReCoSettings]):
         queries, negatives = {}, {}
         for c, hard in enumerate(read.numbers["hard"]):
             if hard and chances[c].any():
-                drawn = with_replacement(hard, settings.queries, self.generator)
+                drawn = with_replacement(hard, settings.queries, batch.generator)
                 queries[c] = ClassQueries(no_numbers(), drawn, counts[c] - len(hard), len(hard), 1.0)
                 negatives[c] = draw_negative_classes(
-                    pools, chances[c], settings.queries, settings.negatives, self.generator
+                    pools, chances[c], settings.queries, settings.negatives, batch.generator
                 )
-        return Selection(shape, {}, dict(enumerate(counts)), queries, negatives)
+        return Selection(batch.shape, {}, dict(enumerate(counts)), queries, negatives)
 
     def _results(
         self, features: Tensor, prototypes: Tensor, keys: "_Keys", selection: Selection

@@ -17,9 +17,9 @@ def region_offsets(region: Region, stride: int, dimensions: int) -> list[tuple[i
     the plane of these two.
 
     Raises:
-        ValueError: CUBE in fewer than three dimensions, BLOCK in fewer than two.
+        ValueError: BLOCK in fewer than two dimensions.
     """
-    extended = {Region.PIXEL: 0, Region.PAIR: 1, Region.BLOCK: 2, Region.CUBE: 3}[region]
+    extended = {Region.PIXEL: 0, Region.PAIR: 1, Region.BLOCK: 2}[region]
     if extended > dimensions:
         raise ValueError(f"region '{region}' needs {extended} spatial axes, the features have {dimensions}")
     steps = [(0,)] * (dimensions - extended) + [(0, stride)] * extended

@@ -29,13 +29,11 @@ class RegionContrastSettings(ContrastiveSettings):
             in the paper).
     """
 
-    weight: float = 0.1
     temperature: float = 0.2
     memory_length: int = 200
     region_pixels: int | None = 512
 
     _at_least_one: ClassVar[tuple[str, ...]] = (
-        *ContrastiveSettings._at_least_one,
         "memory_length",
         "region_pixels",
     )
@@ -58,11 +56,10 @@ class RegionContrastLoss(ContrastiveLoss[RegionContrastSettings]):
     without batch normalisation.
 
     Args:
-        in_channels: channels of the decoder features.
+        in_channels: Channels of the decoder features.
         num_classes: C, background among them.
-        settings: None: the defaults.
-        ignore_label: pixels with this label take no part.
-        generator: CPU source of the draws; None: torch's default.
+        ignore_index: Pixels with this label take no part; None: all do.
+        **settings: Of `RegionContrastSettings`, by keyword.
     """
 
     settings_type = RegionContrastSettings
@@ -86,7 +83,7 @@ class RegionContrastLoss(ContrastiveLoss[RegionContrastSettings]):
         seen = (held[of_centres] > 0).nonzero()[:, 0]
         rows = {c: (of_centres == c).nonzero()[:, 0] for c in torch.unique(of_centres[seen]).tolist()}
         (pixels,), sent = read.sets.find(
-            [draw_by_image(members, self.settings.region_pixels, self.generator)],
+            [draw_by_image(members, self.settings.region_pixels, batch.generator)],
             [there, of_keys, seen, *rows.values()],
         )
         centres, classes = region_centres(self.head, batch, pixels, sent[0])

@@ -79,9 +79,7 @@ def draw_pixels(
             weights = negative_weights(settings.negative_strategy, confusion[c], sizes, c)
             counts = largest_remainder(weights, settings.negatives)
             queries[c] = drawn
-            negatives[c] = draw_negatives(
-                sets["class"], counts, len(drawn.pixels), settings.negative_sharing, generator
-            )
+            negatives[c] = draw_negatives(sets["class"], counts, generator)
     available = {c: len(own) for c, own in enumerate(sets["core"])}
     return Selection(shape, core, available, queries, negatives)
 

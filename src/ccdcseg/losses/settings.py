@@ -27,7 +27,7 @@ class QueryStrategy(StrEnum):
     FIXED = "fixed"
     """``fixed_hard_share``: Tab. 4 "without adjusted ratio"."""
     EASY_TO_HARD = "easy_to_hard"
-    """Grows linearly from 0 to 1 over ``total_iterations``, whatever the model's state."""
+    """The share of the training that is over, whatever the model's state."""
     EASY = "easy"
     """Easy pixels only, never filled up with hard ones."""
     HARD = "hard"
@@ -56,15 +56,6 @@ class NegativeStrategy(StrEnum):
     """In proportion to the class sizes."""
 
 
-class NegativeSharing(StrEnum):
-    """Whether the queries of a class share their negatives (open in the paper; the expectation is the same)."""
-
-    PER_CLASS = "per_class"
-    """One set for all queries of a class."""
-    PER_QUERY = "per_query"
-    """Each query has its own, in the same numbers."""
-
-
 class Region(StrEnum):
     """Pixels of a region representation (Sect. 3.5, Fig. 5, Tab. 7)."""
 
@@ -74,8 +65,6 @@ class Region(StrEnum):
     """The pixel and its horizontal neighbour."""
     BLOCK = "block"
     """The 2x2 block in the plane of the last two axes: pixel, horizontal, vertical and diagonal neighbour."""
-    CUBE = "cube"
-    """The 2x2x2 block; volumes only."""
 
 
 class RegionCombination(StrEnum):
@@ -94,8 +83,6 @@ class Denominator(StrEnum):
     """``sum_j exp(q.n_j / tau)`` over its sampled pixels (InfoNCE)."""
     CLASS_MEAN = "class_mean"
     """``exp(mean_j q.n_j / tau)``: one term a class, the printed form."""
-    CLASS_MAX = "class_max"
-    """``exp(max_j q.n_j / tau)``."""
 
 
 class QueryReduction(StrEnum):
@@ -125,20 +112,12 @@ class StatisticsScope(StrEnum):
     """Summed over all ranks of the default process group."""
 
 
-class HeadNormalisation(StrEnum):
-    """Normalisation after the head's first layer; only per pixel, since only sampled pixels are projected."""
-
-    NONE = "none"
-    """No normalisation."""
-    LAYER = "layer"
-    """A LayerNorm over the channels of each pixel."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Settings whose types and ranges are checked when they are made.
 
-    A subclass names its numbers of limited range in ``_at_least_one``, ``_at_least_zero`` and ``_shares``.
+    A class names its own numbers of limited range in ``_at_least_one``, ``_at_least_zero`` and ``_shares``; a
+    subclass adds to those of its bases.
 
     Raises:
         ValueError: a value of another type, outside its range, or not among an enum's.
@@ -153,12 +132,22 @@ class Settings:
         """Coerce enum values given as strings and check every type and range."""
         for field in fields(self):
             self._check_type(field.name, field.type)
-        for name in self._at_least_one:
+        for name in self._limited("_at_least_one"):
             self._require(name, getattr(self, name) is None or getattr(self, name) >= 1, "at least 1")
-        for name in self._at_least_zero:
+        for name in self._limited("_at_least_zero"):
             self._require(name, getattr(self, name) >= 0, "at least 0")
-        for name in self._shares:
+        for name in self._limited("_shares"):
             self._require(name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
+
+    @classmethod
+    def part_of(cls, settings: "Settings") -> dict[str, Any]:
+        """The values that settings have for the names of this class, to be given as keywords."""
+        return {field.name: getattr(settings, field.name) for field in fields(cls)}
+
+    @classmethod
+    def _limited(cls, limit: str) -> list[str]:
+        """Names of all classes that this one is made of."""
+        return [name for part in cls.__mro__ for name in vars(part).get(limit, ())]
 
     def _check_type(self, name: str, annotation: Any) -> None:
         value = getattr(self, name)
@@ -186,34 +175,20 @@ class ContrastiveSettings(Settings):
     """What the settings of all contrastive losses have in common.
 
     Attributes:
-        weight: factor of the term in the sum with cross-entropy and Dice.
-        start_iteration: training iterations before the term sets in (0: from the first).
-        warmup_iterations: iterations over which its weight then grows linearly to ``weight`` (0: at once).
-        end_iteration: training iterations after which the term is over (None: it lasts to the end). No method
-            has that in its paper.
         temperature: tau.
         hidden_channels: width of the projection head.
         embedding_channels: length of a pixel's embedding.
-        head_normalisation: see `HeadNormalisation`.
     """
 
-    weight: float = 1.0
-    start_iteration: int = 0
-    warmup_iterations: int = 0
-    end_iteration: int | None = None
     temperature: float = 0.5
     hidden_channels: int = 256
     embedding_channels: int = 256
-    head_normalisation: HeadNormalisation = HeadNormalisation.NONE
 
     _at_least_one: ClassVar[tuple[str, ...]] = ("hidden_channels", "embedding_channels")
-    _at_least_zero: ClassVar[tuple[str, ...]] = ("weight", "start_iteration", "warmup_iterations")
 
     def __post_init__(self) -> None:
-        """As the base, a temperature above 0, and an end after the start."""
+        """As the base, and a temperature above 0."""
         super().__post_init__()
-        later = self.end_iteration is None or self.end_iteration > self.start_iteration
-        self._require("end_iteration", later, f"above start_iteration, {self.start_iteration}")
         self._require("temperature", self.temperature > 0, "above 0")
 
 
@@ -233,10 +208,8 @@ class CCDCSettings(ContrastiveSettings):
         fixed_threshold: threshold of ``threshold=fixed``.
         query_strategy: see `QueryStrategy`.
         fixed_hard_share: hard share of ``query_strategy=fixed``.
-        total_iterations: length of the training, which ``query_strategy=easy_to_hard`` needs.
         shortage: see `Shortage`.
         negative_strategy: see `NegativeStrategy`.
-        negative_sharing: see `NegativeSharing`.
         negative_gradient: whether negatives carry gradient.
         region: see `Region`.
         region_stride: distance to the neighbours of a region, in pixels.
@@ -244,12 +217,10 @@ class CCDCSettings(ContrastiveSettings):
         denominator: see `Denominator`.
         query_reduction: see `QueryReduction`.
         class_average: see `ClassAverage`.
-        statistics_momentum: momentum of an exponential moving average of the confusion matrix (None: the
-            batch's own, as in the paper); it needs ``statistics_scope=global``, so that all ranks share it.
         statistics_scope: see `StatisticsScope`.
 
     Raises:
-        ValueError: a value outside its range, or ``easy_to_hard`` without ``total_iterations``.
+        ValueError: a value outside its range.
     """
 
     queries: int = 256
@@ -263,10 +234,8 @@ class CCDCSettings(ContrastiveSettings):
     fixed_threshold: float = 0.5
     query_strategy: QueryStrategy = QueryStrategy.DYNAMIC
     fixed_hard_share: float = 0.5
-    total_iterations: int | None = None
     shortage: Shortage = Shortage.FILL
     negative_strategy: NegativeStrategy = NegativeStrategy.DYNAMIC
-    negative_sharing: NegativeSharing = NegativeSharing.PER_CLASS
     negative_gradient: bool = False
     region: Region = Region.BLOCK
     region_stride: int = 1
@@ -274,30 +243,13 @@ class CCDCSettings(ContrastiveSettings):
     denominator: Denominator = Denominator.PIXEL
     query_reduction: QueryReduction = QueryReduction.MEAN
     class_average: ClassAverage = ClassAverage.QUERY_CLASSES
-    statistics_momentum: float | None = None
     statistics_scope: StatisticsScope = StatisticsScope.RANK
     embedding_channels: int = 128
 
     _at_least_one: ClassVar[tuple[str, ...]] = (
-        *ContrastiveSettings._at_least_one,
         "queries",
         "negatives",
         "core_pixels",
-        "total_iterations",
         "region_stride",
     )
     _shares: ClassVar[tuple[str, ...]] = ("core_threshold", "fixed_threshold", "fixed_hard_share")
-
-    def __post_init__(self) -> None:
-        """As the base, and what two settings ask of each other."""
-        super().__post_init__()
-        momentum = self.statistics_momentum
-        self._require("statistics_momentum", momentum is None or 0 <= momentum < 1, "at least 0 and below 1")
-        if momentum is not None and self.statistics_scope is StatisticsScope.RANK:
-            raise ValueError(
-                "statistics_momentum needs statistics_scope 'global', so that all ranks share it"
-            )
-        if self.query_strategy is QueryStrategy.EASY_TO_HARD and self.total_iterations is None:
-            raise ValueError(
-                "query_strategy 'easy_to_hard' needs total_iterations, the length of the training"
-            )

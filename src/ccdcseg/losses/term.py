@@ -1,11 +1,11 @@
-"""What every contrastive loss is: a head of its own, checks, a schedule, and a term computed in float32."""
+"""What every contrastive loss is: a head of its own, checks, and a term computed in float32."""
 
 import functools
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ from ccdcseg.losses.inputs import class_labels, refuse_labels, refuse_probabilit
 from ccdcseg.losses.pixel_sets import PixelSets
 from ccdcseg.losses.projection import ProjectionHead
 from ccdcseg.losses.selection import Diagnostics, Selection
-from ccdcseg.losses.settings import ContrastiveSettings, RegionCombination
+from ccdcseg.losses.settings import ContrastiveSettings, RegionCombination, StatisticsScope
 from ccdcseg.losses.transfer import to_host
 
 S = TypeVar("S", bound=ContrastiveSettings)
@@ -26,6 +26,8 @@ R = TypeVar("R")
 
 PATIENCE = 200
 """Calls in a row with nothing to contrast, after which a loss says so."""
+_ONCE_IN_STATES = ("iteration", "_extra_state", "average.matrix", "average.seen")
+"""A count of the calls, the state of a generator, and an average that was never written to where it was off."""
 
 
 def uncompiled(function: Callable[P, R]) -> Callable[P, R]:
@@ -54,14 +56,16 @@ class PixelBatch:
         probabilities: (B, C, N) float32 softmax probabilities, without gradient.
         labels: (B, N) int64 class labels, -1 where ignored.
         statistics: class confidence and confusion.
-        iteration: of the training, counted from 0.
+        progress: share of the training that is over, 0 where nothing goes by it.
+        generator: CPU source of the draws; None: torch's default.
     """
 
     features: Tensor
     probabilities: Tensor
     labels: Tensor
     statistics: ClassStatistics
-    iteration: int
+    progress: float
+    generator: torch.Generator | None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -90,32 +94,35 @@ class ContrastiveLoss(nn.Module, Generic[S]):
     """A contrastive term beside a segmentation loss; a subclass names its settings and says how it is computed.
 
     The module owns its projection head: give ``criterion.parameters()`` to the optimiser, and wrap it in
-    ``DistributedDataParallel`` where the network is. In training mode it counts its calls, which the start,
-    the warm-up and the end go by.
+    ``DistributedDataParallel`` where the network is. Its value is a function of the arguments of a call and of the
+    head, and of the memory where the method has one, to which calls in training mode add; nothing goes by the
+    number of calls. Weight and start of the term belong to who adds the losses up, see `Schedule`.
+
+    Pixels are drawn at random, on the CPU, so that a generator gives the same ones on every device. In training
+    mode they are drawn from ``generator``, or from torch's default one; in evaluation mode, where none is given,
+    from one that begins anew in each call: an evaluation repeats itself and disturbs no training.
 
     Args:
-        in_channels: channels of the decoder features.
+        in_channels: Channels of the decoder features.
         num_classes: C, background among them.
-        settings: of the method; None: the defaults.
-        ignore_label: pixels with this label take no part.
-        generator: CPU source of the draws; None: torch's default. A seed gives the same draws on every device.
+        ignore_index: Pixels with this label take no part; None: all do.
+        **settings: Of the method, by keyword.
 
     Attributes:
-        settings_type: class of the settings.
-        diagnostics: `Diagnostics` of the last call; None before it, and while the term
-            waits for ``start_iteration`` or is over.
+        settings_type: Class of the settings.
+        settings: What they are, frozen.
+        diagnostics: `Diagnostics` of the last call; None before it, and where the loss was not finite.
         selection: `Selection` of the last call, likewise.
 
     Raises:
-        ValueError: fewer than one channel or two classes.
+        TypeError: There is no such setting.
+        ValueError: Fewer than one channel or two classes, or a setting outside its range.
     """
 
     settings_type: type[S]
-    iteration: Tensor
     _idle_because = "no class of a batch had pixels to contrast"
     _saw_logits = False
     _idle_calls = 0
-    _calls_read: tuple[object, int] | None = None
     _tried = COMPLETE
     _lacking: frozenset[str] = frozenset()
 
@@ -123,10 +130,9 @@ class ContrastiveLoss(nn.Module, Generic[S]):
         self,
         in_channels: int,
         num_classes: int,
-        settings: S | None = None,
         *,
-        ignore_label: int | None = None,
-        generator: torch.Generator | None = None,
+        ignore_index: int | None = None,
+        **settings: Any,
     ) -> None:
         super().__init__()
         if in_channels < 1 or num_classes < 2:
@@ -134,14 +140,10 @@ class ContrastiveLoss(nn.Module, Generic[S]):
                 "in_channels must be at least 1 and num_classes at least 2, background among them; "
                 f"not {in_channels} and {num_classes}"
             )
-        self.settings = own = settings or self.settings_type()
+        self.settings = own = self.settings_type(**settings)
         self.num_classes = num_classes
-        self.ignore_label = ignore_label
-        self.generator = generator
-        self.head = ProjectionHead(
-            in_channels, own.hidden_channels, own.embedding_channels, own.head_normalisation
-        )
-        self.register_buffer("iteration", torch.zeros((), dtype=torch.int64))
+        self.ignore_index = ignore_index
+        self.head = ProjectionHead(in_channels, own.hidden_channels, own.embedding_channels)
         self.diagnostics: Diagnostics | None = None
         self.selection: Selection | None = None
         self._add_modules()
@@ -151,62 +153,84 @@ class ContrastiveLoss(nn.Module, Generic[S]):
 
     @uncompiled
     def forward(
-        self, features: Tensor, logits: Tensor, target: Tensor, annotated: int | None = None
+        self,
+        features: Tensor,
+        logits: Tensor,
+        target: Tensor,
+        *,
+        progress: float | None = None,
+        generator: torch.Generator | None = None,
+        annotated: int | None = None,
     ) -> Tensor:
-        """The weighted term of one batch.
+        """Compute the term of one batch.
 
         Args:
             features: (B, in_channels, *spatial) decoder features; gradient flows into them.
             logits: (B, C, *spatial) class logits, before softmax; no gradient flows into them.
             target: (B, *spatial) or (B, 1, *spatial) class labels, of an integer or floating type.
-            annotated: class confidence and confusion, and which classes are there, are taken from the first
+            progress: Share of the training that is over, 0 to 1; a strategy that goes by it needs it.
+            generator: CPU source of the draws; None: see the class.
+            annotated: Class confidence and confusion, and which classes are there, are taken from the first
                 ``annotated`` images, where the labels of the others are a network's own; None: from all.
 
         Returns:
             () float32 (float64 from a head in that), connected to features and head whatever the batch holds: zero
-            where there is nothing to contrast, before ``start_iteration`` and from ``end_iteration`` on; NaN,
-            with zero gradients, where the softmax or the features of a pixel that takes part are not finite.
+            where there is nothing to contrast; NaN, with zero gradients, where the softmax or the features of a
+            pixel that takes part are not finite.
 
         Raises:
             ValueError: shapes that do not match, a target of several channels (one-hot or overlapping
-                regions), labels outside [0, C) other than the ignore label, and, in the first call,
-                probabilities in place of logits.
+                regions), labels outside [0, C) other than ``ignore_index``, a progress that is needed and not given
+                or outside its range, and, in the first call, probabilities in place of logits.
         """
+        self._check_progress(progress)
         _check_shapes(features, logits, target, self.head.hidden.in_features, self.num_classes)
         if self._needs_cpu(features.device):
-            self._calls_read = None
-            return on_cpu(self, features, logits, target)
-        labels, findings = class_labels(target, self.num_classes, self.ignore_label)
+            options = {"progress": progress, "generator": generator, "annotated": annotated}
+            return on_cpu(self, features, logits, target, **options)
+        labels, findings = class_labels(target, self.num_classes, self.ignore_index)
         if not self._saw_logits:
             refuse_probabilities(logits)
             self._saw_logits = logits.numel() > 0
-        iteration = self._calls()
-        weight = _weight(self.settings, iteration)
+        source = self._source(generator)
         with torch.autocast(features.device.type, enabled=False):
-            if weight == 0:
-                self._begin(*to_host(findings))
-                return self._zero(features)
-            batch = self._batch(features, logits, labels.flatten(1), iteration, annotated)
+            batch = self._batch(features, logits, labels.flatten(1), annotated, progress or 0.0, source)
             read = self._read(batch, findings)
             if not read.statistics.matrix.isfinite().all():
                 self._idle(features)
                 return self._zero(features) + math.nan
             loss, idle = self._term(batch, read)
         self._notice_idleness(idle)
-        return weight * loss
+        return loss
 
-    def get_extra_state(self) -> Tensor:
-        """State of the generator, for checkpoints: (n,) uint8, empty without one."""
-        return torch.empty(0, dtype=torch.uint8) if self.generator is None else self.generator.get_state()
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        """Load states of version 0.1 too, which had more in them."""
+        for name in _ONCE_IN_STATES:
+            state_dict.pop(prefix + name, None)
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
-    def set_extra_state(self, state: Tensor | None) -> None:
-        """Restore the generator; None in checkpoints of earlier versions that had none."""
-        if self.generator is not None and state is not None and len(state):
-            self.generator.set_state(state.cpu())
+    def _check_progress(self, progress: float | None) -> None:
+        if progress is None and self._goes_by_progress:
+            raise ValueError(
+                f"{type(self).__name__} with query_strategy 'easy_to_hard' needs progress, "
+                "the share of the training that is over: criterion(..., progress=step / steps)"
+            )
+        if progress is not None and not 0 <= progress <= 1:
+            raise ValueError(f"progress must be between 0 and 1, not {progress}")
 
-    def _statistics(self, probabilities: Tensor, labels: Tensor) -> ClassStatistics:
-        """Class confidence and confusion that the method goes by."""
-        return class_statistics(probabilities, labels)
+    def _source(self, generator: torch.Generator | None) -> torch.Generator | None:
+        """The generator, or in evaluation mode one that begins anew."""
+        return torch.Generator() if generator is None and not self.training else generator
+
+    @property
+    def _goes_by_progress(self) -> bool:
+        """Whether a call must say how much of the training is over."""
+        return False
+
+    @property
+    def _scope(self) -> StatisticsScope:
+        """Whose pixels class confidence and confusion are of."""
+        return StatisticsScope.RANK
 
     def _sets(self, batch: PixelBatch) -> dict[str, Tensor]:
         """The sets to draw from, by kind, as `PixelSets` takes them."""
@@ -221,43 +245,28 @@ class ContrastiveLoss(nn.Module, Generic[S]):
         """Draw and contrast, without any further wait for the device.
 
         Returns:
-            () the term before its weight, connected to the features and to every parameter of the head, and whether
+            () the term, connected to the features and to every parameter of the head, and whether
             there was nothing to contrast.
         """
         raise NotImplementedError
 
     def _batch(
-        self, features: Tensor, logits: Tensor, labels: Tensor, iteration: int, annotated: int | None
+        self, features: Tensor, logits: Tensor, labels: Tensor, annotated: int | None, *drawn_by: Any
     ) -> PixelBatch:
         probabilities = _probabilities(features, logits, labels)
-        statistics = self._statistics(probabilities[:annotated], labels[:annotated])
-        return PixelBatch(features, probabilities, labels, statistics, iteration)
+        statistics = class_statistics(probabilities[:annotated], labels[:annotated], self._scope)
+        return PixelBatch(features, probabilities, labels, statistics, *drawn_by)
 
     def _read(self, batch: PixelBatch, findings: Tensor) -> Read:
-        """Wait for the device, once, and begin the call."""
+        """Wait for the device, once; refuse labels that are none, and let go of what the last call left."""
         sets, statistics = PixelSets(self._sets(batch)), batch.statistics
         told, matrix, counts, *others = to_host(
             findings, statistics.matrix, statistics.counts, *sets.sizes.values(), *self._ask(sets)
         )
-        self._begin(told)
+        refuse_labels(told, self.num_classes, self.ignore_index)
+        self.selection = self.diagnostics = None
         kinds = len(sets.sizes)
         return Read(ClassStatistics(matrix, counts), sets, sets.numbers(others[:kinds]), others[kinds:])
-
-    def _begin(self, findings: Tensor) -> None:
-        """Refuse labels that are none; else the call counts, and what the last one left is gone."""
-        refuse_labels(findings, self.num_classes, self.ignore_label)
-        self.selection = self.diagnostics = None
-        if self.training:
-            calls = self._calls()
-            self.iteration += 1
-            self._calls_read = _mark(self.iteration), calls + 1
-
-    def _calls(self) -> int:
-        """Training calls so far; the device is asked only where somebody else may have written to the buffer."""
-        mark = _mark(self.iteration)
-        if self._calls_read is None or self._calls_read[0] != mark or mark is None:
-            self._calls_read = mark, int(self.iteration)
-        return self._calls_read[1]
 
     def _needs_cpu(self, device: torch.device) -> bool:
         """Whether the device lacks something, which is tried, and said, once."""
@@ -300,11 +309,6 @@ class ContrastiveLoss(nn.Module, Generic[S]):
             )
 
 
-def _mark(buffer: Tensor) -> tuple[int, int] | None:
-    """Something that changes when the buffer is written to; None where that cannot be told."""
-    return None if buffer.is_inference() else (id(buffer), buffer._version)
-
-
 def no_pixels(like: Tensor) -> Tensor:
     """(0,) int64 on the device of ``like``."""
     return torch.empty(0, dtype=torch.int64, device=like.device)
@@ -342,15 +346,6 @@ def _probabilities(features: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
     broken = ~features.detach().flatten(2).sum(1, dtype=precise).isfinite()
     probabilities = logits.detach().float().softmax(1).flatten(2)
     return probabilities.masked_fill_(broken[:, None], math.nan).masked_fill_((labels < 0)[:, None], 0)
-
-
-def _weight(settings: ContrastiveSettings, iteration: int) -> float:
-    """Zero before the start, then a linear rise, then the settings' weight, and zero from the end on."""
-    active = iteration - settings.start_iteration
-    if active < 0 or (settings.end_iteration is not None and iteration >= settings.end_iteration):
-        return 0.0
-    rise = settings.warmup_iterations
-    return settings.weight * (min(1.0, (active + 1) / rise) if rise else 1.0)
 
 
 def nearest_to(features: Tensor, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,21 +6,30 @@ from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from torch import Tensor, nn
 
 from ccdcseg.errors import UserError
-from ccdcseg.losses.pixelwise import Combination, FocalLoss, GDLLoss, MCCLoss, TopKLoss
+from ccdcseg.losses.pixelwise import FocalLoss, GDLLoss, MCCLoss, TopKLoss
+from ccdcseg.nnunet.terms import Combination, Share
 from ccdcseg.nnunet.trainers import nnUNetTrainerPreset
 
 
 class SummedLoss(nn.Module):
-    """The sum of two losses of (logits, target)."""
+    """A weighted loss of (logits, target), beside another one where there is one.
 
-    def __init__(self, first: nn.Module, second: nn.Module) -> None:
+    Args:
+        first: The other loss; None: the weighted one stands alone.
+        second: The loss that has a weight.
+        weight: Of ``second``.
+    """
+
+    def __init__(self, first: nn.Module | None, second: nn.Module, weight: float = 1.0) -> None:
         super().__init__()
         self.first = first
         self.second = second
+        self.weight = weight
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """() the sum."""
-        total: Tensor = self.first(logits, target) + self.second(logits, target)
+        beside = 0 if self.first is None else self.first(logits, target)
+        total: Tensor = beside + self.weight * self.second(logits, target)
         return total
 
 
@@ -36,22 +45,23 @@ class _RegionLossTrainer(nnUNetTrainerPreset):
                 f"{self.plans_manager.dataset_name} has region labels, which may overlap.",
                 f"{self.section} needs one class a pixel: write plain labels into dataset.json.",
             )
-        settings = getattr(self.preset, self.section)
-        term = self.loss_class(settings, ignore_label=self.label_manager.ignore_label)
+        section = getattr(self.preset, self.section)
+        settings = self.loss_class.settings_type.part_of(section)
+        term = self.loss_class(ignore_index=self.label_manager.ignore_label, **settings)
         loss = super()._build_loss()
         if not isinstance(loss, DeepSupervisionWrapper):
-            return _combined(loss, term, settings.combination)
-        loss.loss = _combined(loss.loss, term, settings.combination)
+            return _combined(loss, term, section)
+        loss.loss = _combined(loss.loss, term, section)
         return loss
 
 
-def _combined(dice_and_cross_entropy: Any, term: nn.Module, combination: Combination) -> nn.Module:
+def _combined(dice_and_cross_entropy: Any, term: nn.Module, share: Share) -> nn.Module:
     """The term with the parts of nnU-Net's loss that it does not replace."""
-    if combination is Combination.ALONE:
-        return term
-    if combination is Combination.CROSS_ENTROPY:
+    if share.combination is Combination.ALONE:
+        return SummedLoss(None, term, share.weight)
+    if share.combination is Combination.CROSS_ENTROPY:
         dice_and_cross_entropy.weight_dice = 0
-    return SummedLoss(dice_and_cross_entropy, term)
+    return SummedLoss(dice_and_cross_entropy, term, share.weight)
 
 
 class nnUNetTrainerFocal(_RegionLossTrainer):  # noqa: N801 - nnU-Net's naming

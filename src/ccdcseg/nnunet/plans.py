@@ -18,7 +18,7 @@ from ccdcseg.datasets.volumes import slice_axis
 from ccdcseg.errors import UserError
 from ccdcseg.files import explain_failure, file_hash, json_hash, json_text, read_json, write_bytes, write_json
 from ccdcseg.nnunet.allowed import check_dataset, check_plans
-from ccdcseg.nnunet.preset import Network, Preset
+from ccdcseg.nnunet.preset import Network, Preset, stored_form
 from ccdcseg.processes import Progress, pool_map, worker_processes
 from ccdcseg.provenance import (
     Source,
@@ -120,7 +120,7 @@ def preset_plans(base: dict[str, Any], name: str, preset: Preset) -> dict[str, A
     plans = deepcopy(base)
     configuration = plans["configurations"][wanted.configuration]
     plans["plans_name"] = name
-    plans["ccdcseg"] = preset.model_dump(mode="json")
+    plans["ccdcseg"] = stored_form(preset)
     dimensions = len(configuration["patch_size"])
     for key in ("patch_size", "spacing_mm"):
         value = getattr(wanted, key)

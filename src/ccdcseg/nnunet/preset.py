@@ -10,12 +10,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ccdcseg.errors import UserError
 from ccdcseg.files import json_hash
-from ccdcseg.losses.contrastive_seg import ContrastiveSegSettings
-from ccdcseg.losses.pixelwise import FocalSettings, GDLSettings, MCCSettings, TopKSettings
-from ccdcseg.losses.reco import ReCoSettings
-from ccdcseg.losses.region_contrast import RegionContrastSettings
-from ccdcseg.losses.settings import CCDCSettings
+from ccdcseg.losses.settings import QueryStrategy
 from ccdcseg.networks.nnformer import NNFormerSettings
+from ccdcseg.nnunet.terms import (
+    CCDCTerm,
+    ContrastiveSegTerm,
+    FocalTerm,
+    GDLTerm,
+    MCCTerm,
+    ReCoTerm,
+    RegionContrastTerm,
+    TopKTerm,
+)
+from ccdcseg.runs.removed import refuse_removed, without_removed
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -84,6 +91,11 @@ class Training(_Section):
     augmentation_processes: Annotated[int, Field(ge=0)] | None = None
     averaged_weights: Annotated[float, Field(ge=0, lt=1)] | None = None
     seed: Annotated[int, Field(ge=0)] | None = None
+
+    @property
+    def steps(self) -> int:
+        """Of the whole training."""
+        return self.epochs * self.iterations_per_epoch
 
 
 class Prediction(_Section):
@@ -163,14 +175,14 @@ class Preset(_Section):
     prediction: Prediction = Prediction()
     unlabelled: UnlabelledScans = UnlabelledScans()
     decoder_stage: Annotated[int, Field(ge=0)] = 0
-    ccdc: CCDCSettings = CCDCSettings()
-    focal: FocalSettings = FocalSettings()
-    gdl: GDLSettings = GDLSettings()
-    topk: TopKSettings = TopKSettings()
-    mcc: MCCSettings = MCCSettings()
-    reco: ReCoSettings = ReCoSettings()
-    contrastive_seg: ContrastiveSegSettings = ContrastiveSegSettings()
-    region_contrast: RegionContrastSettings = RegionContrastSettings()
+    ccdc: CCDCTerm = CCDCTerm()
+    focal: FocalTerm = FocalTerm()
+    gdl: GDLTerm = GDLTerm()
+    topk: TopKTerm = TopKTerm()
+    mcc: MCCTerm = MCCTerm()
+    reco: ReCoTerm = ReCoTerm()
+    contrastive_seg: ContrastiveSegTerm = ContrastiveSegTerm()
+    region_contrast: RegionContrastTerm = RegionContrastTerm()
     nnformer: NNFormerSettings = NNFormerSettings()
 
 
@@ -204,13 +216,26 @@ def load_preset(name: str, changes: Sequence[str] = ()) -> tuple[str, Preset]:
 
 
 def settings_hash(preset: Preset) -> str:
-    """Eight hexadecimal digits that two presets share only if every setting is the same.
+    """Eight hexadecimal digits that two presets share only if every setting is the same."""
+    return json_hash(identity(preset))[:8]
+
+
+def identity(preset: Preset) -> dict[str, Any]:
+    """What tells settings apart, in the names of runs.
 
     Settings at their defaults do not enter, so that a new setting leaves the names of earlier runs as they are.
-    Nor do the labelled shares: a run has its split.
+    Nor do the labelled shares: a run has its split. Runs that go from easy to hard pixels have always had the
+    length of the training in their names.
     """
     content = preset.model_dump(mode="json", exclude={"description", "labelled"}, exclude_defaults=True)
-    return json_hash(content)[:8]
+    if preset.ccdc.query_strategy is QueryStrategy.EASY_TO_HARD:
+        content["ccdc"]["total_iterations"] = preset.training.steps
+    return content
+
+
+def stored_form(preset: Preset) -> dict[str, Any]:
+    """What plans hold of a preset: what differs from the defaults, so that a setting can be added or taken out."""
+    return preset.model_dump(mode="json", exclude_defaults=True)
 
 
 def preset_of_plans(plans: Mapping[str, Any]) -> Preset:
@@ -259,6 +284,8 @@ def _apply(content: dict[str, Any], change: str) -> None:
 
 
 def _validate(content: Mapping[str, Any], name: str) -> Preset:
+    content = without_removed(content)
+    refuse_removed(content, name)
     try:
         return Preset.model_validate(content)
     except ValidationError as error:

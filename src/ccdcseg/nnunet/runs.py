@@ -158,7 +158,7 @@ def _with(preset: Preset, section: str, **values: Any) -> Preset:
 
 def _check_start(method: str, preset: Preset) -> None:
     """Refuse a contrastive term that sets in when the training is over: that would be plain nnU-Net."""
-    steps = preset.training.epochs * preset.training.iterations_per_epoch
+    steps = preset.training.steps
     start: int = getattr(getattr(preset, METHODS[method].section, None), "start_iteration", 0)
     if start >= steps:
         raise UserError(

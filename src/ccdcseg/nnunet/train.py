@@ -145,7 +145,7 @@ def _finish(run: Run) -> None:
     Raises:
         UserError: while it trained, scans were changed and preprocessed again.
     """
-    begun, training, rules = read_begun(run.folder), run.preset.training, read_rules(run.folder)
+    begun, rules = read_begun(run.folder), read_rules(run.folder)
     for case, today in _preprocessed(run, read_json(run.model / "plans.json"), begun.preprocessed).items():
         if today != begun.preprocessed[case]:
             raise UserError(
@@ -157,7 +157,7 @@ def _finish(run: Run) -> None:
             **begun.known,
             "precision": load_checkpoint(run.folder / FINAL)[OWN_KEY]["precision"],
             "seconds": round(sum(epoch.seconds for epoch in read_history(run.folder)), 1),
-            "iterations": training.epochs * training.iterations_per_epoch,
+            "iterations": run.preset.training.steps,
             **({} if rules is None else {"postprocessing": rules}),
         }
     )

@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from ccdcseg.cores import has_bfloat16
 from ccdcseg.errors import UserError
-from ccdcseg.losses import CCDCLoss, Diagnostics, nearest_to, selection_map
+from ccdcseg.losses import CCDCLoss, Diagnostics, Schedule, nearest_to, selection_map
 from ccdcseg.losses.term import ContrastiveLoss
 from ccdcseg.nnunet.averaging import averaged_copy
 from ccdcseg.nnunet.checkpoints import OWN_KEY, STOCK_TRAINER, load_checkpoint, save_checkpoint
@@ -399,6 +399,10 @@ class ContrastiveTrainer(nnUNetTrainerPreset):
                 f"{self.section} needs one class a pixel: write plain labels into dataset.json.",
             )
         super().initialize()
+        self.schedule: Schedule = getattr(self.preset, self.section)
+        self.draws = torch.Generator()
+        self.draws.seed()
+        self.iteration = 0
         self.steps: list[Diagnostics] = []
         if self.is_ddp:
             self.contrastive = DistributedDataParallel(  # whose buffers are equal on all ranks by themselves
@@ -413,14 +417,12 @@ class ContrastiveTrainer(nnUNetTrainerPreset):
         return optimizer, scheduler
 
     def _build_contrastive(self) -> ContrastiveLoss[Any]:
-        generator = torch.Generator()
-        generator.seed()
+        own_ignored = self.label_manager.ignore_label
         return self.loss_class(
             tapped_channels(_inner(self.network)),
             self.label_manager.num_segmentation_heads,
-            getattr(self.preset, self.section),
-            ignore_label=ignore_value(self) if self.contrasts_unlabelled else self.label_manager.ignore_label,
-            generator=generator,
+            ignore_index=ignore_value(self) if self.contrasts_unlabelled else own_ignored,
+            **self.loss_class.settings_type.part_of(getattr(self.preset, self.section)),
         )
 
     def trained_modules(self) -> list[nn.Module]:
@@ -432,35 +434,49 @@ class ContrastiveTrainer(nnUNetTrainerPreset):
         super().on_train_epoch_start()
         self.contrastive.train()
         self.steps = []
+        self.iteration = self.current_epoch * self.num_iterations_per_epoch
         if self.seed is not None:
-            self._criterion.generator.manual_seed(
-                derived_seed(self.seed, self.local_rank, "draws", self.current_epoch)
-            )
+            self.draws.manual_seed(derived_seed(self.seed, self.local_rank, "draws", self.current_epoch))
+
+    def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """As the preset trainer, and count the steps."""
+        losses = super().train_step(batch)
+        self.iteration += 1
+        return losses
 
     def compute_losses(self, output: Any, target: Any, data: Tensor) -> dict[str, Tensor]:
-        """Cross-entropy and Dice with deep supervision, plus the term at the tapped stage's resolution."""
+        """Cross-entropy and Dice with deep supervision, plus the weighted term (Eq. 8)."""
         outputs, features = output
         losses = super().compute_losses(outputs, target, data)
+        weight = self.schedule(self.iteration)
+        contrastive = weight * self._term(features, outputs, target) if weight else _nothing(self.contrastive)
+        self.last_data = data
+        return {**losses, "loss": losses["loss"] + contrastive, "contrastive_loss": contrastive}
+
+    def _term(self, features: Tensor, outputs: Any, target: Any) -> Tensor:
+        """The term at the tapped stage's resolution."""
         logits, labels = (outputs[0], target[0]) if self.enable_deep_supervision else (outputs, target)
         annotated = None if self.unlabelled is None else self.unlabelled.annotated
         if not self.contrasts_unlabelled:  # the term is the paper's: on annotated pixels alone
             features, logits, labels = (part[:annotated] for part in (features, logits, labels))
         if features.shape[2:] != logits.shape[2:]:
             logits, labels = nearest_to(features, logits, labels)
-        contrastive = self.contrastive(features, logits, labels, annotated)
+        progress = self.iteration / (self.num_epochs * self.num_iterations_per_epoch)
+        term: Tensor = self.contrastive(
+            features, logits, labels, progress=progress, generator=self.draws, annotated=annotated
+        )
         if self._criterion.diagnostics is not None:
             self.steps.append(self._criterion.diagnostics)
-        self.last_batch = data, labels
-        return {**losses, "loss": losses["loss"] + contrastive, "contrastive_loss": contrastive}
+        self.last_labels = labels
+        return term
 
     def on_epoch_end(self) -> None:
         """As the preset trainer, and keep a picture of what was drawn, six times over the training."""
         sixth = 6 * (self.current_epoch + 1) // self.num_epochs > 6 * self.current_epoch // self.num_epochs
         if sixth and self.local_rank == 0 and self._criterion.selection:
-            data, labels = self.last_batch
             roles = selection_map(self._criterion.selection)
             path = Path(self.output_folder) / "selection" / f"epoch_{self.current_epoch:04d}.npz"
-            save_selection(path, data, labels, roles)
+            save_selection(path, self.last_data, self.last_labels, roles)
         super().on_epoch_end()
 
     def _epoch_record(self) -> dict[str, Any]:
@@ -496,6 +512,11 @@ class nnUNetTrainerCCDCBoth(nnUNetTrainerCCDC):  # noqa: N801 - nnU-Net's naming
 
 def _as_float(output: Any) -> Any:
     return [o.float() for o in output] if isinstance(output, list) else output.float()
+
+
+def _nothing(module: nn.Module) -> Tensor:
+    """Zero, connected to every parameter: what a term adds in steps in which it takes no part."""
+    return torch.stack([parameter.flatten()[:0].sum() for parameter in module.parameters()]).sum()
 
 
 def _inner(module: nn.Module) -> Any:

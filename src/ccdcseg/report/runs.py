@@ -15,6 +15,7 @@ from ccdcseg.methods import METHODS
 from ccdcseg.runs.evaluation import Evaluation, read_current, seed_means
 from ccdcseg.runs.history import HISTORY_FILE, Epoch, read_history
 from ccdcseg.runs.record import PLAIN_PREDICTIONS, PREDICTIONS, RunRecord, read_record
+from ccdcseg.runs.removed import without_removed
 
 METHOD_NAMES = {name: method.title for name, method in METHODS.items()}
 BASELINE = "nnunet"
@@ -59,7 +60,7 @@ class Run:
         """What tells trainings apart but for the seed and the split drawn with it, flattened to one level."""
         record = self.record
         settings = {name: value for name, value in record.settings.items() if name != "seed"}
-        return {"preset": record.preset, "fraction": record.fraction} | flattened(settings)
+        return {"preset": record.preset, "fraction": record.fraction} | flattened(without_removed(settings))
 
 
 @dataclass(frozen=True)
