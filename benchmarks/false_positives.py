@@ -1,7 +1,7 @@
 """How often each unit of the test finds a difference where there is none, and how often intervals hold the truth.
 
 Two methods that are equally good, simulated many times: each patient has several scans and structures whose
-differences are alike. Measured through `ccdcseg.evaluation.compare`, as any comparison is.
+differences are alike. Measured through `ccdcseg.statistics.compare`, as any comparison is.
 """
 
 import argparse
@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ccdcseg.evaluation.compare import compare, wilcoxon_p
 from ccdcseg.runs.evaluation import CaseScores, Evaluation
+from ccdcseg.statistics.compare import compare, wilcoxon_p
 
 NOMINAL = 0.05
 CLASSES = ("RV", "Myo", "LV")

@@ -22,8 +22,8 @@ from scipy.ndimage import gaussian_filter
 
 from ccdcseg.cores import usable_cores
 from ccdcseg.datasets.volumes import Volume, read_mask, write_volume
-from ccdcseg.evaluation.evaluate import evaluate_folder
-from ccdcseg.evaluation.metrics import Mask, measure
+from ccdcseg.measure.metrics import Mask, measure
+from ccdcseg.runs.scoring import evaluate_folder
 
 LABELS = {"RV": 1, "Myo": 2, "LV": 3}
 

@@ -17,8 +17,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ablation_table import by_structure, evaluations, is_plain, load, nnunet_of
-from ccdcseg.evaluation.compare import compare
 from ccdcseg.report.figures import save_figure
+from ccdcseg.statistics.compare import compare
 from published import read_runs
 
 matplotlib.rcParams.update({"font.size": 8, "svg.hashsalt": "ccdcseg", "svg.fonttype": "none"})

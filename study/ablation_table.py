@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
 
-from ccdcseg.evaluation.compare import compare
-from ccdcseg.evaluation.patients import bootstrap_interval
+from ccdcseg.measure.patients import bootstrap_interval
 from ccdcseg.runs.evaluation import Evaluation
 from ccdcseg.runs.record import RunRecord
+from ccdcseg.statistics.compare import compare
 from published import read_runs
 
 HEADER = """# Runs of the ablation

@@ -11,10 +11,10 @@ import argparse
 from pathlib import Path
 
 from ablation_table import Training, load
-from ccdcseg.evaluation.family import FAMILY, compare_family
-from ccdcseg.evaluation.family_table import comparison_grid
-from ccdcseg.report.runs import Arm, Run
 from ccdcseg.report.tables import evaluations_of, seed_grid, structure_grid
+from ccdcseg.runs.finished import Arm, FinishedRun
+from ccdcseg.statistics.family import FAMILY, compare_family
+from ccdcseg.statistics.family_table import comparison_grid
 from ccdcseg.tabular import to_section
 
 
@@ -35,7 +35,10 @@ def main() -> None:
 
 def arm(label: str, trainings: dict[int, Training]) -> Arm:
     """Published runs as the report's."""
-    runs = (Run(Path(), "test", training.record, training.evaluation, ()) for training in trainings.values())
+    runs = (
+        FinishedRun(Path(), "test", training.record, training.evaluation, ())
+        for training in trainings.values()
+    )
     return Arm(label, tuple(runs))
 
 

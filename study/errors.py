@@ -18,7 +18,7 @@ from scipy.ndimage import distance_transform_edt, label
 from ccdcseg.datasets.cases import read_cases, read_file_ending
 from ccdcseg.datasets.splits import part_cases, part_folder
 from ccdcseg.datasets.volumes import read_mask
-from ccdcseg.evaluation.patients import average, bootstrap_interval
+from ccdcseg.measure.patients import average, bootstrap_interval
 from ccdcseg.progress import progress_bars
 from ccdcseg.runs.record import RunRecord, read_record
 

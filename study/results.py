@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 
 from ablation_figures import forest
 from ablation_table import evaluations, load, nnunet_of
-from ccdcseg.evaluation.compare import Comparison, compare, wilcoxon_p
-from ccdcseg.evaluation.display import p_text
-from ccdcseg.evaluation.patients import bootstrap_interval
+from ccdcseg.measure.display import p_text
+from ccdcseg.measure.patients import bootstrap_interval
 from ccdcseg.report.figures import save_figure
+from ccdcseg.statistics.compare import Comparison, compare, wilcoxon_p
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "study" / "data"

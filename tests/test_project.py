@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from graphlib import TopologicalSorter
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
@@ -126,6 +127,19 @@ def imported(path: Path) -> set[str]:
     return {name.partition(".")[0] for name in (*plain_imports, *modules)}
 
 
+def test_rooms_import_each_other_in_one_direction():
+    """Packages of the package, such as ``losses``; what lies beside them is of no room."""
+    source = ROOT / "src" / "ccdcseg"
+    rooms: dict[str, set[str]] = {path.parent.name: set() for path in source.glob("*/__init__.py")}
+    for path in source.glob("*/**/*.py"):
+        room = path.relative_to(source).parts[0]
+        found = re.findall(r"^ *from ccdcseg\.(\w+)", path.read_text(), re.MULTILINE)
+        rooms[room] |= {other for other in found if other in rooms and other != room}
+    order = [*TopologicalSorter(rooms).static_order()]
+    assert order.index("losses") < order.index("nnunet") < order.index("cli")
+    assert not rooms["losses"]
+
+
 def test_documents_link_to_files_that_exist():
     for document in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "study").rglob("*.md")]:
         for link in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text()):
@@ -143,7 +157,7 @@ def test_every_setting_is_documented():
 
 
 def test_modules_have_mirrored_tests():
-    """Every module with behaviour of its own has a test file at the same place."""
+    """Every module with behaviour of its own has a test file at the same place; a command is tested as such."""
     folded = {
         "losses/settings",
         "nnunet/paths",
@@ -154,7 +168,8 @@ def test_modules_have_mirrored_tests():
     }
     for module in (ROOT / "src" / "ccdcseg").rglob("*.py"):
         name = module.relative_to(ROOT / "src" / "ccdcseg").with_suffix("").as_posix()
-        if module.name in ("__init__.py", "__main__.py") or "/discovery/" in f"/{name}" or name in folded:
+        elsewhere = name in folded or name.startswith(("nnunet/discovery/", "cli/"))
+        if elsewhere or module.name in ("__init__.py", "__main__.py"):
             continue
         assert (ROOT / "tests" / Path(name).parent / f"test_{Path(name).name}.py").exists(), name
 

@@ -255,8 +255,8 @@ def evaluate(
         Evaluation of "predictions" and, where post-processing made these, of "predictions_plain".
 
     Raises:
-        UserError: as `ccdcseg.evaluation.runs.evaluate_run`.
+        UserError: as `ccdcseg.nnunet.evaluate.evaluate_run`.
     """
-    from ccdcseg.evaluation.runs import evaluate_run
+    from ccdcseg.nnunet.evaluate import evaluate_run
 
     return evaluate_run(Path(run), part, workers or worker_count(), partial(progress, "evaluate"), output)

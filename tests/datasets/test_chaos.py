@@ -21,7 +21,7 @@ from ccdcseg.datasets.sequences import ChaosSequence
 from ccdcseg.datasets.splits import split_dataset
 from ccdcseg.datasets.volumes import Volume, read_image, read_mask
 from ccdcseg.errors import UserError
-from ccdcseg.evaluation.evaluate import evaluate_folder
+from ccdcseg.runs.scoring import evaluate_folder
 
 SPACING_MM = (7.7, 1.5, 1.25)
 LABELS = np.zeros((4, 8, 9), np.uint8)

@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from ccdcseg.evaluation.compare import holm
 from ccdcseg.experiments.comparison import declared_family
 from ccdcseg.experiments.experiment import load_experiment
 from ccdcseg.experiments.measured import measured_rows
+from ccdcseg.statistics.compare import holm
 
 
 @pytest.fixture

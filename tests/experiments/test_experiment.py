@@ -5,9 +5,9 @@ import pytest
 from ccdcseg.datasets.cases import Case
 from ccdcseg.datasets.splits import draw_splits
 from ccdcseg.errors import UserError
-from ccdcseg.evaluation.patients import MEAN
 from ccdcseg.experiments.experiment import Experiment, experiment_names, load_experiment, load_experiments
 from ccdcseg.experiments.published import published_values
+from ccdcseg.measure.patients import MEAN
 from ccdcseg.nnunet.preset import load_preset
 
 ROWS = [(name, row.name) for name in experiment_names() for row in load_experiment(name).rows]

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import untrained
 
-from ccdcseg.evaluation.runs import evaluate_run
 from ccdcseg.experiments.experiment import load_experiment
 from ccdcseg.experiments.jobs import Choice, plan_jobs
 from ccdcseg.experiments.runner import Runner
+from ccdcseg.nnunet.evaluate import evaluate_run
 from ccdcseg.report import page
 from kills import killed_before, moments
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import untrained
 
-from ccdcseg.evaluation.runs import evaluate_run
 from ccdcseg.experiments.experiment import load_experiment
 from ccdcseg.experiments.jobs import Choice, Job, plan_jobs, read_results, write_result
 from ccdcseg.experiments.reproduce import unfinished
 from ccdcseg.experiments.stale import held_against_today, set_aside, why_stale
+from ccdcseg.nnunet.evaluate import evaluate_run
 
 
 @pytest.fixture

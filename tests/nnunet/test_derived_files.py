@@ -12,12 +12,12 @@ import pytest
 
 from ccdcseg.datasets.prepared import find_prepared, record
 from ccdcseg.errors import UserError
-from ccdcseg.evaluation.runs import evaluate_run
 from ccdcseg.experiments.jobs import Job, write_result
 from ccdcseg.experiments.stale import why_stale
 from ccdcseg.files import file_hash
 from ccdcseg.nnunet import train
 from ccdcseg.nnunet.checkpoints import FINAL
+from ccdcseg.nnunet.evaluate import evaluate_run
 from ccdcseg.nnunet.predict import check_predictions, prediction_sources
 from ccdcseg.nnunet.rules import read_rules
 from ccdcseg.nnunet.runs import Run

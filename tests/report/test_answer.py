@@ -4,11 +4,11 @@ from dataclasses import replace
 import pytest
 import scored
 
-from ccdcseg.evaluation.compare import Comparison
-from ccdcseg.evaluation.family import Outcome
 from ccdcseg.report.answer import doubts, headline, patients_text, verdict
-from ccdcseg.report.runs import load_arms
 from ccdcseg.report.tables import baseline_outcomes
+from ccdcseg.runs.finished import load_arms
+from ccdcseg.statistics.compare import Comparison
+from ccdcseg.statistics.family import Outcome
 
 
 def change(path, **changes):

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from ccdcseg.evaluation.family_table import comparison_grid
 from ccdcseg.report import page
 from ccdcseg.report.page import build_report
-from ccdcseg.report.runs import load_arms
 from ccdcseg.report.tables import baseline_outcomes
 from ccdcseg.report.viewer import niivue_script
+from ccdcseg.runs.finished import load_arms
+from ccdcseg.statistics.family_table import comparison_grid
 from ccdcseg.tabular import to_csv, to_latex
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

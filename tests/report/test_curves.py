@@ -6,7 +6,7 @@ import pytest
 
 from ccdcseg.report import curves
 from ccdcseg.report.curves import diagnostics, learning_curves
-from ccdcseg.report.runs import load_arms, load_run
+from ccdcseg.runs.finished import load_arms, load_run
 
 
 @pytest.fixture

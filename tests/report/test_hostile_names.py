@@ -13,10 +13,10 @@ from urllib.parse import unquote
 import pytest
 from rich.console import Console
 
-from ccdcseg.evaluation.evaluate import summary_grid
 from ccdcseg.report.comparison import compare_runs, write_comparison
 from ccdcseg.report.page import build_report
 from ccdcseg.runs.evaluation import read_evaluation
+from ccdcseg.runs.scoring import summary_grid
 from ccdcseg.tabular import to_screen
 from ccdcseg.texts import one_line
 

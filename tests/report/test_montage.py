@@ -8,7 +8,7 @@ from matplotlib.image import imread
 from ccdcseg.errors import UserError
 from ccdcseg.report.montage import montage, montage_picture
 from ccdcseg.report.pictures import choose_cases
-from ccdcseg.report.runs import load_arms
+from ccdcseg.runs.finished import load_arms
 
 
 def test_a_montage_has_a_row_for_each_case_and_a_column_for_each_method(runs):

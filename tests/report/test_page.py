@@ -8,12 +8,12 @@ import pytest
 import scored
 
 from ccdcseg.errors import UserError
-from ccdcseg.evaluation.compare import compare
-from ccdcseg.evaluation.patients import average
+from ccdcseg.measure.patients import average
 from ccdcseg.report.page import build_report, short_name
 from ccdcseg.report.pictures import choose_cases
-from ccdcseg.report.runs import load_arms
 from ccdcseg.runs.evaluation import read_evaluation
+from ccdcseg.runs.finished import load_arms
+from ccdcseg.statistics.compare import compare
 
 EVIL = "</script><script>alert(1)</script>"
 

@@ -15,7 +15,7 @@ from ccdcseg.report.pictures import (
     selection_map,
     selection_pictures,
 )
-from ccdcseg.report.runs import load_arms, load_run
+from ccdcseg.runs.finished import load_arms, load_run
 
 
 def pixels(uri):

@@ -4,7 +4,6 @@ from dataclasses import replace
 import pytest
 import scored
 
-from ccdcseg.report.runs import load_arms
 from ccdcseg.report.tables import (
     baseline_outcomes,
     baseline_pairs,
@@ -17,6 +16,7 @@ from ccdcseg.report.tables import (
     structure_grid,
     version_rows,
 )
+from ccdcseg.runs.finished import load_arms
 
 RULES = {"shares": {"foreground": 1.0, "RV": 0.2, "LV": 0.0}, "counts": {}, "masks": 2}
 

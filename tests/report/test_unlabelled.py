@@ -4,8 +4,8 @@ import shutil
 import numpy as np
 import pytest
 
-from ccdcseg.report.runs import load_arms
 from ccdcseg.report.unlabelled import writings
+from ccdcseg.runs.finished import load_arms
 
 WRITTEN = {
     "scans": 2,

@@ -14,7 +14,6 @@ from ccdcseg.datasets.volumes import Volume, write_volume
 from ccdcseg.report import page, viewer
 from ccdcseg.report.page import build_report
 from ccdcseg.report.pictures import choose_cases, crop_box, scan_dice
-from ccdcseg.report.runs import load_arms
 from ccdcseg.report.viewer import (
     Gallery,
     Layer,
@@ -27,6 +26,7 @@ from ccdcseg.report.viewer import (
     surroundings,
     viewer_case,
 )
+from ccdcseg.runs.finished import load_arms
 
 PATIENTS = {f"p{patient}_{frame}": f"p{patient}" for patient in range(5) for frame in ("ed", "es")}
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ccdcseg.evaluation.metrics import DISTANCES
+from ccdcseg.measure.metrics import DISTANCES
 from ccdcseg.runs.evaluation import CaseScores, Evaluation, read_evaluation, write_evaluation
 
 STORED = Path(__file__).parent / "stored"

@@ -5,7 +5,7 @@ import pytest
 from scored import MISSED, STORED, evaluation, scores
 
 from ccdcseg.errors import UserError
-from ccdcseg.evaluation.patients import WITH_MISSES
+from ccdcseg.measure.patients import WITH_MISSES
 from ccdcseg.runs.evaluation import read_evaluation, seed_means
 
 

@@ -187,10 +187,10 @@ def evaluate(
 ) -> None:
     """Dice and HD95 of predicted runs by patient: JSON and CSV beside each run, a table on screen."""
     from ccdcseg.datasets.splits import part_folder
-    from ccdcseg.evaluation.evaluate import summary_grid
-    from ccdcseg.evaluation.runs import predictions_folder
+    from ccdcseg.nnunet.evaluate import predictions_folder
     from ccdcseg.nnunet.runs import find_runs
     from ccdcseg.runs.record import PLAIN_PREDICTIONS, read_record
+    from ccdcseg.runs.scoring import summary_grid
 
     results = {}
     runs = [run for target in targets for run in find_runs(target)]

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ccdcseg.evaluation.family import Methods, Outcome, Pair, Ranks, compare_family, rank_frequencies
-from ccdcseg.evaluation.family_table import comparison_grid, comparison_record, rank_grid
 from ccdcseg.experiments.experiment import Experiment
 from ccdcseg.experiments.measured import Measured, percent, same_fraction
+from ccdcseg.statistics.family import Methods, Outcome, Pair, Ranks, compare_family, rank_frequencies
+from ccdcseg.statistics.family_table import comparison_grid, comparison_record, rank_grid
 from ccdcseg.tabular import Grid
 
 

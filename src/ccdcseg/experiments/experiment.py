@@ -9,9 +9,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ccdcseg.errors import UserError
-from ccdcseg.evaluation.family import FAMILY
-from ccdcseg.evaluation.patients import SUMMARY_METRICS
+from ccdcseg.measure.patients import SUMMARY_METRICS
 from ccdcseg.methods import METHODS
+from ccdcseg.statistics.family import FAMILY
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -32,7 +32,7 @@ class Metric(_Section):
     """What is shown of each row.
 
     Attributes:
-        name: one of :data:`ccdcseg.evaluation.patients.SUMMARY_METRICS`.
+        name: one of :data:`ccdcseg.measure.patients.SUMMARY_METRICS`.
         minus: a row whose mean at the same fraction is subtracted; None: the value itself.
         published: the metric's name in the published numbers; None: none are shown.
     """
@@ -52,7 +52,7 @@ class Compare(_Section):
 
     Attributes:
         row: its name; the others are those of the same fraction.
-        metrics: of :data:`ccdcseg.evaluation.patients.SUMMARY_METRICS`, in their mean over the classes.
+        metrics: of :data:`ccdcseg.measure.patients.SUMMARY_METRICS`, in their mean over the classes.
     """
 
     row: str

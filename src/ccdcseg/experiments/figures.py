@@ -6,14 +6,14 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from ccdcseg.evaluation.display import METRICS
 from ccdcseg.experiments.experiment import Experiment
 from ccdcseg.experiments.measured import Measured
+from ccdcseg.measure.display import METRICS
 from ccdcseg.report.curves import Key, Panel
 from ccdcseg.report.figures import Shares, arm_look, save_figure, shares_panel, write_shares
 from ccdcseg.report.montage import montage, montage_picture
 from ccdcseg.report.pictures import choose_cases
-from ccdcseg.report.runs import Arm, load_run
+from ccdcseg.runs.finished import Arm, load_run
 
 PRINT_DPI = 300
 CASES_TITLE = (

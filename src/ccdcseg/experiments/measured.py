@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ccdcseg.evaluation.failure import failure
-from ccdcseg.evaluation.patients import MEAN, describe
 from ccdcseg.experiments.experiment import Experiment, Row
 from ccdcseg.experiments.jobs import Job, Result
+from ccdcseg.measure.patients import MEAN, describe
 from ccdcseg.runs.evaluation import Evaluation, seed_means
+from ccdcseg.statistics.failure import failure
 
 Results = Mapping[Job, Result]
 
@@ -47,7 +47,7 @@ class Measured:
 
     @cached_property
     def failure(self) -> str:
-        """What it came to where it hardly found anything; see `ccdcseg.evaluation.failure.failure`."""
+        """What it came to where it hardly found anything; see `ccdcseg.statistics.failure.failure`."""
         return failure(self.evaluations.values())
 
     def values(self, metric: str, class_name: str = MEAN) -> dict[str, float]:

@@ -5,8 +5,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from ccdcseg.errors import UserError
-from ccdcseg.evaluation.patients import MEAN
 from ccdcseg.experiments.experiment import Published
+from ccdcseg.measure.patients import MEAN
 
 COLUMNS = ("table", "dataset", "method", "variant", "metric", "structure", "value")
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ccdcseg.evaluation.display import METRICS, NONE
-from ccdcseg.evaluation.patients import MEAN
 from ccdcseg.experiments.experiment import Experiment, Metric
 from ccdcseg.experiments.measured import Measured, percent
 from ccdcseg.experiments.published import Values, published_structure, published_values
+from ccdcseg.measure.display import METRICS, NONE
+from ccdcseg.measure.patients import MEAN
 from ccdcseg.tabular import Entry, Grid, csv_text, ranked
 
 COLUMNS = (

@@ -4,12 +4,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ccdcseg.evaluation.display import METRICS, interval_text, number, p_text, signed
-from ccdcseg.evaluation.family import Outcome
-from ccdcseg.evaluation.family_table import ONE_SEED_NOTE
-from ccdcseg.evaluation.patients import describe
-from ccdcseg.report.runs import Arm, Run, runs_of
+from ccdcseg.measure.display import METRICS, interval_text, number, p_text, signed
+from ccdcseg.measure.patients import describe
+from ccdcseg.runs.finished import Arm, FinishedRun, runs_of
 from ccdcseg.runs.record import unlike
+from ccdcseg.statistics.family import Outcome
+from ccdcseg.statistics.family_table import ONE_SEED_NOTE
 
 MOST_SENTENCES = 6
 """Where there would be more, the page opens with a summary."""
@@ -223,7 +223,7 @@ def _range(evaluated: Sequence[Arm], part: str) -> str:
     return f"Dice of {len(evaluated)} methods on {patients}: {low} to {high} %."
 
 
-def _leak(arm: Arm, run: Run) -> str:
+def _leak(arm: Arm, run: FinishedRun) -> str:
     """Patients that were tested although the training, or the choice of settings, had seen them."""
     parts = ("train", "validation") if run.part == "test" else ("train",)
     seen = {patient for part in parts for patient in getattr(run.record.patients, part)}

@@ -8,7 +8,11 @@ from typing import Any
 
 from ccdcseg import __version__
 from ccdcseg.errors import UserError
-from ccdcseg.evaluation.family import (
+from ccdcseg.files import write_json, write_text
+from ccdcseg.measure.patients import SUMMARY_METRICS, Unit
+from ccdcseg.report.tables import baseline_pairs, budget, evaluations_of
+from ccdcseg.runs.finished import Arm, load_arms
+from ccdcseg.statistics.family import (
     FAMILY,
     Outcome,
     Pair,
@@ -17,11 +21,7 @@ from ccdcseg.evaluation.family import (
     have_common,
     rank_frequencies,
 )
-from ccdcseg.evaluation.family_table import comparison_grid, comparison_record, rank_grid
-from ccdcseg.evaluation.patients import SUMMARY_METRICS, Unit
-from ccdcseg.files import write_json, write_text
-from ccdcseg.report.runs import Arm, load_arms
-from ccdcseg.report.tables import baseline_pairs, budget, evaluations_of
+from ccdcseg.statistics.family_table import comparison_grid, comparison_record, rank_grid
 from ccdcseg.tabular import Grid, to_csv, to_latex, to_section
 
 

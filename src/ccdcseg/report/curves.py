@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ccdcseg.report.figures import ROLES, Line, Look, arm_look, class_look, line_panel, role_look
-from ccdcseg.report.runs import Arm, Run
+from ccdcseg.runs.finished import Arm, FinishedRun
 from ccdcseg.runs.history import Epoch
 
 Read = Callable[[Epoch], float]
@@ -91,7 +91,7 @@ def _starts(arms: Sequence[Arm]) -> str:
     return f" Thin vertical lines: a term joins the loss, at which the curves may jump ({', '.join(starts)})."
 
 
-def diagnostics(run: Run, name: str) -> list[PanelGroup]:
+def diagnostics(run: FinishedRun, name: str) -> list[PanelGroup]:
     """What the contrastive loss measured and sampled during a run; empty where nothing was stored.
 
     Args:

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from ccdcseg.evaluation.display import NONE
+from ccdcseg.measure.display import NONE
 from ccdcseg.tabular import Entry, Grid, to_csv, to_latex
 
 _NUMBER = re.compile(r"(?:[<>] ?)?([+-]?\d+(?:\.\d+)?)(?![\w.])")

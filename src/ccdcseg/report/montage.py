@@ -16,7 +16,7 @@ from ccdcseg.report.pictures import (
     draw_outlines,
     figure_uri,
 )
-from ccdcseg.report.runs import Arm
+from ccdcseg.runs.finished import Arm
 
 WIDTH_INCHES = 1.7
 """Of a picture."""

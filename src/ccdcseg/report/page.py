@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ccdcseg.errors import UserError
-from ccdcseg.evaluation.display import METRICS, interval_text, number, signed
-from ccdcseg.evaluation.family import FAMILY, Outcome, Pair
-from ccdcseg.evaluation.family_table import comparison_grid, rank_grid
-from ccdcseg.evaluation.patients import describe
 from ccdcseg.files import write_text
+from ccdcseg.measure.display import METRICS, interval_text, number, signed
+from ccdcseg.measure.patients import describe
 from ccdcseg.report import tables
 from ccdcseg.report.answer import doubts, headline
 from ccdcseg.report.comparison import rankings, unpaired
@@ -27,12 +25,14 @@ from ccdcseg.report.pictures import (
     scan_dice,
     selection_pictures,
 )
-from ccdcseg.report.runs import Arm, Run, load_arms, runs_of
 from ccdcseg.report.sections import Section
 from ccdcseg.report.template import PATIENTS, SYNTHETIC, render
 from ccdcseg.report.unlabelled import writings
 from ccdcseg.report.viewer import NO_VIEWER, STRAY_MARGIN_MM, Gallery, Progress, gallery, niivue_script
 from ccdcseg.runs.evaluation import missed
+from ccdcseg.runs.finished import Arm, FinishedRun, load_arms, runs_of
+from ccdcseg.statistics.family import FAMILY, Outcome, Pair
+from ccdcseg.statistics.family_table import comparison_grid, rank_grid
 from ccdcseg.tabular import Grid
 
 MOST_CARDS = 4
@@ -263,7 +263,7 @@ def _diagnoses(arms: Sequence[Arm]) -> list[Diagnosis]:
     return found
 
 
-def _diagnosis(label: str, groups: Sequence[PanelGroup], run: Run) -> Diagnosis:
+def _diagnosis(label: str, groups: Sequence[PanelGroup], run: FinishedRun) -> Diagnosis:
     try:
         selections, problem = selection_pictures(run), ""
     except UserError as error:

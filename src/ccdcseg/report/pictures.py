@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from ccdcseg.datasets.volumes import Volume, check_pair, read_image, read_mask
 from ccdcseg.errors import UserError
-from ccdcseg.evaluation.patients import average
+from ccdcseg.measure.patients import average
 from ccdcseg.report.figures import ROLES
-from ccdcseg.report.runs import Arm, Run
 from ccdcseg.runs.evaluation import Evaluation
+from ccdcseg.runs.finished import Arm, FinishedRun
 
 Grey = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
@@ -121,7 +121,7 @@ class CaseSlice:
     aspect: float
     image: Grey
     reference: Labels
-    runs: tuple[Run, ...]
+    runs: tuple[FinishedRun, ...]
     predictions: tuple[Labels, ...]
 
 
@@ -208,7 +208,7 @@ def draw_outlines(
         axes.contour(over == value, levels=[0.5], colors=["white"], linewidths=0.9, linestyles="dotted")
 
 
-def selection_pictures(run: Run, most: int = 4) -> list[Picture]:
+def selection_pictures(run: FinishedRun, most: int = 4) -> list[Picture]:
     """Which pixels of an image were core, easy, hard or negative, at up to ``most`` epochs evenly spread.
 
     Raises:
@@ -309,7 +309,7 @@ def dice_by_scan(evaluation: Evaluation | None, patient: str) -> dict[str, float
     return average([{row.case: row.dice} for row in rows if row.patient == patient and row.dice is not None])
 
 
-def _run_with(arm: Arm, case: str) -> Run:
+def _run_with(arm: Arm, case: str) -> FinishedRun:
     """The run with the lowest seed that predicted the case."""
     for run in arm.runs:
         if (run.predictions / f"{case}.nii.gz").is_file():
@@ -333,7 +333,7 @@ def scan_of(arm: Arm, case: str) -> tuple[Volume, Volume]:
     return image, reference
 
 
-def prediction_of(arm: Arm, case: str, reference: Volume) -> tuple[Run, Volume]:
+def prediction_of(arm: Arm, case: str, reference: Volume) -> tuple[FinishedRun, Volume]:
     """The prediction of the arm's lowest seed, and the run that made it.
 
     Raises:
@@ -345,13 +345,13 @@ def prediction_of(arm: Arm, case: str, reference: Volume) -> tuple[Run, Volume]:
     return run, prediction
 
 
-def _caption(arm: Arm, run: Run, case: str) -> str:
+def _caption(arm: Arm, run: FinishedRun, case: str) -> str:
     """The arm, its seed and its Dice in the whole scan."""
     found = scores(run, case)
     return arm.name_of(run) + (f": {found}" if found else "")
 
 
-def scores(run: Run, case: str) -> str:
+def scores(run: FinishedRun, case: str) -> str:
     """Dice of each class in a scan, in percent; empty where the run was not evaluated on it."""
     rows = [row for row in run.evaluation.cases if row.case == case] if run.evaluation else []
     return ", ".join(

@@ -4,14 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ccdcseg.evaluation.compare import compare
-from ccdcseg.evaluation.display import METRICS, NONE, Metric, interval_text, number, signed
-from ccdcseg.evaluation.failure import failure
-from ccdcseg.evaluation.family import FAMILY, Methods, Outcome, Pair, compare_family, have_common
-from ccdcseg.evaluation.patients import MEAN, WITH_MISSES, describe
+from ccdcseg.measure.display import METRICS, NONE, Metric, interval_text, number, signed
+from ccdcseg.measure.patients import MEAN, WITH_MISSES, describe
 from ccdcseg.postprocessing import in_words
-from ccdcseg.report.runs import BASELINE, Arm, Run, flattened
 from ccdcseg.runs.evaluation import Evaluation, missed, seed_means
+from ccdcseg.runs.finished import BASELINE, Arm, FinishedRun, flattened
+from ccdcseg.statistics.compare import compare
+from ccdcseg.statistics.failure import failure
+from ccdcseg.statistics.family import FAMILY, Methods, Outcome, Pair, compare_family, have_common
 from ccdcseg.tabular import Entry, Grid, ranked
 
 MAIN_METRICS = ("dice", "hd95_pooled_mm", "hd95_pooled_vox")
@@ -154,7 +154,7 @@ def setting_rows(arms: Sequence[Arm]) -> list[SettingRow]:
     return _compared([{"method": arm.method, **arm.runs[0].conditions} for arm in arms])
 
 
-def version_rows(runs: Sequence[Run]) -> list[SettingRow]:
+def version_rows(runs: Sequence[FinishedRun]) -> list[SettingRow]:
     """Every version in every run, and the precision of its network, which moves results as a version does."""
     return _compared([flattened(run.record.environment) for run in runs])
 

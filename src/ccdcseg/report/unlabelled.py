@@ -11,7 +11,7 @@ from ccdcseg.errors import UserError
 from ccdcseg.report.curves import Key, Panel, PanelGroup
 from ccdcseg.report.figures import Line, Look, class_look, line_panel
 from ccdcseg.report.pictures import Picture, crop_box, largest_slice, outlined
-from ccdcseg.report.runs import Arm, Run, runs_of
+from ccdcseg.runs.finished import Arm, FinishedRun, runs_of
 from ccdcseg.runs.history import LabelsWritten, LeftOut, labels_folder
 from ccdcseg.tabular import Entry, Grid
 
@@ -49,7 +49,7 @@ def writings(arms: Sequence[Arm]) -> list[Writings]:
     return [labels for labels in written if labels is not None]
 
 
-def _writings(label: str, run: Run, name: str) -> Writings | None:
+def _writings(label: str, run: FinishedRun, name: str) -> Writings | None:
     times = {epoch.iteration: epoch.labels_written for epoch in run.history if epoch.labels_written}
     if not times:
         return None
@@ -126,7 +126,7 @@ def _first(last: LabelsWritten) -> Grid | None:
     )
 
 
-def _pictures(run: Run, labels: Path, last: LabelsWritten) -> tuple[tuple[Picture, ...], str]:
+def _pictures(run: FinishedRun, labels: Path, last: LabelsWritten) -> tuple[tuple[Picture, ...], str]:
     """The scans of which post-processing removed most, with their labels; or why they cannot be shown."""
     scans = [found.scan for found in last.removed_most[:MOST_PICTURES]]
     try:
@@ -137,7 +137,7 @@ def _pictures(run: Run, labels: Path, last: LabelsWritten) -> tuple[tuple[Pictur
         return (), str(error)
 
 
-def _picture(run: Run, scan: str, path: Path, folder: Path) -> Picture:
+def _picture(run: FinishedRun, scan: str, path: Path, folder: Path) -> Picture:
     """The slice with most foreground; dotted: voxels that are not learnt from."""
     ignore = max(run.record.labels.values()) + 1
     image, labels = read_image(path), read_mask(folder / f"{scan}.nii.gz", run.record.foreground, ignore)

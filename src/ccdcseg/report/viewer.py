@@ -29,7 +29,7 @@ from ccdcseg.report.pictures import (
     scan_of,
     scores,
 )
-from ccdcseg.report.runs import Arm
+from ccdcseg.runs.finished import Arm
 
 NO_VIEWER = (
     "There is no slice viewer: ccdcseg was installed without it, as it is where npm or a network is missing. "

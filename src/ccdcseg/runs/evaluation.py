@@ -14,8 +14,9 @@ from ccdcseg.datasets.cases import CASES_FILE, read_cases
 from ccdcseg.datasets.release import MASK_SUFFIX
 from ccdcseg.datasets.splits import check_split, part_folder
 from ccdcseg.errors import UserError
-from ccdcseg.evaluation.metrics import METRICS, Status
-from ccdcseg.evaluation.patients import (
+from ccdcseg.files import file_hash, write_json, write_text
+from ccdcseg.measure.metrics import METRICS, Status
+from ccdcseg.measure.patients import (
     MEAN,
     SUMMARY_METRICS,
     WITH_MISSES,
@@ -24,7 +25,6 @@ from ccdcseg.evaluation.patients import (
     describe,
     mean,
 )
-from ccdcseg.files import file_hash, write_json, write_text
 from ccdcseg.runs.record import PLAIN_PREDICTIONS, PREDICTIONS, RunRecord
 from ccdcseg.runs.stored import Count, Digest, Name, NotNegative, Share, Stored
 from ccdcseg.tabular import csv_text
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 
 class CaseScores(Stored):
-    """The scores of one structure in one scan; see `ccdcseg.evaluation.metrics.Scores`.
+    """The scores of one structure in one scan; see `ccdcseg.measure.metrics.Scores`.
 
     A new score of a scan is added here.
     """
@@ -103,7 +103,7 @@ class Summary(Stored):
     n_absent: Count
 
 
-class Measured(Stored):
+class MeasuredFiles(Stored):
     """Of which files an evaluation is, each by its SHA-256.
 
     Attributes:
@@ -127,14 +127,14 @@ class Evaluation(Stored):
         classes: the foreground classes.
         cases: a row for each scan and class.
         summary: of each class and of "mean"; what the rows give.
-        measured: see `Measured`; None in evaluations of version 0.1.0, and of folders that are no run's.
+        measured: see `MeasuredFiles`; None in evaluations of version 0.1.0, and of folders that are no run's.
     """
 
     format: Literal["ccdcseg-evaluation/1"]
     classes: Annotated[tuple[Name, ...], Field(min_length=1)]
     cases: Annotated[tuple[CaseScores, ...], Field(min_length=1)]
     summary: dict[Name, Summary]
-    measured: Measured | None = None
+    measured: MeasuredFiles | None = None
 
     @classmethod
     def of(cls, classes: Sequence[str], cases: Sequence[CaseScores]) -> Self:

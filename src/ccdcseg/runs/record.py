@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from ccdcseg.errors import UserError
-from ccdcseg.evaluation.patients import MEAN
 from ccdcseg.files import write_json
+from ccdcseg.measure.patients import MEAN
 from ccdcseg.postprocessing import Postprocessing
 from ccdcseg.runs.stored import Count, Digest, Name, NotNegative, Stored, check_finite
 

@@ -11,9 +11,9 @@ import numpy as np
 from ccdcseg.datasets.release import MASK_SUFFIX
 from ccdcseg.datasets.volumes import Volume, check_pair, read_mask
 from ccdcseg.errors import UserError
-from ccdcseg.evaluation.display import METRICS, number
-from ccdcseg.evaluation.metrics import Scores, measure
-from ccdcseg.evaluation.patients import MEAN
+from ccdcseg.measure.display import METRICS, number
+from ccdcseg.measure.metrics import Scores, measure
+from ccdcseg.measure.patients import MEAN
 from ccdcseg.runs.evaluation import CaseScores, Evaluation, Summary
 from ccdcseg.tabular import Entry, Grid
 

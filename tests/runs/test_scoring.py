@@ -5,9 +5,9 @@ import pytest
 
 from ccdcseg.datasets.volumes import Volume, write_volume
 from ccdcseg.errors import UserError
-from ccdcseg.evaluation.evaluate import evaluate_folder, summary_grid
-from ccdcseg.evaluation.metrics import measure
+from ccdcseg.measure.metrics import measure
 from ccdcseg.runs.evaluation import read_evaluation, write_evaluation
+from ccdcseg.runs.scoring import evaluate_folder, summary_grid
 
 LABELS = {"background": 0, "RV": 1, "LV": 2}
 SPACING_MM = (8.0, 1.5, 1.25)

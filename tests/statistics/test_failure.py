@@ -1,9 +1,9 @@
 import pytest
 import scored
 
-from ccdcseg.evaluation.failure import failure
-from ccdcseg.evaluation.family import compare_family
-from ccdcseg.evaluation.family_table import comparison_grid
+from ccdcseg.statistics.failure import failure
+from ccdcseg.statistics.family import compare_family
+from ccdcseg.statistics.family_table import comparison_grid
 
 
 def evaluated(missed: int, dice: float = 0.9, found: int = 12):

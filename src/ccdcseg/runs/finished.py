@@ -10,7 +10,7 @@ from typing import Any
 
 from ccdcseg.datasets.splits import part_folder
 from ccdcseg.errors import UserError
-from ccdcseg.evaluation.patients import MEAN
+from ccdcseg.measure.patients import MEAN
 from ccdcseg.methods import METHODS
 from ccdcseg.runs.evaluation import Evaluation, read_current, seed_means
 from ccdcseg.runs.history import HISTORY_FILE, Epoch, read_history
@@ -23,7 +23,7 @@ _UNLABELLED = {"": "", "--unlabelled": " + scans without masks", "--self-trainin
 
 
 @dataclass(frozen=True)
-class Run:
+class FinishedRun:
     """A trained model and what was measured of it.
 
     Attributes:
@@ -68,7 +68,7 @@ class Arm:
     """A method under one set of conditions, trained with one or several seeds."""
 
     label: str
-    runs: tuple[Run, ...]
+    runs: tuple[FinishedRun, ...]
 
     @property
     def method(self) -> str:
@@ -95,7 +95,7 @@ class Arm:
         """The same of what the network predicts, of the runs whose predictions post-processing made."""
         return {run.record.seed: run.plain for run in self.runs if run.evaluation and run.plain}
 
-    def name_of(self, run: Run) -> str:
+    def name_of(self, run: FinishedRun) -> str:
         """One of the arm's runs, as texts name it."""
         return f"{self.label}, seed {run.record.seed}"
 
@@ -104,7 +104,7 @@ class Arm:
         return seed_means(self.evaluations.values(), metric, class_name)
 
 
-def load_run(folder: Path, part: str = "test") -> Run:
+def load_run(folder: Path, part: str = "test") -> FinishedRun:
     """Read a run folder; only ``run.json`` must be there.
 
     Args:
@@ -118,7 +118,7 @@ def load_run(folder: Path, part: str = "test") -> Run:
     evaluation, plain = (
         read_current(folder, part, name, record) for name in (PREDICTIONS, PLAIN_PREDICTIONS)
     )
-    run = Run(folder, part, record, evaluation, read_history(folder), plain)
+    run = FinishedRun(folder, part, record, evaluation, read_history(folder), plain)
     unknown = {name for epoch in run.history for name in epoch.pseudo_dice} - set(run.classes)
     if unknown:
         raise UserError(
@@ -142,7 +142,7 @@ def load_arms(folders: Sequence[Path], part: str = "test") -> list[Arm]:
         raise UserError("There is no run to report.", "Name at least one run folder.")
     runs = [load_run(folder, part) for folder in folders]
     _check_comparable(runs)
-    groups: dict[str, list[Run]] = defaultdict(list)
+    groups: dict[str, list[FinishedRun]] = defaultdict(list)
     for run in runs:
         groups[json.dumps([run.record.method, run.conditions], sort_keys=True, default=str)].append(run)
     for group in groups.values():
@@ -152,7 +152,7 @@ def load_arms(folders: Sequence[Path], part: str = "test") -> list[Arm]:
     return [Arm(label, tuple(group)) for label, group in zip(labels, groups.values(), strict=True)]
 
 
-def runs_of(arms: Sequence[Arm]) -> list[tuple[Arm, Run]]:
+def runs_of(arms: Sequence[Arm]) -> list[tuple[Arm, FinishedRun]]:
     """Every run with its arm."""
     return [(arm, run) for arm in arms for run in arm.runs]
 
@@ -166,7 +166,7 @@ def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _check_comparable(runs: Sequence[Run]) -> None:
+def _check_comparable(runs: Sequence[FinishedRun]) -> None:
     for run in runs[1:]:
         if run.record.dataset != runs[0].record.dataset or run.classes != runs[0].classes:
             raise UserError(
@@ -176,7 +176,7 @@ def _check_comparable(runs: Sequence[Run]) -> None:
             )
 
 
-def _check_seeds(group: Sequence[Run]) -> None:
+def _check_seeds(group: Sequence[FinishedRun]) -> None:
     seen: dict[int, Path] = {}
     for run in group:
         seed = run.record.seed
@@ -188,7 +188,7 @@ def _check_seeds(group: Sequence[Run]) -> None:
         seen[seed] = run.folder
 
 
-def _labels(firsts: Sequence[Run]) -> list[str]:
+def _labels(firsts: Sequence[FinishedRun]) -> list[str]:
     """The method's name, and what tells it from other arms of that name."""
     names = [_name(run.record) for run in firsts]
     labels = []

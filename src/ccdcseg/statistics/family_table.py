@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ccdcseg.evaluation.display import METRICS, NONE, interval_text, number, p_text, signed
-from ccdcseg.evaluation.family import Outcome, Ranks
-from ccdcseg.evaluation.patients import Unit
+from ccdcseg.measure.display import METRICS, NONE, interval_text, number, p_text, signed
+from ccdcseg.measure.patients import Unit
+from ccdcseg.statistics.family import Outcome, Ranks
 from ccdcseg.tabular import Entry, Grid
 
 FORMAT = "ccdcseg-comparison/1"

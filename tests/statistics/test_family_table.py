@@ -2,8 +2,8 @@ import json
 
 import scored
 
-from ccdcseg.evaluation.family import compare_family, rank_frequencies
-from ccdcseg.evaluation.family_table import (
+from ccdcseg.statistics.family import compare_family, rank_frequencies
+from ccdcseg.statistics.family_table import (
     CASE_NOTE,
     ONE_SEED_NOTE,
     comparison_grid,

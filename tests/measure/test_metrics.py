@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ccdcseg.evaluation.metrics import DISTANCES, border, directed_distances, measure
+from ccdcseg.measure.metrics import DISTANCES, border, directed_distances, measure
 
 DATA = os.environ.get("CCDCSEG_DATA")
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccdcseg.errors import UserError
-from ccdcseg.evaluation.compare import compare, hierarchical_interval, holm, rank_biserial, wilcoxon_p
+from ccdcseg.statistics.compare import compare, hierarchical_interval, holm, rank_biserial, wilcoxon_p
 
 
 def evaluation(values):

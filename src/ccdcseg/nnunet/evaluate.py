@@ -9,18 +9,18 @@ from ccdcseg.datasets.cases import read_cases, read_ignore_label
 from ccdcseg.datasets.release import MASK_SUFFIX
 from ccdcseg.datasets.splits import check_split, part_cases, part_folder
 from ccdcseg.errors import UserError
-from ccdcseg.evaluation.evaluate import evaluate_folder
 from ccdcseg.files import check_writable, file_hash
 from ccdcseg.nnunet.predict import check_predictions
 from ccdcseg.runs.evaluation import (
     EVALUATION_FILE,
     Evaluation,
-    Measured,
+    MeasuredFiles,
     evaluation_folder,
     read_evaluation,
     write_evaluation,
 )
 from ccdcseg.runs.record import PLAIN_PREDICTIONS, PREDICTIONS, RunRecord, read_record
+from ccdcseg.runs.scoring import evaluate_folder
 
 
 def evaluate_run(
@@ -89,16 +89,18 @@ def predictions_folder(folder: Path, part: str, output: Path | None) -> Path:
     return next((place for place in places if place.is_dir()), places[-1])
 
 
-def _hashes(record: RunRecord, reference: Path, predictions: Path, cases: Sequence[str]) -> Measured:
+def _hashes(record: RunRecord, reference: Path, predictions: Path, cases: Sequence[str]) -> MeasuredFiles:
     """Of what is about to be measured: what changes meanwhile shows later. Files that are missing are left out."""
     hashes = [
         {case: file_hash(file) for case in cases if (file := folder / f"{case}{MASK_SUFFIX}").is_file()}
         for folder in (reference, predictions)
     ]
-    return Measured(version=__version__, split=record.split_hash, references=hashes[0], predictions=hashes[1])
+    return MeasuredFiles(
+        version=__version__, split=record.split_hash, references=hashes[0], predictions=hashes[1]
+    )
 
 
-def _stored(folder: Path, measured: Measured) -> Evaluation | None:
+def _stored(folder: Path, measured: MeasuredFiles) -> Evaluation | None:
     """The evaluation that is there, if it is whole and of these files; None: it is to be made, maybe again."""
     try:
         found = read_evaluation(folder / EVALUATION_FILE)

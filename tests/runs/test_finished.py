@@ -3,7 +3,7 @@ import json
 import pytest
 
 from ccdcseg.errors import UserError
-from ccdcseg.report.runs import flattened, load_arms, load_run
+from ccdcseg.runs.finished import flattened, load_arms, load_run
 
 
 def change(folder, **changes):

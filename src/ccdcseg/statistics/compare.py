@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata, wilcoxon
 
 from ccdcseg.errors import UserError
-from ccdcseg.evaluation.patients import (
+from ccdcseg.measure.patients import (
     MEAN,
     RESAMPLES,
     Unit,

@@ -1,6 +1,6 @@
 import pytest
 
-from ccdcseg.evaluation.display import METRICS, interval_text, number, p_text, signed
+from ccdcseg.measure.display import METRICS, interval_text, number, p_text, signed
 
 
 def test_numbers_are_shown_in_the_metrics_unit():

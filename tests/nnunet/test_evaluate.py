@@ -12,7 +12,7 @@ import ccdcseg
 from ccdcseg.datasets.splits import split_dataset
 from ccdcseg.datasets.volumes import read_mask, write_volume
 from ccdcseg.errors import UserError
-from ccdcseg.evaluation.runs import evaluate_run
+from ccdcseg.nnunet.evaluate import evaluate_run
 from ccdcseg.runs.evaluation import Evaluation, read_current, read_evaluation
 from ccdcseg.runs.record import PLAIN_PREDICTIONS, PREDICTIONS, read_record, write_record
 from kills import killed_before, moments

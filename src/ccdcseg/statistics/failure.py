@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from ccdcseg.evaluation.display import METRICS, number
-from ccdcseg.evaluation.patients import describe
+from ccdcseg.measure.display import METRICS, number
+from ccdcseg.measure.patients import describe
 from ccdcseg.runs.evaluation import Evaluation, missed, seed_means
 
 MANY_MISSED = 0.25

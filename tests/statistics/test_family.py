@@ -4,7 +4,7 @@ import scored
 from scipy.stats import wilcoxon
 from statsmodels.stats.multitest import multipletests
 
-from ccdcseg.evaluation.family import compare_family, have_common, one_against_all, rank_frequencies
+from ccdcseg.statistics.family import compare_family, have_common, one_against_all, rank_frequencies
 
 
 def evaluation(values, scans=1):

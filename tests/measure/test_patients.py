@@ -1,6 +1,6 @@
 import pytest
 
-from ccdcseg.evaluation.patients import average, bootstrap_interval, describe
+from ccdcseg.measure.patients import average, bootstrap_interval, describe
 
 
 def test_average_over_seeds_takes_the_seeds_a_patient_was_tested_with():

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ccdcseg.evaluation.patients import WITH_MISSES
+from ccdcseg.measure.patients import WITH_MISSES
 
 NONE = "–"
 

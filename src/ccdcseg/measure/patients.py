@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from ccdcseg.evaluation.metrics import METRICS
+from ccdcseg.measure.metrics import METRICS
 
 MEAN = "mean"
 WITH_MISSES = "hd95_pooled_mm_with_misses"

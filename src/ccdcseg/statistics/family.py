@@ -7,17 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from ccdcseg.evaluation.compare import (
+from ccdcseg.measure.display import METRICS
+from ccdcseg.measure.patients import MEAN, RESAMPLES, Unit, average
+from ccdcseg.runs.evaluation import Evaluation
+from ccdcseg.statistics.compare import (
     Comparison,
     compare,
     holm,
     resampled_means,
     values_by_seed,
 )
-from ccdcseg.evaluation.display import METRICS
-from ccdcseg.evaluation.failure import failure
-from ccdcseg.evaluation.patients import MEAN, RESAMPLES, Unit, average
-from ccdcseg.runs.evaluation import Evaluation
+from ccdcseg.statistics.failure import failure
 
 FAMILY = ("dice", "hd95_pooled_mm")
 """The metrics that are tested unless others are named."""
