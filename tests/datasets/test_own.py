@@ -113,6 +113,9 @@ def test_masks_of_some_slices(prepare: Callable[..., Path], source: Path, tmp_pa
     ]
     folder = prepare(found_by=write_table(tmp_path / "t.csv", "image,mask,patient,phase,slices", *rows))
     assert (read_labels(folder), read_ignore_label(folder)) == (DATA.labels, 3)
+    assert read_notes(folder) == {
+        "mask is of the slices that the table names, and ignored on all others": ["anna_pre"]
+    }
     mask[1] = 3
     for (patient, phase), expected in zip(NAMES, (mask, labels(), labels()), strict=True):
         found = read_image(folder / "labelsTr" / f"{patient}_{phase}.nii.gz").array

@@ -34,6 +34,7 @@ _EMPTY_REMEDY = (
     "Annotate the scan or leave it out; if it shows nothing, as a healthy control, give --empty-masks."
 )
 _EMPTY = "mask holds no class and is taken for a healthy control's"
+_IN_PART = "mask is of the slices that the table names, and ignored on all others"
 _TURNED = "had the same voxels in another order of axes and was turned, exactly"
 
 Notes = Sequence[str]
@@ -167,7 +168,8 @@ def write_pair(
     drawn = placed if slices is None or ignore is None else in_part(placed, slices, ignore)
     write_volume(folder / "labelsTr" / f"{case}{MASK_SUFFIX}", drawn)
     empty = [_EMPTY] if is_empty(mask, ignore) else []
-    return [*notes, *_notes("mask", mask, placed), *empty]
+    some = [_IN_PART] if ignore is not None and (drawn.array != placed.array).any() else []
+    return [*notes, *_notes("mask", mask, placed), *empty, *some]
 
 
 def in_part(mask: Volume, slices: Sequence[int], ignore: int) -> Volume:
