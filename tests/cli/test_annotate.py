@@ -25,6 +25,7 @@ def test_the_command(
     assert str(page) in said
     assert page.exists()
     assert page.with_suffix(".csv").exists()
+    assert page.with_suffix(".label").exists()
     assert command(monkeypatch, half_annotated, "-o", str(page.with_suffix(".csv"))) == 2
     assert "would be overwritten by its own list" in capsys.readouterr().err
 

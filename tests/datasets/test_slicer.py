@@ -174,3 +174,16 @@ def test_masks_of_slicer_become_a_data_set(tmp_path: Path) -> None:
         mask = read_mask(folder / "labelsTr" / f"{name}.nii.gz", data.labels)
         np.testing.assert_array_equal(mask.array, MASK)
     assert [*read_notes(folder).values()] == [["b"]]
+
+
+def test_a_segment_that_is_to_be_ignored(tmp_path: Path) -> None:
+    source = tmp_path / "scans"
+    source.mkdir()
+    write_volume(source / "a.nii.gz", Volume(source, np.arange(168).reshape(SHAPE), IMAGE.spacing_mm))
+    drawn = Volume(IMAGE.path, MASK, IMAGE.spacing_mm)
+    write_nrrd(source / "a.seg.nrrd", drawn, segments("liver", "Ignore"))
+    data = OwnData("Own", {"liver": 1, "ignore": 9}, ["MRI"])
+    layout = Layout(("{patient}.nii.gz",), "{patient}.seg.nrrd")
+    folder = prepare_own(source, tmp_path / "raw", 7, data, layout, workers=1)
+    mask = read_mask(folder / "labelsTr" / "a.nii.gz", {"liver": 1}, 2)
+    np.testing.assert_array_equal(mask.array, MASK)

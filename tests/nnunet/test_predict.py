@@ -13,7 +13,15 @@ import torch
 
 from ccdcseg.errors import UserError
 from ccdcseg.nnunet import predict as module
-from ccdcseg.nnunet.predict import Output, check_predictions, folder_images, predict, run_images
+from ccdcseg.nnunet.predict import (
+    Output,
+    build_predictor,
+    check_predictions,
+    folder_images,
+    predict,
+    run_images,
+    scan_probabilities,
+)
 from ccdcseg.nnunet.rules import write_rules
 from ccdcseg.nnunet.runs import Run
 from ccdcseg.postprocessing import Postprocessing
@@ -85,6 +93,26 @@ def test_cases_already_predicted_are_kept_and_interrupts_leave_whole_ones(
     predict(folder, cases, Output(output), "cpu", lambda *_: None)
     assert first.stat().st_mtime_ns == time
     assert sorted(p.name for p in output.iterdir()) == sorted(["made_from", *(f"{c}.nii.gz" for c in cases)])
+
+
+def test_probabilities_lie_on_the_voxels_of_the_scan(finished_run: Run, tmp_path: Path):
+    """The borders of the image hold zeros, so that nnU-Net crops it."""
+    (source,) = next(iter(run_images(finished_run.folder, "test").values()))
+    image = SimpleITK.ReadImage(str(source))
+    array = SimpleITK.GetArrayFromImage(image)
+    array[:, :5] = array[:, :, -7:] = 0
+    cropped = SimpleITK.GetImageFromArray(array)
+    cropped.CopyInformation(image)
+    file = tmp_path / "images" / "scan_0000.nii.gz"
+    file.parent.mkdir()
+    SimpleITK.WriteImage(cropped, str(file))
+    predict(finished_run.folder, {"scan": [file]}, Output(tmp_path / "out"), "cpu", lambda *_: None)
+    predicted = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(tmp_path / "out" / "scan.nii.gz")))
+    found = scan_probabilities(build_predictor(finished_run.folder, "cpu"), [file])
+    assert found.shape == (4, *array.shape)
+    np.testing.assert_allclose(found.sum(0), 1, atol=1e-3)
+    np.testing.assert_array_equal(found.argmax(0), predicted)
+    assert (found[0, :, :5] == 1).all()
 
 
 @pytest.fixture

@@ -1,7 +1,14 @@
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
-from ccdcseg.proposals.networks import Doubt, doubt_of
+from ccdcseg.datasets.cases import Case
+from ccdcseg.files import write_json
+from ccdcseg.proposals import networks
+from ccdcseg.proposals.features import ScanFiles
+from ccdcseg.proposals.networks import Doubt, doubt_of, doubts
 
 LABELS = {"RV": 1, "LV": 2}
 
@@ -44,3 +51,42 @@ def test_one_class_is_predicted() -> None:
     probabilities = np.zeros((3, 1, 1, 2), np.float32)
     probabilities[:, 0, 0] = np.array([[0.25, 0.6, 0.15], [0.9, 0.1, 0]]).T
     assert doubt_of(probabilities, LABELS, 0).words == "class confidence 0.60: RV 0.60 (0.25 on background)"
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[Path]:
+    """Two runs that are pretended: their checkpoint is the number of their network."""
+    folders = [tmp_path / "model" / f"fold_{number}" for number in range(2)]
+    for number, folder in enumerate(folders):
+        folder.mkdir(parents=True)
+        (folder / "checkpoint_final.pth").write_text(str(number))
+    write_json(tmp_path / "model" / "dataset.json", {"labels": {"background": 0, **LABELS, "ignore": 3}})
+    return folders
+
+
+def test_several_networks_speak_by_their_mean(
+    half_annotated: Path, tmp_path: Path, runs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they said of a scan is kept until scan or networks are others."""
+    names = ["q1_ED", "q1_ES"]
+    files = [(half_annotated / "imagesTs" / f"{name}_0000.nii.gz",) for name in names]
+    scans = [ScanFiles(Case(name, name, "", ""), paths) for name, paths in zip(names, files, strict=True)]
+    votes = np.random.default_rng(0).dirichlet(np.ones(3), (2, 2, 8, 20, 24)).astype(np.float32)
+    votes = np.moveaxis(votes, -1, 2)
+    asked: list[tuple[int, int]] = []
+
+    def say(network: int, images: tuple[Path, ...]) -> Any:
+        asked.append((network, files.index(images)))
+        return votes[asked[-1]]
+
+    monkeypatch.setattr(networks, "build_predictor", lambda folder, _: int(folder.name[-1]))
+    monkeypatch.setattr(networks, "scan_probabilities", say)
+
+    def ask(folders: list[Path]) -> list[Doubt]:
+        return doubts(folders, scans, LABELS, "cpu", tmp_path / "cache", lambda *_: None)
+
+    expected = [doubt_of(votes[:, scan].mean(0), LABELS, 0) for scan in range(2)]
+    assert ask(runs) == expected == ask(runs)
+    assert sorted(asked) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert ask(runs[:1]) == [doubt_of(votes[0, scan], LABELS, 0) for scan in range(2)]
+    assert len(asked) == 6

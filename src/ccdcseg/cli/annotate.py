@@ -31,20 +31,21 @@ def next_command(
     images: Annotated[Path, typer.Option(help="Folder of scans without masks.")] = Path("imagesTs"),
     seed: Annotated[int, typer.Option(min=0, help="Of the random draw.")] = 0,
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="The page to write; next.csv lies beside it.")
+        Path, typer.Option("-o", "--output", help="The page to write; next.csv and next.label lie beside it.")
     ] = Path("next.html"),
     device: DeviceOption = Device.AUTO,
     processes: Processes = PROCESSES,
 ) -> None:
     """Which scans to annotate next, and which of their slices: drawn at random and otherwise, on one page."""
-    from ccdcseg.datasets.cases import dataset_folder
+    from ccdcseg.datasets.cases import dataset_folder, read_labels
     from ccdcseg.files import read_json
     from ccdcseg.nnunet.paths import nnunet_folder
     from ccdcseg.proposals.proposals import Wanted, propose, write_list
+    from ccdcseg.report.label_descriptions import write_label_descriptions
     from ccdcseg.report.next_page import NOT_MEASURED, build_next_page
 
     raw, listed = dataset_folder(nnunet_folder("nnUNet_raw"), dataset), output.with_suffix(".csv")
-    if output == listed:
+    if output.suffix in (".csv", ".label"):
         raise UserError(f"The page {output} would be overwritten by its own list.", "Name it next.html.")
     check_file(output)
     with (
@@ -63,6 +64,7 @@ def next_command(
             synthetic=synthetic,
         )
         write_list(proposals, listed)
+        write_label_descriptions(output.with_suffix(".label"), read_labels(raw))
     _say(proposals, scans, f"ccdcseg patients {dataset} --images {images} --pattern '{{patient}}_{{phase}}'")
     typer.echo(f"Note:     {NOT_MEASURED}")
     typer.echo(f"Page:     {absolute(output)}")
