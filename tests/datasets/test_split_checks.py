@@ -8,6 +8,7 @@ import pytest
 
 from ccdcseg.datasets.contents import read_contents
 from ccdcseg.datasets.findings import CheckSettings, Severity, Survey
+from ccdcseg.datasets.folds import add_folds
 from ccdcseg.datasets.measure import measure_cases
 from ccdcseg.datasets.split_checks import split_findings
 from ccdcseg.datasets.splits import split_dataset
@@ -40,6 +41,16 @@ def test_no_splits_and_good_splits(find: Callable[..., object]) -> None:
 def test_our_own_splits(raw_folder: Path, find: Callable[..., object]) -> None:
     split_dataset(raw_folder, [0.34], 0)
     split_dataset(raw_folder, [0.34], 1, test_patients=1)
+    assert find() == []
+
+
+def test_folds_may_test_without_a_class(
+    raw_folder: Path, find: Callable[..., object], change_volume: Callable[..., None]
+) -> None:
+    for case in ("p1_ED", "p1_ES"):
+        change_volume(raw_folder / "labelsTr" / f"{case}.nii.gz", lambda array: array * (array == 1))
+    split = split_dataset(raw_folder, [1.0], 0)[0]
+    assert len(add_folds(raw_folder, split, 3)) == 3
     assert find() == []
 
 

@@ -5,7 +5,7 @@ from itertools import combinations
 from typing import Any
 
 from ccdcseg.datasets.findings import Finding, Survey, problem
-from ccdcseg.datasets.splits import SPLITS_FILE
+from ccdcseg.datasets.splits import FOLD_OF, SPLITS_FILE
 from ccdcseg.errors import UserError
 from ccdcseg.files import read_json
 
@@ -15,12 +15,17 @@ Parts = Mapping[str, list[str]]
 
 
 def split_findings(survey: Survey) -> Iterator[Finding]:
-    """What is wrong with ``splits_final.json``, ours or nnU-Net's; nothing where there is none."""
+    """What is wrong with ``splits_final.json``, ours or nnU-Net's; nothing where there is none.
+
+    Folds of a split (`ccdcseg.datasets.folds`) are passed over: they may test without a class.
+    """
     path = survey.contents.folder / SPLITS_FILE
     if not path.exists():
         return
     try:
-        folds = [_parts(entry) for entry in read_json(path)]
+        folds = {
+            number: _parts(entry) for number, entry in enumerate(read_json(path)) if FOLD_OF not in entry
+        }
     except (UserError, TypeError, KeyError, AttributeError):
         yield problem(
             CHECK,
@@ -29,7 +34,7 @@ def split_findings(survey: Survey) -> Iterator[Finding]:
             "Move it away and draw splits with `ccdcseg split`.",
         )
         return
-    for number, parts in enumerate(folds):
+    for number, parts in folds.items():
         yield from _gone(number, parts, survey)
         yield from _torn(number, parts, survey.contents.patients)
         yield from _leaking(number, parts, survey)

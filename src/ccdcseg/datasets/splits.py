@@ -24,6 +24,8 @@ from ccdcseg.files import json_hash, read_json, write_json
 from ccdcseg.texts import exactly
 
 SPLITS_FILE = "splits_final.json"
+FOLD_OF = "fold_of"
+"""Key of an entry that is a fold of another split's training patients; see `ccdcseg.datasets.folds`."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,7 @@ def add_splits(
     """
     path = raw_folder / SPLITS_FILE
     entries = _entries_there(path)
-    wanted = [_entry(split, cases, slices_of, scans) for split in splits]
+    wanted = [split_entry(split, cases, slices_of, scans) for split in splits]
     for entry in wanted:
         fold = _index(entries, entry["fraction"], entry["seed"])
         if fold is None:
@@ -239,7 +241,7 @@ def check_splits(path: Path, wanted: Iterable[tuple[float, int]]) -> None:
 def _not_drawn(
     path: Path, missing: Sequence[tuple[float, int]], entries: Sequence[Mapping[str, Any]]
 ) -> UserError:
-    there = _listed((entry["fraction"], entry["seed"]) for entry in entries)
+    there = _listed((entry["fraction"], entry["seed"]) for entry in entries if FOLD_OF not in entry)
     problem = f"{path} has no split of fraction {_listed(missing)}, only {there}."
     if not path.exists():
         problem = f"{path} does not exist: no split of fraction {_listed(missing)} has been drawn."
@@ -292,7 +294,7 @@ def part_cases(place: Path, fold: int, part: str) -> list[str]:
     Raises:
         UserError: there is no such split, or it has no patients for ``part``.
     """
-    entries = _read_entries(place / SPLITS_FILE)
+    entries = read_entries(place / SPLITS_FILE)
     if fold >= len(entries):
         raise UserError(
             f"{place / SPLITS_FILE} has no fold {fold}, only {len(entries)} of them.",
@@ -321,7 +323,7 @@ def check_split(place: Path, fold: int, split_hash: str | None, run: Path) -> No
         UserError: splits were drawn anew since: patients that the run was trained on may be for testing now.
     """
     path = place / SPLITS_FILE
-    entries = _read_entries(path) if path.exists() and split_hash is not None else None
+    entries = read_entries(path) if path.exists() and split_hash is not None else None
     if entries is not None and (fold >= len(entries) or entries[fold]["hash"] != split_hash):
         raise UserError(
             f"{run} was trained on another split than fold {fold} of {path}, which was drawn anew since.",
@@ -339,7 +341,7 @@ def check_ours(path: Path) -> None:
         UserError: it exists and was not made here, or was changed since.
     """
     if path.exists():
-        _read_entries(path)
+        read_entries(path)
 
 
 @dataclass(frozen=True)
@@ -535,9 +537,13 @@ def _training_count(fraction: float, patients: int, at_most: int) -> int:
     return count
 
 
-def _entry(
-    split: Split, cases: Iterable[Case], slices_of: Mapping[str, int], scans: UnlabelledFolder | None
+def split_entry(
+    split: Split,
+    cases: Iterable[Case],
+    slices_of: Mapping[str, int],
+    scans: UnlabelledFolder | None = None,
 ) -> dict[str, Any]:
+    """What is stored of a split; see `add_splits`."""
     cases = sorted(cases)
     names = {
         part: [case.case for case in cases if case.patient in patients]
@@ -579,10 +585,15 @@ def _unlabelled_entry(
 
 
 def _entries_there(path: Path) -> list[dict[str, Any]]:
-    return _read_entries(path) if path.exists() else []
+    return read_entries(path) if path.exists() else []
 
 
-def _read_entries(path: Path) -> list[dict[str, Any]]:
+def read_entries(path: Path) -> list[dict[str, Any]]:
+    """The entries of a ``splits_final.json``.
+
+    Raises:
+        UserError: it is missing, or was not made here.
+    """
     entries = read_json(path)
     if not isinstance(entries, list) or not all(_is_ours(entry) for entry in entries):
         raise UserError(
@@ -604,7 +615,12 @@ def _is_ours(entry: Any) -> bool:
         and entry["hash"]
         == _hash(entry["fraction"], entry["seed"], entry["patients"], entry.get("unlabelled"))
         and json_hash(_cases(entry)) == entry.get("cases_hash", json_hash(_cases(entry)))
+        and (FOLD_OF not in entry or _is_fold(entry[FOLD_OF]))
     )
+
+
+def _is_fold(fold: Any) -> bool:
+    return isinstance(fold, dict) and {"split", "number", "folds"} <= fold.keys()
 
 
 def _cases(entry: Mapping[str, Any]) -> list[Any]:
@@ -616,7 +632,7 @@ def _index(entries: Iterable[Mapping[str, Any]], fraction: float, seed: int) -> 
     matches = (
         index
         for index, entry in enumerate(entries)
-        if math.isclose(entry["fraction"], fraction) and entry["seed"] == seed
+        if math.isclose(entry["fraction"], fraction) and entry["seed"] == seed and FOLD_OF not in entry
     )
     return next(matches, None)
 

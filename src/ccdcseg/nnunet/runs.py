@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ccdcseg.datasets.cases import dataset_folder
+from ccdcseg.datasets.folds import add_folds
 from ccdcseg.datasets.splits import SPLITS_FILE, find_fold, unlabelled_split
 from ccdcseg.errors import UserError
 from ccdcseg.files import absolute, check_name, real
@@ -124,6 +125,20 @@ def resolve_run(
     )
 
 
+def folds_of(run: Run, folds: int) -> list[Run]:
+    """The same training on all but a fold of the split's training patients, fold by fold: ordinary runs.
+
+    Raises:
+        UserError: as `ccdcseg.datasets.folds.add_folds`, or the training takes scans without masks.
+    """
+    if run.preset.unlabelled.use:
+        raise UserError(
+            f"{run.method} with {run.preset_name} trains on scans without masks, which folds have none of.",
+            "Take another --method, or --set unlabelled.use=false.",
+        )
+    return [replace(run, fold=fold, split=entry) for fold, entry in add_folds(run.raw, run.split, folds)]
+
+
 def teachers_of(run: Run) -> list[Run]:
     """The trainings on annotated scans alone whose networks label the others in self-training; else none.
 
@@ -168,7 +183,7 @@ def _check_start(method: str, preset: Preset) -> None:
 
 
 def find_runs(target: str) -> list[Path]:
-    """Folders of finished runs: one given by its path, or all of a dataset.
+    """Folders of finished runs: one given by its path, or all of a dataset but for folds (`folds_of`).
 
     Raises:
         UserError: there is none.
@@ -179,7 +194,8 @@ def find_runs(target: str) -> list[Path]:
         return [path if (path.parent / "plans.json").exists() else real(path)]  # a link from elsewhere
     raw = dataset_folder(nnunet_folder("nnUNet_raw"), target)
     results = nnunet_folder("nnUNet_results") / raw.name
-    runs = sorted(file.parent for file in results.glob("*/fold_*/run.json"))
+    folders = sorted(file.parent for file in results.glob("*/fold_*/run.json"))
+    runs = [folder for folder in folders if read_record(folder).fold_of is None]
     if not runs:
         raise UserError(
             f"{results} holds no finished training.", f"Train first: ccdcseg train {target} --method ccdc"

@@ -15,7 +15,7 @@ import torch
 from ccdcseg import __version__
 from ccdcseg.cores import keep_to_cores, usable_cores
 from ccdcseg.datasets.cases import read_labels
-from ccdcseg.datasets.splits import SPLITS_FILE, unlabelled_split
+from ccdcseg.datasets.splits import FOLD_OF, SPLITS_FILE, unlabelled_split
 from ccdcseg.datasets.usable import check_description
 from ccdcseg.devices import usable_device
 from ccdcseg.errors import UserError
@@ -53,6 +53,7 @@ from ccdcseg.runs.history import Epoch, read_history
 from ccdcseg.runs.record import (
     BEGUN_FILE,
     Begun,
+    FoldOf,
     Known,
     Patients,
     RunRecord,
@@ -372,6 +373,7 @@ def _record(run: Run, plans: dict[str, Any], device: str, preprocessed: dict[str
         reference=run.raw / "labelsTr",
         teachers=_teachers(run),
         preprocessed=preprocessed,
+        **({FOLD_OF: FoldOf.model_validate(run.split[FOLD_OF])} if FOLD_OF in run.split else {}),
     )
 
 

@@ -60,6 +60,20 @@ class Patients(Stored):
         return self
 
 
+class FoldOf(Stored):
+    """Of which split's training patients a run left out a part, which it is tested on.
+
+    Attributes:
+        split: SHA-256 of that split.
+        number: of the part, from 1 on.
+        folds: how many parts there are.
+    """
+
+    split: Digest
+    number: Annotated[int, Field(ge=1)]
+    folds: Annotated[int, Field(ge=2)]
+
+
 class Known(Stored):
     """What is known of a run when its training begins.
 
@@ -92,6 +106,7 @@ class Known(Stored):
         images: folder of the images; None in published records, which name no folder of a machine.
         reference: folder of the reference masks; None as for ``images``.
         teachers: SHA-256 of the networks that labelled scans without masks in self-training, by run.
+        fold_of: see `FoldOf`; None for a run on a split as it was drawn.
     """
 
     format: Literal["ccdcseg-run/1"]
@@ -119,6 +134,7 @@ class Known(Stored):
     images: Folder | None = None
     reference: Folder | None = None
     teachers: dict[Name, Digest] = Field({})
+    fold_of: FoldOf | None = None
 
     @property
     def threads(self) -> int | None:
@@ -188,9 +204,10 @@ class RunRecord(Known):
 
     @property
     def label(self) -> str:
-        """Method, fraction and seed, with the plans where they are not the preset's own."""
+        """Method, fraction, seed and fold, with the plans where they are not the preset's own."""
         changed = "" if self.plans == f"ccdcseg_{self.preset}" else f", {self.plans}"
-        return f"{self.method} {self.fraction:g}, seed {self.seed}{changed}"
+        fold = f", fold {self.fold_of.number} of {self.fold_of.folds}" if self.fold_of else ""
+        return f"{self.method} {self.fraction:g}, seed {self.seed}{changed}{fold}"
 
     @property
     def unlabelled(self) -> str:
@@ -206,7 +223,11 @@ class RunRecord(Known):
         options = {"method": self.method, "fraction": self.fraction, "seed": self.seed, "preset": self.preset}
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         changes = [word for change in self.changes for word in ("--set", change)]
-        return shlex.join(["ccdcseg", "train", self.dataset, *words, *self.unlabelled.split(), *changes])
+        folds = ["--folds", str(self.fold_of.folds)] if self.fold_of else []
+        command = "review" if self.fold_of else "train"
+        return shlex.join(
+            ["ccdcseg", command, self.dataset, *words, *folds, *self.unlabelled.split(), *changes]
+        )
 
     def local(self, name: Literal["images", "reference"], run: Path) -> Path:
         """A folder of scans on this machine.
