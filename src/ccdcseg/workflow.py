@@ -15,6 +15,7 @@ from ccdcseg.cores import worker_count
 if TYPE_CHECKING:
     from ccdcseg.nnunet.predict import Output
     from ccdcseg.nnunet.runs import Run
+    from ccdcseg.review.review import Review
     from ccdcseg.runs.evaluation import Evaluation
 
 Progress = Callable[..., None]
@@ -260,3 +261,62 @@ def evaluate(
     from ccdcseg.nnunet.evaluate import evaluate_run
 
     return evaluate_run(Path(run), part, workers or worker_count(), partial(progress, "evaluate"), output)
+
+
+def review(
+    dataset: int | str,
+    runs: Sequence[Path],
+    output: Path,
+    *,
+    cache: Path,
+    cases: Iterable[str] | None = None,
+    named: Sequence[str] = (),
+    device: str = "auto",
+    progress: Progress = quiet,
+) -> "Review":
+    """Rank masks by how much they contradict networks that never saw them; a page, JSON and CSV are written.
+
+    Args:
+        dataset: its id or name.
+        runs: folders of finished runs; each mask is held against those that were not trained on its patient.
+        output: the page; the JSON and the ranking lie beside it.
+        cache: folder for the networks' probabilities.
+        cases: that are reviewed; None: all that a run never saw.
+        named: patients or cases among them to which the review is limited.
+        device: as `train`.
+        progress: see `Progress`.
+
+    Raises:
+        UserError: as `ccdcseg.review.networks.read_networks` and `judges`; a mask is missing or damaged.
+    """
+    from ccdcseg.datasets.cases import dataset_folder, image_files, read_cases, read_file_ending
+    from ccdcseg.devices import usable_device
+    from ccdcseg.files import read_json
+    from ccdcseg.nnunet.paths import nnunet_folder
+    from ccdcseg.report.review_page import build_review_page
+    from ccdcseg.review.answers import stored_answers
+    from ccdcseg.review.networks import judges, predict_all, read_networks
+    from ccdcseg.review.review import check_labels, mask_files, read_opinions, write_review
+    from ccdcseg.review.review import review as review_masks
+
+    raw = dataset_folder(nnunet_folder("nnUNet_raw"), str(dataset))
+    check_labels(raw)
+    chosen = None if cases is None else {*cases}
+    all_cases = [case for case in read_cases(raw) if chosen is None or case.case in chosen]
+    wanted = judges(all_cases, read_networks(raw, runs), named)
+    answers = stored_answers(raw)
+    masks = mask_files(raw, [case for case in all_cases if case.case in wanted])
+    files = predict_all(raw, wanted, cache, usable_device(device), partial(progress, "predict"))
+    result = review_masks(raw, all_cases, wanted, files, answers, partial(progress, "measure"))
+    write_review(result, output.with_suffix(".json"))
+    build_review_page(
+        result,
+        lambda case: (
+            image_files(raw / "imagesTr", case, read_file_ending(raw), 1)[0],
+            read_opinions(raw, masks[case], files[case]),
+        ),
+        output,
+        bool(read_json(raw / "dataset.json").get("synthetic", False)),
+        partial(progress, "draw"),
+    )
+    return result

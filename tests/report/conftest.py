@@ -5,10 +5,17 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from ccdcseg.datasets.cases import read_cases
+from ccdcseg.datasets.volumes import read_mask
+from ccdcseg.files import file_hash
 from ccdcseg.report import page
 from ccdcseg.report.page import build_report
+from ccdcseg.report.review_page import build_review_page
+from ccdcseg.review.measure import Opinions, measure
+from ccdcseg.review.review import Review, Reviewed, rank
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -95,3 +102,51 @@ def whole(runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Page:
     """The page of ``runs``."""
     path = tmp_path_factory.mktemp("page") / "report.html"
     return Page(build_report(runs, path, "A title", "Trained on a Tuesday.").read_text())
+
+
+@pytest.fixture(scope="session")
+def small_review(pristine_raw_folder: Path) -> Review:
+    """Six masks against a network that agrees with all but one, which is turned by half a turn."""
+    reviewed = [
+        Reviewed(
+            case.case, case.patient, ("network",), file_hash(mask_of(pristine_raw_folder, case.case)), found
+        )
+        for case in read_cases(pristine_raw_folder)
+        for found in [measure(opinions_of(pristine_raw_folder, case.case))]
+    ]
+    return Review(pristine_raw_folder.name, {"RV": 1, "LV": 2}, {"network": "0" * 64}, *rank(reviewed))
+
+
+def mask_of(raw_folder: Path, case: str) -> Path:
+    return raw_folder / "labelsTr" / f"{case}.nii.gz"
+
+
+def opinions_of(raw_folder: Path, case: str) -> Opinions:
+    mask = read_mask(mask_of(raw_folder, case), {"RV": 1, "LV": 2})
+    seen = mask.array[:, ::-1, ::-1] if case == "p2_ED" else mask.array
+    probabilities = np.where(np.arange(3)[:, None, None, None] == seen, 0.96, 0.02)
+    return Opinions.of(mask.array, probabilities, mask.spacing_mm, ("RV", "LV"))
+
+
+@pytest.fixture(scope="session")
+def write_review_page(pristine_raw_folder: Path) -> Callable[[Review, Path], Path]:
+    """Write the page of a review of the six masks."""
+
+    def write(result: Review, output: Path) -> Path:
+        def scan(case: str) -> tuple[Path, Opinions]:
+            image = pristine_raw_folder / "imagesTr" / f"{case}_0000.nii.gz"
+            return image, opinions_of(pristine_raw_folder, case)
+
+        return build_review_page(result, scan, output)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def review_html(
+    small_review: Review,
+    write_review_page: Callable[[Review, Path], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """The page of a review."""
+    return write_review_page(small_review, tmp_path_factory.mktemp("review") / "review.html")

@@ -11,6 +11,7 @@ from ccdcseg.report import page
 from ccdcseg.report.page import build_report
 from ccdcseg.report.tables import baseline_outcomes
 from ccdcseg.report.viewer import niivue_script
+from ccdcseg.review.answers import read_answers
 from ccdcseg.runs.finished import load_arms
 from ccdcseg.statistics.family_table import comparison_grid
 from ccdcseg.tabular import to_csv, to_latex
@@ -245,3 +246,28 @@ def test_many_methods_fit_on_a_phone_and_on_paper(
     tab.evaluate("for (const box of document.querySelectorAll('details')) box.open = true")
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     tab.close()
+
+
+def test_a_review_is_answered_by_keys_kept_and_saved(
+    browser: Any, small_review: Any, review_html: Path, tmp_path: Path
+) -> None:
+    context = browser.new_context(accept_downloads=True)
+    tab = context.new_page()
+    complaints: list[str] = []
+    tab.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    tab.on("pageerror", lambda error: complaints.append(str(error)))
+    tab.goto(review_html.as_uri())
+    for key in ("w", "r", "k", "u", "3", "j", "1"):
+        tab.keyboard.press(key)
+    tab.reload()
+    assert tab.locator("#answered").inner_text() == "4 of 6 answered"
+    with tab.expect_download() as saving:
+        tab.locator("#save").click()
+    assert saving.value.suggested_filename == "answers_Dataset007_Small.csv"
+    saving.value.save_as(tmp_path / "answers.csv")
+    context.close()
+    said = {answer.case: answer for answer in read_answers(tmp_path / "answers.csv")}
+    cases = small_review.cases
+    assert [said[one.case].answer for one in (*cases[:3], cases[4])] == ["wrong", "unsure", "unsure", "right"]
+    assert all(said[one.case].mask == one.mask for one in cases if one.case in said)
+    assert complaints == []

@@ -24,7 +24,8 @@ def render(name: str, context: dict[str, Any], library: str = "") -> str:
     Args:
         name: of the template.
         context: what it shows; what every page says about itself is added.
-        library: a script of others that may run too; its checksum was verified when it was fetched.
+        library: a further script that may run: one of others, whose checksum was verified when it was fetched, or
+            one of ours that this page alone has.
     """
     environment = Environment(
         loader=PackageLoader("ccdcseg", "report"),

@@ -1,0 +1,1 @@
+"""Which masks to look at again: where label and model contradict each other."""

@@ -1,0 +1,120 @@
+"""What people say of masks that were reviewed: ``review.csv`` beside the data, never in the masks.
+
+An answer holds for the mask that it was given on, whose hash is kept with it.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+from ccdcseg.datasets.tables import Row, read_table
+from ccdcseg.errors import UserError
+from ccdcseg.files import write_text
+from ccdcseg.tabular import csv_text
+from ccdcseg.texts import from_cell
+
+ANSWERS_FILE = "review.csv"
+ANSWERS = ("right", "wrong", "unsure")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What somebody says of a mask.
+
+    Attributes:
+        dataset: name of the data set's folder.
+        case: whose mask it is.
+        mask: SHA-256 of the file that was looked at.
+        answer: one of `ANSWERS`.
+    """
+
+    dataset: str
+    case: str
+    mask: str
+    answer: str
+
+
+COLUMNS = [field.name for field in fields(Answer)]
+_REMEDY = "Give the CSV that the button of the review's page saved."
+
+
+def read_answers(path: Path) -> list[Answer]:
+    """Read a table of answers.
+
+    Raises:
+        UserError: it cannot be read (see `read_table`), an answer is none of `ANSWERS`, or a case comes twice.
+    """
+    answers = [_answer(row) for row in read_table(path, COLUMNS, "", _REMEDY)]
+    seen: set[str] = set()
+    for answer in answers:
+        if answer.case in seen:
+            raise UserError(f"{path} has two answers for {answer.case}.", "Keep one.")
+        seen.add(answer.case)
+    return answers
+
+
+def stored_answers(raw_folder: Path) -> dict[str, Answer]:
+    """The answers that are kept beside a data set, by case.
+
+    Raises:
+        UserError: as `read_answers`, or they are another data set's.
+    """
+    path = raw_folder / ANSWERS_FILE
+    answers = read_answers(path) if path.exists() else []
+    _check_dataset(path, answers, raw_folder)
+    return {answer.case: answer for answer in answers}
+
+
+def take_answers(raw_folder: Path, path: Path, masks: Mapping[str, str]) -> list[Answer]:
+    """Keep answers beside the data set, atomically; a new one replaces the case's older one.
+
+    Args:
+        raw_folder: of the data set.
+        path: the table to read.
+        masks: SHA-256 of the mask of each annotated case today.
+
+    Returns:
+        The answers that were read.
+
+    Raises:
+        UserError: as `read_answers`; there is none; they are another data set's; a case is unknown, or its mask was
+            changed since the answer was given. Nothing is kept then.
+    """
+    answers = read_answers(path)
+    if not answers:
+        raise UserError(f"{path} holds no answer.", "Answer on the page first, then save the table again.")
+    _check_dataset(path, answers, raw_folder)
+    for answer in answers:
+        if answer.case not in masks:
+            raise UserError(f"{path}: there is no annotated case {answer.case}.", _REMEDY)
+        if masks[answer.case] != answer.mask:
+            raise UserError(
+                f"{path}: the mask of {answer.case} was changed since the answer was given.",
+                "Review again and answer on the new page, or remove the row.",
+            )
+    kept = stored_answers(raw_folder) | {answer.case: answer for answer in answers}
+    write_answers(raw_folder / ANSWERS_FILE, [kept[case] for case in sorted(kept)])
+    return answers
+
+
+def write_answers(path: Path, answers: Iterable[Answer]) -> None:
+    """Write a table of answers, atomically."""
+    write_text(path, csv_text([COLUMNS, *(astuple(answer) for answer in answers)]))
+
+
+def _answer(row: Row) -> Answer:
+    answer = Answer(**{name: from_cell(value) for name, value in row.values.items()})
+    if answer.answer not in ANSWERS:
+        raise UserError(
+            f"{row.place}: {answer.answer[:40]!r} is no answer.", f"Write one of {', '.join(ANSWERS)}."
+        )
+    return answer
+
+
+def _check_dataset(path: Path, answers: Iterable[Answer], raw_folder: Path) -> None:
+    for answer in answers:
+        if answer.dataset != raw_folder.name:
+            raise UserError(
+                f"{path} holds answers on {answer.dataset[:80]}, not on {raw_folder.name}.",
+                "Give the answers on this data set.",
+            )

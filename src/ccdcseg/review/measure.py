@@ -1,0 +1,384 @@
+"""How a mask and a network that never saw it contradict each other, and what would mend it.
+
+A voxel's *cost* under a class is minus the logarithm of the network's probability of it, scaled so that a class
+that is out of the question costs 1 and a sure one 0. What the label costs more than the cheapest class is the
+*contradiction* of a voxel. Divided by the length of the outlines it is a distance: by how many millimetres the
+outlines would move, each weighted by how sure the network is. A *mend* is a change of the whole mask by a usual
+mistake - two classes swapped, mirrored, shifted, too wide; the share of the contradiction that goes away with it
+says how well it explains it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations, product
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from ccdcseg.datasets.volumes import slice_axis
+from ccdcseg.postprocessing import FOREGROUND, label_pieces
+
+Mask = NDArray[np.bool_]
+Costs = NDArray[np.float32]
+Kind = Literal["swapped", "mirrored", "shifted", "wide", "narrow"]
+
+OUT_OF_THE_QUESTION = 0.02
+"""Probabilities below count as this one, whose cost is 1."""
+SHIFT_MM = 10.0
+"""How far a mask is shifted at most."""
+MOST_MOVED = 50_000
+"""Voxels of a mask that are shifted; of a larger one every second, third and so on."""
+WIDTHS = (1, 2, 3)
+"""By how many voxels an outline is moved inwards or outwards."""
+SOFTNESS = 0.1
+"""Of the soft minimum: probabilities that lie closer to the smallest count too."""
+_IN_PLANE = np.array([[[0, 1, 0], [1, 1, 1], [0, 1, 0]]], bool)
+_FAR = 1e6
+"""Distance of neighbouring slices, in voxels, for what is looked for in one slice alone."""
+_AXES = ("slices", "rows", "columns")
+
+
+@dataclass(frozen=True)
+class Slices:
+    """Slices in which one of the two has a class and the other has not, numbered from 1.
+
+    Attributes:
+        numbers: of the slices.
+        weight: of the one that weighs most: its contradiction as a share of the class's usual area in a slice.
+        heaviest: number of that slice; 0: there is none.
+    """
+
+    numbers: tuple[int, ...] = ()
+    weight: float = 0.0
+    heaviest: int = 0
+
+
+@dataclass(frozen=True)
+class ClassMeasures:
+    """A class of one mask against the network.
+
+    Attributes:
+        dice: of label and prediction; None where neither has the class.
+        contradiction_mm: see this module.
+        surface_probability: soft minimum of the class's probability along the label's outline, the best of a voxel
+            and its neighbours in the slice; None where the label has none.
+        gap: slices without the class between slices with it, where the network sees it.
+        early: the same beyond the label's first and last slice: it ends too early.
+        late: slices with the class beyond the last that the network sees.
+        apart: the largest piece beside the main one that the network sees nothing of, as a share of the class.
+        taken_for: what the network takes the class's voxels for: share of each class, background included.
+        worst_slice: in which most of the contradiction lies, from 1.
+    """
+
+    dice: float | None
+    contradiction_mm: float
+    surface_probability: float | None
+    gap: Slices
+    early: Slices
+    late: Slices
+    apart: float
+    taken_for: Mapping[str, float]
+    worst_slice: int
+
+
+@dataclass(frozen=True)
+class Mend:
+    """A change of the whole mask.
+
+    Attributes:
+        kind: of change.
+        classes: that it concerns.
+        words: what the mask looks like, such as "mirrored along its columns".
+        share: of the contradiction of these classes that goes away.
+    """
+
+    kind: Kind
+    classes: tuple[str, ...]
+    words: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Measures:
+    """A mask against a network that never saw it.
+
+    Attributes:
+        classes: by name, and all together as `FOREGROUND`.
+        mends: the best of each kind for the same classes, what explains most first.
+    """
+
+    classes: Mapping[str, ClassMeasures]
+    mends: tuple[Mend, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Opinions:
+    """What label and network say of each voxel, the first axis across the slices.
+
+    Attributes:
+        labels: (Z, Y, X) class values, 0 the background; where nobody labelled, what the network says.
+        costs: (C, Z, Y, X) of each class, in the order of their values.
+        spacing_mm: along Z, Y, X.
+        names: of the classes from 1 on.
+    """
+
+    labels: NDArray[np.intp]
+    costs: Costs
+    spacing_mm: tuple[float, ...]
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        labels: NDArray[Any],
+        probabilities: NDArray[Any],
+        spacing_mm: Sequence[float],
+        names: Sequence[str],
+        ignore: int | None = None,
+    ) -> "Opinions":
+        """Bring label and probabilities into this form.
+
+        Args:
+            labels: (z, y, x) class values, in the order of ``names`` from 1 on.
+            probabilities: (C, z, y, x) in [0, 1], the background first.
+            spacing_mm: along z, y, x.
+            names: of the classes.
+            ignore: value of voxels that nobody labelled.
+        """
+        across = slice_axis(labels.shape, spacing_mm)
+        bounded = np.clip(probabilities.astype(np.float32), OUT_OF_THE_QUESTION, 1)
+        costs = np.moveaxis(np.log(bounded) / np.log(np.float32(OUT_OF_THE_QUESTION)), across + 1, 1)
+        known = np.moveaxis(labels, across, 0)
+        known = np.where(known == ignore, costs.argmin(0), known) if ignore is not None else known
+        spacing = (spacing_mm[across], *np.delete(spacing_mm, across).tolist())
+        return cls(known.astype(np.intp), costs, spacing, tuple(names))
+
+    @cached_property
+    def predicted(self) -> NDArray[np.intp]:
+        """The cheapest class of each voxel."""
+        cheapest: NDArray[np.intp] = self.costs.argmin(0)
+        return cheapest
+
+    @cached_property
+    def contradiction(self) -> Costs:
+        """What the label costs more than the cheapest class, in [0, 1]."""
+        more: Costs = self.cost(self.labels) - self.costs.min(0)
+        return more
+
+    @property
+    def pixel_mm(self) -> float:
+        """Side of a square as large as a voxel in the slice."""
+        return float(np.sqrt(self.spacing_mm[1] * self.spacing_mm[2]))
+
+    def cost(self, labels: NDArray[np.intp]) -> Costs:
+        """Of each voxel under other labels."""
+        cost: Costs = np.take_along_axis(self.costs, labels[None], 0)[0]
+        return cost
+
+    def regions(self, name: str) -> tuple[Mask, Mask]:
+        """A class, or the foreground, by the label and by the network."""
+        if name == FOREGROUND:
+            return self.labels > 0, self.predicted > 0
+        value = self.names.index(name) + 1
+        return self.labels == value, self.predicted == value
+
+
+def measure(opinions: Opinions) -> Measures:
+    """Hold a mask against a network that never saw it."""
+    return Measures(
+        {name: _class_measures(opinions, name) for name in (FOREGROUND, *opinions.names)},
+        tuple(sorted(_mends(opinions), key=lambda mend: -mend.share)),
+    )
+
+
+def soft_minimum(values: NDArray[Any]) -> float:
+    """A minimum that several small values push down further than one does; see `SOFTNESS`."""
+    return float(-SOFTNESS * np.log(np.mean(np.exp(-values.astype(np.float64) / SOFTNESS))))
+
+
+def outline(region: Mask) -> Mask:
+    """Voxels of a region with a neighbour outside it in their slice."""
+    inside: Mask = ndimage.binary_erosion(region, _IN_PLANE)
+    return region & ~inside
+
+
+def _class_measures(opinions: Opinions, name: str) -> ClassMeasures:
+    ours, theirs = opinions.regions(name)
+    both = ours | theirs
+    by_slice = np.where(both, opinions.contradiction, 0).sum((1, 2))
+    total = np.count_nonzero(ours) + np.count_nonzero(theirs)
+    return ClassMeasures(
+        dice=float(2 * np.count_nonzero(ours & theirs) / total) if total else None,
+        contradiction_mm=_in_mm(opinions, float(by_slice.sum()), (ours, theirs)),
+        surface_probability=_surface_probability(opinions, name, ours),
+        gap=_slices(opinions, ours, theirs, inside=True),
+        early=_slices(opinions, ours, theirs, inside=False),
+        late=_slices(opinions, theirs, ours, inside=False),
+        apart=_apart(ours, theirs),
+        taken_for=_taken_for(opinions, ours),
+        worst_slice=int(by_slice.argmax()) + 1,
+    )
+
+
+def _in_mm(opinions: Opinions, contradiction: float, regions: Sequence[Mask]) -> float:
+    """A contradiction by the mean length of two outlines."""
+    length = sum(np.count_nonzero(outline(region)) for region in regions) / 2
+    return float(contradiction / length * opinions.pixel_mm) if length else 0.0
+
+
+def _surface_probability(opinions: Opinions, name: str, ours: Mask) -> float | None:
+    edge = outline(ours)
+    if not edge.any():
+        return None
+    costs = opinions.costs[0] if name == FOREGROUND else opinions.costs[opinions.names.index(name) + 1]
+    probability = np.power(OUT_OF_THE_QUESTION, costs)
+    if name == FOREGROUND:
+        probability = 1 - probability
+    return soft_minimum(ndimage.maximum_filter(probability, size=(1, 3, 3))[edge])
+
+
+def _slices(opinions: Opinions, one: Mask, other: Mask, *, inside: bool) -> Slices:
+    """Slices that the other has and the one has not, within the range of the one's slices or beyond it."""
+    present = np.flatnonzero(one.any((1, 2)))
+    if not present.size:
+        return Slices()
+    weights = np.where(other & ~one, opinions.contradiction, 0).sum((1, 2))
+    weights = weights / np.median(np.count_nonzero(one[present], axis=(1, 2)))
+    numbers = np.arange(len(one))
+    within = (present[0] < numbers) & (numbers < present[-1])
+    chosen = (within == inside) & ~one.any((1, 2)) & other.any((1, 2))
+    if not chosen.any():
+        return Slices()
+    heaviest = int(np.where(chosen, weights, -1).argmax())
+    return Slices(tuple((np.flatnonzero(chosen) + 1).tolist()), float(weights[heaviest]), heaviest + 1)
+
+
+def _apart(ours: Mask, theirs: Mask) -> float:
+    pieces, count = label_pieces(ours)
+    if count < 2:
+        return 0.0
+    sizes = np.bincount(pieces.ravel(), minlength=count + 1)[1:]
+    seen = np.bincount(pieces[theirs], minlength=count + 1)[1:]
+    unseen = np.where(seen == 0, sizes, 0)
+    unseen[sizes.argmax()] = 0
+    return float(unseen.max() / sizes.sum())
+
+
+def _taken_for(opinions: Opinions, ours: Mask) -> dict[str, float]:
+    """The row of the confusion matrix; empty where the label lacks the class."""
+    counts = np.bincount(opinions.predicted[ours], minlength=len(opinions.names) + 1)
+    names = ("background", *opinions.names)
+    return dict(zip(names, (counts / counts.sum()).tolist(), strict=True)) if counts.any() else {}
+
+
+def _mends(opinions: Opinions) -> Iterator[Mend]:
+    """The best mend of each kind for the same classes, of those that make it better."""
+    if not opinions.labels.any():
+        return
+    found = [*_swapped(opinions), *_mirrored(opinions), *_shifted(opinions), *_resized(opinions)]
+    best = {(mend.kind, mend.classes): mend for mend in sorted(found, key=lambda mend: mend.share)}
+    yield from (mend for mend in best.values() if mend.share > 0)
+
+
+def _share(opinions: Opinions, mended: NDArray[np.intp], where: Mask | None = None) -> float:
+    """The part of the contradiction that goes away with other labels."""
+    before = opinions.contradiction if where is None else opinions.contradiction[where]
+    gain = opinions.cost(opinions.labels) - opinions.cost(mended)
+    total = float(before.sum())
+    return float(gain.sum()) / total if total else 0.0
+
+
+def _swapped(opinions: Opinions) -> Iterator[Mend]:
+    for one, other in combinations(range(1, len(opinions.names) + 1), 2):
+        order = np.arange(len(opinions.names) + 1)
+        order[[one, other]] = other, one
+        concerned = np.isin(opinions.labels, (one, other)) | np.isin(opinions.predicted, (one, other))
+        names = opinions.names[one - 1], opinions.names[other - 1]
+        share = _share(opinions, order[opinions.labels], concerned)
+        yield Mend("swapped", names, f"{names[0]} and {names[1]} look swapped", share)
+
+
+def _mirrored(opinions: Opinions) -> Iterator[Mend]:
+    for turned in sorted(
+        product((False, True), repeat=3), key=sum, reverse=True
+    ):  # of equals the last counts
+        axes = tuple(axis for axis, flip in enumerate(turned) if flip)
+        if axes:
+            words = " and ".join(_AXES[axis] for axis in axes)
+            share = _share(opinions, np.flip(opinions.labels, axes))
+            yield Mend("mirrored", opinions.names, f"The mask looks mirrored along its {words}", share)
+
+
+def _shifted(opinions: Opinions) -> Iterator[Mend]:
+    """The best shift in the plane of the slices."""
+    reach = [int(SHIFT_MM // step) for step in opinions.spacing_mm[1:]]
+    saved = opinions.costs[0] - opinions.costs  # by a class in place of the background
+    padded = np.pad(saved, ((0, 0), (0, 0), *((most, most) for most in reach)), mode="edge")
+    foreground = np.argwhere(opinions.labels)
+    every = -(-len(foreground) // MOST_MOVED)
+    z, y, x = foreground[::every].T
+    values = opinions.labels[z, y, x]
+    gains = np.array(
+        [
+            [
+                padded[values, z, y + down, x + right].sum(dtype=np.float64)
+                for right in range(2 * reach[1] + 1)
+            ]
+            for down in range(2 * reach[0] + 1)
+        ]
+    )
+    best = np.unravel_index(int(gains.argmax()), gains.shape)
+    down, right = (int(found) - most for found, most in zip(best, reach, strict=True))
+    far = float(np.hypot(down * opinions.spacing_mm[1], right * opinions.spacing_mm[2]))
+    gain = every * float(gains[best] - gains[reach[0], reach[1]])
+    words = f"The mask looks shifted by {far:.1f} mm ({-right:+d} columns, {-down:+d} rows)"
+    total = float(opinions.contradiction.sum())
+    yield Mend("shifted", opinions.names, words, gain / total if total else 0.0)
+
+
+def _resized(opinions: Opinions) -> Iterator[Mend]:
+    """Each outline moved inwards and outwards, within the slices."""
+    near = _surroundings(opinions.labels > 0, max(WIDTHS))
+    labels, costs = opinions.labels[near], opinions.costs[:, *near]
+    given = np.take_along_axis(costs, labels[None], 0)[0]
+    for name in (FOREGROUND, *opinions.names):
+        total = float(opinions.contradiction[np.logical_or(*opinions.regions(name))].sum())
+        for kind, width, mended in _other_widths(labels, opinions.names, name):
+            gain = float((given - np.take_along_axis(costs, mended[None], 0)[0]).sum())
+            what = "The whole mask" if name == FOREGROUND else name
+            yield Mend(
+                kind,
+                opinions.names if name == FOREGROUND else (name,),
+                f"{what} looks drawn about {width * opinions.pixel_mm:.1f} mm too {kind}",
+                gain / total if total else 0.0,
+            )
+
+
+def _other_widths(
+    labels: NDArray[np.intp], names: Sequence[str], name: str
+) -> Iterator[tuple[Kind, int, NDArray[np.intp]]]:
+    """A class, or the foreground, eroded where it looks too wide and dilated where it looks too narrow."""
+    value = 0 if name == FOREGROUND else names.index(name) + 1
+    ours = labels == value if value else labels > 0
+    if not ours.any():
+        return
+    inside, beyond = _nearest(ours, labels)
+    outside, within = _nearest(~ours, labels)
+    for width in reversed(WIDTHS):
+        yield "wide", width, np.where(ours & (inside <= width), beyond, labels)
+        yield "narrow", width, np.where(~ours & (outside <= width), within, labels)
+
+
+def _nearest(region: Mask, labels: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Of each voxel of a region the nearest one outside it in its slice: how far, in voxels, and its label."""
+    distance, place = ndimage.distance_transform_edt(region, sampling=(_FAR, 1, 1), return_indices=True)
+    return distance, labels[tuple(place)]
+
+
+def _surroundings(region: Mask, margin: int) -> tuple[slice, ...]:
+    """The box around a region that holds something, with a margin in the slices."""
+    box = ndimage.find_objects(region.astype(np.uint8))[0]
+    return (box[0], *(slice(max(0, side.start - margin), side.stop + margin) for side in box[1:]))

@@ -1,0 +1,206 @@
+"""Which networks never saw whose mask, and what they say of the scans: probabilities, kept on disk."""
+
+import contextlib
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccdcseg.datasets.cases import Case, image_files, read_channels, read_file_ending, read_labels
+from ccdcseg.datasets.usable import check_scan
+from ccdcseg.errors import UserError
+from ccdcseg.files import file_hash, write_bytes
+from ccdcseg.nnunet.checkpoints import FINAL
+from ccdcseg.nnunet.predict import build_predictor, prediction_sources, scan_probabilities
+from ccdcseg.provenance import forget_origin, read_origin, stamp, write_origin
+from ccdcseg.runs.record import RunRecord, read_record
+
+Progress = Callable[[int, int], None]
+_LEVELS = 255
+"""Steps in which probabilities are kept."""
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A trained run.
+
+    Attributes:
+        folder: of the run.
+        record: of it.
+        masks: cases that it was trained on, as far as the record names them one by one.
+    """
+
+    folder: Path
+    record: RunRecord
+    masks: frozenset[str]
+
+    @property
+    def name(self) -> str:
+        """Its place among the data set's results."""
+        return f"{self.folder.parent.name}/{self.folder.name}"
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of its weights."""
+        return file_hash(self.folder / FINAL)
+
+    def saw(self, case: Case) -> bool:
+        """Whether it was trained on the scan, or on another scan of the patient."""
+        return case.patient in self.record.patients.train or case.case in self.masks
+
+
+def read_networks(raw_folder: Path, folders: Iterable[Path]) -> list[Network]:
+    """Read finished runs of a data set.
+
+    Raises:
+        UserError: a folder is no run's, or the run is of another data set or of other classes.
+    """
+    ending = read_file_ending(raw_folder)
+    networks = [_network(folder, ending) for folder in dict.fromkeys(folders)]
+    for network in networks:
+        if network.record.dataset != raw_folder.name:
+            raise UserError(
+                f"{network.folder} was trained on {network.record.dataset}, not on {raw_folder.name}.",
+                "Name a run of this data set.",
+            )
+        if network.record.labels != read_labels(raw_folder):
+            raise UserError(
+                f"{network.folder} was trained with the classes {', '.join(network.record.classes)}; dataset.json "
+                "has others now.",
+                "Name a run of the data set as it is.",
+            )
+    return networks
+
+
+def _network(folder: Path, ending: str) -> Network:
+    record = read_record(folder)
+    files = [Path(name) for name in record.scans or () if Path(name).parent.name == "labelsTr"]
+    return Network(folder, record, frozenset(file.name.removesuffix(ending) for file in files))
+
+
+def judges(
+    cases: Sequence[Case], networks: Sequence[Network], named: Iterable[str]
+) -> dict[str, list[Network]]:
+    """The networks that never saw a mask of a case's patient, by case; cases without any are left out.
+
+    Args:
+        cases: with masks.
+        networks: trained ones.
+        named: patients or cases that are asked for; none: all that the networks never saw.
+
+    Raises:
+        UserError: one that is asked for is none of ``cases``, or every network was trained on it; or none is left.
+    """
+    asked = [*named]
+    for name in asked:
+        if not any(name in (case.case, case.patient) for case in cases):
+            raise UserError(
+                f"{name} is no patient or case among those that are reviewed.",
+                "Give names of cases.csv; without --run, of labelled patients of the split.",
+            )
+    wanted = [case for case in cases if not asked or {case.case, case.patient} & {*asked}]
+    found = {case.case: [one for one in networks if not one.saw(case)] for case in wanted}
+    if seen := [case for case, unseeing in found.items() if asked and not unseeing]:
+        raise UserError(
+            f"{seen[0]} was trained on by {networks[0].folder}: it says what it was taught.",
+            "Name a run that never saw the patient, or leave --run out, which trains such ones.",
+        )
+    found = {case: unseeing for case, unseeing in found.items() if unseeing}
+    if not found:
+        raise UserError(
+            f"{networks[0].folder} was trained on every annotated patient.",
+            "Leave --run out: networks that never saw a patient are then trained.",
+        )
+    return found
+
+
+def predict_all(
+    raw_folder: Path,
+    wanted: Mapping[str, Sequence[Network]],
+    cache: Path,
+    device: str,
+    progress: Progress,
+) -> dict[str, list[Path]]:
+    """Predict cases by networks that never saw them; what is there and is what it would be is kept.
+
+    Args:
+        raw_folder: of the data set.
+        wanted: the networks of each case.
+        cache: folder for the probabilities.
+        device: "cpu", "cuda" or "mps".
+        progress: called with what is done and what is to be done.
+
+    Returns:
+        Files of probabilities of each case; see `read_probabilities`.
+
+    Raises:
+        UserError: an image is missing or cannot be used, or a network's checkpoint is.
+    """
+    files = {
+        case: [cache / network.name / f"{case}.npz" for network in networks]
+        for case, networks in wanted.items()
+    }
+    total, done = sum(map(len, files.values())), 0
+    for network in dict.fromkeys(one for networks in wanted.values() for one in networks):
+        cases = [case for case, networks in wanted.items() if network in networks]
+        for _ in _predict(raw_folder, network, cases, cache, device):
+            done += 1
+            progress(done, total)
+    return files
+
+
+def read_probabilities(files: Sequence[Path]) -> NDArray[np.float32]:
+    """The mean of several networks' probabilities, (C, z, y, x) on all voxels of a scan, the background first."""
+    total: Any = 0
+    for file in files:
+        with np.load(file, allow_pickle=False) as arrays:
+            total = total + arrays["probabilities"].astype(np.float32) / _LEVELS
+    mean: NDArray[np.float32] = total / len(files)
+    return mean
+
+
+def _predict(
+    raw_folder: Path, network: Network, cases: Sequence[str], cache: Path, device: str
+) -> Iterable[str]:
+    """Predict what is to be predicted; every case is named when it is there."""
+    predictor = None
+    for case in cases:
+        target, images = cache / network.name / f"{case}.npz", _images(raw_folder, case)
+        sources = prediction_sources(network.folder, images, {})
+        origin = read_origin(target, sources) if target.exists() else None
+        if origin is None or not origin.current:
+            now = stamp(sources)
+            check_scan(images)
+            predictor = predictor or build_predictor(network.folder, device)
+            forget_origin(target)
+            write_bytes(target, _packed(_probabilities(predictor, images)))
+            write_origin(target, now, target)
+        yield case
+
+
+def _images(raw_folder: Path, case: str) -> list[Path]:
+    files = image_files(
+        raw_folder / "imagesTr", case, read_file_ending(raw_folder), len(read_channels(raw_folder))
+    )
+    for file in files:
+        if not file.exists():
+            raise UserError(f"{file} does not exist.", "Restore the image, or prepare the data set again.")
+    return files
+
+
+def _probabilities(predictor: Any, images: Sequence[Path]) -> NDArray[np.uint8]:
+    """Of each class on all voxels of a scan, in steps."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        found = scan_probabilities(predictor, images)
+    steps: NDArray[np.uint8] = np.rint(found * _LEVELS).astype(np.uint8)
+    return steps
+
+
+def _packed(probabilities: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, probabilities=probabilities)
+    return buffer.getvalue()

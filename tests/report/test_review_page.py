@@ -1,0 +1,47 @@
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ccdcseg.report import review_page
+from ccdcseg.review.review import Review
+
+
+def test_the_worst_comes_first_with_slice_sentence_and_numbers(
+    small_review: Review, review_html: Path
+) -> None:
+    text = review_html.read_text()
+    shown = re.findall(r'data-case="([^"]+)" data-mask="([0-9a-f]{64})"', text)
+    assert shown == [(one.case, one.mask) for one in small_review.cases]
+    worst = small_review.cases[0]
+    assert worst.case == "p2_ED"
+    assert worst.suspicions[0].sentence.startswith("The mask looks mirrored along its rows and columns:")
+    assert worst.suspicions[0].sentence in text.split("</article>")[0]
+    assert "1 of 6 masks is worth a second look." in text
+    assert text.count('<img src="data:image/jpeg;base64,') == 12
+    assert "http" not in re.sub(r"data:[^\"]+", "", text).replace("http-equiv", "")
+
+
+def test_an_answer_that_is_kept_is_shown(
+    small_review: Review, write_review_page: object, tmp_path: Path
+) -> None:
+    first, *others = small_review.cases
+    answered = replace(small_review, cases=(replace(first, answer="unsure"), *others))
+    text = write_review_page(answered, tmp_path / "page.html").read_text()  # type: ignore[operator]
+    assert re.findall(r'name="answer-(\d+)" value="(\w+)" checked', text) == [("0", "unsure")]
+
+
+def test_names_are_escaped(small_review: Review, write_review_page: object, tmp_path: Path) -> None:
+    hostile = replace(small_review, dataset="Dataset007_<script>alert(1)</script>")
+    text = write_review_page(hostile, tmp_path / "page.html").read_text()  # type: ignore[operator]
+    assert "<script>alert" not in text
+
+
+def test_a_long_list_ends_with_how_many_are_left_out(
+    small_review: Review, write_review_page: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(review_page, "MOST_CARDS", 2)
+    text = write_review_page(small_review, tmp_path / "page.html").read_text()  # type: ignore[operator]
+    assert text.count("<article") == 2
+    assert "4 more masks with lower scores" in text

@@ -1,0 +1,65 @@
+from pathlib import Path
+
+import pytest
+
+from ccdcseg.errors import UserError
+from ccdcseg.review.answers import ANSWERS_FILE, Answer, stored_answers, take_answers, write_answers
+
+HASHES = {"a": "1" * 64, "b": "2" * 64, "=c;+d": "3" * 64}
+
+
+def answer(case: str, said: str, dataset: str = "Dataset007_Small", mask: str | None = None) -> Answer:
+    return Answer(dataset, case, HASHES.get(case, "9" * 64) if mask is None else mask, said)
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    folder = tmp_path / "Dataset007_Small"
+    folder.mkdir()
+    return folder
+
+
+def handed_in(raw: Path, *answers: Answer) -> Path:
+    path = raw.parent / "answers.csv"
+    write_answers(path, answers)
+    return path
+
+
+def test_answers_are_kept_and_newer_ones_count(raw: Path) -> None:
+    take_answers(raw, handed_in(raw, answer("b", "wrong"), answer("=c;+d", "unsure")), HASHES)
+    take_answers(raw, handed_in(raw, answer("a", "right"), answer("b", "right")), HASHES)
+    kept = stored_answers(raw)
+    assert {case: one.answer for case, one in kept.items()} == {"a": "right", "b": "right", "=c;+d": "unsure"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "problem"),
+    [
+        ([answer("a", "maybe")], "'maybe' is no answer"),
+        ([answer("a", "right", "Dataset008_Other")], "answers on Dataset008_Other, not on Dataset007_Small"),
+        ([answer("z", "right")], "there is no annotated case z"),
+        ([answer("a", "right"), answer("a", "wrong")], "two answers for a"),
+        ([answer("b", "right", mask="4" * 64)], "the mask of b was changed since"),
+        ([], "holds no answer"),
+    ],
+)
+def test_answers_that_cannot_be_right_are_refused_whole(raw: Path, wrong: list[Answer], problem: str) -> None:
+    take_answers(raw, handed_in(raw, answer("a", "wrong")), HASHES)
+    before = (raw / ANSWERS_FILE).read_bytes()
+    with pytest.raises(UserError, match=problem):
+        take_answers(
+            raw, handed_in(raw, answer("=c;+d", "right"), *wrong) if wrong else handed_in(raw), HASHES
+        )
+    assert (raw / ANSWERS_FILE).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "dataset,case,mask\n", "dataset,case,mask,answer\nonly,three,values\n", "\xff\xfe", "<html>"],
+)
+def test_what_is_no_table_of_answers_is_refused(raw: Path, content: str) -> None:
+    path = raw.parent / "answers.csv"
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(UserError):
+        take_answers(raw, path, HASHES)
+    assert not (raw / ANSWERS_FILE).exists()

@@ -1,0 +1,143 @@
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from ccdcseg.postprocessing import FOREGROUND
+from ccdcseg.review.measure import Mend, Opinions, measure, soft_minimum
+
+NAMES = ("RV", "LV")
+SPACING = (8.0, 1.5, 1.5)
+
+
+def heart() -> np.ndarray:
+    """Two unlike boxes, without any symmetry, in slices 2 to 6 of 8."""
+    labels = np.zeros((8, 40, 48), np.int16)
+    labels[1:6, 8:20, 6:20] = 1
+    labels[1:5, 12:30, 22:36] = 2
+    return labels
+
+
+def sure(labels: np.ndarray, sureness: float = 0.97) -> np.ndarray:
+    """Probabilities of a network that sees these labels."""
+    rest = (1 - sureness) / len(NAMES)
+    return np.where(np.arange(len(NAMES) + 1)[:, None, None, None] == labels, sureness, rest)
+
+
+def best_mend(labels: np.ndarray, seen: np.ndarray, kind: str) -> Mend:
+    mends = measure(Opinions.of(labels, sure(seen), SPACING, NAMES)).mends
+    return next(mend for mend in mends if mend.kind == kind)
+
+
+def test_a_mask_that_the_network_agrees_with_contradicts_it_nowhere():
+    found = measure(Opinions.of(heart(), sure(heart()), SPACING, NAMES))
+    assert found.mends == ()
+    for one in found.classes.values():
+        assert one.dice == 1
+        assert one.contradiction_mm == 0
+        assert one.surface_probability == pytest.approx(0.97, abs=0.02)
+        assert one.gap.numbers == one.early.numbers == one.late.numbers == ()
+        assert one.apart == 0
+
+
+@given(
+    arrays(np.int16, (3, 4, 5), elements=st.integers(0, 2)),
+    arrays(np.float32, (3, 3, 4, 5), elements=st.floats(0.015625, 1, width=32)),
+)
+def test_the_contradiction_is_what_a_voxel_by_voxel_loop_finds(labels: np.ndarray, raw: np.ndarray) -> None:
+    probabilities = raw / raw.sum(0)
+    opinions = Opinions.of(labels, probabilities, SPACING, NAMES)
+    for place in product(*map(range, labels.shape)):
+        costs = [np.log(max(float(p), 0.02)) / np.log(0.02) for p in probabilities[:, *place]]
+        assert opinions.contradiction[place] == pytest.approx(costs[labels[place]] - min(costs), abs=1e-5)
+
+
+def test_swapped_classes_are_named():
+    labels = heart()
+    swapped = np.array([0, 2, 1])[labels]
+    mend = best_mend(swapped, labels, "swapped")
+    assert mend.classes == NAMES
+    assert mend.share == pytest.approx(1)
+    taken = measure(Opinions.of(swapped, sure(labels), SPACING, NAMES)).classes["RV"].taken_for
+    assert taken == {"background": 0, "RV": 0, "LV": 1}
+
+
+@pytest.mark.parametrize(("axes", "words"), [((1,), "rows"), ((2,), "columns"), ((0,), "slices")])
+def test_a_mirrored_mask_is_named(axes: tuple[int, ...], words: str) -> None:
+    mend = best_mend(np.flip(heart(), axes), heart(), "mirrored")
+    assert words in mend.words
+    assert mend.share == pytest.approx(1)
+
+
+def test_a_shifted_mask_is_named_with_where_it_went():
+    mend = best_mend(np.roll(heart(), (2, -3), (1, 2)), heart(), "shifted")
+    assert "5.4 mm (-3 columns, +2 rows)" in mend.words
+    assert mend.share == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("kind", "grown"), [("wide", True), ("narrow", False)])
+def test_an_outline_that_is_too_wide_or_too_narrow_is_named(kind: str, grown: bool) -> None:
+    small = np.zeros((6, 40, 40), np.int16)
+    large = small.copy()
+    small[1:5, 14:26, 14:26] = large[1:5, 12:28, 12:28] = 1
+    mask, seen = (large, small) if grown else (small, large)
+    mend = best_mend(mask, seen, kind)
+    assert mend.share > 0.8
+    assert f"3.0 mm too {kind}" in mend.words
+
+
+@pytest.mark.parametrize(
+    ("which", "change", "numbers"),
+    [("gap", 3, (4,)), ("early", 1, (2,)), ("early", 5, (6,))],
+)
+def test_slices_that_the_network_sees_alone_are_told(
+    which: str, change: int, numbers: tuple[int, ...]
+) -> None:
+    labels = heart()
+    labels[change] = 0
+    found = measure(Opinions.of(labels, sure(heart()), SPACING, NAMES)).classes["RV"]
+    slices = {"gap": found.gap, "early": found.early}
+    assert slices.pop(which).numbers == numbers
+    assert not any(other.numbers for other in slices.values())
+
+
+def test_slices_and_pieces_that_the_network_does_not_see_are_told():
+    labels = heart()
+    labels[6, 8:20, 6:20] = 1
+    labels[3, 36:38, 40:44] = 1
+    found = measure(Opinions.of(labels, sure(heart()), SPACING, NAMES)).classes["RV"]
+    assert found.late.numbers == (7,)
+    assert found.late.weight == pytest.approx(1, abs=0.1)
+    assert found.apart == pytest.approx(8 / np.count_nonzero(labels == 1))
+
+
+def test_slices_may_lie_along_any_axis():
+    labels = np.moveaxis(heart(), 0, 2)
+    seen = labels.copy()
+    labels[:, :, 3] = 0
+    found = measure(Opinions.of(labels, sure(seen), (1.5, 1.5, 8.0), NAMES))
+    assert found.classes[FOREGROUND].gap.numbers == (4,)
+
+
+def test_voxels_that_nobody_labelled_contradict_nothing():
+    labels = heart()
+    labels[2:4] = 3
+    found = measure(Opinions.of(labels, sure(heart()), SPACING, NAMES, ignore=3))
+    assert found.classes[FOREGROUND].contradiction_mm == 0
+
+
+@pytest.mark.parametrize("labels", [np.zeros((4, 9, 9), np.int16), np.ones((4, 9, 9), np.int16)])
+def test_masks_of_nothing_and_of_everything_are_measured(labels: np.ndarray) -> None:
+    for seen in (labels, 1 - labels):
+        found = measure(Opinions.of(labels, sure(seen), SPACING, NAMES))
+        assert found.classes["RV"].contradiction_mm >= 0
+        assert found.classes["LV"].dice is None
+        assert found.classes["LV"].surface_probability is None
+
+
+@given(st.lists(st.floats(0, 1), min_size=1))
+def test_the_soft_minimum_lies_between_minimum_and_mean(values: list[float]) -> None:
+    assert min(values) - 1e-9 <= soft_minimum(np.array(values)) <= np.mean(values) + 1e-9

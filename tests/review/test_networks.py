@@ -1,0 +1,92 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ccdcseg.datasets.cases import Case
+from ccdcseg.errors import UserError
+from ccdcseg.review import networks
+from ccdcseg.review.networks import Network, judges, read_networks, read_probabilities
+from ccdcseg.runs.record import Patients, RunRecord
+
+CASES = [Case(f"p{number}_{phase}", f"p{number}", "", phase) for number in range(4) for phase in ("ED", "ES")]
+
+
+def network(*trained: str, masks: tuple[str, ...] = (), name: str = "fold_0") -> Network:
+    patients = Patients(train=trained, validation=(), test=())
+    record = RunRecord.model_construct(
+        patients=patients, dataset="Dataset007_Small", labels={"RV": 1, "LV": 2}
+    )
+    return Network(Path("model") / name, record, frozenset(masks))
+
+
+def test_each_case_is_judged_by_all_that_never_saw_its_patient() -> None:
+    one, other = network("p0", "p1"), network("p1", "p2", name="fold_1")
+    found = judges(CASES, [one, other], [])
+    assert {case: [judge.name for judge in unseeing] for case, unseeing in found.items()} == {
+        "p0_ED": ["model/fold_1"],
+        "p0_ES": ["model/fold_1"],
+        "p2_ED": ["model/fold_0"],
+        "p2_ES": ["model/fold_0"],
+        "p3_ED": ["model/fold_0", "model/fold_1"],
+        "p3_ES": ["model/fold_0", "model/fold_1"],
+    }
+
+
+def test_a_mask_that_was_trained_on_counts_whatever_its_patient_is_called_now() -> None:
+    found = judges(CASES, [network("somebody", masks=("p0_ED",))], [])
+    assert "p0_ED" not in found
+    assert "p0_ES" in found
+
+
+def test_patients_and_cases_limit_a_review() -> None:
+    assert [*judges(CASES, [network("p0")], ["p1", "p2_ES"])] == ["p1_ED", "p1_ES", "p2_ES"]
+
+
+@pytest.mark.parametrize(
+    ("trained", "named", "problem"),
+    [
+        (["p0"], ["p9"], "p9 is no patient or case among those"),
+        (["p0"], ["p1", "p0"], "p0_ED was trained on by"),
+        (["p0", "p1", "p2", "p3"], [], "was trained on every annotated patient"),
+    ],
+)
+def test_whom_no_network_can_judge_is_refused(trained: list[str], named: list[str], problem: str) -> None:
+    with pytest.raises(UserError, match=problem):
+        judges(CASES, [network(*trained)], named)
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"dataset": "Dataset008_Other"}, "was trained on Dataset008_Other, not on Dataset007_Small"),
+        ({"labels": {"liver": 1}}, "was trained with the classes liver"),
+    ],
+)
+def test_runs_of_something_else_are_refused(
+    raw_folder: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, object], problem: str
+) -> None:
+    record = network("p0").record.model_copy(update=fields)
+    monkeypatch.setattr(networks, "read_record", lambda _: record)
+    with pytest.raises(UserError, match=problem):
+        read_networks(raw_folder, [Path("somewhere")])
+
+
+def test_masks_are_known_by_the_names_of_their_files(
+    raw_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("labelsTr/p1.v2_ED.nii.gz", "imagesTr/p1.v2_ED_0000.nii.gz")
+    record = network("p0").record.model_copy(update={"scans": dict.fromkeys(names, "0" * 64)})
+    monkeypatch.setattr(networks, "read_record", lambda _: record)
+    assert read_networks(raw_folder, [Path("somewhere")])[0].masks == {"p1.v2_ED"}
+
+
+def test_several_networks_judge_by_the_mean_of_their_probabilities(tmp_path: Path) -> None:
+    files = []
+    for number, level in enumerate((0, 255)):
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, probabilities=np.full((2, 1, 3, 3), level, np.uint8))
+        files.append(tmp_path / f"{number}.npz")
+        files[-1].write_bytes(buffer.getvalue())
+    assert np.allclose(read_probabilities(files), 0.5)
