@@ -37,8 +37,8 @@ from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
 import ccdcseg
-from ccdcseg.losses import CCDCLoss, RegionCombination
-from ccdcseg.nnunet.pixelwise_trainers import SummedLoss
+from ccdcseg.losses import CCDCLoss
+from ccdcseg.nnunet.logits_trainers import SummedLoss
 from loss_overhead import (
     CLASSES,
     FEATURES,
@@ -49,7 +49,7 @@ from loss_overhead import (
     reset_peak,
     scene,
 )
-from methods import contrastive_terms, region_losses
+from methods import contrastive_terms, logits_losses
 
 FORMAT = "ccdcseg-gpu-check/1"
 PAPER_STEPS = 250_000
@@ -255,7 +255,7 @@ def training(device: torch.device, scale: Scale) -> Section:
 
 def methods(device: torch.device, scale: Scale) -> Section:
     """Step, peak memory and the paper's hours of every loss."""
-    terms, losses = contrastive_terms(scale.features[0]), region_losses()
+    terms, losses = contrastive_terms(scale.features[0]), logits_losses()
     batch = next(batches(scale, device))
     found: dict[str, Section] = {}
     for name in ["nnunet", *losses, *terms, "nnunet again"]:
@@ -283,8 +283,8 @@ class WholeMap:
         self.head = head
         self.seen = self.found = torch.empty(0)
 
-    def __call__(self, features: Tensor, pixels: Tensor, combination: RegionCombination) -> Tensor:
-        del combination  # the mean
+    def __call__(self, features: Tensor, pixels: Tensor, *, concatenate: bool = False) -> Tensor:
+        assert not concatenate
         if self.seen is not features:
             with torch.enable_grad():
                 vectors = features.movedim(1, -1).flatten(0, -2)

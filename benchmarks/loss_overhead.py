@@ -28,7 +28,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from ccdcseg.losses import CCDCLoss
-from ccdcseg.losses.gather import tap_features
+from ccdcseg.losses.parts.gather import tap_features
 from ccdcseg.nnunet.features import tap_decoder
 
 CLASSES, BATCH, SIZE, THREADS = 4, 4, (256, 224), 2

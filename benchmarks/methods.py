@@ -31,9 +31,9 @@ from ccdcseg.losses import (
     RegionContrastLoss,
     TopKLoss,
 )
-from ccdcseg.losses.term import ContrastiveLoss
+from ccdcseg.losses.parts.base import ContrastiveLoss
 from ccdcseg.networks.nnformer import NNFormer
-from ccdcseg.nnunet.pixelwise_trainers import SummedLoss
+from ccdcseg.nnunet.logits_trainers import SummedLoss
 from loss_overhead import (
     BATCH,
     CLASSES,
@@ -116,13 +116,13 @@ def steps_of_methods() -> dict[str, Step]:
 
     return {
         "nnunet": step(plain, None),
-        **{name: step(SummedLoss(plain, loss), None) for name, loss in region_losses().items()},
+        **{name: step(SummedLoss(plain, loss), None) for name, loss in logits_losses().items()},
         **{name: step(plain, term) for name, term in contrastive_terms().items()},
         "nnformer": nnformer_step(plain),
     }
 
 
-def region_losses() -> dict[str, nn.Module]:
+def logits_losses() -> dict[str, nn.Module]:
     """Every loss on the logits alone, at its defaults."""
     return {"focal": FocalLoss(), "gdl": GDLLoss(), "topk": TopKLoss(), "mcc": MCCLoss()}
 

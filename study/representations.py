@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ccdcseg.datasets.cases import read_cases, read_file_ending
 from ccdcseg.losses import CCDCLoss
-from ccdcseg.losses.settings import CCDCSettings
+from ccdcseg.losses.ccdc.settings import CCDCSettings
 from ccdcseg.nnunet.checkpoints import OWN_KEY, load_checkpoint
 from ccdcseg.nnunet.predict import build_predictor, run_images
 from ccdcseg.nnunet.preset import preset_of_plans

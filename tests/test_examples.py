@@ -7,8 +7,10 @@ import re
 import runpy
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import pytest
+from torch import nn
 
 from ccdcseg import losses
 
@@ -32,10 +34,22 @@ def test_the_page_of_the_library_prints_what_it_says():
     assert not result.failed
 
 
-@pytest.mark.parametrize("name", [module.name for module in pkgutil.iter_modules(losses.__path__)])
+MODULES = [module.name for module in pkgutil.walk_packages(losses.__path__, "ccdcseg.losses.")]
+
+
+@pytest.mark.parametrize("name", [*MODULES, "ccdcseg.nnunet.features"])
 def test_examples_in_docstrings(name: str):
-    module = importlib.import_module(f"ccdcseg.losses.{name}")
+    module = importlib.import_module(name)
     assert not doctest.testmod(module, extraglobs={"torch": importlib.import_module("torch")}).failed
+
+
+PUBLIC = [getattr(losses, name) for name in losses.__all__]
+CALLED = [one for one in PUBLIC if not isinstance(one, type) or issubclass(one, (nn.Module, losses.Schedule))]
+
+
+@pytest.mark.parametrize("public", CALLED, ids=lambda one: one.__name__)
+def test_what_is_called_has_an_example(public: Any):
+    assert ">>> " in public.__doc__
 
 
 def test_every_value_of_every_setting_is_on_the_page():

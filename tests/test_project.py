@@ -159,7 +159,7 @@ def test_every_setting_is_documented():
 def test_modules_have_mirrored_tests():
     """Every module with behaviour of its own has a test file at the same place; a command is tested as such."""
     folded = {
-        "losses/settings",
+        "losses/parts/settings",
         "nnunet/paths",
         "nnunet/train",
         "nnunet/trained",

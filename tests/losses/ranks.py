@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from ccdcseg.losses import CCDCLoss, CCDCSettings, MemoryBank, StatisticsScope
-from ccdcseg.losses.class_statistics import class_statistics
-from ccdcseg.losses.core import core_representations
-from ccdcseg.losses.pixelwise import MCCLoss
+from ccdcseg.losses.ccdc.core import core_representations
+from ccdcseg.losses.logits import MCCLoss
+from ccdcseg.losses.parts.class_statistics import class_statistics
 
 WORLD = 2
 GLOBAL = CCDCSettings(

@@ -21,8 +21,8 @@ from ccdcseg.losses import (
     RegionContrastLoss,
     RegionContrastSettings,
 )
-from ccdcseg.losses.projection import ProjectionHead
-from ccdcseg.losses.term import ContrastiveLoss
+from ccdcseg.losses.parts.base import ContrastiveLoss
+from ccdcseg.losses.parts.projection import ProjectionHead
 
 IGNORED = 9
 SIZES: dict[str, Any] = {"hidden_channels": 6, "embedding_channels": 4}

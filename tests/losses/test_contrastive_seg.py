@@ -26,9 +26,8 @@ from rivals import (
 from torch import Tensor
 
 from ccdcseg.losses import ContrastiveSegLoss, ContrastiveSegSettings
-from ccdcseg.losses.pixel_sets import PixelSets
-from ccdcseg.losses.region_contrast import draw_by_image
-from ccdcseg.losses.sampling import of_classes
+from ccdcseg.losses.parts.pixel_sets import PixelSets, of_classes
+from ccdcseg.losses.parts.regions import draw_by_image
 
 SCALE = 0.1 / 0.07
 """Temperature over base temperature."""

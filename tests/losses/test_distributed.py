@@ -10,7 +10,7 @@ from rivals import IGNORED, KINDS, made
 from torch import Tensor, multiprocessing
 
 from ccdcseg.losses import StatisticsScope
-from ccdcseg.losses.core import core_representations
+from ccdcseg.losses.ccdc.core import core_representations
 
 Results = dict[str, Any]
 

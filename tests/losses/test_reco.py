@@ -14,7 +14,7 @@ from scipy.stats import chisquare
 from torch import Tensor
 
 from ccdcseg.losses import ReCoLoss, ReCoSettings
-from ccdcseg.losses.reco import class_chances
+from ccdcseg.losses.reco import class_chances, draw_negative_classes
 
 
 def hard_pixels(batch: Batch, c: int, threshold: float = 0.97) -> set[int]:
@@ -280,3 +280,62 @@ def test_the_defaults_are_the_papers() -> None:
     found = asdict(ReCoSettings())
     expected = {"queries": 256, "negatives": 256, "hard_threshold": 0.97, "temperature": 0.5}
     assert {name: found[name] for name in expected} == expected
+
+
+# The classes of negatives, then their pixels
+
+PIXELS = [range(40), range(40, 45), range(0), range(99, 100)]
+
+
+def owner(pixel: int) -> int:
+    return next(c for c, pixels in enumerate(PIXELS) if pixel in pixels)
+
+
+POOLS = [torch.tensor(list(pixels), dtype=torch.int64) for pixels in PIXELS]
+CHANCES = torch.tensor([0.5, 0.2, 0.0, 0.3])
+
+
+def test_each_query_draws_negatives_of_its_own() -> None:
+    drawn = draw_negative_classes(POOLS, CHANCES, 50, 17, seeded())
+    assert drawn.columns.shape == drawn.classes.shape == (50, 17)
+    assert len(drawn.pixels) == len(set(drawn.pixels.tolist()))
+    pixels = drawn.pixels[drawn.columns]
+    assert [owner(pixel) for pixel in pixels.flatten().tolist()] == drawn.classes.flatten().tolist()
+    assert set(drawn.columns.flatten().tolist()) == set(range(len(drawn.pixels)))
+    assert len({tuple(row) for row in drawn.columns.tolist()}) == 50
+
+
+@pytest.mark.parametrize("chances", [[0.5, 0.2, 0.0, 0.3], [0.0, 3.0, 0.0, 1.0]])
+def test_the_classes_of_negatives_follow_their_chances(chances: list[float]) -> None:
+    """Absent ones give none."""
+    drawn = draw_negative_classes(POOLS, torch.tensor(chances), 100, 200, seeded())
+    counts = drawn.classes.flatten().bincount(minlength=4)
+    given = [c for c, chance in enumerate(chances) if chance]
+    expected = [20_000 * chances[c] / sum(chances) for c in given]
+    assert counts.sum() == counts[given].sum() == 20_000
+    assert chisquare(counts[given], expected).pvalue > 0.001
+
+
+def test_the_classes_of_negatives_do_not_depend_on_their_place() -> None:
+    """Each is drawn by itself: first and last query, and neighbours, see the same chances."""
+    classes = draw_negative_classes(POOLS, torch.tensor([1.0, 1, 0, 0]), 200, 200, seeded()).classes
+    for part in (classes[:20], classes[-20:], classes[:, :20]):
+        assert part.double().mean().item() == pytest.approx(0.5, abs=0.03)
+    same = (classes[:, 1:] == classes[:, :-1]).double().mean().item()
+    assert same == pytest.approx(0.5, abs=0.02)
+
+
+def test_pixels_of_negatives_are_uniform_within_their_class() -> None:
+    drawn = draw_negative_classes(POOLS, CHANCES, 100, 300, seeded())
+    counts = drawn.pixels[drawn.columns].flatten().bincount(minlength=120)
+    for pixels in PIXELS[:2]:
+        assert chisquare(counts[list(pixels)]).pvalue > 0.001
+
+
+def test_a_seed_repeats_negatives_by_class() -> None:
+    def once(seed: int) -> Tensor:
+        drawn = draw_negative_classes(POOLS, CHANCES, 4, 9, seeded(seed))
+        return drawn.pixels[drawn.columns]
+
+    assert torch.equal(once(1), once(1))
+    assert not torch.equal(once(1), once(2))

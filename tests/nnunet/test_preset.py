@@ -202,8 +202,8 @@ def test_a_setting_at_its_default_leaves_the_hash_alone():
 
 
 def test_cpu_sgd_and_cpu_paper_differ_in_ccdc_and_what_it_reads_alone():
-    (_, chosen), (_, literal) = load_preset("cpu_sgd"), load_preset("cpu_paper")
-    assert literal.ccdc == load_preset("paper")[1].ccdc
-    assert chosen.ccdc != literal.ccdc
-    same = {"ccdc": literal.ccdc, "decoder_stage": 0, "description": literal.description}
-    assert chosen.model_copy(update=same) == literal
+    (_, chosen), (_, whole) = load_preset("cpu_sgd"), load_preset("cpu_paper")
+    assert whole.ccdc == load_preset("paper")[1].ccdc
+    assert chosen.ccdc != whole.ccdc
+    same = {"ccdc": whole.ccdc, "decoder_stage": 0, "description": whole.description}
+    assert chosen.model_copy(update=same) == whole

@@ -1,10 +1,21 @@
 """The CCDC loss and its rivals for any PyTorch segmentation network, 2-D or 3-D."""
 
-from ccdcseg.losses.ccdc import CCDCLoss
+from ccdcseg.losses.ccdc.contrast import ccdc_loss
+from ccdcseg.losses.ccdc.loss import CCDCLoss
+from ccdcseg.losses.ccdc.settings import (
+    CCDCSettings,
+    ClassAverage,
+    Denominator,
+    NegativeStrategy,
+    QueryReduction,
+    QueryStrategy,
+    Region,
+    RegionCombination,
+    Shortage,
+    ThresholdRule,
+)
 from ccdcseg.losses.contrastive_seg import ContrastiveSegLoss, ContrastiveSegSettings
-from ccdcseg.losses.gather import tap_features
-from ccdcseg.losses.memory_bank import MemoryBank
-from ccdcseg.losses.pixelwise import (
+from ccdcseg.losses.logits import (
     FocalLoss,
     FocalSettings,
     GDLLoss,
@@ -15,24 +26,14 @@ from ccdcseg.losses.pixelwise import (
     TopKSettings,
     VolumeWeight,
 )
+from ccdcseg.losses.parts.base import nearest_to
+from ccdcseg.losses.parts.gather import tap_features
+from ccdcseg.losses.parts.memory_bank import MemoryBank
+from ccdcseg.losses.parts.selection import Diagnostics, Role, Selection, selection_map
+from ccdcseg.losses.parts.settings import StatisticsScope
 from ccdcseg.losses.reco import ReCoLoss, ReCoSettings
 from ccdcseg.losses.region_contrast import RegionContrastLoss, RegionContrastSettings
 from ccdcseg.losses.schedule import Schedule
-from ccdcseg.losses.selection import Diagnostics, Role, Selection, selection_map
-from ccdcseg.losses.settings import (
-    CCDCSettings,
-    ClassAverage,
-    Denominator,
-    NegativeStrategy,
-    QueryReduction,
-    QueryStrategy,
-    Region,
-    RegionCombination,
-    Shortage,
-    StatisticsScope,
-    ThresholdRule,
-)
-from ccdcseg.losses.term import nearest_to
 
 __all__ = [
     "CCDCLoss",
@@ -67,6 +68,7 @@ __all__ = [
     "TopKLoss",
     "TopKSettings",
     "VolumeWeight",
+    "ccdc_loss",
     "nearest_to",
     "selection_map",
     "tap_features",

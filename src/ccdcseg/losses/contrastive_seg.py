@@ -7,17 +7,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ccdcseg.losses.contrast import ClassResult, consecutive, supervised_losses, supervised_result
-from ccdcseg.losses.draw import without_replacement
-from ccdcseg.losses.memory_bank import MemoryBank
-from ccdcseg.losses.pixel_sets import PixelSets
-from ccdcseg.losses.projection import at_least_single
-from ccdcseg.losses.queries import ClassQueries
-from ccdcseg.losses.region_contrast import draw_by_image, present, region_centres
-from ccdcseg.losses.sampling import of_classes
-from ccdcseg.losses.selection import Selection, diagnose
-from ccdcseg.losses.settings import ContrastiveSettings
-from ccdcseg.losses.term import ContrastiveLoss, PixelBatch, Read, no_pixels
+from ccdcseg.losses.parts.base import ContrastiveLoss, PixelBatch, Read, no_pixels
+from ccdcseg.losses.parts.draw import without_replacement
+from ccdcseg.losses.parts.memory_bank import MemoryBank
+from ccdcseg.losses.parts.pixel_sets import PixelSets, of_classes
+from ccdcseg.losses.parts.projection import at_least_single
+from ccdcseg.losses.parts.regions import draw_by_image, present, region_centres
+from ccdcseg.losses.parts.selection import ClassQueries, ClassResult, Selection, diagnose
+from ccdcseg.losses.parts.settings import ContrastiveSettings
+from ccdcseg.losses.parts.supervised import consecutive, supervised_losses, supervised_result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +84,12 @@ class ContrastiveSegLoss(ContrastiveLoss[ContrastiveSegSettings]):
         num_classes: C, background among them.
         ignore_index: Pixels with this label take no part; None: all do.
         **settings: Of `ContrastiveSegSettings`, by keyword.
+
+    Example:
+        >>> criterion = ContrastiveSegLoss(8, 3, memory_length=None)
+        >>> features, logits = torch.randn(2, 8, 16, 16), torch.randn(2, 3, 16, 16)
+        >>> criterion(features, logits, torch.randint(3, (2, 16, 16))).ndim
+        0
     """
 
     settings_type = ContrastiveSegSettings

@@ -8,16 +8,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ccdcseg.losses.contrast import ClassResult, query_losses
-from ccdcseg.losses.draw import at_most, with_replacement
-from ccdcseg.losses.negatives import ClassNegatives, draw_negative_classes
-from ccdcseg.losses.pixel_sets import no_numbers
-from ccdcseg.losses.queries import ClassQueries
-from ccdcseg.losses.sampling import located, of_classes
-from ccdcseg.losses.selection import Selection, diagnose
-from ccdcseg.losses.settings import ContrastiveSettings, Denominator
-from ccdcseg.losses.term import ContrastiveLoss, PixelBatch, Read
-from ccdcseg.losses.transfer import to_host
+from ccdcseg.losses.parts.base import ContrastiveLoss, PixelBatch, Read
+from ccdcseg.losses.parts.draw import at_most, with_replacement
+from ccdcseg.losses.parts.info_nce import info_nce
+from ccdcseg.losses.parts.pixel_sets import no_numbers, of_classes
+from ccdcseg.losses.parts.selection import (
+    ClassNegatives,
+    ClassQueries,
+    ClassResult,
+    Selection,
+    diagnose,
+    located,
+)
+from ccdcseg.losses.parts.settings import ContrastiveSettings
+from ccdcseg.losses.parts.transfer import to_host
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +72,12 @@ class ReCoLoss(ContrastiveLoss[ReCoSettings]):
         num_classes: C, background among them.
         ignore_index: Pixels with this label take no part; None: all do.
         **settings: Of `ReCoSettings`, by keyword.
+
+    Example:
+        >>> criterion = ReCoLoss(8, 3, hard_threshold=0.9)
+        >>> features, logits = torch.randn(2, 8, 16, 16), torch.randn(2, 3, 16, 16)
+        >>> criterion(features, logits, torch.randint(3, (2, 16, 16))).ndim
+        0
     """
 
     settings_type = ReCoSettings
@@ -135,9 +145,8 @@ class ReCoLoss(ContrastiveLoss[ReCoSettings]):
         self, query: Tensor, prototype: Tensor, keys: Tensor, negatives: ClassNegatives
     ) -> ClassResult:
         attraction, repulsion = query @ prototype, (query @ keys.T).gather(1, negatives.columns)
-        losses = query_losses(
-            attraction, repulsion, negatives.classes, self.settings.temperature, Denominator.PIXEL
-        )
+        temperature = self.settings.temperature
+        losses = info_nce(attraction / temperature, repulsion / temperature)
         return ClassResult(losses.mean(), attraction.detach().mean(), repulsion.detach().mean())
 
 
@@ -166,3 +175,34 @@ def class_chances(prototypes: Tensor, counts: Tensor, temperature: float) -> Ten
     scores = torch.stack([prototypes @ prototype for prototype in prototypes]) / temperature
     itself = torch.eye(len(counts), dtype=torch.bool, device=counts.device)
     return scores.masked_fill(itself | (counts == 0), -torch.inf).softmax(1).nan_to_num(0)
+
+
+def draw_negative_classes(
+    members: Sequence[Tensor],
+    probabilities: Tensor,
+    queries: int,
+    negatives: int,
+    generator: torch.Generator | None,
+) -> ClassNegatives:
+    """Draw negatives for each query by itself: the class of each first, then a pixel of the class.
+
+    Args:
+        members: C tensors of numbers of the pixels to draw from, one a class, on the CPU.
+        probabilities: (C,) of the classes, on the CPU; 0 where a class has no pixel; one of them above 0.
+        queries: Q.
+        negatives: n.
+        generator: source of randomness.
+
+    Returns:
+        The negatives, on the CPU, with numbers in place of pixels.
+    """
+    pool = torch.cat(list(members))
+    sizes = torch.tensor([len(pixels) for pixels in members])
+    starts = sizes.cumsum(0) - sizes
+    classes = torch.multinomial(probabilities, queries * negatives, replacement=True, generator=generator)
+    inside = (torch.rand(len(classes), generator=generator, dtype=torch.float64) * sizes[classes]).long()
+    used = torch.zeros(len(pool), dtype=torch.bool)
+    used[starts[classes] + inside] = True
+    columns = (used.cumsum(0) - 1)[starts[classes] + inside]
+    shape = (queries, negatives)
+    return ClassNegatives(pool[used], columns.view(shape), classes.view(shape))

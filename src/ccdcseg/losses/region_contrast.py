@@ -1,22 +1,18 @@
 """RegionContrast: the centres of a batch's regions against a memory of centres."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ccdcseg.losses.contrast import consecutive, supervised_losses, supervised_result
-from ccdcseg.losses.draw import at_most
-from ccdcseg.losses.memory_bank import MemoryBank
-from ccdcseg.losses.pixel_sets import PixelSets, no_numbers
-from ccdcseg.losses.projection import ProjectionHead
-from ccdcseg.losses.sampling import of_classes
-from ccdcseg.losses.selection import Selection, diagnose
-from ccdcseg.losses.settings import ContrastiveSettings
-from ccdcseg.losses.term import ContrastiveLoss, PixelBatch, Read, no_pixels
+from ccdcseg.losses.parts.base import ContrastiveLoss, PixelBatch, Read, no_pixels
+from ccdcseg.losses.parts.memory_bank import MemoryBank
+from ccdcseg.losses.parts.pixel_sets import PixelSets, of_classes
+from ccdcseg.losses.parts.regions import draw_by_image, present, region_centres
+from ccdcseg.losses.parts.selection import Selection, diagnose
+from ccdcseg.losses.parts.settings import ContrastiveSettings
+from ccdcseg.losses.parts.supervised import consecutive, supervised_losses, supervised_result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +56,12 @@ class RegionContrastLoss(ContrastiveLoss[RegionContrastSettings]):
         num_classes: C, background among them.
         ignore_index: Pixels with this label take no part; None: all do.
         **settings: Of `RegionContrastSettings`, by keyword.
+
+    Example:
+        >>> criterion = RegionContrastLoss(8, 3, memory_length=50)
+        >>> features, logits = torch.randn(2, 8, 16, 16), torch.randn(2, 3, 16, 16)
+        >>> criterion(features, logits, torch.randint(3, (2, 16, 16))).ndim
+        0
     """
 
     settings_type = RegionContrastSettings
@@ -104,33 +106,3 @@ class RegionContrastLoss(ContrastiveLoss[RegionContrastSettings]):
         if self.training:
             none = self._project(features, no_pixels(features), gradient=False)
             self.memory.push(none, no_pixels(features))
-
-
-def region_centres(
-    head: ProjectionHead, batch: PixelBatch, pixels: Tensor, regions: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Centres of the regions of a batch: the pixels of each class of each image.
-
-    Args:
-        head: that projects the pixels.
-        batch: of the call.
-        pixels: (n,) those that stand for their regions.
-        regions: (r,) the regions that have some, in ascending order: image * C + class.
-
-    Returns:
-        (r, d) unit centres, and (r,) their classes.
-    """
-    classes, images = batch.probabilities.shape[1], len(batch.labels)
-    groups = pixels // batch.labels.shape[1] * classes + batch.labels.flatten()[pixels]
-    means = head.group_means(batch.features, pixels, groups, images * classes)
-    return F.normalize(means[regions], dim=1), regions % classes
-
-
-def present(regions: Sequence[range]) -> Tensor:
-    """(r,) which regions have pixels, in ascending order, on the CPU."""
-    return torch.tensor([region for region, own in enumerate(regions) if own], dtype=torch.int64)
-
-
-def draw_by_image(regions: Sequence[range], limit: int | None, generator: torch.Generator | None) -> Tensor:
-    """(n,) numbers of at most ``limit`` pixels of each region (None: of all), on the CPU."""
-    return torch.cat([no_numbers(), *(at_most(own, limit, generator) for own in regions)])

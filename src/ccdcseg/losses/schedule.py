@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ccdcseg.losses.settings import Settings
+from ccdcseg.losses.parts.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)

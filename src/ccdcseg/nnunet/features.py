@@ -7,7 +7,7 @@ from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecod
 from torch import Tensor, nn
 
 from ccdcseg.errors import UserError
-from ccdcseg.losses.gather import tap_features
+from ccdcseg.losses.parts.gather import tap_features
 
 
 class TappedDecoder(UNetDecoder):  # type: ignore[misc]
@@ -41,6 +41,14 @@ def tap_decoder(network: nn.Module, stage: int) -> nn.Module:
 
     Raises:
         UserError: the network has no such decoder, or no such stage.
+
+    Example:
+        >>> from dynamic_network_architectures.architectures.unet import PlainConvUNet
+        >>> network = PlainConvUNet(1, 3, (8, 16, 32), nn.Conv2d, 3, (1, 2, 2), 1, 4, 1)
+        >>> network = tap_decoder(network, stage=0).train()
+        >>> logits, features = network(torch.randn(2, 1, 32, 32))
+        >>> tapped_channels(network), tuple(features.shape)
+        (8, (2, 8, 32, 32))
     """
     decoder: Any = getattr(network, "decoder", None)
     if type(decoder) is not UNetDecoder:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ccdcseg.errors import UserError
 from ccdcseg.files import json_hash
-from ccdcseg.losses.settings import QueryStrategy
+from ccdcseg.losses.ccdc.settings import QueryStrategy
 from ccdcseg.networks.nnformer import NNFormerSettings
 from ccdcseg.nnunet.terms import (
     CCDCTerm,

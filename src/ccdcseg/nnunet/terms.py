@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
+from ccdcseg.losses.ccdc.settings import CCDCSettings
 from ccdcseg.losses.contrastive_seg import ContrastiveSegSettings
-from ccdcseg.losses.pixelwise import FocalSettings, GDLSettings, MCCSettings, TopKSettings
+from ccdcseg.losses.logits import FocalSettings, GDLSettings, MCCSettings, TopKSettings
+from ccdcseg.losses.parts.settings import Settings
 from ccdcseg.losses.reco import ReCoSettings
 from ccdcseg.losses.region_contrast import RegionContrastSettings
 from ccdcseg.losses.schedule import Schedule
-from ccdcseg.losses.settings import CCDCSettings, Settings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 from ccdcseg.cores import has_bfloat16
 from ccdcseg.errors import UserError
 from ccdcseg.losses import CCDCLoss, Diagnostics, Schedule, nearest_to, selection_map
-from ccdcseg.losses.term import ContrastiveLoss
+from ccdcseg.losses.parts.base import ContrastiveLoss
 from ccdcseg.nnunet.averaging import averaged_copy
 from ccdcseg.nnunet.checkpoints import OWN_KEY, STOCK_TRAINER, load_checkpoint, save_checkpoint
 from ccdcseg.nnunet.features import tap_decoder, tapped_channels

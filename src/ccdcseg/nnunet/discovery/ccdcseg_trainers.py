@@ -5,13 +5,13 @@ from ccdcseg.nnunet.contrastive_trainers import (
     nnUNetTrainerReCo,
     nnUNetTrainerRegionContrast,
 )
-from ccdcseg.nnunet.nnformer_trainer import nnUNetTrainerNNFormer
-from ccdcseg.nnunet.pixelwise_trainers import (
+from ccdcseg.nnunet.logits_trainers import (
     nnUNetTrainerFocal,
     nnUNetTrainerGDL,
     nnUNetTrainerMCC,
     nnUNetTrainerTopK,
 )
+from ccdcseg.nnunet.nnformer_trainer import nnUNetTrainerNNFormer
 from ccdcseg.nnunet.trainers import (
     nnUNetTrainerCCDC,
     nnUNetTrainerCCDCBoth,

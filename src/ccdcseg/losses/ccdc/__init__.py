@@ -1,0 +1,1 @@
+"""CCDC, an equation of its paper a module."""

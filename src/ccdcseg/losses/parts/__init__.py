@@ -1,0 +1,1 @@
+"""What the losses share; none of it is of one method."""

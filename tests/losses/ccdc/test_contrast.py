@@ -1,0 +1,128 @@
+import math
+
+import oracle
+import pytest
+import torch
+import torch.nn.functional as F
+from batches import seeded
+from torch import Tensor
+
+from ccdcseg.losses import ccdc_loss
+from ccdcseg.losses.ccdc.contrast import query_losses, reduce_queries
+from ccdcseg.losses.ccdc.settings import ClassAverage, Denominator, QueryReduction
+
+CLASSES = torch.tensor([0, 0, 0, 2, 2, 5])
+
+
+def units(count: int, seed: int) -> Tensor:
+    return F.normalize(torch.randn(count, 4, dtype=torch.float64, generator=seeded(seed)), dim=1)
+
+
+@pytest.mark.parametrize("denominator", Denominator)
+@pytest.mark.parametrize("temperature", [0.07, 0.5, 3.0])
+def test_losses_are_the_oracles(denominator: Denominator, temperature: float) -> None:
+    queries, core, negatives = units(7, 0), units(1, 1)[0], units(6, 2)
+    got = query_losses(queries @ core, queries @ negatives.T, CLASSES, temperature, denominator)
+    by_class = {c: negatives[c == CLASSES].tolist() for c in (0, 2, 5)}
+    for query, loss in zip(queries.tolist(), got.tolist(), strict=True):
+        expected = oracle.query_loss(query, core.tolist(), by_class, temperature, denominator.value)
+        assert loss == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_number_by_hand() -> None:
+    # exp(1) against two negatives with exp(0) and exp(-1), temperature 1.
+    loss = query_losses(torch.ones(1), torch.tensor([[0.0, -1.0]]), CLASSES[:2], 1.0, Denominator.PIXEL)
+    assert loss.item() == pytest.approx(-math.log(math.e / (math.e + 1 + 1 / math.e)))
+
+
+@pytest.mark.parametrize(("denominator", "terms"), [("pixel", 6), ("class_mean", 3)])
+def test_at_an_infinite_temperature_only_the_number_of_terms_counts(denominator: str, terms: int) -> None:
+    queries, negatives = units(7, 0), units(6, 2)
+    losses = query_losses(queries[:, 0], queries @ negatives.T, CLASSES, 1e12, Denominator(denominator))
+    torch.testing.assert_close(losses, torch.full((7,), math.log(1 + terms), dtype=torch.float64))
+
+
+@pytest.mark.parametrize("denominator", Denominator)
+def test_without_negatives_the_loss_is_zero(denominator: Denominator) -> None:
+    positive = torch.tensor([0.3, -1.0], requires_grad=True)
+    losses = query_losses(positive, torch.empty(2, 0), CLASSES[:0], 0.5, denominator)
+    assert losses.tolist() == [0.0, 0.0]
+    losses.sum().backward()
+    assert positive.grad.tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("denominator", Denominator)
+def test_a_tiny_temperature_does_not_overflow(denominator: Denominator) -> None:
+    positive, negative = torch.tensor([-1.0, 1.0]), torch.ones(2, 6).neg()
+    negative[0] = 1
+    losses = query_losses(positive, negative, CLASSES, 1e-4, denominator)
+    assert losses[0].item() == pytest.approx(2e4, rel=1e-3)
+    assert losses[1].item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("denominator", Denominator)
+def test_the_loss_falls_towards_the_core_and_away_from_negatives(denominator: Denominator) -> None:
+    positive = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    negative = torch.zeros(3, 6, dtype=torch.float64, requires_grad=True)
+    query_losses(positive, negative, CLASSES, 0.5, denominator).sum().backward()
+    assert (positive.grad < 0).all()
+    assert (negative.grad.sum(1) > 0).all()
+    assert (negative.grad >= 0).all()
+
+
+def test_the_mean_counts_all_queries_and_the_hardest_only_the_farthest_from_the_core() -> None:
+    losses, positive = torch.tensor([1.0, 5.0, 3.0]), torch.tensor([0.9, 0.2, -0.4])
+    assert reduce_queries(losses, positive, QueryReduction.MEAN).item() == 3.0
+    # The smallest similarity decides, not the largest loss.
+    assert reduce_queries(losses, positive, QueryReduction.HARDEST).item() == 3.0
+    assert reduce_queries(losses * 2, positive.flip(0), QueryReduction.HARDEST).item() == 2.0
+
+
+NEGATIVES = {0: [1] * 4 + [2] * 3, 2: [0] * 2 + [1] * 5}
+"""By query class, the classes of its negatives; class 1 has no queries."""
+
+
+@pytest.mark.parametrize("average", ClassAverage)
+@pytest.mark.parametrize("reduction", QueryReduction)
+@pytest.mark.parametrize("denominator", Denominator)
+def test_the_loss_of_given_representations_is_the_oracles(
+    denominator: str, reduction: str, average: str
+) -> None:
+    vectors, cores = units(19, 3), units(3, 4)
+    queries = {0: vectors[:3], 2: vectors[3:5]}
+    negatives = {0: vectors[5:12], 2: vectors[12:]}
+    given = {c: (negatives[c], torch.tensor(NEGATIVES[c])) for c in queries}
+    found = ccdc_loss(
+        queries,
+        cores,
+        given,
+        temperature=0.3,
+        denominator=str(denominator),
+        query_reduction=str(reduction),
+        class_average=str(average),
+    )
+    losses = []
+    for c, query in queries.items():
+        by_class: dict[int, list[oracle.Vector]] = {}
+        for k, vector in zip(NEGATIVES[c], negatives[c].tolist(), strict=True):
+            by_class.setdefault(k, []).append(vector)
+        losses.append(
+            oracle.class_loss(
+                query.tolist(), cores[c].tolist(), by_class, 0.3, str(denominator), str(reduction)
+            )
+        )
+    divisor = 3 if average == "all_classes" else 2
+    assert found.item() == pytest.approx(sum(losses) / divisor, rel=1e-12)
+
+
+def test_without_queries_the_loss_is_a_connected_zero() -> None:
+    cores = units(3, 0).requires_grad_()
+    loss = ccdc_loss({}, cores, {})
+    loss.backward()
+    assert loss.item() == 0
+    assert not cores.grad.any()
+
+
+def test_a_choice_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ValueError, match="class_max"):
+        ccdc_loss({}, units(3, 0), {}, denominator="class_max")
