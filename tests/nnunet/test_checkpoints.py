@@ -32,6 +32,15 @@ def test_round_trip(tmp_path: Path):
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pth"]
 
 
+def test_a_checkpoint_of_a_gpu_is_read_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.serialization, "location_tag", lambda _: "cuda:0")
+    save_checkpoint(CONTENT, tmp_path / "checkpoint.pth")
+    assert b"cuda:0" in (tmp_path / "checkpoint.pth").read_bytes()
+    weights = load_checkpoint(tmp_path / "checkpoint.pth")["network_weights"]["w"]
+    assert weights.device.type == "cpu"
+    assert torch.equal(weights, torch.arange(3.0))
+
+
 def test_code_in_a_checkpoint_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     torch.save({**CONTENT, "extra": Evil()}, "checkpoint.pth")

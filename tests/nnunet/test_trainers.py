@@ -94,6 +94,17 @@ def test_continued_training_equals_an_uninterrupted_one(tiny_run, train_run, int
     assert strip == [epoch.model_copy(update={"seconds": 0}) for epoch in read_history(whole)]
 
 
+def test_a_training_of_a_gpu_continues_on_a_cpu(tiny_run, train_run, interrupt_run, monkeypatch):
+    """As far as its checkpoint goes: every tensor in it is said to lie on a GPU."""
+    whole, run = train_run(tiny_run(results="whole")), tiny_run(results="moved")
+    with monkeypatch.context() as gpu:
+        gpu.setattr(torch.serialization, "location_tag", lambda _: "cuda:0")
+        interrupt_run(run, 5)
+    assert b"cuda:0" in (run.folder / LATEST).read_bytes()
+    train_run(run, resume=True)
+    assert same(weights(whole), weights(run.folder))
+
+
 def test_a_seeded_training_gives_what_it_gave_in_version_0_1(tiny_run, train_run):
     """To the last bit on one machine; machines add in other orders."""
     found = [(e.segmentation_loss, e.contrastive_loss) for e in read_history(train_run(tiny_run()))]

@@ -16,6 +16,7 @@ from ccdcseg.files import absolute, locked
 from ccdcseg.progress import progress_bars
 
 if TYPE_CHECKING:
+    from ccdcseg.experiments.jobs import Job
     from ccdcseg.experiments.runner import Runner
     from ccdcseg.experiments.slurm import SlurmRunner
 
@@ -61,6 +62,10 @@ def reproduce(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print a command line for each run to do, nothing else.")
     ] = False,
+    gpu_check: Annotated[
+        Path | None,
+        typer.Option(help="What benchmarks/gpu_check.py wrote: --dry-run tells hours and memory by it."),
+    ] = None,
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Results, tables, figures and the page report.html.")
     ] = Path("reproduced"),
@@ -86,10 +91,11 @@ def reproduce(
     if threads.note:
         typer.echo(f"Note: {threads.note}", err=True)
     if dry_run:
-        for job in unfinished(wanted):
-            typer.echo(job.line)
+        _look_ahead(unfinished(wanted), gpu_check, chosen)
         look_ahead()
         return
+    if gpu_check:
+        raise UserError("--gpu-check is for --dry-run.", "Add --dry-run, or leave it out.")
     if chosen == "cpu":
         longest = max((job.train_seconds for job in unfinished(wanted)), default=0.0)
         confirm_long(longest / threads.count, "The longest of these trainings", yes)
@@ -116,6 +122,19 @@ def reproduce(
         typer.echo(f"Failed: {failure}", err=True)
     if failures:
         raise typer.Exit(1)
+
+
+def _look_ahead(jobs: "list[Job]", gpu_check: Path | None, device: str) -> None:
+    """A command line for each job, with what it takes on a GPU."""
+    from ccdcseg.experiments.gpu import UNKNOWN, forecast, needs, read_check
+
+    check = read_check(gpu_check) if gpu_check else None
+    for job in jobs:
+        typer.echo(f"{job.line}  # {needs(job, check) or 'not measured'}" if check else job.line)
+    if check:
+        typer.echo(forecast(jobs, check), err=True)
+    elif device != "cpu":
+        typer.echo(UNKNOWN, err=True)
 
 
 def _runner(

@@ -36,14 +36,19 @@ def thread_seconds(preset: Preset, method: str) -> float:
         preset: resolved settings; where the planner decides, what it mostly decides.
         method: key of `METHODS`.
     """
-    network, training = preset.network, preset.training
-    voxels = PLANNED_VOXELS
-    if network.patch_size and network.batch_size:
-        voxels = network.batch_size * prod(network.patch_size)
+    training = preset.training
     rate = SECONDS[training.cpu_autocast if has_bfloat16() else "none"]
     steps = training.iterations_per_epoch + FORWARD * training.validation_iterations
     more = UNLABELLED if preset.unlabelled.use else 1.0
-    return more * training.epochs * steps * voxels * rate * _cost(preset, method)
+    return more * training.epochs * steps * rate * patch_work(preset, method)
+
+
+def patch_work(preset: Preset, method: str) -> float:
+    """Voxels of a batch, each times the pairs of the first stage's channels."""
+    network, voxels = preset.network, PLANNED_VOXELS
+    if network.patch_size and network.batch_size:
+        voxels = network.batch_size * prod(network.patch_size)
+    return voxels * _cost(preset, method)
 
 
 def cpu_seconds(run: Run) -> float:

@@ -74,7 +74,7 @@ class Training(_Section):
         checkpoint_every: epochs between checkpoints to continue from.
         cpu_autocast: "bfloat16" runs the network in bfloat16 on CPUs that have instructions for it.
         augmentation_processes: worker processes; 0 augments in the training process, which makes a seeded
-            training repeatable bit for bit; null leaves it to nnU-Net.
+            training repeatable bit for bit; null: nnU-Net's twelve, or as many as there are cores for us.
         averaged_weights: decay of an exponential moving average of the weights, which is what predicts; null: the
             last weights do.
         seed: of weights, batches and draws; null: that of the split.

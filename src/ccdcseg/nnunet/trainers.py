@@ -4,6 +4,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-from ccdcseg.cores import has_bfloat16
+from ccdcseg.cores import has_bfloat16, usable_cores
 from ccdcseg.errors import UserError
 from ccdcseg.losses import CCDCLoss, Diagnostics, Schedule, nearest_to, selection_map
 from ccdcseg.losses.parts.base import ContrastiveLoss
@@ -24,6 +25,7 @@ from ccdcseg.nnunet.averaging import averaged_copy
 from ccdcseg.nnunet.checkpoints import OWN_KEY, STOCK_TRAINER, load_checkpoint, save_checkpoint
 from ccdcseg.nnunet.features import tap_decoder, tapped_channels
 from ccdcseg.nnunet.history import finite, mean_diagnostics
+from ccdcseg.nnunet.memory import does_not_fit
 from ccdcseg.nnunet.predict import class_values
 from ccdcseg.nnunet.preset import preset_of_plans
 from ccdcseg.nnunet.rules import write_rules
@@ -36,6 +38,9 @@ from ccdcseg.runs.history import Epoch, read_history, write_history
 
 GRADIENT_NORM = 12
 """nnU-Net's bound on the norm of the gradient."""
+NNUNET_PROCESSES = 12
+"""nnU-Net's usual number of augmentation processes; it counts all cores of the machine, we those that are ours."""
+_PROCESSES = "nnUNet_n_proc_DA"
 ADAMW_DECAY = 0.01
 """Weight decay of AdamW, its default."""
 
@@ -104,11 +109,13 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 
     def get_dataloaders(self) -> Any:
-        """nnU-Net's loaders, with the preset's number of augmentation processes; none where none can be."""
+        """nnU-Net's loaders, with as many augmentation processes as the preset says; none where none can be."""
         processes = self.preset.training.augmentation_processes
+        if processes is None and _PROCESSES not in os.environ:
+            processes = min(NNUNET_PROCESSES, usable_cores())
         if processes != 0 and not can_share():
             processes = 0
-        with _environment("nnUNet_n_proc_DA", processes):
+        with _environment(_PROCESSES, processes):
             return super().get_dataloaders()
 
     def on_train_start(self) -> None:
@@ -138,7 +145,29 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         """One optimiser step, as nnU-Net's but for `compute_losses` and bfloat16 on the CPU.
 
         The losses stay on the device until the epoch ends: to read them is to wait for the step.
+
+        Raises:
+            UserError: the device's memory does not suffice; it names the largest batch for which it does.
         """
+        try:
+            return self._train_step(batch)
+        except torch.OutOfMemoryError:
+            pass  # outside of the block, what the step has made is let go
+        raise does_not_fit(
+            len(batch["data"]), self.device, Path(self.output_folder), partial(self._try_step, batch)
+        )
+
+    def _try_step(self, batch: dict[str, Any], patches: int) -> None:
+        """Forward and backward of the first patches of a batch, by the segmentation loss."""
+        self.optimizer.zero_grad(set_to_none=True)
+        target = batch["target"]
+        several = isinstance(target, list)
+        targets = [part[:patches].to(self.device) for part in (target if several else [target])]
+        with self.autocast():
+            output = self.network(batch["data"][:patches].to(self.device))
+            self.loss(_as_float(output), targets if several else targets[0]).backward()
+
+    def _train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         data = batch["data"].to(self.device, non_blocking=True)
         target = batch["target"]
         several = isinstance(target, list)

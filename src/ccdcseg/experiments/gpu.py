@@ -1,0 +1,103 @@
+"""Hours and memory that trainings take on a GPU, by what ``benchmarks/gpu_check.py`` measured on one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ccdcseg.errors import UserError
+from ccdcseg.experiments.jobs import Job
+from ccdcseg.methods import METHODS
+from ccdcseg.nnunet.duration import PLANNED_CHANNELS, UNLABELLED, patch_work
+from ccdcseg.runs.stored import Count, Name, NotNegative, Stored
+
+UNKNOWN = (
+    "Hours and memory on a GPU: not known, none was measured. benchmarks/gpu_check.py measures one in eight "
+    "minutes; give its JSON as --gpu-check."
+)
+
+
+class Timed(Stored):
+    """A method's step: seconds, and mebibytes at their peak."""
+
+    step_seconds: NotNegative
+    peak_mebibytes: NotNegative
+
+
+class Environment(Stored):
+    """Where it was measured."""
+
+    device: Name
+
+
+class Scale(Stored):
+    """Batch and size of an image, in pixels."""
+
+    batch: Annotated[Count, Field(gt=0)]
+    size: tuple[Annotated[Count, Field(gt=0)], Annotated[Count, Field(gt=0)]]
+
+
+class GpuCheck(Stored):
+    """What the check wrote, as far as it is needed here."""
+
+    format: Literal["ccdcseg-gpu-check/1"]
+    environment: Environment
+    scale: Scale
+    methods: dict[str, Timed]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a training takes.
+
+    Attributes:
+        hours: of its steps, without loading of data.
+        gibibytes: of the GPU's memory.
+    """
+
+    hours: float
+    gibibytes: float
+
+    def __str__(self) -> str:
+        """For a command's comment."""
+        return f"{self.hours:.3g} hours, {self.gibibytes:.2g} GB"
+
+
+def read_check(path: Path) -> GpuCheck:
+    """Read the JSON of the check.
+
+    Raises:
+        UserError: it is none, is damaged, or was made with ``--small``, which says nothing of real trainings.
+    """
+    check = GpuCheck.read(path, "Make it with benchmarks/gpu_check.py, on a GPU.")
+    if check.environment.device.startswith("cpu"):
+        raise UserError(f"{path} was measured on a CPU.", "Make it with benchmarks/gpu_check.py, on a GPU.")
+    return check
+
+
+def needs(job: Job, check: GpuCheck) -> Needs | None:
+    """What a job's training takes, in proportion to voxels and channels; None: its method was not measured."""
+    preset, method = job.training.preset, METHODS[job.training.method]
+    timed = check.methods.get(method.variant_of or method.name)
+    if timed is None:
+        return None
+    share = patch_work(preset, method.name) / (
+        check.scale.batch * prod(check.scale.size) * PLANNED_CHANNELS**2
+    )
+    steps = preset.training.epochs * preset.training.iterations_per_epoch
+    more = UNLABELLED if preset.unlabelled.use else 1.0
+    return Needs(more * steps * timed.step_seconds * share / 3600, timed.peak_mebibytes * share / 1024)
+
+
+def forecast(jobs: Sequence[Job], check: GpuCheck) -> str:
+    """All trainings together, in a sentence."""
+    known = [found for job in jobs if (found := needs(job, check))]
+    unknown = f", {len(jobs) - len(known)} not known" if len(known) < len(jobs) else ""
+    hours, most = sum(one.hours for one in known), max((one.gibibytes for one in known), default=0.0)
+    return (
+        f"On {check.environment.device}: {hours:.3g} hours for {len(known)} trainings{unknown}, "
+        f"without loading of data; up to {most:.2g} GB of its memory."
+    )

@@ -1,0 +1,52 @@
+"""What to say, and to advise, when a step does not fit into a device's memory."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from ccdcseg.errors import UserError
+
+
+def does_not_fit(size: int, device: torch.device, folder: Path, step: Callable[[int], object]) -> UserError:
+    """The error of a batch that is too large; it names the largest that is not.
+
+    Args:
+        size: of the batch, in patches.
+        device: whose memory did not suffice.
+        folder: of the training.
+        step: tries a step of that many patches; raises `torch.OutOfMemoryError` where they do not fit either.
+    """
+    largest = largest_that_fits(size, step)
+    remedy = (
+        f"The largest batch that does is {largest}: add --set network.batch_size={largest}"
+        if largest
+        else "One patch does not either: give smaller ones, such as --set network.patch_size=[128,128]"
+    )
+    return UserError(
+        f"A batch of {size} does not fit into the memory of {device} ({folder}).",
+        f"{remedy}, or take a device with more memory.",
+    )
+
+
+def largest_that_fits(size: int, step: Callable[[int], object]) -> int:
+    """The largest number of patches below ``size`` with which ``step`` succeeds, by bisection; 0: none."""
+    fits, too_many = 0, size
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        if _fits(middle, step):
+            fits = middle
+        else:
+            too_many = middle
+    return fits
+
+
+def _fits(patches: int, step: Callable[[int], object]) -> bool:
+    try:
+        step(patches)
+    except torch.OutOfMemoryError:
+        return False
+    finally:
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    return True
