@@ -21,7 +21,7 @@ from ccdcseg.datasets.volumes import read_image, slice_axis
 from ccdcseg.devices import usable_device
 from ccdcseg.errors import UserError
 from ccdcseg.files import file_hash, read_json
-from ccdcseg.losses.class_statistics import class_statistics
+from ccdcseg.losses.parts.class_statistics import class_statistics
 from ccdcseg.nnunet.checkpoints import FINAL
 from ccdcseg.nnunet.predict import build_predictor, class_values, scan_probabilities
 from ccdcseg.proposals.features import ScanFiles
