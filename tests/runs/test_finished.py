@@ -24,6 +24,13 @@ def test_the_order_given_is_the_order_of_the_arms_and_seeds_are_sorted(bare_runs
     assert [run.record.seed for run in arms[0].runs] == [0, 1]
 
 
+def test_a_setting_that_was_taken_out_parts_seeds_only_where_it_changed_something(bare_runs):
+    stored = load_run(bare_runs[1]).record.settings
+    for held, arms in (({"end_iteration": None, "head_normalisation": "none"}, 2), ({"end_iteration": 9}, 3)):
+        change(bare_runs[1], settings=stored | {"ccdc": stored["ccdc"] | held})
+        assert len(load_arms(bare_runs)) == arms
+
+
 @pytest.mark.parametrize(
     ("changes", "label"),
     [

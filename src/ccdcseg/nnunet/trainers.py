@@ -490,7 +490,7 @@ class ContrastiveTrainer(nnUNetTrainerPreset):
             features, logits, labels = (part[:annotated] for part in (features, logits, labels))
         if features.shape[2:] != logits.shape[2:]:
             logits, labels = nearest_to(features, logits, labels)
-        progress = self.iteration / (self.num_epochs * self.num_iterations_per_epoch)
+        progress = min(1.0, self.iteration / (self.num_epochs * self.num_iterations_per_epoch))
         term: Tensor = self.contrastive(
             features, logits, labels, progress=progress, generator=self.draws, annotated=annotated
         )
