@@ -63,3 +63,11 @@ def test_what_is_no_table_of_answers_is_refused(raw: Path, content: str) -> None
     with pytest.raises(UserError):
         take_answers(raw, path, HASHES)
     assert not (raw / ANSWERS_FILE).exists()
+
+
+def test_a_foreign_table_beside_the_data_is_named(raw: Path) -> None:
+    (raw / ANSWERS_FILE).write_text("film,stars\nAlien,5\n")
+    with pytest.raises(
+        UserError, match=r"review.csv has the columns film, stars\. Restore it, or move it away"
+    ):
+        take_answers(raw, handed_in(raw, answer("a", "right")), HASHES)

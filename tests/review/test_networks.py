@@ -73,6 +73,12 @@ def test_runs_of_something_else_are_refused(
         read_networks(raw_folder, [Path("somewhere")])
 
 
+def test_two_runs_of_one_name_are_refused(raw_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(networks, "read_record", lambda _: network("p0").record)
+    with pytest.raises(UserError, match="Two of the runs are called model/fold_0"):
+        read_networks(raw_folder, [Path("here/model/fold_0"), Path("there/model/fold_0")])
+
+
 def test_masks_are_known_by_the_names_of_their_files(
     raw_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from ccdcseg.errors import UserError
 from ccdcseg.files import absolute, check_file
 from ccdcseg.methods import METHODS
 from ccdcseg.progress import progress_bars
+from ccdcseg.texts import one_line
 
 if TYPE_CHECKING:
     from ccdcseg.nnunet.runs import Run
@@ -178,7 +179,9 @@ def _say(result: "Review", page: Path) -> None:
     from ccdcseg.review.review import ranking_file
 
     for reviewed in result.cases[: min(result.suspicious, 10)]:
-        typer.echo(f"{reviewed.score:5.1f}  {reviewed.case}: {reviewed.suspicions[0].sentence}")
+        typer.echo(
+            f"{reviewed.score:5.1f}  {one_line(f'{reviewed.case}: {reviewed.suspicions[0].sentence}')}"
+        )
     typer.echo(f"{result.dataset}: {verdict(result)}")
     if result.measured:
         typer.echo(

@@ -38,13 +38,17 @@ COLUMNS = [field.name for field in fields(Answer)]
 _REMEDY = "Give the CSV that the button of the review's page saved."
 
 
-def read_answers(path: Path) -> list[Answer]:
+def read_answers(path: Path, remedy: str = _REMEDY) -> list[Answer]:
     """Read a table of answers.
+
+    Args:
+        path: of the table.
+        remedy: what to do about one that cannot be used.
 
     Raises:
         UserError: it cannot be read (see `read_table`), an answer is none of `ANSWERS`, or a case comes twice.
     """
-    answers = [_answer(row) for row in read_table(path, COLUMNS, "", _REMEDY)]
+    answers = [_answer(row) for row in read_table(path, COLUMNS, "", remedy)]
     seen: set[str] = set()
     for answer in answers:
         if answer.case in seen:
@@ -60,7 +64,7 @@ def stored_answers(raw_folder: Path) -> dict[str, Answer]:
         UserError: as `read_answers`, or they are another data set's.
     """
     path = raw_folder / ANSWERS_FILE
-    answers = read_answers(path) if path.exists() else []
+    answers = read_answers(path, "Restore it, or move it away.") if path.exists() else []
     _check_dataset(path, answers, raw_folder)
     return {answer.case: answer for answer in answers}
 

@@ -57,7 +57,7 @@ def read_networks(raw_folder: Path, folders: Iterable[Path]) -> list[Network]:
     """Read finished runs of a data set.
 
     Raises:
-        UserError: a folder is no run's, or the run is of another data set or of other classes.
+        UserError: a folder is no run's, the run is of another data set or of other classes, or two have one name.
     """
     ending = read_file_ending(raw_folder)
     networks = [_network(folder, ending) for folder in dict.fromkeys(folders)]
@@ -73,6 +73,11 @@ def read_networks(raw_folder: Path, folders: Iterable[Path]) -> list[Network]:
                 "has others now.",
                 "Name a run of the data set as it is.",
             )
+    if len({network.name for network in networks}) < len(networks):
+        raise UserError(
+            f"Two of the runs are called {networks[0].name}: results could not tell them apart.",
+            "Name one of them.",
+        )
     return networks
 
 
