@@ -223,6 +223,16 @@ def check_name(path: Path) -> None:
         ) from error
 
 
+def check_regular(path: Path) -> None:
+    """Refuse a pipe, a socket or a device in place of a file: to read it may never end.
+
+    Raises:
+        UserError: ``path`` is one.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise UserError(f"{path} is no file, but a pipe, a socket or a device.", "Give the file itself.")
+
+
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Fill a folder beside ``path`` and move it there when the block ends well.

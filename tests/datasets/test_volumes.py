@@ -1,5 +1,6 @@
 import contextlib
 import gzip
+import os
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,12 @@ def test_an_uncompressed_file_is_read(scan: Path, tmp_path: Path) -> None:
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere\.nii\.gz does not exist.*Check the path"):
         read_image(tmp_path / "nowhere.nii.gz")
+
+
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.nii.gz")
+    with pytest.raises(UserError, match=r"pipe\.nii\.gz is no file, but a pipe"):
+        read_image(tmp_path / "pipe.nii.gz")
 
 
 def test_a_folder_in_place_of_a_file(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.pixels.decoders.base import get_decoder
 
 from ccdcseg.errors import UserError
+from ccdcseg.files import check_regular
 
 SERIES = ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
 """What tells one series from another."""
@@ -64,6 +65,7 @@ class Header:
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Name the file in whatever the parser stumbles over: damaged bytes make it raise errors of any kind."""
+    check_regular(path)
     try:
         yield
     except UserError:

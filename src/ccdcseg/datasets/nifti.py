@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from ccdcseg.datasets.unicode_names import missing
 from ccdcseg.errors import UserError, system_error
+from ccdcseg.files import check_regular
 from ccdcseg.texts import exactly
 
 MAX_BYTES = 4 * 2**30
@@ -54,6 +55,7 @@ _VALUE_FIELDS = ("datatype", "bitpix", "scl_slope", "scl_inter")
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Name the file in what the operating system and gzip complain about."""
+    check_regular(path)
     try:
         yield
     except FileNotFoundError as error:
