@@ -17,7 +17,7 @@ from ccdcseg.experiments.stale import why_stale
 from ccdcseg.files import file_hash
 from ccdcseg.nnunet import train
 from ccdcseg.nnunet.checkpoints import FINAL
-from ccdcseg.nnunet.evaluate import evaluate_run
+from ccdcseg.nnunet.evaluate import check_measured, evaluate_run
 from ccdcseg.nnunet.predict import check_predictions, prediction_sources
 from ccdcseg.nnunet.rules import read_rules
 from ccdcseg.nnunet.runs import Run
@@ -153,7 +153,10 @@ def training(made: Made) -> None:
 
 def predictions(made: Made) -> None:
     check_predictions(made.run.folder, made.run.folder / PREDICTIONS, [made.tested])
+    check_measured(made.run.folder, "test")
     made.shift(made.run.raw / "imagesTr" / f"{made.tested}_0000.nii.gz")
+    with pytest.raises(UserError, match="its images changed since it was predicted"):
+        check_measured(made.run.folder, "test")
     with pytest.raises(UserError, match="its images changed since it was predicted"):
         evaluate_run(made.run.folder, "test", 1, lambda *_: None)
 

@@ -252,11 +252,14 @@ def report_command(
     part: PartOption = Part.TEST,
 ) -> None:
     """One HTML page of evaluated runs: tables, curves, pictures."""
+    from ccdcseg.nnunet.evaluate import check_measured
     from ccdcseg.nnunet.runs import find_runs
     from ccdcseg.report.page import build_report
 
     check_file(output)
     runs = [run for target in targets for run in find_runs(target)]
+    for run in runs:
+        check_measured(run, part)
     with progress_bars() as report:
         build_report(runs, output, title, progress=partial(report, "scans"), part=part)
     say_report(absolute(output))

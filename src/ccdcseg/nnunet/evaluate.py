@@ -16,6 +16,7 @@ from ccdcseg.runs.evaluation import (
     Evaluation,
     MeasuredFiles,
     evaluation_folder,
+    read_current,
     read_evaluation,
     write_evaluation,
 )
@@ -112,6 +113,22 @@ def _stored(folder: Path, measured: MeasuredFiles) -> Evaluation | None:
 def _stage(progress: Callable[[int, int], None], index: int, of: int) -> Callable[[int, int], None]:
     """Progress of one of several folders with as many cases each."""
     return lambda done, cases: progress(index * cases + done, of * cases)
+
+
+def check_measured(folder: Path, part: str) -> None:
+    """See that the predictions that were measured are what the run predicts today; see `check_predictions`.
+
+    Args:
+        folder: of the run.
+        part: "test" or "validation", the patients of the split.
+
+    Raises:
+        UserError: one is not; or the evaluation is damaged or out of date.
+    """
+    record = read_record(folder)
+    for name in (PREDICTIONS, PLAIN_PREDICTIONS):
+        if evaluation := read_current(folder, part, name, record):
+            check_predictions(folder, part_folder(folder, part) / name, evaluation.patient_of)
 
 
 def _is_measured(predictions: Path) -> bool:
