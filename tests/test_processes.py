@@ -88,6 +88,42 @@ def test_no_process_is_left(tmp_path: Path, start: str, name: str) -> None:
         assert [*tmp_path.glob("*/half")] == []
 
 
+UNSEEN = """
+import pathlib, signal, sys, threading, time
+from ccdcseg.processes import Worker
+
+def tell_another_thread():
+    time.sleep(0.5)
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+def wait(place):
+    half = pathlib.Path(place, "half")
+    lock = threading.Lock()
+    try:
+        half.touch()
+        threading.Thread(target=tell_another_thread).start()
+        lock.acquire()
+        lock.acquire()
+    finally:
+        half.unlink()
+
+if __name__ == "__main__":
+    worker = Worker(target=wait, args=sys.argv[1:])
+    worker.start()
+    worker.join()
+    sys.exit(worker.exitcode)
+"""
+
+
+def test_a_worker_sees_sigterm_though_it_began_to_wait_as_it_came(tmp_path: Path) -> None:
+    """The signal is handled in another thread, as it were just before the lock is waited for."""
+    script = tmp_path / "script.py"
+    script.write_text(UNSEEN)
+    done = subprocess.run([sys.executable, script, tmp_path], check=False, timeout=60, capture_output=True)
+    assert done.returncode == 1, done.stderr
+    assert not (tmp_path / "half").exists()
+
+
 def test_a_failure_ends_what_the_other_workers_do(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(POOL.format(start=STARTS["our pool"]))

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -26,6 +27,8 @@ R = TypeVar("R")
 
 UNWIND_SECONDS = 3.0
 """Time that a worker which is to end has for removing what it has half written."""
+INSIST_SECONDS = 0.1
+"""Time after which a worker that has not seen that it is to end is told again."""
 STOP_SECONDS = 30.0
 """Time that a command which is to end has for stopping what it has started."""
 _PDEATHSIG = 1  # PR_SET_PDEATHSIG of prctl(2)
@@ -40,13 +43,15 @@ class Worker(SpawnProcess):
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), signal.SIG_IGN)
         signal.signal(signal.SIGTERM, _unwind)
+        _insist_on_sigterm(UNWIND_SECONDS)
         parent = multiprocessing.parent_process()
         if parent is not None:
             _end_after(parent.join, UNWIND_SECONDS)
         try:
             super().run()
         finally:  # a pool that ends its workers may meet one that is ending by itself
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            if signal.getsignal(signal.SIGTERM) is _unwind:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class _Context(SpawnContext):
@@ -241,10 +246,38 @@ def _end_after(wait: Callable[[], object], seconds: float) -> None:
 
 
 def _unwind(number: int, frame: FrameType | None) -> NoReturn:
-    """Leave the work, and the process, a little later at the latest."""
-    del number, frame
-    _delayed_end(UNWIND_SECONDS, 1).start()
+    """Leave the work; see `_insist_on_sigterm` for what does not."""
+    del frame
+    signal.signal(number, signal.SIG_IGN)
     raise SystemExit(1)
+
+
+def _insist_on_sigterm(seconds: float) -> None:
+    """Have SIGTERM reach the main thread, and end this process ``seconds`` later whatever that does.
+
+    Python's handlers run between two steps of the main thread: a signal that comes as it begins to wait for a lock,
+    which no signal wakes it from any more, would not be seen. The system's handler writes to a pipe at once. On
+    Windows there are no such signals: a process is ended at once.
+    """
+    if os.name == "nt":
+        return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    os.register_at_fork(after_in_child=functools.partial(signal.set_wakeup_fd, -1))
+    main = threading.main_thread().ident
+
+    def insist() -> None:
+        while signal.SIGTERM not in os.read(reader, 64):
+            pass
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            time.sleep(INSIST_SECONDS)
+            if main is not None:
+                signal.pthread_kill(main, signal.SIGTERM)
+        os._exit(1)
+
+    threading.Thread(target=insist, daemon=True).start()
 
 
 def _delayed_end(seconds: float, code: int) -> threading.Timer:
