@@ -32,6 +32,8 @@ INSIST_SECONDS = 0.1
 STOP_SECONDS = 30.0
 """Time that a command which is to end has for stopping what it has started."""
 _PDEATHSIG = 1  # PR_SET_PDEATHSIG of prctl(2)
+_told_to_end: list[int] = []
+"""The signal by which this worker was."""
 
 
 class Worker(SpawnProcess):
@@ -110,7 +112,12 @@ def pool_map(
 
 
 def _work(function: Callable[[A], R], item: A) -> R:
-    """Call ``function``; a worker that is told to end meanwhile ends, which the loop of the pool would prevent."""
+    """Call ``function``; a worker that is told to end ends, which the loop of the pool would prevent.
+
+    It may have been told while it handed over what it did before: the loop takes that for a failure of its own.
+    """
+    if _told_to_end:
+        os._exit(1)
     try:
         return function(item)
     except SystemExit:
@@ -248,6 +255,7 @@ def _end_after(wait: Callable[[], object], seconds: float) -> None:
 def _unwind(number: int, frame: FrameType | None) -> NoReturn:
     """Leave the work; see `_insist_on_sigterm` for what does not."""
     del frame
+    _told_to_end.append(number)
     signal.signal(number, signal.SIG_IGN)
     raise SystemExit(1)
 
