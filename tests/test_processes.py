@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -122,6 +123,29 @@ def test_a_worker_sees_sigterm_though_it_began_to_wait_as_it_came(tmp_path: Path
     done = subprocess.run([sys.executable, script, tmp_path], check=False, timeout=60, capture_output=True)
     assert done.returncode == 1, done.stderr
     assert not (tmp_path / "half").exists()
+
+
+def test_a_thread_whose_start_was_interrupted_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        raise KeyboardInterrupt
+
+    def write(name: str) -> None:
+        time.sleep(0.3)
+        (tmp_path / name).touch()
+
+    pool = worker_processes(1)
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pool_map(write, ["one", "two"], pool)
+    written = sorted(path.name for path in tmp_path.iterdir())
+    assert written in ([], ["one"])
+    time.sleep(0.5)
+    assert sorted(path.name for path in tmp_path.iterdir()) == written
 
 
 def test_a_failure_ends_what_the_other_workers_do(tmp_path: Path) -> None:

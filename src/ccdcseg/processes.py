@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import itertools
 import logging
 import multiprocessing
 import os
@@ -32,6 +33,7 @@ INSIST_SECONDS = 0.1
 STOP_SECONDS = 30.0
 """Time that a command which is to end has for stopping what it has started."""
 _PDEATHSIG = 1  # PR_SET_PDEATHSIG of prctl(2)
+_numbers = itertools.count()
 _told_to_end: list[int] = []
 """The signal by which this worker was."""
 
@@ -64,7 +66,20 @@ def worker_processes(workers: int) -> Executor:
     """A pool of `Worker` processes; one worker needs no process of its own, and is a thread; see `can_share`."""
     if workers > 1 and can_share():
         return ProcessPoolExecutor(workers, _Context())
-    return ThreadPoolExecutor(1)
+    return _OneThread()
+
+
+class _OneThread(ThreadPoolExecutor):
+    """A pool of one thread, that can be waited for though its start was interrupted: the pool forgets it then."""
+
+    def __init__(self) -> None:
+        self.name = f"ccdcseg-{next(_numbers)}"
+        super().__init__(1, self.name)
+
+    def join(self) -> None:
+        """Wait until it has ended, which it does once the pool is shut down."""
+        while any(thread.name.startswith(f"{self.name}_") for thread in threading.enumerate()):
+            time.sleep(INSIST_SECONDS / 10)
 
 
 def can_share() -> bool:
@@ -127,6 +142,8 @@ def _work(function: Callable[[A], R], item: A) -> R:
 def _stop(pool: Executor) -> None:
     """End the workers of a pool. Nothing of it runs afterwards, and could write into a folder that is removed."""
     pool.shutdown(wait=isinstance(pool, ThreadPoolExecutor), cancel_futures=True)
+    if isinstance(pool, _OneThread):
+        pool.join()
     workers = [child for child in multiprocessing.active_children() if isinstance(child, Worker)]
     for worker in workers:
         worker.terminate()
