@@ -414,8 +414,7 @@ def _predict(
         except UserError as error:
             unusable[case] = error
             continue
-        with contextlib.redirect_stdout(StringIO()):
-            found = segment(predictor, images[case], probabilities=bool(output.shares))
+        found = segment(predictor, images[case], probabilities=bool(output.shares))
         for target, now in stamps.items():
             shares = {} if target.parent == output.plain else output.shares
             kept = keep_pieces(
@@ -455,10 +454,11 @@ def segment(predictor: Any, files: Sequence[Path], *, probabilities: bool) -> Se
     """
     plans, configuration = predictor.plans_manager, predictor.configuration_manager
     preprocessor = configuration.preprocessor_class(verbose=False)
-    data, _, properties = preprocessor.run_case(
-        [str(file) for file in files], None, plans, configuration, predictor.dataset_json
-    )
-    logits = predictor.predict_logits_from_preprocessed_data(torch.from_numpy(data)).cpu()
+    with contextlib.redirect_stdout(StringIO()):  # nnU-Net's messages
+        data, _, properties = preprocessor.run_case(
+            [str(file) for file in files], None, plans, configuration, predictor.dataset_json
+        )
+        logits = predictor.predict_logits_from_preprocessed_data(torch.from_numpy(data)).cpu()
     spacing = [properties["spacing"][axis] for axis in plans.transpose_forward]
     shape = properties["shape_after_cropping_and_before_resampling"]
     slices = [spacing[0]] if len(configuration.spacing) < len(shape) else []

@@ -4,10 +4,8 @@ Both are means over voxels of a class (Eq. 1 and 4). Without a mask the class is
 taken inside the predicted foreground; several networks speak by the mean of their probabilities.
 """
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +31,7 @@ FORMAT = "ccdcseg-doubts/1"
 class Doubt:
     """What networks say of a scan.
 
-    Args:
+    Attributes:
         confidence: of each predicted class by name.
         confused: of each predicted class the class, or background, that gets most of the rest, and how much.
         slices: mean probability of the predicted class over the predicted foreground of each slice; None: it has
@@ -113,10 +111,7 @@ def _check_classes(run: Path, labels: Mapping[str, int]) -> None:
 
 def _doubt(predictors: Sequence[Any], scan: ScanFiles, labels: Mapping[str, int]) -> Doubt:
     check_scan(scan.images)
-    with contextlib.redirect_stdout(StringIO()):
-        probabilities = np.mean(
-            [scan_probabilities(predictor, scan.images) for predictor in predictors], axis=0
-        )
+    probabilities = np.mean([scan_probabilities(predictor, scan.images) for predictor in predictors], axis=0)
     return doubt_of(probabilities, labels, _across(scan.images[0]))
 
 

@@ -1,6 +1,5 @@
 """Which networks never saw whose mask, and what they say of the scans: probabilities, kept on disk."""
 
-import contextlib
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -199,9 +198,7 @@ def _images(raw_folder: Path, case: str) -> list[Path]:
 
 def _probabilities(predictor: Any, images: Sequence[Path]) -> NDArray[np.uint8]:
     """Of each class on all voxels of a scan, in steps."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        found = scan_probabilities(predictor, images)
-    steps: NDArray[np.uint8] = np.rint(found * _LEVELS).astype(np.uint8)
+    steps: NDArray[np.uint8] = np.rint(scan_probabilities(predictor, images) * _LEVELS).astype(np.uint8)
     return steps
 
 
