@@ -16,6 +16,7 @@ from ccdcseg.files import (
     absolute,
     check_file,
     content_hash,
+    file_hash,
     file_states,
     json_hash,
     locked,
@@ -157,6 +158,12 @@ def test_what_is_no_ordinary_file_is_not_replaced(tmp_path: Path):
             write(tmp_path / ("a" * 300))
     assert (tmp_path / "pipe").is_fifo()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "pipe"]
+
+
+def test_the_hash_of_a_pipe_is_not_waited_for(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="pipe is no file, but a pipe"):
+        file_hash(tmp_path / "pipe")
 
 
 def test_a_folder_made_for_a_file_that_cannot_be_written_goes_again(tmp_path: Path, monkeypatch):

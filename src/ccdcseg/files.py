@@ -350,7 +350,12 @@ def content_hash(paths: Iterable[Path]) -> str:
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256, in hex, of a file's content; a file that is as it was is read once a process."""
+    """SHA-256, in hex, of a file's content; a file that is as it was is read once a process.
+
+    Raises:
+        UserError: it is no file, see `check_regular`.
+    """
+    check_regular(path)
     state = file_state(path)
     return _hash_once(path, state) if state else _hash(path)
 

@@ -59,6 +59,14 @@ def test_measurements_are_kept_by_folder_and_content(tmp_path: Path) -> None:
     assert measure_scans(scans, tmp_path / "cache", 1)[1] == measure_scan(scans[1]) != first[1]
 
 
+def test_scans_of_one_name_in_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    scans = [
+        put(tmp_path / place / "imagesTr", "a", noise(seed)) for seed, place in enumerate(("here", "there"))
+    ]
+    for _ in range(2):
+        assert measure_scans(scans, tmp_path / "cache", 1) == [measure_scan(scan) for scan in scans]
+
+
 def test_near_duplicates(tmp_path: Path) -> None:
     """A patient's scans, a copy under another name, and a scan with some noise."""
     grain = np.random.default_rng(1).integers(0, 30, (4, 20, 24)).astype(np.int16)

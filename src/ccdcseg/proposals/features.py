@@ -32,7 +32,7 @@ class ScanFiles:
 
     @property
     def name(self) -> str:
-        """Of the scan and its folder: a scan in another folder may have the same."""
+        """Of the scan and its folder, by which results on it are kept."""
         return f"{self.images[0].parent.name}_{self.case.case}"
 
 
@@ -73,19 +73,23 @@ def measure_scans(
     Raises:
         UserError: an image cannot be used.
     """
-    keys = {scan.name: cache_key(scan.images, FORMAT) for scan in scans}
-    found = {name: recall(cache / f"{name}.json", key, ScanFeatures) for name, key in keys.items()}
-    missing = [scan for scan in scans if found[scan.name] is None]
-    if missing:
-        pool = worker_processes(min(workers, len(missing)))
-        found |= dict(pool_map(partial(_measured, cache, keys), missing, pool, progress))
-    return [features for features in found.values() if features is not None]
+    keys = [cache_key(scan.images, FORMAT) for scan in scans]
+    found = [
+        recall(cache / f"{scan.name}.json", key, ScanFeatures) for scan, key in zip(scans, keys, strict=True)
+    ]
+    missing = [
+        (scan, key) for scan, key, features in zip(scans, keys, found, strict=True) if features is None
+    ]
+    pool = worker_processes(min(workers, max(len(missing), 1)))
+    measured = iter(pool_map(partial(_measured, cache), missing, pool, progress))
+    return [features or next(measured) for features in found]
 
 
-def _measured(cache: Path, keys: dict[str, str], scan: ScanFiles) -> tuple[str, ScanFeatures]:
+def _measured(cache: Path, item: tuple[ScanFiles, str]) -> ScanFeatures:
+    scan, key = item
     features = measure_scan(scan)
-    remember(cache / f"{scan.name}.json", keys[scan.name], features)
-    return scan.name, features
+    remember(cache / f"{scan.name}.json", key, features)
+    return features
 
 
 def measure_scan(scan: ScanFiles) -> ScanFeatures:
