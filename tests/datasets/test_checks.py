@@ -161,6 +161,13 @@ def test_names_that_look_alike(raw_folder: Path, find: Callable[[], list]) -> No
     assert (PROBLEM, "names", names, text) in find()
 
 
+def test_a_case_named_as_the_mask_of_another(raw_folder: Path, find: Callable[[], list]) -> None:
+    for path in raw_folder.glob("*Tr/p2_ED*"):
+        path.rename(path.with_name(path.name.replace("p2_ED", "p1_ED_seg")))
+    text = "nnU-Net keeps the preprocessed mask of another case by this name"
+    assert (PROBLEM, "names", ("p1_ED_seg",), text) in find()
+
+
 def test_patients_unknown(raw_folder: Path, find: Callable[[], list]) -> None:
     (raw_folder / "cases.csv").unlink()
     ((severity, check, cases, _),) = find()

@@ -320,6 +320,11 @@ def test_patterns_that_do_not_fit(refused: Callable[..., None], layout: Layout, 
             r"would both be the case anna\. Tell them apart",
         ),
         (
+            "image,mask,patient,phase",
+            ["anna/pre.nii.gz,masks/anna_pre.nii.gz,a,", "anna/post.nii.gz,masks/anna_post.nii.gz,a,seg"],
+            r"the mask of a by the name of the case a_seg\. Rename the case a_seg",
+        ),
+        (
             "image,mask,patient,phase,group",
             ["anna/pre.nii.gz,masks/anna_pre.nii.gz,a,1,x", "anna/post.nii.gz,masks/anna_post.nii.gz,a,2,y"],
             r"patient a is in the groups x and y",

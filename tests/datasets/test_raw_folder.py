@@ -163,6 +163,15 @@ def test_files_of_a_case_are_not_those_of_one_whose_name_begins_alike(raw: Path)
     ]
 
 
+def test_a_case_named_as_the_mask_of_another_is_refused(raw: Path) -> None:
+    """nnU-Net would write the image of the one over the preprocessed mask of the other."""
+    (raw / "labelsTr" / "p1_ED_seg.nii.gz").touch()
+    for channel in range(2):
+        (raw / "imagesTr" / f"p1_ED_seg_000{channel}.nii.gz").touch()
+    with pytest.raises(UserError, match=r"the mask of p1_ED by the name of the case p1_ED_seg.*Rename"):
+        case_names(raw)
+
+
 def test_other_formats_are_refused(raw: Path) -> None:
     description = json.loads((raw / "dataset.json").read_text())
     (raw / "dataset.json").write_text(json.dumps(description | {"file_ending": ".png"}))

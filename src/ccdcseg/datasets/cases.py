@@ -39,6 +39,8 @@ class Case:
     phase: str
 
 
+_SEG = "_seg"
+"""What nnU-Net puts behind a case's name for its preprocessed mask."""
 NUMBERING_REMEDY = (
     "nnU-Net wants labels without gaps from 0 on, the ignore label last: renumber masks and dataset.json, or make "
     "the data set with `ccdcseg prepare nifti`, which renumbers."
@@ -103,6 +105,33 @@ def check_groups(cases: Iterable[Case], source: Path) -> None:
                 f"{source}: the patient {case.patient} is in the groups {groups[case.patient]} and {case.group}.",
                 "Give all scans of a patient the same group.",
             )
+
+
+def mask_names(names: Iterable[str]) -> list[str]:
+    """Of names of cases those, sorted, by which nnU-Net knows the mask of another: "a_seg" where there is an "a".
+
+    Preprocessed, the image of the one and the mask of the other would be one file.
+    """
+    cases = {*names}
+    return sorted(f"{name}{_SEG}" for name in cases if f"{name}{_SEG}" in cases)
+
+
+def check_names(names: Iterable[str], source: Path) -> None:
+    """Refuse names of cases that nnU-Net cannot tell apart, see `mask_names`.
+
+    Args:
+        names: all of a data set.
+        source: where they are from, for the message.
+
+    Raises:
+        UserError: there is one.
+    """
+    if taken := mask_names(names):
+        raise UserError(
+            f"{source}: nnU-Net keeps the mask of {taken[0].removesuffix(_SEG)} by the name of the case "
+            f"{taken[0]}.",
+            f"Rename the case {taken[0]}.",
+        )
 
 
 def dataset_folder(raw_root: Path, dataset: str) -> Path:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import ccdcseg
-from ccdcseg.datasets.cases import CASES_FILE, EMPTY_MASKS, NUMBERING_REMEDY, numbering_fault
+from ccdcseg.datasets.cases import CASES_FILE, EMPTY_MASKS, NUMBERING_REMEDY, mask_names, numbering_fault
 from ccdcseg.datasets.contents import read_contents
 from ccdcseg.datasets.findings import CheckSettings, Finding, Severity, Survey, note, problem
 from ccdcseg.datasets.measure import FaultKind, measure_cases
@@ -168,7 +168,10 @@ def _description(survey: Survey) -> Iterator[Finding]:
 
 
 def _names(survey: Survey) -> Iterator[Finding]:
-    """Names that look alike and are not."""
+    """Names that look alike and are not, and names that nnU-Net takes for a mask's."""
+    for name in mask_names(survey.contents.files):
+        text = "nnU-Net keeps the preprocessed mask of another case by this name"
+        yield problem("names", [name], text, "Rename the case.")
     ways: dict[str, set[str]] = defaultdict(set)
     for name in (*survey.contents.files, *(case.case for case in survey.contents.table)):
         ways[composed(name)].add(name)

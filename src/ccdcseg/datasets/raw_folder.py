@@ -9,6 +9,7 @@ from ccdcseg.datasets.cases import (
     UNLABELLED_FILE,
     Case,
     check_groups,
+    check_names,
     image_files,
     read_cases,
     read_channels,
@@ -72,8 +73,8 @@ def case_names(raw_folder: Path) -> list[str]:
     """Names of the cases that have a mask, each with all its images.
 
     Raises:
-        UserError: files do not end in .nii.gz or are listed one by one, there is no mask, or there are images
-            without a mask or a mask without one of its images.
+        UserError: files do not end in .nii.gz or are listed one by one, there is no mask, there are images
+            without a mask or a mask without one of its images, or as `check_names`.
     """
     ending, channels = read_file_ending(raw_folder), read_channels(raw_folder)
     if ending != MASK_SUFFIX:
@@ -90,6 +91,7 @@ def case_names(raw_folder: Path) -> list[str]:
     names = sorted((mask.removesuffix(ending) for mask in masks), key=by_number)
     if not names:
         raise UserError(f"{raw_folder / 'labelsTr'} holds no *{ending}.", "Put the masks there.")
+    check_names(names, raw_folder / "labelsTr")
     wanted = {f"{name}_{channel:04d}{ending}" for name in names for channel in range(len(channels))}
     if absent := sorted(wanted - images):
         fault = missing(raw_folder / "imagesTr" / absent[0], "Add it, or remove its mask.")

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ccdcseg.datasets.cases import (
     UNLABELLED_FILE,
+    check_names,
     image_files,
     read_cases,
     read_channels,
@@ -128,7 +129,7 @@ def read_unlabelled(raw_folder: Path, folder: Path) -> UnlabelledFolder:
         folder: such as ``imagesTs``: of the data set, or any other.
 
     Raises:
-        UserError: no such folder, no scan in it, or a channel of one is missing.
+        UserError: no such folder, no scan in it, a channel of one is missing, or as `check_names`.
     """
     place = raw_folder / folder.expanduser()
     if not place.is_dir():
@@ -144,6 +145,7 @@ def read_unlabelled(raw_folder: Path, folder: Path) -> UnlabelledFolder:
         raise UserError(
             f"{place} holds no scan named like CASE{ending}.", "Name scans as nnU-Net's imagesTs wants them."
         )
+    check_names(names, place)
     for name in names:
         channel_files(raw_folder, name, place)
     known = _known_patients(raw_folder)
