@@ -27,7 +27,6 @@ from ccdcseg.losses.logits import (
     VolumeWeight,
 )
 from ccdcseg.losses.parts.base import nearest_to
-from ccdcseg.losses.parts.gather import tap_features
 from ccdcseg.losses.parts.memory_bank import MemoryBank
 from ccdcseg.losses.parts.selection import Diagnostics, Role, Selection, selection_map
 from ccdcseg.losses.parts.settings import StatisticsScope
@@ -71,5 +70,4 @@ __all__ = [
     "ccdc_loss",
     "nearest_to",
     "selection_map",
-    "tap_features",
 ]

@@ -7,7 +7,6 @@ from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecod
 from torch import Tensor, nn
 
 from ccdcseg.errors import UserError
-from ccdcseg.losses.parts.gather import tap_features
 
 
 class TappedDecoder(UNetDecoder):  # type: ignore[misc]
@@ -26,7 +25,7 @@ class TappedDecoder(UNetDecoder):  # type: ignore[misc]
         for depth, stage in enumerate(self.stages):
             x = stage(torch.cat((self.transpconvs[depth](x), skips[-(depth + 2)]), 1))
             if depth == self.tapped_stage:
-                x, features = tap_features(x)
+                features = x
             if self.deep_supervision or depth == len(self.stages) - 1:
                 outputs.append(self.seg_layers[depth](x))
         return (outputs[::-1] if self.deep_supervision else outputs[-1]), features

@@ -14,7 +14,6 @@ from batches import Batch, random_batch
 from rivals import CONTRASTIVE, IGNORED, banks, double_batch, filled, made
 from torch import Tensor, nn
 
-from ccdcseg.losses import tap_features
 from ccdcseg.losses.parts import base
 
 NAMES = list(CONTRASTIVE)
@@ -269,13 +268,13 @@ def test_what_does_not_fit(name: str) -> None:
 
 
 def three_steps(name: str, compiled: bool) -> list[Tensor]:
-    """Losses and gradients of network, tap, term and backward pass, with batches of several sizes."""
+    """Losses and gradients of network, term and backward pass, with batches of several sizes."""
     torch.manual_seed(1)
     body, criterion, found = nn.Conv2d(3, 3, 3, padding=1).double(), made(name), []
 
-    def step(features: Tensor, logits: Tensor, target: Tensor) -> Tensor:
-        main, tapped = tap_features(body(features))
-        return main.square().mean() + criterion(tapped, logits=logits, target=target)
+    def step(image: Tensor, logits: Tensor, target: Tensor) -> Tensor:
+        features = body(image)
+        return features.square().mean() + criterion(features, logits=logits, target=target)
 
     called = torch.compile(step, backend="eager") if compiled else step
     for seed, shape in enumerate([(6, 7), (8, 6), (5, 9)]):

@@ -1,9 +1,11 @@
+from collections.abc import Callable
+
 import pytest
 import torch
 from batches import seeded
 from torch import Tensor, nn
 
-from ccdcseg.losses.parts.gather import gather_pixels, tap_features
+from ccdcseg.losses.parts.gather import gather_pixels
 
 SHAPES = [(2, 3, 5, 4), (2, 3, 3, 2, 4)]
 PIXELS = torch.tensor([0, 7, 7, 19, 20, 39, 7])
@@ -41,18 +43,18 @@ def test_finite_differences_agree(shape: tuple[int, ...]) -> None:
     assert torch.autograd.gradcheck(lambda f: gather_pixels(f, PIXELS), maps(shape).requires_grad_())
 
 
-def network_gradients(way: str, dtype: torch.dtype, with_segmentation: bool) -> list[Tensor]:
-    """Gradients of an image and of a network's parameters, the features being read in one of three ways."""
+def network_gradients(
+    gather: Callable[[Tensor, Tensor], Tensor], dtype: torch.dtype, with_segmentation: bool
+) -> list[Tensor]:
+    """Gradients of an image and of a network's parameters, the features being read by ``gather``."""
     torch.manual_seed(0)
     layers = nn.Sequential(
         nn.Conv2d(2, 3, 3, padding=1), nn.InstanceNorm2d(3, affine=True), nn.LeakyReLU(inplace=True)
     ).to(dtype)
     segmentation = nn.Conv2d(3, 4, 1).to(dtype)
     image = maps((2, 2, 5, 4), dtype).requires_grad_()
-    features = tapped = layers(image)
-    if way == "tapped":
-        features, tapped = tap_features(features)
-    loss = ((plain if way == "plain" else gather_pixels)(tapped, PIXELS) * weights((2, 3), dtype)).sum()
+    features = layers(image)
+    loss = (gather(features, PIXELS) * weights((2, 3), dtype)).sum()
     sources = [image, *layers.parameters()]
     if with_segmentation:
         loss = loss + segmentation(features).square().sum()
@@ -61,19 +63,17 @@ def network_gradients(way: str, dtype: torch.dtype, with_segmentation: bool) -> 
 
 
 @pytest.mark.parametrize("with_segmentation", [False, True])
-@pytest.mark.parametrize("way", ["gathered", "tapped"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_layers_before_and_beside_get_the_sum(dtype: torch.dtype, way: str, with_segmentation: bool) -> None:
-    expected = network_gradients("plain", dtype, with_segmentation)
-    torch.testing.assert_close(network_gradients(way, dtype, with_segmentation), expected)
+def test_layers_before_and_beside_get_the_sum(dtype: torch.dtype, with_segmentation: bool) -> None:
+    expected = network_gradients(plain, dtype, with_segmentation)
+    torch.testing.assert_close(network_gradients(gather_pixels, dtype, with_segmentation), expected)
 
 
 @pytest.mark.parametrize("with_segmentation", [False, True])
-@pytest.mark.parametrize("way", ["gathered", "tapped"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_low_precision(dtype: torch.dtype, way: str, with_segmentation: bool) -> None:
-    expected = network_gradients("plain", dtype, with_segmentation)
-    found = network_gradients(way, dtype, with_segmentation)
+def test_low_precision(dtype: torch.dtype, with_segmentation: bool) -> None:
+    expected = network_gradients(plain, dtype, with_segmentation)
+    found = network_gradients(gather_pixels, dtype, with_segmentation)
     assert all(gradient.dtype == dtype for gradient in found)
     torch.testing.assert_close(found, expected, rtol=0.03, atol=0.03)
 
@@ -94,45 +94,6 @@ def test_channels_last_maps() -> None:
     expected = plain(features, PIXELS).square().sum() + scores.square().sum()
     gradients = torch.autograd.grad(loss, leaf, retain_graph=True), torch.autograd.grad(expected, leaf)
     torch.testing.assert_close(*gradients)
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_tapped_features_are_the_features(shape: tuple[int, ...]) -> None:
-    features = 2 * maps(shape).requires_grad_()
-    main, tapped = tap_features(features)
-    assert torch.equal(main, features)
-    assert torch.equal(tapped, features)
-    assert torch.equal(gather_pixels(tapped, PIXELS), gather_pixels(features, PIXELS))
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("readings", [0, 1, 2])
-@pytest.mark.parametrize("scored", [False, True])
-def test_a_tap_adds_all_readings(shape: tuple[int, ...], readings: int, scored: bool) -> None:
-    leaves = maps(shape).requires_grad_(), maps(shape).requires_grad_()
-    kernel = maps((2, shape[1], *(1 for _ in shape[2:])))
-    conv = torch.nn.functional.conv2d if len(shape) == 4 else torch.nn.functional.conv3d
-    for leaf, gather in zip(leaves, (gather_pixels, plain), strict=True):
-        main, tapped = tap_features(leaf) if gather is gather_pixels else (leaf, leaf)
-        loss = conv(main, kernel).square().sum() if scored else main.new_zeros((), requires_grad=True)
-        for count in range(readings):
-            loss = loss + gather(tapped, PIXELS[count:]).square().sum()
-        loss.backward()
-    ours, reference = (leaf.grad for leaf in leaves)
-    assert (ours is None) is (reference is None) is (not scored and not readings)
-    if ours is not None:
-        assert ours.layout == torch.strided
-        torch.testing.assert_close(ours, reference)
-
-
-def test_a_tap_spares_the_map() -> None:
-    main, tapped = tap_features(2 * maps((1, 3, 40, 40)).requires_grad_())
-    arriving: list[Tensor] = []
-    tapped.register_hook(arriving.append)
-    loss = gather_pixels(tapped, PIXELS).sum() + torch.nn.functional.conv2d(main, maps((1, 3, 1, 1))).sum()
-    loss.backward()
-    assert arriving[0].is_sparse
-    assert arriving[0]._nnz() == 3 * len(PIXELS)
 
 
 def test_no_pixels_give_a_zero_gradient() -> None:

@@ -12,7 +12,7 @@ from remote import RemoteDevice, move, remote
 from rivals import CONTRASTIVE, IGNORED, banks, double_batch, made
 from torch import Tensor
 
-from ccdcseg.losses import Diagnostics, tap_features
+from ccdcseg.losses import Diagnostics
 
 ROUNDS = {name: 2 if name == "reco" else 1 for name in CONTRASTIVE}
 """Times that the host reads, and that it sends: ReCo draws negatives by the embeddings of pixels drawn before."""
@@ -25,10 +25,10 @@ def on_device(criterion: Any, batch: Batch) -> tuple[Any, Batch]:
 
 
 def step(criterion: Any, batch: Batch) -> Tensor:
-    """Tap, term and backward pass."""
-    main, tapped = tap_features(batch.features * 1)
-    loss = criterion(tapped, *batch[1:])
-    (loss + main.square().mean()).backward()
+    """Term, a loss beside it and backward pass."""
+    features = batch.features * 1
+    loss = criterion(features, *batch[1:])
+    (loss + features.square().mean()).backward()
     return loss
 
 
