@@ -3,6 +3,8 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import scored
@@ -39,14 +41,19 @@ def program(tmp_path: Path) -> tuple[str, ...]:
     return sys.executable, str(script)
 
 
+def training(folder: Path, fraction: float = 0.1, seed: int = 0) -> Any:
+    """What a job reads of its training."""
+    preset = SimpleNamespace(training=SimpleNamespace(epochs=4))
+    split = {"fraction": fraction, "seed": seed}
+    return SimpleNamespace(folder=folder, raw=folder / "raw", split=split, preset=preset)
+
+
 @pytest.fixture
 def make_job(tmp_path: Path) -> Callable[[str], Job]:
     def make(name: str) -> Job:
         run = tmp_path / "runs" / name
         commands = tuple((step, str(run)) for step in ("train", "predict", "evaluate"))
-        return Job(
-            name, 0.1, 0, "test", 4, run, tmp_path / "store" / name, commands, "cpu", 3, 40.0, 6.0, None
-        )
+        return Job(name, training(run), "test", tmp_path / "store" / name, commands, "cpu", 3, 40.0, 6.0)
 
     return make
 
@@ -57,16 +64,16 @@ def job() -> Callable[..., Job]:
 
     def make(row: str, fraction: float = 0.1, seed: int = 0) -> Job:
         folder = Path(f"{row}{fraction}{seed}")
-        return Job(row, fraction, seed, "test", 1, Path("run"), folder, (), "cpu", 1, 1.0, 1.0, None)
+        return Job(row, training(Path("run"), fraction, seed), "test", folder, (), "cpu", 1, 1.0, 1.0)
 
     return make
 
 
 @pytest.fixture
 def result() -> Callable[..., Result]:
-    """Two patients, ``less`` apart in Dice. Distances are 10 times the error."""
+    """Two patients, ``less`` apart in Dice. Distances are 10 times the error, also of those said to be missed."""
 
-    def make(missed: int = 0, patients: int = 2, less: float = 0.1, **dice: float) -> Result:
+    def make(missed: int = 0, patients: int = 2, less: float = 0.1, seed: int = 0, **dice: float) -> Result:
         cases = [
             scored.scores(
                 f"p{p}_ED", f"p{p}", name, value - p * less, hd95_pooled_mm=10 * (1 - value + p * less)
@@ -74,13 +81,14 @@ def result() -> Callable[..., Result]:
             for p in range(patients)
             for name, value in dice.items()
         ]
-        measured = scored.evaluation(cases)
-        mean = measured.summary["mean"].model_copy(update={"n_missing": missed})
+        rows = [row.model_copy(update={"status": "missed"}) for row in cases[:missed]]
+        labels = {name: value for value, name in enumerate(("background", *dice))}
+        measured = scored.evaluation(cases).model_copy(update={"cases": (*rows, *cases[missed:])})
         return Result.model_construct(
             format="ccdcseg-result/1",
             part="test",
-            run=RunRecord.model_validate(scored.record()),
-            evaluation=measured.model_copy(update={"summary": measured.summary | {"mean": mean}}),
+            run=RunRecord.model_validate(scored.record(seed=seed, labels=labels)),
+            evaluation=measured,
         )
 
     return make

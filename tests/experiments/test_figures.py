@@ -27,12 +27,12 @@ def test_a_line_for_each_row_over_the_fractions(measured, tmp_path: Path):
 
 def test_no_figure_where_none_is_declared_or_nothing_is_measured(measured, tmp_path: Path):
     assert draw(load_experiment("table1"), measured, tmp_path / "a").files == []
-    assert draw(load_experiment("figure6"), [], tmp_path / "a").files == []
+    assert draw(load_experiment("figure6"), {}, tmp_path / "a").files == []
     assert list(tmp_path.iterdir()) == []
 
 
 def test_cases_of_trainings_that_are_not_here_say_so(job, result, tmp_path: Path):
     experiment = load_experiment("figure7")
     measured = measured_rows(experiment, {job("ccdc"): result(RV=0.5)})
-    with pytest.raises(UserError, match="no run folder"):
+    with pytest.raises(UserError, match="no prediction of"):
         draw(experiment, measured, tmp_path / "figure7")

@@ -13,8 +13,8 @@ from ccdcseg.tabular import to_latex, to_markdown
 def tables(job, result):
     results = {
         job("nnunet"): result(RV=0.8, Myo=0.8, LV=0.9),
-        job("ccdc"): result(2, RV=0.7, Myo=0.9, LV=0.9),
-        job("ccdc", seed=1): result(1, RV=0.8, Myo=0.9, LV=0.9),
+        job("ccdc"): result(1, RV=0.7, Myo=0.9, LV=0.9),
+        job("ccdc", seed=1): result(1, seed=1, RV=0.8, Myo=0.9, LV=0.9),
         job("gdl"): result(RV=0.6, Myo=0.6, LV=0.6),
     }
     experiment = load_experiment("table1")
@@ -27,7 +27,7 @@ def cells(line) -> dict:
 
 def test_means_published_numbers_and_ranks(tables):
     dice, distance, voxels = tables
-    lines = {line.measured.row.name: line for line in dice.lines}
+    lines = {line.place.row: line for line in dice.lines}
     ccdc = cells(lines["ccdc"])
     assert round(ccdc["RV"].value, 6) == 70  # patients 75 and 65, two seeds averaged
     assert (ccdc["RV"].published, ccdc["mean"].published) == (83.49, 87.45)
@@ -42,9 +42,7 @@ def test_differences_at_each_fraction(job, result):
     experiment = load_experiment("figure6")
     results = {job(*key): result(RV=value) for key, value in dice.items()}
     tables = result_tables(experiment, measured_rows(experiment, results))
-    found = {
-        (line.measured.row.name, line.measured.fraction): cells(line)["mean"] for line in tables[1].lines
-    }
+    found = {line.place: cells(line)["mean"] for line in tables[1].lines}
     assert round(found["ccdc", 0.05].value, 6) == 5
     assert round(found["ccdc", 0.1].value, 6) == -1
     assert (found["ccdc", 0.05].published, found["ccdc", 0.1].published) == (1.79, 1.84)
@@ -59,7 +57,7 @@ def test_the_best_is_marked_within_a_fraction(job, result):
     experiment = load_experiment("figure6")
     measured = measured_rows(experiment, {job(*key): result(RV=value) for key, value in dice.items()})
     table, _ = result_tables(experiment, measured)
-    ranks = {(line.measured.row.name, line.measured.fraction): line.cells[0].rank for line in table.lines}
+    ranks = {line.place: line.cells[0].rank for line in table.lines}
     assert ranks == {("nnunet", 0.05): 2, ("ccdc", 0.05): 1, ("nnunet", 0.1): 1, ("ccdc", 0.1): 2}
 
 
@@ -94,5 +92,5 @@ def test_three_forms_of_one_table(tables):
 
 def test_nothing_measured_yet():
     experiment = Experiment.model_validate({"title": "mine", "rows": [{"name": "ccdc"}]})
-    grid = table_grid(result_tables(experiment, [])[0])
+    grid = table_grid(result_tables(experiment, {})[0])
     assert (grid.header, grid.rows) == (("row", "patients", "seeds", "missed"), ())

@@ -1,6 +1,5 @@
 """The declared comparisons of an experiment: its row against every other of the same fraction, one family."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,7 +45,7 @@ class Family:
         )
 
 
-def declared_family(experiment: Experiment, measured: Sequence[Measured]) -> Family | None:
+def declared_family(experiment: Experiment, measured: Measured) -> Family | None:
     """Compare what the experiment declares; None where it declares nothing, or has no two rows to compare."""
     if experiment.compare is None:
         return None
@@ -64,15 +63,15 @@ def declared_family(experiment: Experiment, measured: Sequence[Measured]) -> Fam
     return Family(tuple(outcomes), tuple(ranks), len(experiment.fractions) > 1)
 
 
-def _pairs(group: Sequence[Measured], row: str) -> list[Pair]:
+def _pairs(group: Measured, row: str) -> list[Pair]:
     return [
-        (first.label, other.label)
-        for first in group
-        if first.row.name == row
-        for other in group
-        if other is not first
+        (arm.label, other.label)
+        for place, arm in group.items()
+        if place.row == row
+        for other in group.values()
+        if other is not arm
     ]
 
 
-def _methods(measured: Sequence[Measured]) -> Methods:
-    return {one.label: one.evaluations for one in measured}
+def _methods(measured: Measured) -> Methods:
+    return {arm.label: arm.evaluations for arm in measured.values()}

@@ -153,17 +153,25 @@ class Experiment(_Section):
         untitled = [other.method for other in self.rows if not other.title]
         return row.title or (METHODS[row.method].title if untitled.count(row.method) == 1 else row.name)
 
-    def only(self, names: Sequence[str]) -> tuple[Row, ...]:
-        """The rows of these names, all where none is given.
+    def row(self, name: str) -> Row:
+        """The row of a name.
 
         Raises:
             UserError: there is no such row.
         """
         there = {row.name: row for row in self.rows}
-        for name in names:
-            if name not in there:
-                raise UserError(f"There is no row {name}.", f"Choose among {', '.join(there)}.")
-        return tuple(row for row in self.rows if not names or row.name in names)
+        if name not in there:
+            raise UserError(f"There is no row {name}.", f"Choose among {', '.join(there)}.")
+        return there[name]
+
+    def only(self, names: Sequence[str]) -> tuple[Row, ...]:
+        """The rows of these names, in the experiment's order; all where none is given.
+
+        Raises:
+            UserError: there is no such row.
+        """
+        chosen = [self.row(name) for name in names]
+        return tuple(row for row in self.rows if not names or row in chosen)
 
     def preset(self, row: Row, name: str) -> str:
         """The preset, or file, that ``--preset name`` stands for in a row.

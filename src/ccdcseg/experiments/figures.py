@@ -13,7 +13,6 @@ from ccdcseg.report.curves import Key, Panel
 from ccdcseg.report.figures import Shares, arm_look, save_figure, shares_panel, write_shares
 from ccdcseg.report.montage import montage, montage_picture
 from ccdcseg.report.pictures import choose_cases
-from ccdcseg.runs.finished import Arm, load_run
 
 PRINT_DPI = 300
 CASES_TITLE = (
@@ -30,7 +29,7 @@ class Drawn:
     files: list[Path] = field(default_factory=list)
 
 
-def draw(experiment: Experiment, measured: Sequence[Measured], stem: Path) -> Drawn:
+def draw(experiment: Experiment, measured: Measured, stem: Path) -> Drawn:
     """Draw what the experiment declares, and write it to ``stem`` with the suffixes of the formats.
 
     Raises:
@@ -43,7 +42,7 @@ def draw(experiment: Experiment, measured: Sequence[Measured], stem: Path) -> Dr
     return _cases(experiment, measured, stem)
 
 
-def _fractions(experiment: Experiment, measured: Sequence[Measured], stem: Path) -> Drawn:
+def _fractions(experiment: Experiment, measured: Measured, stem: Path) -> Drawn:
     shown = [METRICS[metric.name] for metric in experiment.metrics if not metric.minus]
     series = [
         (f"{metric.title}, {metric.unit}", _series(experiment, measured, metric.name)) for metric in shown
@@ -56,19 +55,19 @@ def _fractions(experiment: Experiment, measured: Sequence[Measured], stem: Path)
     return Drawn(tuple(panels), tuple(keys), write_shares(stem, series))
 
 
-def _series(experiment: Experiment, measured: Sequence[Measured], metric: str) -> list[Shares]:
+def _series(experiment: Experiment, measured: Measured, metric: str) -> list[Shares]:
     scale = METRICS[metric].scale
     found = []
-    for place, row in enumerate(dict.fromkeys(one.row for one in measured)):
-        summaries = [(one.fraction, one.summary(metric)) for one in measured if one.row is row]
+    for number, row in enumerate(dict.fromkeys(place.row for place in measured)):
+        summaries = [(at.fraction, arm.summary(metric)) for at, arm in measured.items() if at.row == row]
         known = [(fraction, s) for fraction, s in summaries if s["value"] is not None]
         found.append(
             Shares(
-                experiment.label(row),
+                experiment.label(experiment.row(row)),
                 [100 * fraction for fraction, _ in known],
                 [scale * s["value"] for _, s in known],
                 [s["interval"] and [scale * end for end in s["interval"]] for _, s in known],
-                arm_look(place),
+                arm_look(number),
             )
         )
     return [one for one in found if one.values]
@@ -85,9 +84,9 @@ def _alt(title: str, series: Sequence[Shares]) -> str:
     return f"{title} over the share of labelled patients. {'; '.join(lines)}."
 
 
-def _cases(experiment: Experiment, measured: Sequence[Measured], stem: Path) -> Drawn:
+def _cases(experiment: Experiment, measured: Measured, stem: Path) -> Drawn:
     """Cases by the rule of `choose_cases`: the first two rows decide."""
-    arms = [Arm(one.label, tuple(load_run(job.run, job.part) for job in one.jobs)) for one in measured]
+    arms = list(measured.values())
     choices = choose_cases(arms)
     if not choices:
         return Drawn()

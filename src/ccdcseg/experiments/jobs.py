@@ -31,35 +31,44 @@ class Job:
 
     Attributes:
         row: name of its row.
-        fraction: share of the patients to train on.
-        seed: of everything.
+        training: what is trained, as it is today.
         part: "test" or "validation", the patients that are measured.
-        epochs: length of the training.
-        run: folder of the training.
         folder: of the result in the store.
         commands: arguments of ``ccdcseg`` for each step.
         device: that computes it, or "auto".
         cases: how many are predicted and measured.
         train_seconds: of one thread, roughly (see `ccdcseg.nnunet.duration`).
         after_seconds: of one thread for the predictions, as roughly.
-        training: what is trained, as it is today.
         stale: why the result that is there does not count; empty where it does.
     """
 
     row: str
-    fraction: float
-    seed: int
+    training: Run = field(compare=False, repr=False)
     part: str
-    epochs: int
-    run: Path
     folder: Path
     commands: tuple[tuple[str, ...], ...]
     device: str
     cases: int
     train_seconds: float
     after_seconds: float
-    training: Run = field(compare=False, repr=False)
     stale: str = field(default="", compare=False)
+
+    @property
+    def fraction(self) -> float:
+        """Share of the patients to train on."""
+        fraction: float = self.training.split["fraction"]
+        return fraction
+
+    @property
+    def seed(self) -> int:
+        """Of the split and the training."""
+        seed: int = self.training.split["seed"]
+        return seed
+
+    @property
+    def run(self) -> Path:
+        """Folder of the training."""
+        return self.training.folder
 
     @property
     def label(self) -> str:
@@ -226,18 +235,14 @@ def _job(row: Row, run: Run, choice: Choice, store: Path) -> Job:
     cases = len(part_cases(run.raw, run.fold, choice.part))
     return Job(
         row=row.name,
-        fraction=run.split["fraction"],
-        seed=run.split["seed"],
+        training=run,
         part=choice.part,
-        epochs=run.preset.training.epochs,
-        run=run.folder,
         folder=store / "runs" / _key(run),
         commands=_commands(run, choice),
         device=choice.device,
         cases=cases,
         train_seconds=thread_seconds(run.preset, run.method),
         after_seconds=cases * scan_seconds(run.preset, run.method),
-        training=run,
     )
 
 

@@ -38,7 +38,7 @@ def seconds_left(jobs: Sequence[Job], workers: int, threads: int) -> float | Non
     train = _pace([(result.run.seconds, job.train_seconds) for job, result in results.items()], threads)
     after = _pace([(result.after_seconds, job.after_seconds) for job, result in results.items()], threads)
     seconds = sum(
-        train * job.train_seconds * (1 - count_epochs(job.run) / job.epochs)
+        train * job.train_seconds * (1 - count_epochs(job.run) / job.training.preset.training.epochs)
         + after * job.after_seconds * (1 - job.predicted / job.cases)
         for job in todo
     )
@@ -104,6 +104,6 @@ def stages(job: Job) -> list[tuple[str, int, int]]:
     if not job.log.exists():
         return []
     return [
-        (f"{job.label}: epochs", count_epochs(job.run), job.epochs),
+        (f"{job.label}: epochs", count_epochs(job.run), job.training.preset.training.epochs),
         (f"{job.label}: predicted", job.predicted, job.cases),
     ]

@@ -5,10 +5,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ccdcseg.experiments.experiment import Experiment, Metric
-from ccdcseg.experiments.measured import Measured, percent
+from ccdcseg.experiments.measured import Measured, Place, percent
 from ccdcseg.experiments.published import Values, published_structure, published_values
 from ccdcseg.measure.display import METRICS, NONE
 from ccdcseg.measure.patients import MEAN
+from ccdcseg.runs.finished import Arm
+from ccdcseg.statistics.failure import failure
 from ccdcseg.tabular import Entry, Grid, csv_text, ranked
 
 COLUMNS = (
@@ -39,7 +41,8 @@ class Cell:
 class Line:
     """A row of a table at one fraction."""
 
-    measured: Measured
+    place: Place
+    arm: Arm
     cells: tuple[Cell, ...]
 
 
@@ -58,7 +61,7 @@ class Table:
         return f"{shown.title}, {unit}"
 
 
-def result_tables(experiment: Experiment, measured: Sequence[Measured]) -> list[Table]:
+def result_tables(experiment: Experiment, measured: Measured) -> list[Table]:
     """A table for each metric."""
     values = published_values(experiment.published) if experiment.published else {}
     return [_table(experiment, metric, measured, values) for metric in experiment.metrics]
@@ -76,11 +79,9 @@ def table_grid(table: Table) -> Grid:
     classes = [cell.class_name for cell in table.lines[0].cells] if table.lines else []
     rows = tuple(
         (
-            Entry(line.measured.label),
+            Entry(line.arm.label),
             *(_entry(cell, table.metric) for cell in line.cells),
-            Entry(str(line.measured.patients)),
-            Entry(str(len(line.measured.evaluations))),
-            Entry(str(line.measured.missed)),
+            *(Entry(str(count)) for count in _counts(line.arm)),
         )
         for line in table.lines
     )
@@ -90,65 +91,69 @@ def table_grid(table: Table) -> Grid:
 def to_csv(tables: Sequence[Table]) -> str:
     """A line for each number."""
     rows = [
-        _csv_row(table.metric, line.measured, cell)
-        for table in tables
-        for line in table.lines
-        for cell in line.cells
+        _csv_row(table.metric, line, cell) for table in tables for line in table.lines for cell in line.cells
     ]
     return csv_text([COLUMNS, *rows])
 
 
-def _csv_row(metric: Metric, one: Measured, cell: Cell) -> tuple[Any, ...]:
+def _csv_row(metric: Metric, line: Line, cell: Cell) -> tuple[Any, ...]:
     low, high = cell.interval or (None, None)
+    row, fraction = line.place
     return (
-        one.row.name, one.label, one.fraction, metric.name, metric.minus, cell.class_name, cell.value, low, high,
-        cell.rank or None, cell.published, one.patients, len(one.evaluations), one.missed,
+        row, line.arm.label, fraction, metric.name, metric.minus, cell.class_name, cell.value, low, high,
+        cell.rank or None, cell.published, *_counts(line.arm),
     )  # fmt: skip
 
 
-def _table(experiment: Experiment, metric: Metric, measured: Sequence[Measured], published: Values) -> Table:
-    baselines = {one.fraction: one for one in measured if one.row.name == metric.minus}
+def _counts(arm: Arm) -> tuple[int, int, int]:
+    """Patients, seeds and structures that were missed."""
+    return arm.patients, len(arm.evaluations), arm.missed[0]
+
+
+def _table(experiment: Experiment, metric: Metric, measured: Measured, published: Values) -> Table:
+    def cell(place: Place, class_name: str) -> Cell:
+        baseline = measured.get(Place(metric.minus, place.fraction)) if metric.minus else None
+        theirs = _published(experiment, metric, place, class_name, published)
+        return _cell(metric, class_name, measured[place], baseline, theirs)
+
     lines = [
-        Line(
-            one,
-            tuple(
-                _cell(experiment, metric, class_name, one, baselines.get(one.fraction), published)
-                for class_name in (*one.classes, MEAN)
-            ),
-        )
-        for one in measured
+        Line(place, arm, tuple(cell(place, class_name) for class_name in (*arm.classes, MEAN)))
+        for place, arm in measured.items()
     ]
     return Table(metric, tuple(lines) if metric.minus else _with_ranks(lines, metric))
 
 
-def _cell(
-    experiment: Experiment,
-    metric: Metric,
-    class_name: str,
-    measured: Measured,
-    baseline: Measured | None,
-    published: Values,
-) -> Cell:
-    summary = measured.summary(metric.name, class_name)
+def _published(
+    experiment: Experiment, metric: Metric, place: Place, class_name: str, published: Values
+) -> float | None:
+    structure = published_structure(experiment.published, class_name) if experiment.published else None
+    variant = (experiment.row(place.row).published or "").replace("{percent}", percent(place.fraction))
+    return published.get((variant, metric.published or "", structure or ""))
+
+
+def _cell(metric: Metric, class_name: str, arm: Arm, baseline: Arm | None, published: float | None) -> Cell:
+    summary = arm.summary(metric.name, class_name)
     value, interval = summary["value"], summary["interval"]
     if metric.minus:
         theirs = baseline.summary(metric.name, class_name)["value"] if baseline else None
         value, interval = (None if None in (value, theirs) else value - theirs), None
     scale = METRICS[metric.name].scale
-    structure = published_structure(experiment.published, class_name) if experiment.published else None
-    variant = (measured.row.published or "").replace("{percent}", percent(measured.fraction))
     return Cell(
         class_name,
         None if value is None else scale * value,
         interval and [scale * end for end in interval],
-        published.get((variant, metric.published or "", structure or "")),
+        published,
     )
 
 
 def _with_ranks(lines: Sequence[Line], metric: Metric) -> tuple[Line, ...]:
     """The lines with the best and second best value of each column and fraction marked; what failed is not."""
-    fractions = [line.measured.fraction for line in lines]
-    values = [[None if line.measured.failure else cell.value for cell in line.cells] for line in lines]
+    fractions = [line.place.fraction for line in lines]
+    failed = [bool(failure(line.arm.evaluations.values())) for line in lines]
+    values = [
+        [None if fails else cell.value for cell in line.cells]
+        for line, fails in zip(lines, failed, strict=True)
+    ]
     columns = [
         ranked(column, METRICS[metric.name].higher_is_better, fractions)
         for column in zip(*values, strict=True)

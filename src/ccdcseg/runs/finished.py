@@ -10,9 +10,9 @@ from typing import Any
 
 from ccdcseg.datasets.splits import part_folder
 from ccdcseg.errors import UserError
-from ccdcseg.measure.patients import MEAN
+from ccdcseg.measure.patients import MEAN, describe
 from ccdcseg.methods import METHODS
-from ccdcseg.runs.evaluation import Evaluation, read_current, seed_means
+from ccdcseg.runs.evaluation import Evaluation, missed, read_current, seed_means
 from ccdcseg.runs.history import HISTORY_FILE, Epoch, read_history
 from ccdcseg.runs.record import PLAIN_PREDICTIONS, PREDICTIONS, RunRecord, read_record
 from ccdcseg.runs.removed import without_removed
@@ -29,7 +29,7 @@ class FinishedRun:
     Attributes:
         part: "test" or "validation", the patients whose predictions and evaluation these are.
         evaluation: ``None`` where ``evaluation.json`` is absent.
-        history: an entry for each epoch; empty where ``history.jsonl`` is absent.
+        history: an entry for each epoch; empty where ``history.jsonl`` is absent or was not read.
         plain: of what the network predicts, where post-processing made the predictions of ``evaluation``.
     """
 
@@ -37,7 +37,7 @@ class FinishedRun:
     part: str
     record: RunRecord
     evaluation: Evaluation | None
-    history: Sequence[Epoch]
+    history: Sequence[Epoch] = ()
     plain: Evaluation | None = None
 
     @property
@@ -102,6 +102,20 @@ class Arm:
     def values(self, metric: str, class_name: str = MEAN) -> dict[str, float]:
         """Value of each patient, the seeds averaged."""
         return seed_means(self.evaluations.values(), metric, class_name)
+
+    def summary(self, metric: str, class_name: str = MEAN) -> dict[str, Any]:
+        """Mean over patients with its 95 % interval; see `describe`."""
+        return describe(self.values(metric, class_name))
+
+    @property
+    def patients(self) -> int:
+        """How many patients were measured with any seed."""
+        return len({patient for item in self.evaluations.values() for patient in item.patients})
+
+    @property
+    def missed(self) -> tuple[int, int]:
+        """Structures that were not predicted at all, and structures that there are, over all scans and seeds."""
+        return missed(self.evaluations.values())
 
 
 def load_run(folder: Path, part: str = "test") -> FinishedRun:
