@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ccdcseg.runs.evaluation import CaseScores, Evaluation
-from ccdcseg.statistics.compare import compare, wilcoxon_p
+from ccdcseg.statistics.compare import compare, scans_as_patients, wilcoxon_p
 
 NOMINAL = 0.05
 CLASSES = ("RV", "Myo", "LV")
@@ -60,8 +60,9 @@ def false_positives(study: Study, studies: int, seed: int = 0) -> dict[str, floa
     found = {"patient": 0, "case": 0, "class x case": 0}
     for _ in range(studies):
         first, second = evaluations(study, 1, generator)
-        for unit in ("patient", "case"):
-            found[unit] += compare(first, second, "dice", unit=unit).p_value < NOMINAL
+        found["patient"] += compare(first, second, "dice").p_value < NOMINAL
+        apart = scans_as_patients(first), scans_as_patients(second)
+        found["case"] += compare(*apart, "dice").p_value < NOMINAL
         pooled = [(a.dice or 0) - (b.dice or 0) for a, b in zip(first[0].cases, second[0].cases, strict=True)]
         found["class x case"] += wilcoxon_p(pooled) < NOMINAL
     return {unit: count / studies for unit, count in found.items()}

@@ -6,6 +6,7 @@ import scored
 
 from ccdcseg.errors import UserError
 from ccdcseg.report.comparison import compare_runs, write_comparison
+from ccdcseg.statistics.family_table import CASE_NOTE
 
 WORSE = [1, 2, 1, 2, 3, 2, 1, 2, 3, 3]
 BETTER = [0, 1, 0, 1, 1, 1, 0, 1, 2, 1]
@@ -42,7 +43,12 @@ def test_more_than_two_methods_are_ranked(three):
 
 
 def test_scans_as_patients(three):
-    assert [o.comparison.n for o in compare_runs(three, unit="case", metrics=["dice"]).outcomes] == [10, 10]
+    plain, apart = (compare_runs(three, metrics=["dice"], as_in_the_paper=chosen) for chosen in (False, True))
+    assert [o.comparison.n for o in apart.outcomes] == [10, 10]
+    assert (apart.record["unit"], apart.record["warning"]) == ("case", CASE_NOTE)
+    assert CASE_NOTE in apart.grids()[0].note
+    assert plain.record["unit"] == "patient"
+    assert "warning" not in plain.record
 
 
 def test_what_is_not_compared_is_said(make_run):

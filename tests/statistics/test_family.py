@@ -4,6 +4,7 @@ import scored
 from scipy.stats import wilcoxon
 from statsmodels.stats.multitest import multipletests
 
+from ccdcseg.statistics.compare import scans_as_patients
 from ccdcseg.statistics.family import compare_family, have_common, one_against_all, rank_frequencies
 
 
@@ -69,7 +70,8 @@ def test_scans_as_units_are_as_many_and_make_p_smaller():
         for name, seed, mean in [("a", 1, 0.8), ("b", 2, 0.77)]
     }
     by_patient = compare_family(methods, [("a", "b")], ["dice"])[0].comparison
-    by_case = compare_family(methods, [("a", "b")], ["dice"], "case")[0].comparison
+    apart = {name: scans_as_patients(of_seeds) for name, of_seeds in methods.items()}
+    by_case = compare_family(apart, [("a", "b")], ["dice"])[0].comparison
     assert (by_patient.n, by_case.n) == (12, 48)
     assert by_case.mean_difference == pytest.approx(by_patient.mean_difference)
     values = [[row.dice for row in methods[name][0].cases] for name in "ab"]

@@ -8,6 +8,7 @@ from ccdcseg.statistics.family_table import (
     ONE_SEED_NOTE,
     comparison_grid,
     comparison_record,
+    of_scans,
     rank_grid,
 )
 from ccdcseg.tabular import to_markdown
@@ -25,8 +26,8 @@ METHODS = {
 LONG = "a method with quite a long name"
 
 
-def outcomes(*pairs, unit="patient"):
-    return compare_family(METHODS, pairs, ["dice"], unit)
+def outcomes(*pairs):
+    return compare_family(METHODS, pairs, ["dice"])
 
 
 def test_a_row_says_difference_interval_seeds_and_p():
@@ -62,20 +63,14 @@ def test_long_names_are_numbers_that_the_note_explains():
 
 
 def test_scans_as_patients_are_never_without_their_warning():
-    found = outcomes(("CCDC", "nnU-Net"), unit="case")
-    grid = comparison_grid(found, "case")
-    assert grid.header[2] == "scans"
-    assert CASE_NOTE in grid.note
-    record = comparison_record(found, [], "case", {})
-    assert record["warning"] == CASE_NOTE
-    assert "warning" not in comparison_record(found, [], "patient", {})
+    grid = of_scans(comparison_grid(outcomes(("CCDC", "nnU-Net"))))
+    assert (grid.header[2], grid.header[4]) == ("scans", "95 %, scans and seeds")
+    assert grid.note.startswith(CASE_NOTE)
 
 
 def test_the_record_is_json_with_each_patient():
     ranks = rank_frequencies(METHODS, "dice")
-    record = json.loads(
-        json.dumps(comparison_record(outcomes(("CCDC", "nnU-Net")), [ranks], "patient", {"x": 1}))
-    )
+    record = json.loads(json.dumps(comparison_record(outcomes(("CCDC", "nnU-Net")), [ranks], {"x": 1})))
     (comparison,) = record["comparisons"]
     assert comparison["comparison"]["n"] == 3
     assert list(comparison["comparison"]["differences"]) == ["p0", "p1", "p2"]

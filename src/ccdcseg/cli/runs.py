@@ -233,7 +233,7 @@ def compare(
     if output:
         check_file(Path(f"{absolute(output)}.json"))
     runs = [run for target in targets for run in find_runs(target)]
-    result = compare_runs(runs, part, of, metric, "case" if as_in_the_paper else "patient")
+    result = compare_runs(runs, part, of, metric, as_in_the_paper)
     for grid in result.grids():
         show(grid)
     for sentence in result.left_out:

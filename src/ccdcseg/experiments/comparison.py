@@ -34,7 +34,7 @@ class Family:
     @property
     def record(self) -> dict[str, Any]:
         """Everything as JSON, each patient's difference too."""
-        return comparison_record(self.outcomes, [ranks for _, ranks in self.ranks], "patient", {})
+        return comparison_record(self.outcomes, [ranks for _, ranks in self.ranks], {})
 
     def _ranks(self, fraction: float, ranks: Ranks) -> Grid:
         grid = rank_grid(ranks)

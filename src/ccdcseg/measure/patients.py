@@ -4,7 +4,7 @@ Scans of one patient are not independent, so the patient is the unit of every me
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,10 +16,6 @@ SUMMARY_METRICS = (*METRICS, WITH_MISSES)
 RESAMPLES = 2000
 
 Key = TypeVar("Key", str, tuple[str, ...])
-
-Unit = Literal["patient", "case"]
-"""Whose scores are one observation. With "case" each scan counts for itself, as papers often have it, though
-scans of one patient are alike."""
 
 
 def average(values: Sequence[Mapping[Key, float]]) -> dict[Key, float]:

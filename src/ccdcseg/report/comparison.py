@@ -9,9 +9,10 @@ from typing import Any
 from ccdcseg import __version__
 from ccdcseg.errors import UserError
 from ccdcseg.files import write_json, write_text
-from ccdcseg.measure.patients import SUMMARY_METRICS, Unit
+from ccdcseg.measure.patients import SUMMARY_METRICS
 from ccdcseg.report.tables import baseline_pairs, budget, evaluations_of
 from ccdcseg.runs.finished import Arm, load_arms
+from ccdcseg.statistics.compare import scans_as_patients
 from ccdcseg.statistics.family import (
     FAMILY,
     Outcome,
@@ -21,7 +22,7 @@ from ccdcseg.statistics.family import (
     have_common,
     rank_frequencies,
 )
-from ccdcseg.statistics.family_table import comparison_grid, comparison_record, rank_grid
+from ccdcseg.statistics.family_table import CASE_NOTE, comparison_grid, comparison_record, of_scans, rank_grid
 from ccdcseg.tabular import Grid, to_csv, to_latex, to_section
 
 
@@ -33,27 +34,27 @@ class RunComparison:
         arms: those with an evaluation.
         outcomes: one family; see `compare_family`.
         ranks: for each metric and each group of more than two arms of as many labels and steps.
-        unit: "case" where scans count as patients, as in the paper.
+        as_in_the_paper: each scan was compared as a patient of its own; ranks are of patients.
         left_out: sentences about runs and pairs that are not compared.
     """
 
     arms: tuple[Arm, ...]
     outcomes: tuple[Outcome, ...]
     ranks: tuple[Ranks, ...]
-    unit: Unit
+    as_in_the_paper: bool
     left_out: tuple[str, ...]
 
     def grids(self, abbreviate: bool = True) -> list[Grid]:
         """The comparisons, then the ranks."""
-        return [comparison_grid(self.outcomes, self.unit, abbreviate), *map(rank_grid, self.ranks)]
+        compared = comparison_grid(self.outcomes, abbreviate)
+        return [of_scans(compared) if self.as_in_the_paper else compared, *map(rank_grid, self.ranks)]
 
     @property
     def record(self) -> dict[str, Any]:
         """Everything as JSON, with what was trained on what."""
-        record = comparison_record(
-            self.outcomes, self.ranks, self.unit, {a.label: _origin(a) for a in self.arms}
-        )
-        return {**record, "left_out": list(self.left_out), "ccdcseg": __version__}
+        record = comparison_record(self.outcomes, self.ranks, {a.label: _origin(a) for a in self.arms})
+        of_scans = {"unit": "case", "warning": CASE_NOTE} if self.as_in_the_paper else {}
+        return {**record, **of_scans, "left_out": list(self.left_out), "ccdcseg": __version__}
 
 
 def compare_runs(
@@ -61,7 +62,7 @@ def compare_runs(
     part: str = "test",
     of: str | None = None,
     metrics: Sequence[str] = FAMILY,
-    unit: Unit = "patient",
+    as_in_the_paper: bool = False,
 ) -> RunComparison:
     """Compare evaluated runs; those that differ by their seed alone are one method.
 
@@ -70,7 +71,7 @@ def compare_runs(
         part: "test" or "validation", whose evaluations are read.
         of: a method that is compared with each other one of as many labels and steps; None: each with its nnU-Net.
         metrics: of `SUMMARY_METRICS`; all of them and all pairs are one family.
-        unit: see `compare`.
+        as_in_the_paper: compare scans as if each were a patient; see `scans_as_patients`.
 
     Raises:
         UserError: as `load_arms`; an unknown metric; no run of ``of``; nothing to compare.
@@ -83,6 +84,8 @@ def compare_runs(
     ]
     pairs = baseline_pairs(evaluated) if of is None else _pairs_of(of, evaluated)
     methods = evaluations_of(evaluated)
+    if as_in_the_paper:
+        methods = {label: scans_as_patients(evaluations) for label, evaluations in methods.items()}
     left_out += [
         f"{first} − {second}: no patient has {metric} with both."
         for metric in metrics
@@ -90,7 +93,7 @@ def compare_runs(
         if not have_common(methods, (first, second), metric)
     ]
     left_out += unpaired(evaluated, pairs)
-    outcomes = compare_family(methods, pairs, metrics, unit)
+    outcomes = compare_family(methods, pairs, metrics)
     if not outcomes:
         raise UserError(
             " ".join(["There is nothing to compare.", *left_out]),
@@ -98,7 +101,7 @@ def compare_runs(
             "among them, or with --of METHOD.",
         )
     ranks = rankings(evaluated, pairs, metrics)
-    return RunComparison(tuple(evaluated), tuple(outcomes), tuple(ranks), unit, tuple(left_out))
+    return RunComparison(tuple(evaluated), tuple(outcomes), tuple(ranks), as_in_the_paper, tuple(left_out))
 
 
 def rankings(arms: Sequence[Arm], pairs: Sequence[Pair], metrics: Sequence[str] = FAMILY) -> list[Ranks]:

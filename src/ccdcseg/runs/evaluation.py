@@ -20,7 +20,6 @@ from ccdcseg.measure.patients import (
     MEAN,
     SUMMARY_METRICS,
     WITH_MISSES,
-    Unit,
     average,
     describe,
     mean,
@@ -184,18 +183,17 @@ class Evaluation(Stored):
         """Case to patient."""
         return {row.case: row.patient for row in self.cases}
 
-    def values(self, metric: str, class_name: str = MEAN, unit: Unit = "patient") -> dict[str, float]:
+    def values(self, metric: str, class_name: str = MEAN) -> dict[str, float]:
         """The value of each patient: the mean over the scans, then (for "mean") over the classes.
 
         Args:
             metric: one of `SUMMARY_METRICS`.
             class_name: one of ``classes``, or "mean".
-            unit: "case" takes each scan for a patient of its own.
 
         Returns:
             Patient to value; undefined scores are left out, and so is a patient who has no other.
         """
-        return _values(self.cases, self.classes, metric, class_name, unit)
+        return _values(self.cases, self.classes, metric, class_name)
 
 
 def seed_means(evaluations: Iterable[Evaluation], metric: str, class_name: str = MEAN) -> dict[str, float]:
@@ -333,13 +331,13 @@ def _command(folder: Path) -> str:
 
 
 def _values(
-    rows: Iterable[CaseScores], classes: Sequence[str], metric: str, class_name: str, unit: Unit = "patient"
+    rows: Iterable[CaseScores], classes: Sequence[str], metric: str, class_name: str
 ) -> dict[str, float]:
     scans: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in classes}
     for row in rows:
         value = row.value(metric)
         if value is not None:
-            scans[row.class_name][getattr(row, unit)].append(value)
+            scans[row.class_name][row.patient].append(value)
     wanted = classes if class_name == MEAN else [class_name]
     return average([{patient: mean(values) for patient, values in scans[name].items()} for name in wanted])
 

@@ -1,7 +1,7 @@
 """Compare two methods on the same patients.
 
 The unit is the patient: a patient's scans are averaged, then the seeds. One seed compares two trained
-networks; it takes several to compare two methods. ``unit="case"`` ignores that scans of a patient are alike: it
+networks; it takes several to compare two methods. `scans_as_patients` ignores that scans of a patient are alike: it
 exists to repeat what papers print, and finds differences where there are none (docs/statistics.md).
 """
 
@@ -16,7 +16,6 @@ from ccdcseg.errors import UserError
 from ccdcseg.measure.patients import (
     MEAN,
     RESAMPLES,
-    Unit,
     average,
     bootstrap_interval,
     percentile_interval,
@@ -51,7 +50,7 @@ class Comparison:
 
     @property
     def n(self) -> int:
-        """Number of patients (of scans, where these are the unit)."""
+        """Number of patients."""
         return len(self.differences)
 
 
@@ -60,7 +59,6 @@ def compare(
     second: Mapping[int, Evaluation],
     metric: str,
     class_name: str = MEAN,
-    unit: Unit = "patient",
 ) -> Comparison:
     """Compare two methods by patient.
 
@@ -69,12 +67,11 @@ def compare(
         second: seed to evaluation of the other.
         metric: one of `SUMMARY_METRICS`.
         class_name: a class, or "mean" over the classes.
-        unit: "patient", or "case" to ignore which scans are of one patient.
 
     Raises:
         UserError: no patient has a value with both methods.
     """
-    ours, theirs = (values_by_seed(method, metric, class_name, unit) for method in (first, second))
+    ours, theirs = (values_by_seed(method, metric, class_name) for method in (first, second))
     differences = _differences(average(list(ours.values())), average(list(theirs.values())))
     if not differences:
         raise UserError(f"No patient has {metric} with both methods.", "Test both on the same patients.")
@@ -161,10 +158,23 @@ def resampled_means(table: NDArray[np.float64], generator: np.random.Generator) 
 
 
 def values_by_seed(
-    evaluations: Mapping[int, Evaluation], metric: str, class_name: str = MEAN, unit: Unit = "patient"
+    evaluations: Mapping[int, Evaluation], metric: str, class_name: str = MEAN
 ) -> dict[int, dict[str, float]]:
     """For each seed, patient to value."""
-    return {seed: evaluation.values(metric, class_name, unit) for seed, evaluation in evaluations.items()}
+    return {seed: evaluation.values(metric, class_name) for seed, evaluation in evaluations.items()}
+
+
+def scans_as_patients(evaluations: Mapping[int, Evaluation]) -> dict[int, Evaluation]:
+    """The evaluations of a method, each scan a patient of its own; without summaries, which are of patients."""
+    return {
+        seed: evaluation.model_copy(
+            update={
+                "cases": tuple(row.model_copy(update={"patient": row.case}) for row in evaluation.cases),
+                "summary": {},
+            }
+        )
+        for seed, evaluation in evaluations.items()
+    }
 
 
 def _differences(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from ccdcseg.measure.display import METRICS
-from ccdcseg.measure.patients import MEAN, RESAMPLES, Unit, average
+from ccdcseg.measure.patients import MEAN, RESAMPLES, average
 from ccdcseg.runs.evaluation import Evaluation
 from ccdcseg.statistics.compare import (
     Comparison,
@@ -66,22 +66,19 @@ class Ranks:
     seeds: int
 
 
-def compare_family(
-    methods: Methods, pairs: Sequence[Pair], metrics: Sequence[str] = FAMILY, unit: Unit = "patient"
-) -> list[Outcome]:
+def compare_family(methods: Methods, pairs: Sequence[Pair], metrics: Sequence[str] = FAMILY) -> list[Outcome]:
     """Compare pairs in several metrics, the mean over the classes; one family for Holm's adjustment.
 
     Args:
         methods: what is compared.
         pairs: names of two of them each.
         metrics: of `SUMMARY_METRICS`.
-        unit: see `compare`.
 
     Returns:
         In the order of metrics, then pairs; without those that share no patient with a value.
     """
     found = [
-        (pair, compare(methods[pair[0]], methods[pair[1]], metric, MEAN, unit))
+        (pair, compare(methods[pair[0]], methods[pair[1]], metric, MEAN))
         for metric in metrics
         for pair in pairs
         if have_common(methods, pair, metric)

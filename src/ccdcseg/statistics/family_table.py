@@ -1,17 +1,15 @@
 """Comparisons and ranks as tables for the screen, for papers and for other programs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from ccdcseg.measure.display import METRICS, NONE, interval_text, number, p_text, signed
-from ccdcseg.measure.patients import Unit
 from ccdcseg.statistics.family import Outcome, Ranks
 from ccdcseg.tabular import Entry, Grid
 
 FORMAT = "ccdcseg-comparison/1"
 LONGEST_NAME = 20
-UNITS: dict[Unit, str] = {"patient": "patients", "case": "scans"}
 METHOD_NOTE = (
     "Mean over structures. Difference: first minus second of each patient, averaged, with its 95 % bootstrap "
     "interval over patients. With several seeds also the interval with seeds and patients drawn crosswise. p: "
@@ -25,22 +23,21 @@ CASE_NOTE = (
 ONE_SEED_NOTE = "With fewer than two seeds in common this compares trained networks, not methods."
 
 
-def comparison_grid(outcomes: Sequence[Outcome], unit: Unit = "patient", abbreviate: bool = True) -> Grid:
+def comparison_grid(outcomes: Sequence[Outcome], abbreviate: bool = True) -> Grid:
     """A row for each comparison; columns about seeds where a comparison has several.
 
     Args:
         outcomes: of one family.
-        unit: that they were compared by.
         abbreviate: whether numbers stand for long names, explained in the note.
     """
     names = _names(outcomes, abbreviate)
     has_seeds = any(len(outcome.comparison.per_seed) > 1 for outcome in outcomes)
-    of_seeds = (f"95 %, {UNITS[unit]} and seeds", "by seed") if has_seeds else ()
-    header = ("comparison", "metric", UNITS[unit], "difference", *of_seeds, "p", "p, Holm", "r")
+    of_seeds = ("95 %, patients and seeds", "by seed") if has_seeds else ()
+    header = ("comparison", "metric", "patients", "difference", *of_seeds, "p", "p, Holm", "r")
     rows = tuple(_comparison_row(outcome, names, has_seeds) for outcome in outcomes)
     has_one_seed = any(len(outcome.comparison.per_seed) < 2 for outcome in outcomes)
     legend = [f"{short}: {name}." for name, short in names.items() if short != name]
-    note = " ".join([notes(unit), *([ONE_SEED_NOTE] if has_one_seed else []), *failed(outcomes), *legend])
+    note = " ".join([METHOD_NOTE, *([ONE_SEED_NOTE] if has_one_seed else []), *failed(outcomes), *legend])
     return Grid("Paired comparisons", header, rows, note)
 
 
@@ -53,9 +50,10 @@ def failed(outcomes: Sequence[Outcome]) -> list[str]:
     ]
 
 
-def notes(unit: Unit) -> str:
-    """How to read the comparisons."""
-    return f"{METHOD_NOTE} {CASE_NOTE}" if unit == "case" else METHOD_NOTE
+def of_scans(grid: Grid) -> Grid:
+    """The table of comparisons in which each scan was a patient, which it says; see `scans_as_patients`."""
+    header = tuple(heading.replace("patients", "scans") for heading in grid.header)
+    return replace(grid, header=header, note=f"{CASE_NOTE} {grid.note}")
 
 
 def rank_grid(ranks: Ranks) -> Grid:
@@ -71,14 +69,13 @@ def rank_grid(ranks: Ranks) -> Grid:
 
 
 def comparison_record(
-    outcomes: Sequence[Outcome], ranks: Sequence[Ranks], unit: Unit, runs: Mapping[str, Any]
+    outcomes: Sequence[Outcome], ranks: Sequence[Ranks], runs: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Everything as JSON: differences of each patient too, in the metrics' own units (Dice from 0 to 1)."""
     return {
         "format": FORMAT,
-        "unit": unit,
+        "unit": "patient",
         "method": METHOD_NOTE,
-        **({"warning": CASE_NOTE} if unit == "case" else {}),
         "comparisons": [_record(outcome) for outcome in outcomes],
         "ranks": [asdict(rank) for rank in ranks],
         "runs": dict(runs),
