@@ -520,6 +520,7 @@ def test_the_command_line(
     ):
         result = ccdcseg(*arguments)
         assert (result.code, words in result.err) == (2, True)
+    assert ccdcseg(*named[:4], 8, *named[5:], *patterns).out.endswith("split 8 --fraction 0.5 --seed 0\n")
     mask = source / "masks" / "anna_pre.nii.gz"
     nibabel.load(mask).as_reoriented([[0, -1], [1, -1], [2, 1]]).to_filename(mask)
     for first in ("Dataset:", "Prepared already:"):
@@ -529,6 +530,9 @@ def test_the_command_line(
         assert "Note:    mask had the same voxels in another order of axes" in result.out
         assert "exactly: anna_pre." in result.out
     assert len(read_cases(tmp_path / "nnUNet_raw" / "Dataset007_Own")) == 3
+    mask.unlink()
+    result = ccdcseg(*named[:4], 9, *named[5:], *patterns, "--unlabelled")
+    assert "split 9 --fraction 0.5 --seed 0 --unlabelled imagesTs\n" in result.out
 
 
 def test_the_real_ct_patient_with_a_segmentation(

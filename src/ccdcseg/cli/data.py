@@ -9,7 +9,7 @@ import typer
 from ccdcseg import workflow
 from ccdcseg.cli.app import DATA, app
 from ccdcseg.cli.options import PROCESSES, Dataset, Processes, Seeds
-from ccdcseg.cli.output import cache_folder
+from ccdcseg.cli.output import cache_folder, say_next_split
 from ccdcseg.errors import UserError
 from ccdcseg.files import absolute, check_file
 from ccdcseg.progress import progress_bars
@@ -31,11 +31,12 @@ def patients(
     ] = None,
 ) -> None:
     """Say whose scans the cases of an existing nnU-Net raw folder are, before `split`."""
-    from ccdcseg.datasets.cases import dataset_folder
+    from ccdcseg.datasets.cases import CASES_FILE, dataset_folder
     from ccdcseg.datasets.raw_folder import assign_patients
     from ccdcseg.nnunet.paths import nnunet_folder
 
-    cases = assign_patients(dataset_folder(nnunet_folder("nnUNet_raw"), dataset), pattern, table, images)
+    raw = dataset_folder(nnunet_folder("nnUNet_raw"), dataset)
+    cases = assign_patients(raw, pattern, table, images)
     scans = Counter(case.patient for case in cases)
     groups = len({case.group for case in cases})
     fewest, most = min(scans.values()), max(scans.values())
@@ -43,7 +44,8 @@ def patients(
     typer.echo(
         f"{len(cases)} cases of {len(scans)} patients, {each}; {groups} group{'s' if groups > 1 else ''}"
     )
-    typer.echo(f"Next:    ccdcseg split {dataset} --fraction 0.1 --seed 0")
+    if (raw / CASES_FILE).exists():
+        say_next_split(dataset, raw, images)
 
 
 @app.command(rich_help_panel=DATA)

@@ -1,5 +1,6 @@
 """What several commands say, and ask."""
 
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,10 @@ from ccdcseg.files import check_writable
 
 if TYPE_CHECKING:
     from ccdcseg.tabular import Grid
+
+
+MANY_PATIENTS = 40
+"""With fewer than these a tenth of the patients would be too few to train on."""
 
 
 def chosen_device(device: Device) -> str:
@@ -48,6 +53,15 @@ def show(grid: "Grid") -> None:
 
     console = Console()
     console.print(to_screen(grid, console.width))
+
+
+def say_next_split(dataset: int | str, folder: Path, unlabelled: Path | None) -> None:
+    """Say how the annotated patients of a data set are split next: a tenth of many, half of few."""
+    from ccdcseg.datasets.cases import read_cases
+
+    few = len({case.patient for case in read_cases(folder)}) < MANY_PATIENTS
+    more = f" --unlabelled {shlex.quote(str(unlabelled))}" if unlabelled else ""
+    typer.echo(f"Next:    ccdcseg split {dataset} --fraction {0.5 if few else 0.1} --seed 0{more}")
 
 
 def say_report(page: Path) -> None:

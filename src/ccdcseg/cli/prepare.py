@@ -9,6 +9,7 @@ import typer
 from ccdcseg import workflow
 from ccdcseg.cli.app import DATA, app
 from ccdcseg.cli.options import PROCESSES, Processes
+from ccdcseg.cli.output import say_next_split
 from ccdcseg.datasets.sequences import CardiacSequence, ChaosSequence
 from ccdcseg.errors import UserError
 from ccdcseg.progress import progress_bars
@@ -177,12 +178,14 @@ def _say_notes(folder: Path) -> None:
 def _prepare(
     convert: Callable[..., Path], source: Path, dataset: int, processes: int, **settings: object
 ) -> Path:
+    from ccdcseg.datasets.release import unlabelled_scans
+
     with progress_bars() as report:
         made = workflow.prepare(convert, source, dataset, workers=processes, progress=report, **settings)
     typer.echo(f"Dataset: {made.folder}" if made.is_new else f"Prepared already: {made.folder}")
     _say_notes(made.folder)
-    if made.is_new:
-        annotated = (made.folder / "labelsTr").exists()
-        what = f"split {dataset} --fraction 0.1 --seed 0" if annotated else f"next {dataset}"
-        typer.echo(f"Next:    ccdcseg {what}")
+    if made.is_new and (made.folder / "labelsTr").exists():
+        say_next_split(dataset, made.folder, Path("imagesTs") if unlabelled_scans(made.folder) else None)
+    elif made.is_new:
+        typer.echo(f"Next:    ccdcseg next {dataset}")
     return made.folder
