@@ -11,7 +11,7 @@ import pytest
 
 from ccdcseg.datasets.splits import SPLITS_FILE
 from ccdcseg.datasets.volumes import read_image
-from ccdcseg.nnunet import plans
+from ccdcseg.nnunet import ensemble, plans
 from ccdcseg.review import networks
 
 
@@ -99,7 +99,7 @@ def test_the_probabilities_are_those_of_the_network(reviewed: Path) -> None:
 def test_a_second_review_trains_and_predicts_nothing_anew_and_shows_answers(
     place: Path, workspace: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(networks, "build_predictor", lambda *_: pytest.fail("it predicts again"))
+    monkeypatch.setattr(ensemble, "build_predictor", lambda *_: pytest.fail("it predicts again"))
     monkeypatch.setattr(plans, "_plan", lambda *_: pytest.fail("it plans again"))
     case = json.loads((place / "review.json").read_text())["cases"][0]
     table = f"dataset,case,mask,answer\nDataset901_Phantom,{case['case']},{case['mask']},wrong\n"

@@ -6,9 +6,10 @@ import pytest
 
 from ccdcseg.datasets.cases import Case
 from ccdcseg.files import write_json
-from ccdcseg.proposals import networks
+from ccdcseg.nnunet import ensemble
 from ccdcseg.proposals.features import ScanFiles
 from ccdcseg.proposals.networks import Doubt, doubt_of, doubts
+from ccdcseg.provenance import Source
 
 LABELS = {"RV": 1, "LV": 2}
 
@@ -79,8 +80,16 @@ def test_several_networks_speak_by_their_mean(
         asked.append((network, files.index(images)))
         return votes[asked[-1]]
 
-    monkeypatch.setattr(networks, "build_predictor", lambda folder, _: int(folder.name[-1]))
-    monkeypatch.setattr(networks, "scan_probabilities", say)
+    monkeypatch.setattr(ensemble, "build_predictor", lambda folder, _: int(folder.name[-1]))
+    monkeypatch.setattr(ensemble, "scan_probabilities", say)
+    monkeypatch.setattr(
+        ensemble,
+        "prediction_sources",
+        lambda folder, images, _: {
+            "images": Source(tuple(images)),
+            "model": Source((folder / "checkpoint_final.pth",)),
+        },
+    )
 
     def ask(folders: list[Path]) -> list[Doubt]:
         return doubts(folders, scans, LABELS, "cpu", tmp_path / "cache", lambda *_: None)

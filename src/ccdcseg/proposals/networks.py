@@ -6,25 +6,22 @@ taken inside the predicted foreground; several networks speak by the mean of the
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
-from ccdcseg.cache import cache_key, recall, remember
-from ccdcseg.datasets.usable import check_scan
 from ccdcseg.datasets.volumes import read_image, slice_axis
-from ccdcseg.devices import usable_device
 from ccdcseg.errors import UserError
-from ccdcseg.files import file_hash, read_json
+from ccdcseg.files import read_json
 from ccdcseg.losses.parts.class_statistics import class_statistics
 from ccdcseg.nnunet.checkpoints import FINAL
-from ccdcseg.nnunet.predict import build_predictor, class_values, scan_probabilities
+from ccdcseg.nnunet.ensemble import Ensemble
+from ccdcseg.nnunet.predict import class_values
 from ccdcseg.proposals.features import ScanFiles
-
-FORMAT = "ccdcseg-doubts/1"
 
 
 @dataclass(frozen=True)
@@ -59,6 +56,9 @@ class Doubt:
         return f"class confidence {self.sure:.2f}: {', '.join(parts)}"
 
 
+_FORM = TypeAdapter(Doubt)
+
+
 def doubts(
     runs: Sequence[Path],
     scans: Sequence[ScanFiles],
@@ -82,20 +82,13 @@ def doubts(
     """
     for run in runs:
         _check_classes(run, labels)
-    models = [file_hash(run / FINAL) for run in runs]
-    keys = [cache_key(scan.images, FORMAT, models) for scan in scans]
-    files = [cache / f"{scan.name}.json" for scan in scans]
-    found = [recall(file, key, Doubt) for file, key in zip(files, keys, strict=True)]
-    if all(found):
-        return [doubt for doubt in found if doubt]
-    predictors = [build_predictor(run, usable_device(device)) for run in runs]
-    for number, (scan, file, key) in enumerate(zip(scans, files, keys, strict=True)):
-        progress(number, len(scans))
-        if found[number] is None:
-            found[number] = _doubt(predictors, scan, labels)
-            remember(file, key, found[number])
-    progress(len(scans), len(scans))
-    return [doubt for doubt in found if doubt]
+    ensemble, found = Ensemble(runs, device), []
+    for scan in scans:
+        file = cache / f"{scan.name}.json"
+        ensemble.keep(scan.images, file, partial(_told, scan.images[0], labels))
+        found.append(_FORM.validate_json(file.read_bytes()))
+        progress(len(found), len(scans))
+    return found
 
 
 def _check_classes(run: Path, labels: Mapping[str, int]) -> None:
@@ -109,15 +102,10 @@ def _check_classes(run: Path, labels: Mapping[str, int]) -> None:
         )
 
 
-def _doubt(predictors: Sequence[Any], scan: ScanFiles, labels: Mapping[str, int]) -> Doubt:
-    check_scan(scan.images)
-    probabilities = np.mean([scan_probabilities(predictor, scan.images) for predictor in predictors], axis=0)
-    return doubt_of(probabilities, labels, _across(scan.images[0]))
-
-
-def _across(path: Path) -> int:
+def _told(path: Path, labels: Mapping[str, int], probabilities: NDArray[np.float32]) -> bytes:
+    """The doubt of a scan, whose first channel lies at ``path``, as JSON."""
     image = read_image(path)
-    return slice_axis(image.array.shape, image.spacing_mm)
+    return _FORM.dump_json(doubt_of(probabilities, labels, slice_axis(image.array.shape, image.spacing_mm)))
 
 
 def doubt_of(probabilities: NDArray[np.float32], labels: Mapping[str, int], across: int) -> Doubt:

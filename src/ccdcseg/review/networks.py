@@ -10,12 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccdcseg.datasets.cases import Case, image_files, read_channels, read_file_ending, read_labels
-from ccdcseg.datasets.usable import check_scan
 from ccdcseg.errors import UserError
-from ccdcseg.files import file_hash, write_bytes
+from ccdcseg.files import file_hash
 from ccdcseg.nnunet.checkpoints import FINAL
-from ccdcseg.nnunet.predict import build_predictor, prediction_sources, scan_probabilities
-from ccdcseg.provenance import forget_origin, read_origin, stamp, write_origin
+from ccdcseg.nnunet.ensemble import Ensemble
 from ccdcseg.runs.record import RunRecord, read_record
 
 Progress = Callable[[int, int], None]
@@ -150,8 +148,9 @@ def predict_all(
     }
     total, done = sum(map(len, files.values())), 0
     for network in dict.fromkeys(one for networks in wanted.values() for one in networks):
-        cases = [case for case, networks in wanted.items() if network in networks]
-        for _ in _predict(raw_folder, network, cases, cache, device):
+        alone = Ensemble([network.folder], device)
+        for case in (case for case, networks in wanted.items() if network in networks):
+            alone.keep(_images(raw_folder, case), cache / network.name / f"{case}.npz", _packed)
             done += 1
             progress(done, total)
     return files
@@ -167,25 +166,6 @@ def read_probabilities(files: Sequence[Path]) -> NDArray[np.float32]:
     return mean
 
 
-def _predict(
-    raw_folder: Path, network: Network, cases: Sequence[str], cache: Path, device: str
-) -> Iterable[str]:
-    """Predict what is to be predicted; every case is named when it is there."""
-    predictor = None
-    for case in cases:
-        target, images = cache / network.name / f"{case}.npz", _images(raw_folder, case)
-        sources = prediction_sources(network.folder, images, {})
-        origin = read_origin(target, sources) if target.exists() else None
-        if origin is None or not origin.current:
-            now = stamp(sources)
-            check_scan(images)
-            predictor = predictor or build_predictor(network.folder, device)
-            forget_origin(target)
-            write_bytes(target, _packed(_probabilities(predictor, images)))
-            write_origin(target, now, target)
-        yield case
-
-
 def _images(raw_folder: Path, case: str) -> list[Path]:
     files = image_files(
         raw_folder / "imagesTr", case, read_file_ending(raw_folder), len(read_channels(raw_folder))
@@ -196,13 +176,9 @@ def _images(raw_folder: Path, case: str) -> list[Path]:
     return files
 
 
-def _probabilities(predictor: Any, images: Sequence[Path]) -> NDArray[np.uint8]:
+def _packed(probabilities: NDArray[np.float32]) -> bytes:
     """Of each class on all voxels of a scan, in steps."""
-    steps: NDArray[np.uint8] = np.rint(scan_probabilities(predictor, images) * _LEVELS).astype(np.uint8)
-    return steps
-
-
-def _packed(probabilities: NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, probabilities=probabilities)
+    steps = np.rint(probabilities * _LEVELS).astype(np.uint8)
+    np.savez_compressed(buffer, probabilities=steps)
     return buffer.getvalue()

@@ -1,0 +1,68 @@
+"""What trained networks say of scans, kept on disk as long as scans and networks are what they were."""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccdcseg.datasets.usable import check_scan
+from ccdcseg.devices import usable_device
+from ccdcseg.files import write_bytes
+from ccdcseg.nnunet.predict import build_predictor, prediction_sources, scan_probabilities
+from ccdcseg.provenance import Source, Sources, forget_origin, read_origin, stamp, write_origin
+
+
+class Ensemble:
+    """Networks that speak by the mean of their probabilities.
+
+    Args:
+        folders: ``fold_N`` of trained models with the same classes.
+        device: "cpu", "cuda", "mps" or "auto".
+    """
+
+    def __init__(self, folders: Sequence[Path], device: str) -> None:
+        self.folders = sorted(folders)
+        self.device = device
+
+    def keep(
+        self, images: Sequence[Path], target: Path, content: Callable[[NDArray[np.float32]], bytes]
+    ) -> None:
+        """Write what is made of a scan's probabilities, unless it is there, made from the same scan and networks.
+
+        Args:
+            images: one a channel.
+            target: the file.
+            content: of it, by the probabilities (C, Z, Y, X), the background first.
+
+        Raises:
+            UserError: the scan cannot be used, or a checkpoint is missing.
+        """
+        sources = self._sources(images)
+        origin = read_origin(target, sources) if target.exists() else None
+        if origin is not None and origin.current:
+            return
+        now = stamp(sources)
+        check_scan(images)
+        forget_origin(target)
+        write_bytes(target, content(self._probabilities(images)))
+        write_origin(target, now, target)
+
+    def _sources(self, images: Sequence[Path]) -> Sources:
+        """Those of a network's prediction, with the models of all as one: one network more or less is another."""
+        found = [prediction_sources(folder, images, {}) for folder in self.folders]
+        if len(found) == 1:
+            return found[0]
+        models = [sources["model"] for sources in found]
+        files = tuple(file for model in models for file in model.files)
+        return {**found[0], "model": Source(files, [model.settings for model in models])}
+
+    @cached_property
+    def _predictors(self) -> list[Any]:
+        return [build_predictor(folder, usable_device(self.device)) for folder in self.folders]
+
+    def _probabilities(self, images: Sequence[Path]) -> NDArray[np.float32]:
+        found = [scan_probabilities(predictor, images) for predictor in self._predictors]
+        return found[0] if len(found) == 1 else np.mean(found, axis=0)
