@@ -123,7 +123,7 @@ def half_annotated(raw_folder: Path) -> Path:
     """``raw_folder``, and ten scans without masks: two each of one of its three patients and of four others."""
     import numpy as np
 
-    from ccdcseg.datasets.cases import Case, write_cases
+    from ccdcseg.datasets.cases import Case, write_unlabelled_cases
     from ccdcseg.datasets.volumes import Volume, write_volume
 
     cases = [
@@ -135,7 +135,7 @@ def half_annotated(raw_folder: Path) -> Path:
         path = raw_folder / "imagesTs" / f"{case.case}_0000.nii.gz"
         coarse = np.random.default_rng(seed).integers(0, 900, (8, 5, 6)).repeat(4, 1).repeat(4, 2)
         write_volume(path, Volume(path, coarse.astype(np.int16), (8.0, 1.5, 1.25)))
-    write_cases(raw_folder, cases, "unlabelled.csv")
+    write_unlabelled_cases(raw_folder, {"imagesTs": cases})
     return raw_folder
 
 

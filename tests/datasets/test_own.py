@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from dicom_fields import set_fields
 
-from ccdcseg.datasets.cases import Case, read_cases, read_channels, read_ignore_label, read_labels
+from ccdcseg.datasets.cases import (
+    Case,
+    read_cases,
+    read_channels,
+    read_ignore_label,
+    read_labels,
+    read_unlabelled_cases,
+)
 from ccdcseg.datasets.chaos import CT_LABELS, prepare_chaos_ct
 from ccdcseg.datasets.contents import read_contents
 from ccdcseg.datasets.dicom import read_series
@@ -143,7 +150,7 @@ def test_nothing_is_annotated_yet(prepare: Callable[..., Path], refused: Callabl
     none = Layout(("{patient}/{phase}.nii.gz",), None)
     refused("has no mask", found_by=none)
     folder = prepare(OwnData("Own", DATA.labels, ["MRI"], unlabelled=True), none)
-    found = {f"{case.case}_0000.nii.gz" for case in read_cases(folder, "unlabelled.csv")}
+    found = {f"{case.case}_0000.nii.gz" for case in read_unlabelled_cases(folder)["imagesTs"]}
     assert found == {path.name for path in (folder / "imagesTs").iterdir()} != set()
     with pytest.raises(UserError, match=r"cases\.csv lists no case"):
         read_cases(folder)

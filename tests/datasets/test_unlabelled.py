@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccdcseg.datasets.cases import UNLABELLED_FILE, Case, read_cases, write_cases
+from ccdcseg.datasets.cases import Case, read_cases, read_unlabelled_cases, write_unlabelled_cases
 from ccdcseg.datasets.raw_folder import assign_patients
 from ccdcseg.datasets.splits import draw_splits, find_fold, split_dataset, unlabelled_split, unread_cases
 from ccdcseg.datasets.unlabelled import Kind, ScanFacts, UnlabelledFolder, read_unlabelled
@@ -85,7 +85,12 @@ def test_a_folder_whose_scans_nobody_knows(with_scans: Path):
 
 def test_scans_of_measured_patients_are_left_out_by_name(with_scans: Path):
     assign_patients(with_scans, "{patient}_{phase}", images=Path("imagesTs"))
-    assert [case.patient for case in read_cases(with_scans, UNLABELLED_FILE)] == ["new", "other", "p1", "p1"]
+    assert [case.patient for case in read_unlabelled_cases(with_scans)["imagesTs"]] == [
+        "new",
+        "other",
+        "p1",
+        "p1",
+    ]
     seed = next(s for s in range(20) if draw_splits(read_cases(with_scans), [0.33], s)[0].train == ("p2",))
     (entry,) = split_dataset(with_scans, [0.33], seed, unlabelled=Path("imagesTs"))
     assert entry["unlabelled"]["cases"] == ["new_00", "other_00"]
@@ -115,6 +120,25 @@ def test_any_folder(with_scans: Path, tmp_path: Path):
     assert entry["unlabelled"]["images"] == str(elsewhere)
 
 
+def test_a_name_says_nothing_of_a_scan_in_another_folder(with_scans: Path, tmp_path: Path):
+    assign_patients(with_scans, "{patient}_{phase}", images=Path("imagesTs"))
+    other = shutil.copytree(with_scans / "imagesTs", tmp_path / "other" / "imagesTs")
+    with pytest.raises(UserError, match=r"Whose scan new_00 of .*other/imagesTs is, is not known"):
+        split_dataset(with_scans, [0.33], 0, unlabelled=other)
+    assign_patients(with_scans, "{}_{patient}", images=other)
+    assert {*read_unlabelled(with_scans, other).patients.values()} == {"00", "10", "11"}
+    assert {*read_unlabelled(with_scans, Path("imagesTs")).patients.values()} == {"new", "other", "p1"}
+    with pytest.raises(UserError, match=r"unlabelled\.csv is there and says something else"):
+        assign_patients(with_scans, "{patient}_{phase}", images=other)
+
+
+def test_a_folder_that_became_a_link_is_known(with_scans: Path, tmp_path: Path):
+    assign_patients(with_scans, "{patient}_{phase}", images=Path("imagesTs"))
+    moved = shutil.move(with_scans / "imagesTs", tmp_path / "elsewhere")
+    (with_scans / "imagesTs").symlink_to(moved)
+    assert {*read_unlabelled(with_scans, Path("imagesTs")).patients.values()} == {"new", "other", "p1"}
+
+
 def test_no_such_folder_and_nothing_in_it(raw_folder: Path):
     with pytest.raises(UserError, match=r"imagesTs is no folder.*such as imagesTs, or their number"):
         read_unlabelled(raw_folder, Path("imagesTs"))
@@ -132,7 +156,7 @@ def test_a_missing_channel_is_named(with_scans: Path):
 
 
 def test_a_table_that_says_something_else_is_kept(with_scans: Path):
-    write_cases(with_scans, [Case("new_00", "somebody", "", "")], UNLABELLED_FILE)
+    write_unlabelled_cases(with_scans, {"imagesTs": [Case("new_00", "somebody", "", "")]})
     with pytest.raises(UserError, match=r"unlabelled\.csv is there and says something else"):
         assign_patients(with_scans, "{patient}_{phase}", images=Path("imagesTs"))
 

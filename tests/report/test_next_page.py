@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from ccdcseg.datasets.cases import Case, write_cases
+from ccdcseg.datasets.cases import Case, write_unlabelled_cases
 from ccdcseg.proposals.proposals import Proposals, Wanted, propose
 from ccdcseg.report.next_page import NOT_MEASURED, build_next_page
 
@@ -12,7 +12,7 @@ def proposed(raw: Path, cache: Path) -> Proposals:
 
 
 def test_the_page_shows_names_as_they_are(half_annotated: Path, tmp_path: Path) -> None:
-    write_cases(half_annotated, [Case("q1_ED", NAME, f"{NAME}=1", NAME)], "unlabelled.csv")
+    write_unlabelled_cases(half_annotated, {"imagesTs": [Case("q1_ED", NAME, f"{NAME}=1", NAME)]})
     for case in ("q2", "q3", "q4"):
         for path in (half_annotated / "imagesTs").glob(f"{case}*"):
             path.unlink()

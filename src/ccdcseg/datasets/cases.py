@@ -3,7 +3,8 @@
 import csv
 import io
 import re
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from ccdcseg.texts import from_cell, no_formula
 
 CASES_FILE = "cases.csv"
 UNLABELLED_FILE = "unlabelled.csv"
-"""The same table for scans without masks."""
+"""The same table for scans without masks, with their folder in a further column where it is not `UNLABELLED`."""
+UNLABELLED = "imagesTs"
+"""nnU-Net's folder of scans without masks."""
 EMPTY_MASKS = "empty_masks"
 """Key of ``dataset.json`` that nnU-Net passes over: true where masks may hold no class, as healthy controls' do."""
 _FOLDER_NAME = re.compile(r"Dataset([0-9]{3})_.+")
@@ -45,47 +48,87 @@ NUMBERING_REMEDY = (
     "nnU-Net wants labels without gaps from 0 on, the ignore label last: renumber masks and dataset.json, or make "
     "the data set with `ccdcseg prepare nifti`, which renumbers."
 )
-_COLUMNS = [field.name for field in fields(Case)]
+_COLUMNS = tuple(field.name for field in fields(Case))
+_FOLDER = "images"
 _REMEDY = (
     "Say whose scan each case is: ccdcseg patients DATASET --pattern '{patient}_{phase}' (or '{patient}'), or "
     f"--table; it writes the columns {','.join(_COLUMNS)}. Move a {CASES_FILE} that is wrong away first."
 )
 
 
-def write_cases(raw_folder: Path, cases: Iterable[Case], file: str = CASES_FILE) -> None:
-    """Write ``cases.csv``, or ``unlabelled.csv``, into the raw folder, atomically.
+def write_cases(raw_folder: Path, cases: Iterable[Case]) -> None:
+    """Write ``cases.csv`` into the raw folder, atomically.
 
     Raises:
         UserError: a name is no UTF-8, as a file's from another system may be.
     """
+    _write(raw_folder / CASES_FILE, [_COLUMNS, *(astuple(case) for case in cases)])
+
+
+def write_unlabelled_cases(raw_folder: Path, folders: Mapping[str, Iterable[Case]]) -> None:
+    """Write ``unlabelled.csv`` into the raw folder, atomically.
+
+    Args:
+        raw_folder: of the data set.
+        folders: scans without masks by their folder, as `UNLABELLED` names it or any other is named.
+
+    Raises:
+        UserError: as `write_cases`.
+    """
+    rows = [(*astuple(case), folder) for folder, cases in folders.items() for case in cases]
+    columns = len(_COLUMNS) + any(folder != UNLABELLED for folder in folders)
+    _write(raw_folder / UNLABELLED_FILE, [row[:columns] for row in [(*_COLUMNS, _FOLDER), *rows]])
+
+
+def _write(path: Path, rows: Iterable[Sequence[str]]) -> None:
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    rows = [astuple(case) for case in cases]
     for row in rows:
         if any("\ud800" <= letter <= "\udfff" for letter in "".join(row)):
             raise UserError(f"The name {','.join(row)!a} is no UTF-8.", "Rename the files that have it.")
-    writer.writerows([_COLUMNS, *(map(no_formula, row) for row in rows)])
-    write_text(raw_folder / file, table.getvalue())
+        writer.writerow(map(no_formula, row))
+    write_text(path, table.getvalue())
 
 
-def read_cases(raw_folder: Path, file: str = CASES_FILE) -> list[Case]:
-    """Read ``cases.csv``, or ``unlabelled.csv`` (columns case, patient, group, phase), of an nnU-Net raw folder.
+def read_cases(raw_folder: Path) -> list[Case]:
+    """Read ``cases.csv`` (columns case, patient, group, phase) of an nnU-Net raw folder.
 
     Raises:
         UserError: the table cannot be read (see `read_table`), has no row, a row without case or patient, a case
             that is no file name or comes twice, or a patient in two groups.
     """
-    path = raw_folder / file
+    path = raw_folder / CASES_FILE
     cases = [_case(row) for row in read_table(path, _COLUMNS, "", _REMEDY)]
     if not cases:
         raise UserError(f"{path} lists no case.", "Write one row a scan.")
+    _check_cases(cases, path)
+    return cases
+
+
+def read_unlabelled_cases(raw_folder: Path) -> dict[str, list[Case]]:
+    """Read ``unlabelled.csv`` of an nnU-Net raw folder: scans without masks by their folder.
+
+    A name of a scan says nothing of one in another folder. Rows that name no folder are of `UNLABELLED`. Without a
+    table there are none.
+
+    Raises:
+        UserError: as `read_cases`, but that the table may have no row.
+    """
+    path, folders = raw_folder / UNLABELLED_FILE, defaultdict[str, list[Case]](list)
+    for row in read_table(path, _COLUMNS, _FOLDER, _REMEDY) if path.exists() else []:
+        folders[from_cell(row.values.get(_FOLDER, "")) or UNLABELLED].append(_case(row))
+    for cases in folders.values():
+        _check_cases(cases, path)
+    return folders
+
+
+def _check_cases(cases: Iterable[Case], path: Path) -> None:
     seen: set[str] = set()
     for case in cases:
         if case.case in seen:
             raise UserError(f"{path} lists {case.case} twice.", "Keep one row a scan.")
         seen.add(case.case)
     check_groups(cases, path)
-    return cases
 
 
 def check_groups(cases: Iterable[Case], source: Path) -> None:
@@ -306,7 +349,7 @@ def _entry(path: Path, key: str) -> Any:
 def _case(row: Row) -> Case:
     if spaced := [value for value in row.values.values() if value != value.strip()]:
         raise UserError(f"{row.place}: {spaced[0]!r} begins or ends with a space.", "Remove it.")
-    case = Case(**{column: from_cell(value) for column, value in row.values.items()})
+    case = Case(*(from_cell(row.values[column]) for column in _COLUMNS))
     name = case.case
     if not (name and case.patient) or Path(name).name != name or name == ".." or "\0" in name:
         raise UserError(

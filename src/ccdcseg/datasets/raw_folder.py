@@ -14,13 +14,15 @@ from ccdcseg.datasets.cases import (
     read_cases,
     read_channels,
     read_file_ending,
+    read_unlabelled_cases,
     write_cases,
+    write_unlabelled_cases,
 )
 from ccdcseg.datasets.patterns import NamePattern
 from ccdcseg.datasets.release import MASK_SUFFIX
 from ccdcseg.datasets.tables import read_table
 from ccdcseg.datasets.unicode_names import composed, missing
-from ccdcseg.datasets.unlabelled import read_unlabelled
+from ccdcseg.datasets.unlabelled import UnlabelledFolder, cases_in, read_unlabelled
 from ccdcseg.datasets.walk import by_number, is_hidden
 from ccdcseg.errors import UserError
 from ccdcseg.files import read_json
@@ -53,20 +55,28 @@ def assign_patients(
     """
     if (pattern is None) == (table is None):
         raise UserError("Patients come from --pattern or --table.", "Give one of them.")
-    names = case_names(raw_folder) if images is None else [*read_unlabelled(raw_folder, images).patients]
+    folder = None if images is None else read_unlabelled(raw_folder, images)
+    names = [*folder.patients] if folder else case_names(raw_folder)
     found = _by_pattern(names, pattern) if pattern is not None else _by_table(names, Path(str(table)))
-    file = CASES_FILE if images is None else UNLABELLED_FILE
-    path = raw_folder / file
-    if path.exists():
-        if sorted(read_cases(raw_folder, file)) != sorted(found):
-            raise UserError(
-                f"{path} is there and says something else.",
-                "Move it away if it is wrong; splits that were drawn from it are then wrong too.",
-            )
-        return found
+    there = _assigned(raw_folder, folder)
+    if there and sorted(there) != sorted(found):
+        raise UserError(
+            f"{raw_folder / (UNLABELLED_FILE if folder else CASES_FILE)} is there and says something else.",
+            "Move it away if it is wrong; splits that were drawn from it are then wrong too.",
+        )
     check_groups(found, raw_folder)
-    write_cases(raw_folder, found, file)
+    if not there and folder:
+        write_unlabelled_cases(raw_folder, {**read_unlabelled_cases(raw_folder), folder.name: found})
+    elif not there:
+        write_cases(raw_folder, found)
     return found
+
+
+def _assigned(raw_folder: Path, folder: UnlabelledFolder | None) -> list[Case]:
+    """What is there already."""
+    if folder:
+        return cases_in(raw_folder, raw_folder / folder.name)
+    return read_cases(raw_folder) if (raw_folder / CASES_FILE).exists() else []
 
 
 def case_names(raw_folder: Path) -> list[str]:

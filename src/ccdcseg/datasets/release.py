@@ -12,11 +12,12 @@ import numpy as np
 
 from ccdcseg.datasets.cases import (
     EMPTY_MASKS,
-    UNLABELLED_FILE,
+    UNLABELLED,
     Case,
     dataset_names,
     id_in_name,
     write_cases,
+    write_unlabelled_cases,
 )
 from ccdcseg.datasets.turning import fitted
 from ccdcseg.datasets.volumes import Volume, check_not_empty, is_empty, slice_axis, write_volume
@@ -111,7 +112,7 @@ def write_dataset(
         write_json(folder / "dataset.json", _description(release, len(scans)))
         write_cases(folder, [scan.case for scan in scans])
         if unlabelled:
-            write_cases(folder, [scan.case for scan in unlabelled], UNLABELLED_FILE)
+            write_unlabelled_cases(folder, {UNLABELLED: [scan.case for scan in unlabelled]})
     return target
 
 

@@ -8,12 +8,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ccdcseg.datasets.cases import (
-    UNLABELLED_FILE,
+    Case,
     check_names,
     image_files,
-    read_cases,
     read_channels,
     read_file_ending,
+    read_unlabelled_cases,
 )
 from ccdcseg.errors import UserError
 from ccdcseg.files import real
@@ -148,7 +148,7 @@ def read_unlabelled(raw_folder: Path, folder: Path) -> UnlabelledFolder:
     check_names(names, place)
     for name in names:
         channel_files(raw_folder, name, place)
-    known = _known_patients(raw_folder)
+    known = {case.case: case.patient for case in cases_in(raw_folder, place)}
     relative = real(place).is_relative_to(real(raw_folder))
     name = str(real(place).relative_to(real(raw_folder))) if relative else str(real(place))
     return UnlabelledFolder(name, {scan: known.get(scan) for scan in names})
@@ -171,7 +171,7 @@ def channel_files(raw_folder: Path, case: str, folder: Path) -> list[Path]:
     return files
 
 
-def _known_patients(raw_folder: Path) -> dict[str, str]:
-    path = raw_folder / UNLABELLED_FILE
-    rows: Any = read_cases(raw_folder, UNLABELLED_FILE) if path.exists() else []
-    return {row.case: row.patient for row in rows}
+def cases_in(raw_folder: Path, folder: Path) -> list[Case]:
+    """Rows of ``unlabelled.csv`` on scans of a folder; see `read_unlabelled_cases`."""
+    rows = read_unlabelled_cases(raw_folder)
+    return [case for name, cases in rows.items() if real(raw_folder / name) == real(folder) for case in cases]

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from ccdcseg.datasets.cases import (
     CASES_FILE,
-    UNLABELLED_FILE,
     Case,
     read_cases,
     read_channels,
     read_file_ending,
     read_labels,
 )
-from ccdcseg.datasets.unlabelled import UnlabelledFolder, channel_files, read_unlabelled
+from ccdcseg.datasets.unlabelled import UnlabelledFolder, cases_in, channel_files, read_unlabelled
 from ccdcseg.errors import UserError
 from ccdcseg.files import absolute, write_text
 from ccdcseg.proposals.draws import Pool, covering_draw, random_draw, stood_for, unsure_draw
@@ -197,7 +196,7 @@ def _of_group(case: Case) -> str:
 
 
 def _scans_without(raw_folder: Path, folder: UnlabelledFolder) -> list[ScanFiles]:
-    known = {row.case: row for row in _rows(raw_folder, UNLABELLED_FILE)}
+    known = {row.case: row for row in cases_in(raw_folder, raw_folder / folder.name)}
     cases = [known.get(name) or Case(name, name, "", "") for name in folder.patients]
     return [_files(raw_folder, case, raw_folder / folder.name) for case in cases]
 
@@ -205,7 +204,7 @@ def _scans_without(raw_folder: Path, folder: UnlabelledFolder) -> list[ScanFiles
 def _annotated(raw_folder: Path) -> list[ScanFiles]:
     """Scans with a mask, whether ``cases.csv`` names them or not."""
     ending = read_file_ending(raw_folder)
-    known = {row.case: row for row in _rows(raw_folder, CASES_FILE)}
+    known = {row.case: row for row in _rows(raw_folder)}
     names = sorted(
         path.name.removesuffix(ending) for path in (raw_folder / "labelsTr").glob(f"[!.]*{ending}")
     )
@@ -213,11 +212,11 @@ def _annotated(raw_folder: Path) -> list[ScanFiles]:
     return [_files(raw_folder, case, raw_folder / "imagesTr") for case in cases]
 
 
-def _rows(raw_folder: Path, file: str) -> list[Case]:
-    """Rows of a table of cases that may be missing, or, before anything is annotated, hold none."""
-    path = raw_folder / file
+def _rows(raw_folder: Path) -> list[Case]:
+    """Rows of a ``cases.csv`` that may be missing, or, before anything is annotated, hold none."""
+    path = raw_folder / CASES_FILE
     lines = path.read_bytes().split(b"\n", 1) if path.exists() else []
-    return read_cases(raw_folder, file) if len(lines) > 1 and lines[1].strip() else []
+    return read_cases(raw_folder) if len(lines) > 1 and lines[1].strip() else []
 
 
 def _files(raw_folder: Path, case: Case, folder: Path) -> ScanFiles:
