@@ -88,6 +88,15 @@ class Workspace:
 
 
 @pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real scans."""
+    place = os.environ.get("CCDCSEG_DATA")
+    if place is None:
+        pytest.skip("CCDCSEG_DATA is not set: no real scans")
+    return Path(place)
+
+
+@pytest.fixture(scope="session")
 def tiny() -> str:
     """A preset of a few steps."""
     return TINY
@@ -97,8 +106,8 @@ def tiny() -> str:
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     """Five synthetic patients, two to train on; trainings of the tests share its preprocessed data."""
     from ccdcseg.datasets.acdc import prepare_acdc
-    from ccdcseg.datasets.phantom import write_phantom
     from ccdcseg.datasets.splits import split_dataset
+    from ccdcseg.phantom import write_phantom
 
     root = tmp_path_factory.mktemp("workspace")
     source = write_phantom(root / "release", 5, 0)

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from ccdcseg.datasets.own import Layout, OwnData, prepare_own
-from ccdcseg.datasets.phantom import write_phantom
+from ccdcseg.phantom import write_phantom
 
 ROOT = Path(__file__).parents[1]
 PAGES = Path(__file__).parent / "pages"

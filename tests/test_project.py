@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from graphlib import TopologicalSorter
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
@@ -138,6 +139,15 @@ def test_rooms_import_each_other_in_one_direction():
     order = [*TopologicalSorter(rooms).static_order()]
     assert order.index("losses") < order.index("nnunet") < order.index("cli")
     assert not rooms["losses"]
+
+
+def test_no_room_holds_more_than_a_fifth_of_all_lines():
+    source = ROOT / "src" / "ccdcseg"
+    lines = Counter[str]()
+    for path in source.rglob("*.py"):
+        lines[path.relative_to(source).parts[0]] += len(path.read_text().splitlines())
+    (room, most), *_ = lines.most_common()
+    assert most <= lines.total() / 5, room
 
 
 def test_documents_link_to_files_that_exist():

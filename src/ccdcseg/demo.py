@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ccdcseg.datasets.acdc import prepare_acdc
-from ccdcseg.datasets.phantom import write_phantom
 from ccdcseg.datasets.splits import split_dataset
 from ccdcseg.errors import UserError
+from ccdcseg.phantom import write_phantom
 from ccdcseg.report.page import build_report
 from ccdcseg.workflow import choose, evaluate, predict, train
 

@@ -19,7 +19,7 @@ import pytest
 import scored
 
 from ccdcseg import __version__
-from ccdcseg.datasets.phantom import write_phantom
+from ccdcseg.phantom import write_phantom
 
 pytestmark = pytest.mark.filterwarnings("default")
 

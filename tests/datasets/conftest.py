@@ -1,4 +1,3 @@
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,6 @@ from pydicom.sr.coding import Code
 from ccdcseg.datasets.volumes import Volume, write_volume
 
 AXIAL = np.eye(3)[:2]
-
-
-@pytest.fixture(scope="session")
-def real_data() -> Path:
-    place = os.environ.get("CCDCSEG_DATA")
-    if place is None:
-        pytest.skip("CCDCSEG_DATA is not set: no real scans")
-    return Path(place)
 
 
 @pytest.fixture

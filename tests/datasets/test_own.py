@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from dicom_fields import set_fields
 
+from ccdcseg.checks.contents import read_contents
 from ccdcseg.datasets.cases import (
     Case,
     read_cases,
@@ -18,7 +19,6 @@ from ccdcseg.datasets.cases import (
     read_unlabelled_cases,
 )
 from ccdcseg.datasets.chaos import CT_LABELS, prepare_chaos_ct
-from ccdcseg.datasets.contents import read_contents
 from ccdcseg.datasets.dicom import read_series
 from ccdcseg.datasets.own import Layout, OwnData, prepare_own
 from ccdcseg.datasets.release import read_notes

@@ -14,9 +14,9 @@ import pytest
 from conditions import Result, run, start, supported
 
 from ccdcseg.datasets.acdc import prepare_acdc
-from ccdcseg.datasets.phantom import write_phantom
 from ccdcseg.datasets.splits import split_dataset
 from ccdcseg.nnunet.checkpoints import load_checkpoint
+from ccdcseg.phantom import write_phantom
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="namespaces of Linux")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ccdcseg.datasets.checks import CheckResult, check_dataset
+from ccdcseg.checks.checks import CheckResult, check_dataset
 from ccdcseg.report.check_page import (
     build_check_page,
     chosen_cases,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ccdcseg.datasets.contents import read_contents
+from ccdcseg.checks.contents import read_contents
 from ccdcseg.report.pictures import CLASS_COLOURS
 from ccdcseg.report.thumbnails import (
     Thumbnail,

@@ -34,7 +34,7 @@ python - "$folder" <<END
 import sys
 from pathlib import Path
 from ccdcseg.datasets.acdc import prepare_acdc
-from ccdcseg.datasets.phantom import write_phantom
+from ccdcseg.phantom import write_phantom
 from ccdcseg.datasets.splits import split_dataset
 root = Path(sys.argv[1])
 split_dataset(prepare_acdc(write_phantom(root / "release", 3, 1), root / "nnUNet_raw", 901), [0.34], 0)

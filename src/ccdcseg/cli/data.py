@@ -59,8 +59,8 @@ def check(
     """What a careful person looks for before training: one HTML page. Exit code 1 where there is a problem."""
     from rich.console import Console
 
+    from ccdcseg.checks.checks import check_dataset, write_check
     from ccdcseg.datasets.cases import dataset_folder
-    from ccdcseg.datasets.checks import check_dataset, write_check
     from ccdcseg.nnunet.paths import nnunet_folder
     from ccdcseg.report.check_page import build_check_page, findings_table, verdict
 

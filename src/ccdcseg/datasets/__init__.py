@@ -1,1 +1,1 @@
-"""What goes in: raw releases, scans, case tables, few-label splits and the synthetic phantom."""
+"""What goes in: raw releases, scans, case tables and few-label splits."""

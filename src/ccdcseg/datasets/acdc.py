@@ -36,7 +36,7 @@ _PHANTOM = replace(
     _ACDC,
     name="Phantom",
     description="Synthetic cardiac phantom in the layout of ACDC. No scan of a real person.",
-    reference="ccdcseg.datasets.phantom",
+    reference="ccdcseg.phantom",
     licence="CC0 1.0",
     synthetic=True,
 )

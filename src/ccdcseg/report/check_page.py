@@ -9,9 +9,9 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from ccdcseg.datasets.checks import CheckResult, summary
-from ccdcseg.datasets.findings import Finding, Severity
-from ccdcseg.datasets.measure import CaseFacts
+from ccdcseg.checks.checks import CheckResult, summary
+from ccdcseg.checks.findings import Finding, Severity
+from ccdcseg.checks.measure import CaseFacts
 from ccdcseg.files import write_text
 from ccdcseg.processes import Progress
 from ccdcseg.report.template import PATIENTS, SYNTHETIC, render

@@ -15,7 +15,7 @@ from PIL import Image
 from scipy.ndimage import binary_erosion
 
 from ccdcseg.cache import cache_key, recall, remember
-from ccdcseg.datasets.contents import CaseFiles, Contents
+from ccdcseg.checks.contents import CaseFiles, Contents
 from ccdcseg.datasets.volumes import read_image, read_mask, slice_axis
 from ccdcseg.errors import UserError
 from ccdcseg.processes import Progress, pool_map, worker_processes

@@ -7,8 +7,8 @@ from math import log
 import numpy as np
 from numpy.typing import NDArray
 
-from ccdcseg.datasets.findings import CheckSettings, Finding, Survey, note, problem
-from ccdcseg.datasets.measure import ChannelFacts, Grid
+from ccdcseg.checks.findings import CheckSettings, Finding, Survey, note, problem
+from ccdcseg.checks.measure import ChannelFacts, Grid
 
 _STATISTICS = {"p1": "1st percentile", "median": "median", "mean": "mean", "p99": "99th percentile"}
 

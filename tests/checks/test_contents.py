@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from ccdcseg.datasets.contents import read_contents
+from ccdcseg.checks.contents import read_contents
 from ccdcseg.errors import UserError
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from ccdcseg.datasets.findings import CheckSettings, Severity, note, problem
+from ccdcseg.checks.findings import CheckSettings, Severity, note, problem
 from ccdcseg.errors import UserError
 
 

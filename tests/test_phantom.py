@@ -7,12 +7,12 @@ import nibabel
 import numpy as np
 import pytest
 
-from ccdcseg.datasets import phantom
+from ccdcseg import phantom
 from ccdcseg.datasets.acdc import LABELS, prepare_acdc
 from ccdcseg.datasets.cases import read_cases
-from ccdcseg.datasets.phantom import write_phantom
 from ccdcseg.datasets.volumes import read_image, read_mask
 from ccdcseg.errors import UserError
+from ccdcseg.phantom import write_phantom
 
 RV, MYO, LV = LABELS["RV"], LABELS["Myo"], LABELS["LV"]
 

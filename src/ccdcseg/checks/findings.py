@@ -5,8 +5,8 @@ from dataclasses import astuple, dataclass
 from enum import StrEnum
 from functools import cached_property
 
-from ccdcseg.datasets.contents import Contents
-from ccdcseg.datasets.measure import CaseFacts, MaskFacts
+from ccdcseg.checks.contents import Contents
+from ccdcseg.checks.measure import CaseFacts, MaskFacts
 from ccdcseg.errors import UserError
 
 

@@ -1,6 +1,6 @@
 """What a careful person looks for in an nnU-Net raw folder before training.
 
-Every case is measured on its own (`ccdcseg.datasets.measure`), then rules look at the measurements of all. A rule
+Every case is measured on its own (`ccdcseg.checks.measure`), then rules look at the measurements of all. A rule
 is a function from a `Survey` to findings; a problem is to be mended before training, a note to be looked at.
 """
 
@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 import ccdcseg
+from ccdcseg.checks.contents import read_contents
+from ccdcseg.checks.findings import CheckSettings, Finding, Severity, Survey, note, problem
+from ccdcseg.checks.measure import FaultKind, measure_cases
+from ccdcseg.checks.outliers import grid_findings, intensity_findings
+from ccdcseg.checks.split_checks import split_findings
 from ccdcseg.datasets.cases import CASES_FILE, EMPTY_MASKS, NUMBERING_REMEDY, mask_names, numbering_fault
-from ccdcseg.datasets.contents import read_contents
-from ccdcseg.datasets.findings import CheckSettings, Finding, Severity, Survey, note, problem
-from ccdcseg.datasets.measure import FaultKind, measure_cases
-from ccdcseg.datasets.outliers import grid_findings, intensity_findings
-from ccdcseg.datasets.split_checks import split_findings
 from ccdcseg.datasets.unicode_names import RENAME, composed
 from ccdcseg.files import write_json
 from ccdcseg.processes import Progress

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ccdcseg.checks.checks import CheckResult, check_dataset, summary, write_check
+from ccdcseg.checks.findings import Severity
 from ccdcseg.datasets.acdc import prepare_acdc
-from ccdcseg.datasets.checks import CheckResult, check_dataset, summary, write_check
-from ccdcseg.datasets.findings import Severity
 from ccdcseg.errors import UserError
 
 PROBLEM, NOTE = Severity

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccdcseg.datasets.contents import read_contents
-from ccdcseg.datasets.findings import CheckSettings, Finding, Severity, Survey
-from ccdcseg.datasets.measure import measure_cases
-from ccdcseg.datasets.outliers import far_from_others, grid_findings, intensity_findings
+from ccdcseg.checks.contents import read_contents
+from ccdcseg.checks.findings import CheckSettings, Finding, Severity, Survey
+from ccdcseg.checks.measure import measure_cases
+from ccdcseg.checks.outliers import far_from_others, grid_findings, intensity_findings
 
 Rule = Callable[[Survey], Iterable[Finding]]
 

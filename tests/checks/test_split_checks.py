@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from ccdcseg.datasets.contents import read_contents
-from ccdcseg.datasets.findings import CheckSettings, Severity, Survey
+from ccdcseg.checks.contents import read_contents
+from ccdcseg.checks.findings import CheckSettings, Severity, Survey
+from ccdcseg.checks.measure import measure_cases
+from ccdcseg.checks.split_checks import split_findings
 from ccdcseg.datasets.folds import add_folds
-from ccdcseg.datasets.measure import measure_cases
-from ccdcseg.datasets.split_checks import split_findings
 from ccdcseg.datasets.splits import split_dataset
 
 GOOD = {"train": ["p1_ED", "p1_ES"], "val": ["p2_ED"], "test": ["p3_ED", "p3_ES"]}

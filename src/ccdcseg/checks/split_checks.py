@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import Any
 
-from ccdcseg.datasets.findings import Finding, Survey, problem
+from ccdcseg.checks.findings import Finding, Survey, problem
 from ccdcseg.datasets.splits import FOLD_OF, SPLITS_FILE
 from ccdcseg.errors import UserError
 from ccdcseg.files import read_json

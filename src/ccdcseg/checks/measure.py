@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ccdcseg.cache import cache_key, recall, remember
-from ccdcseg.datasets.contents import CaseFiles, Contents
+from ccdcseg.checks.contents import CaseFiles, Contents
 from ccdcseg.datasets.volumes import Volume, check_pair, read_image, read_mask, slice_axis
 from ccdcseg.errors import UserError
 from ccdcseg.processes import Progress, pool_map, worker_processes

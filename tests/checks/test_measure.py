@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ccdcseg.datasets.contents import CaseFiles, read_contents
-from ccdcseg.datasets.measure import CaseFacts, FaultKind, measure_case, measure_cases
+from ccdcseg.checks.contents import CaseFiles, read_contents
+from ccdcseg.checks.measure import CaseFacts, FaultKind, measure_case, measure_cases
 from ccdcseg.datasets.volumes import Volume, read_image, write_volume
 
 LABELS = {"RV": 1, "LV": 2}
