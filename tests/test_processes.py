@@ -1,23 +1,25 @@
 """Workers, and that none of them is left, however the process that started them ends."""
 
+import functools
 import logging
+import multiprocessing
 import multiprocessing.synchronize
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from ccdcseg.processes import foreign_pools, pool_map, worker_processes
+from ccdcseg.errors import UserError
+from ccdcseg.processes import foreign_pools, pool_map
 
 POOL = """
 import pathlib, sys, time
+from ccdcseg.interrupts import *
 from ccdcseg.processes import *
 
 def write(place):
@@ -36,7 +38,7 @@ if __name__ == "__main__":
     main(sys.argv[1:])
 """
 STARTS = {
-    "our pool": "pool_map(write, places, worker_processes(len(places)))",
+    "our pool": "pool_map(write, places, len(places))",
     "another's pool": "import multiprocessing\n"
     "        with foreign_pools(len(places)), multiprocessing.get_context('spawn').Pool(len(places)) as pool:\n"
     "            pool.map(write, places)",
@@ -125,29 +127,6 @@ def test_a_worker_sees_sigterm_though_it_began_to_wait_as_it_came(tmp_path: Path
     assert not (tmp_path / "half").exists()
 
 
-def test_a_thread_whose_start_was_interrupted_is_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    start = threading.Thread.start
-
-    def interrupted(thread: threading.Thread) -> None:
-        start(thread)
-        raise KeyboardInterrupt
-
-    def write(name: str) -> None:
-        time.sleep(0.3)
-        (tmp_path / name).touch()
-
-    pool = worker_processes(1)
-    monkeypatch.setattr(threading.Thread, "start", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        pool_map(write, ["one", "two"], pool)
-    written = sorted(path.name for path in tmp_path.iterdir())
-    assert written in ([], ["one"])
-    time.sleep(0.5)
-    assert sorted(path.name for path in tmp_path.iterdir()) == written
-
-
 def test_a_failure_ends_what_the_other_workers_do(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(POOL.format(start=STARTS["our pool"]))
@@ -157,23 +136,69 @@ def test_a_failure_ends_what_the_other_workers_do(tmp_path: Path) -> None:
     assert not (tmp_path / "half").exists()
 
 
+def number_of(_: object) -> int:
+    return os.getpid()
+
+
 def test_workers_are_processes_of_their_own_unless_there_is_one() -> None:
-    with worker_processes(1) as one:
-        assert one.submit(os.getpid).result() == os.getpid()
-    with worker_processes(2) as two:
-        assert two.submit(os.getpid).result() != os.getpid()
+    assert pool_map(number_of, [1, 2], 1) == [os.getpid()] * 2
+    assert pool_map(number_of, [1], 2) == [os.getpid()]
+    assert os.getpid() not in pool_map(number_of, [1, 2, 3], 2)
+    assert pool_map(number_of, [], 2) == []
 
 
-def test_without_shared_memory_one_process_works_and_says_so(
+def later(item: int) -> int:
+    time.sleep(0.3 / item)
+    return item
+
+
+def test_results_come_in_the_order_of_the_items_whoever_is_done_first() -> None:
+    said: list[tuple[int, int]] = []
+    assert pool_map(later, range(1, 6), 2, lambda *numbers: said.append(numbers)) == [1, 2, 3, 4, 5]
+    assert said == [(done, 5) for done in range(1, 6)]
+    assert not multiprocessing.active_children()
+
+
+class OddError(Exception):
+    def __init__(self, one: object, two: object) -> None:
+        super().__init__()
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (functools.partial(UserError, "It is bad.", "Mend it."), UserError),
+        (functools.partial(FileNotFoundError, 2, "gone", "place"), FileNotFoundError),
+        (functools.partial(OddError, 1, 2), RuntimeError),
+    ],
+)
+def test_errors_of_workers_are_raised_here(make: Callable[[], Exception], kind: type[Exception]) -> None:
+    """As they are, or, where they cannot be sent, in words; with their place, but for users' own."""
+    with pytest.raises(kind) as raised:
+        pool_map(functools.partial(fail, make), [1, 2], 2)
+    assert str(make()) in str(raised.value)
+    said = f"{raised.value}{getattr(raised.value, '__notes__', '')}"
+    assert ("in fail" in said) == (kind is not UserError)
+    assert getattr(raised.value, "filename", "place") == "place"
+
+
+def fail(make: Callable[[], Exception], _: object) -> None:
+    raise make()
+
+
+def test_without_shared_memory_workers_work_and_nnunets_pool_is_this_process(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(30, os.strerror(30))
 
     monkeypatch.setattr(multiprocessing.synchronize.SemLock, "__init__", refuse)
-    pool = worker_processes(2)
-    assert isinstance(pool, ThreadPoolExecutor)
-    assert pool_map(lambda _: os.getpid(), [1, 2], pool) == [os.getpid()] * 2
+    assert os.getpid() not in pool_map(number_of, [1, 2], 2)
+    assert not caplog.record_tuples
+    context = multiprocessing.get_context("spawn")
+    with foreign_pools(2), context.Pool(2) as foreign:
+        assert foreign.starmap_async(divmod, [(7, 2)]).get() == [(3, 1)]
+    assert context.Process is multiprocessing.context.SpawnProcess
     assert caplog.record_tuples == [
         (
             "ccdcseg.processes",
@@ -181,7 +206,3 @@ def test_without_shared_memory_one_process_works_and_says_so(
             "One process does the work: no shared memory for others (/dev/shm: Read-only file system).",
         )
     ]
-    context = multiprocessing.get_context("spawn")
-    with foreign_pools(2), context.Pool(2) as foreign:
-        assert foreign.starmap_async(divmod, [(7, 2)]).get() == [(3, 1)]
-    assert context.Process is multiprocessing.context.SpawnProcess

@@ -5,17 +5,19 @@ import hashlib
 import json
 import os
 import platform
+import secrets
 import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ccdcseg.errors import UserError, system_error
+from ccdcseg.interrupts import undone, uninterrupted
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -26,6 +28,8 @@ PROBE_BYTES = 2**26
 MAX_DEPTH = 250
 """Folders that a path may pass; Python makes folders by recursion."""
 FRESH_SECONDS = 2.0
+LOCK_SECONDS = 0.05
+"""Time between two tries to hold what another process holds."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -56,14 +60,10 @@ def _target(path: Path) -> Path:
 
 @contextmanager
 def making(folder: Path) -> Iterator[None]:
-    """Make a folder where needed; after an error those made here go again, unless something is in them."""
-    made = _missing(folder)
-    try:
+    """Make a folder where needed; those made here go again, unless something is in them in the end."""
+    with undone(partial(remove_empty, *_missing(folder))):
         folder.mkdir(parents=True, exist_ok=True)
         yield
-    except BaseException:
-        remove_empty(*made)
-        raise
 
 
 def _missing(folder: Path) -> list[Path]:
@@ -81,13 +81,33 @@ def remove_empty(*folders: Path) -> None:
 @contextmanager
 def _partial(target: Path) -> Iterator[tuple[BinaryIO, Path]]:
     """A new hidden file beside ``target``, removed where it is not moved away."""
-    descriptor, name = tempfile.mkstemp(prefix=".", suffix=".partial", dir=target.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as handle:
-            yield handle, Path(name)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    temporary = _hidden(target.parent, ".")
+    with undone(partial(_remove, temporary)), temporary.open("xb") as handle:
+        yield handle, temporary
+
+
+def _remove(file: Path) -> None:
+    with suppress(OSError):
+        file.unlink()
+
+
+def _hidden(folder: Path, prefix: str) -> Path:
+    """A hidden name in a folder that nobody else has."""
+    return folder / f"{prefix}{secrets.token_hex(8)}.partial"
+
+
+@contextmanager
+def scratch_folder(place: Path | None = None, prefix: str = ".") -> Iterator[Path]:
+    """A hidden folder of this user alone, which goes with all that is in it at the end.
+
+    Args:
+        place: where it is made; None: the system's place for temporary files.
+        prefix: of its name.
+    """
+    folder = _hidden(place or Path(tempfile.gettempdir()), prefix)
+    with undone(partial(shutil.rmtree, folder, ignore_errors=True)):
+        folder.mkdir(mode=0o700)
+        yield folder
 
 
 @contextmanager
@@ -244,15 +264,13 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     if path.exists():
         raise UserError(f"{path} exists already.", "Remove it or choose another place.")
-    with making(path.parent):
-        temporary = Path(tempfile.mkdtemp(prefix=".", suffix=".partial", dir=path.parent))
+    with making(path.parent), scratch_folder(path.parent) as temporary:
         try:
             temporary.chmod(0o755)
             yield temporary
             _move(temporary, path)
-        except BaseException as error:
-            shutil.rmtree(temporary, ignore_errors=True)
-            if isinstance(error, OSError) and error.filename:
+        except OSError as error:
+            if error.filename:
                 error.filename = str(error.filename).replace(str(temporary), str(path))
             raise
 
@@ -284,42 +302,56 @@ def locked(folder: Path, what: str, *, wait: bool = False) -> Iterator[None]:
         UserError: another process holds it.
         OSError: it cannot be written to.
     """
-    from filelock import FileLock, Timeout  # noqa: PLC0415 - only where something is written
+    from filelock import FileLock  # noqa: PLC0415 - only where something is written
 
-    path = folder / LOCK_FILE
-    lock = FileLock(path)
-    try:
+    made: list[Path] = []
+    with uninterrupted():  # what the library knows of all its locks must hold, here and below
+        lock = FileLock(folder / LOCK_FILE)
+    with undone(partial(_release, lock, made)):
         with naming(folder):
-            made = _acquire(lock, folder, wait)
-    except Timeout as error:
-        raise UserError(
-            f"Another process{_holder(path)} works on {folder}.",
-            f"Wait until it has ended, or stop it; then {what} again.",
-        ) from error
-    try:
-        with naming(folder):
-            path.write_text(f" ({os.getpid()} on {platform.node()})", encoding="utf-8")
+            while not _acquire(lock, folder, made):
+                if not wait:
+                    raise UserError(
+                        f"Another process{_holder(folder / LOCK_FILE)} works on {folder}.",
+                        f"Wait until it has ended, or stop it; then {what} again.",
+                    )
+                time.sleep(LOCK_SECONDS)
+            (folder / LOCK_FILE).write_text(f" ({os.getpid()} on {platform.node()})", encoding="utf-8")
         yield
-    finally:
-        with suppress(OSError):
-            path.unlink()
-        remove_empty(*made)
-        lock.release()
 
 
-def _acquire(lock: "FileLock", folder: Path, wait: bool) -> list[Path]:
-    """Make the folder and hold it: which folders were made. Another process may remove them in between."""
+def _acquire(lock: "FileLock", folder: Path, made: list[Path]) -> bool:
+    """Make the folder and hold it, unless another process does, which may remove it in between.
+
+    Args:
+        lock: to be held.
+        folder: that it is in.
+        made: is to name the folders that were made here.
+    """
+    from filelock import Timeout  # noqa: PLC0415
+
     for attempts_left in reversed(range(100)):
-        made = _missing(folder)
+        made[:] = _missing(folder)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock.acquire(blocking=wait)
+            with uninterrupted():
+                folder.mkdir(parents=True, exist_ok=True)
+                lock.acquire(blocking=False)
+        except Timeout:
+            break
         except (FileNotFoundError, FileExistsError):  # the latter: there at first, gone when looked at
             if not attempts_left:
                 raise
         else:
             break
-    return made
+    return lock.is_locked
+
+
+def _release(lock: "FileLock", made: list[Path]) -> None:
+    with uninterrupted():
+        if lock.is_locked:
+            _remove(Path(lock.lock_file))
+        remove_empty(*made)
+        lock.release()
 
 
 def _holder(path: Path) -> str:

@@ -2,23 +2,24 @@
 
 import ctypes
 import functools
-import itertools
 import logging
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
-import threading
-import time
+import traceback
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from multiprocessing.context import SpawnContext, SpawnProcess
-from types import FrameType, SimpleNamespace
-from typing import Any, NoReturn, TypeVar
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
+from types import SimpleNamespace
+from typing import Any, TypeVar
 
 from ccdcseg.errors import UserError
+from ccdcseg.interrupts import end_after, ended_by, undone, uninterrupted
 
 Progress = Callable[[int, int], None]
 """Called with the number of items done and of all items."""
@@ -28,58 +29,53 @@ R = TypeVar("R")
 
 UNWIND_SECONDS = 3.0
 """Time that a worker which is to end has for removing what it has half written."""
-INSIST_SECONDS = 0.1
-"""Time after which a worker that has not seen that it is to end is told again."""
-STOP_SECONDS = 30.0
-"""Time that a command which is to end has for stopping what it has started."""
+_LEFT_TO_PARENTS = [getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name)]
 _PDEATHSIG = 1  # PR_SET_PDEATHSIG of prctl(2)
-_numbers = itertools.count()
-_told_to_end: list[int] = []
-"""The signal by which this worker was."""
+
+
+class _Left(SystemExit):
+    """A worker is to end."""
 
 
 class Worker(SpawnProcess):
     """A spawned process that leaves Ctrl-C to its parent, and ends when the parent does, however that ends."""
 
+    def start(self) -> None:
+        """Start it; an interrupt comes when it can be found among the children."""
+        with uninterrupted(), _kept_from_children():
+            super().start()
+
     def run(self) -> None:
         """Do the work."""
-        for name in ("SIGINT", "SIGHUP"):
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, _unwind)
-        _insist_on_sigterm(UNWIND_SECONDS)
-        parent = multiprocessing.parent_process()
-        if parent is not None:
-            _end_after(parent.join, UNWIND_SECONDS)
-        try:
+        for number in _LEFT_TO_PARENTS:
+            signal.signal(number, signal.SIG_IGN)
+        with ended_by("SIGTERM", error=lambda: _Left(1), seconds=UNWIND_SECONDS, code=1):
+            parent = multiprocessing.parent_process()
+            if parent is not None:
+                _end_with(parent)
             super().run()
-        finally:  # a pool that ends its workers may meet one that is ending by itself
-            if signal.getsignal(signal.SIGTERM) is _unwind:
-                signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-class _Context(SpawnContext):
-    Process = Worker
+@contextmanager
+def _kept_from_children() -> Iterator[None]:
+    """Have processes that are started not hear what is left to their parents, before `Worker.run` sees to it."""
+    if os.name == "nt":
+        yield
+        return
+    resource_tracker.ensure_running()  # it is started with the first and lets all signals through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _LEFT_TO_PARENTS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def worker_processes(workers: int) -> Executor:
-    """A pool of `Worker` processes; one worker needs no process of its own, and is a thread; see `can_share`."""
-    if workers > 1 and can_share():
-        return ProcessPoolExecutor(workers, _Context())
-    return _OneThread()
-
-
-class _OneThread(ThreadPoolExecutor):
-    """A pool of one thread, that can be waited for though its start was interrupted: the pool forgets it then."""
-
-    def __init__(self) -> None:
-        self.name = f"ccdcseg-{next(_numbers)}"
-        super().__init__(1, self.name)
-
-    def join(self) -> None:
-        """Wait until it has ended, which it does once the pool is shut down."""
-        while any(thread.name.startswith(f"{self.name}_") for thread in threading.enumerate()):
-            time.sleep(INSIST_SECONDS / 10)
+def _end_with(parent: Any) -> None:
+    """End when the parent does; where the system starts no thread to see to it, end now."""
+    try:
+        end_after(parent.join)
+    except RuntimeError as error:
+        raise _Left(1) from error
 
 
 def can_share() -> bool:
@@ -93,75 +89,139 @@ def can_share() -> bool:
 
 
 def pool_map(
-    function: Callable[[A], R], items: Sequence[A], pool: Executor, progress: Progress | None = None
+    function: Callable[[A], R], items: Sequence[A], workers: int, progress: Progress | None = None
 ) -> list[R]:
-    """Call ``function`` on every item in the pool, which is closed afterwards.
+    """Call ``function`` on every item, in worker processes if there are to be several: one would be this one.
 
     Args:
-        function: must be picklable where the pool is one of processes.
+        function: must be picklable, as items and results must, where there are several workers.
         items: its arguments.
-        pool: of threads or processes.
+        workers: processes; no more than items are started.
         progress: see `Progress`.
 
     Returns:
         The results, in the order of ``items``.
 
     Raises:
-        UserError: a process of the pool was killed.
+        UserError: a worker was killed, or could not start.
     """
-    results: list[R] = []
-    with pool:
-        try:
-            for result in pool.map(functools.partial(_work, function), items):
-                results.append(result)
-                if progress is not None:
-                    progress(len(results), len(items))
-        except BrokenProcessPool as error:
-            raise UserError(
-                "A worker process was killed, probably for want of memory.", "Give fewer --processes."
-            ) from error
-        except BaseException:
-            _stop(pool)
-            raise
-    return results
+    results: dict[int, R] = {}
+
+    def keep(number: int, result: R) -> None:
+        results[number] = result
+        if progress is not None:
+            progress(len(results), len(items))
+
+    if min(workers, len(items)) > 1:
+        _share_out(function, items, min(workers, len(items)), keep)
+    else:
+        for number, item in enumerate(items):
+            keep(number, function(item))
+    return [results[number] for number in range(len(items))]
 
 
-def _work(function: Callable[[A], R], item: A) -> R:
-    """Call ``function``; a worker that is told to end ends, which the loop of the pool would prevent.
+def _share_out(
+    function: Callable[[A], R], items: Sequence[A], workers: int, keep: Callable[[int, R], None]
+) -> None:
+    """Give every worker an item at a time. No thread helps with it: it may not start, or outlive an interrupt."""
+    todo = deque(enumerate(items))
+    busy: dict[Any, int] = {}
 
-    It may have been told while it handed over what it did before: the loop takes that for a failure of its own.
+    def give(connection: Any) -> None:
+        if todo:
+            busy[connection], item = todo.popleft()
+            with _alive():
+                connection.send(item)
+
+    with _team(function, workers) as connections:
+        for connection in connections:
+            give(connection)
+        while busy:
+            for connection in wait(list(busy)):
+                keep(busy.pop(connection), _result(connection))
+                give(connection)
+
+
+@contextmanager
+def _team(function: Callable[[A], R], workers: int) -> Iterator[list[Any]]:
+    """Connections to workers that answer items with results; after the block nothing of them runs.
+
+    They could write into a folder that is removed.
     """
-    if _told_to_end:
-        os._exit(1)
-    try:
-        return function(item)
-    except SystemExit:
-        os._exit(1)
+    connections: list[Any] = []
+    team: list[Worker] = []
+    with undone(functools.partial(_end, team)):
+        for _ in range(workers):
+            ours, theirs = multiprocessing.Pipe()
+            connections.append(ours)
+            team.append(Worker(target=_serve, args=(theirs, function)))
+            team[-1].start()
+            theirs.close()
+        yield connections
+        for connection in connections:
+            connection.close()
+        for worker in team:
+            worker.join(UNWIND_SECONDS)
 
 
-def _stop(pool: Executor) -> None:
-    """End the workers of a pool. Nothing of it runs afterwards, and could write into a folder that is removed."""
-    pool.shutdown(wait=isinstance(pool, ThreadPoolExecutor), cancel_futures=True)
-    if isinstance(pool, _OneThread):
-        pool.join()
-    workers = [child for child in multiprocessing.active_children() if isinstance(child, Worker)]
-    for worker in workers:
+def _end(team: Sequence[Worker]) -> None:
+    started = [worker for worker in team if worker.pid is not None]
+    for worker in started:
         worker.terminate()
-    for worker in workers:
+    for worker in started:
         worker.join(2 * UNWIND_SECONDS)
         worker.kill()
+        worker.join(UNWIND_SECONDS)
+
+
+@contextmanager
+def _alive() -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, ConnectionError) as error:
+        raise UserError(
+            "A worker process was killed, probably for want of memory, or could not start.",
+            "Give fewer --processes.",
+        ) from error
+
+
+def _result(connection: Any) -> Any:
+    with _alive():
+        result, error = connection.recv()
+    if error is not None:
+        raise error
+    return result
+
+
+def _serve(connection: Any, function: Callable[[A], R]) -> None:
+    """What a worker does until its connection is closed."""
+    with suppress(EOFError, ConnectionError):
+        while True:
+            connection.send(_answer(function, connection.recv()))
+
+
+def _answer(function: Callable[[A], R], item: A) -> tuple[R | None, Exception | None]:
+    """The result, or the error as it can be sent, with the place that it comes from."""
+    try:
+        return function(item), None
+    except Exception as error:
+        error.add_note(traceback.format_exc().rstrip())
+        try:
+            return None, pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+        except Exception:
+            return None, RuntimeError(traceback.format_exc())
 
 
 @contextmanager
 def foreign_pools(workers: int) -> Iterator[None]:
     """Let pools of spawned processes that other code makes meanwhile be of `Worker`.
 
-    Where there is one worker, or no shared memory (see `worker_processes`), what they are given is done at once, in
-    this process.
+    Where there is one worker, or no shared memory (see `can_share`), what they are given is done at once, in this
+    process.
     """
     context: Any = multiprocessing.get_context("spawn")
     context.Process = Worker
-    if workers == 1 or _missing_semaphores():
+    if workers == 1 or not can_share():
         context.Pool = NoPool
     try:
         yield
@@ -216,100 +276,6 @@ def end_forks_with_this_process() -> None:
             os._exit(1)
 
     os.register_at_fork(before=remember, after_in_child=follow)
-
-
-@contextmanager
-def terminated_as_interrupted() -> Iterator[None]:
-    """Have SIGTERM and SIGHUP do what Ctrl-C does, so that everything is cleared away, for as long as it takes.
-
-    What has not ended ``STOP_SECONDS`` later is ended all the same. A signal that ``nohup`` has ignored stays so.
-
-    Raises:
-        KeyboardInterrupt: on the first such signal; others are ignored from then on.
-    """
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {n: handler for n in numbers if (handler := signal.getsignal(n)) != signal.SIG_IGN}
-    end = _delayed_end(STOP_SECONDS, 2)
-
-    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
-        del number, frame
-        for one in before:
-            signal.signal(one, signal.SIG_IGN)
-        end.start()
-        raise KeyboardInterrupt
-
-    for number in before:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        end.cancel()
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def end_with_standard_input() -> None:
-    """End this process as SIGTERM does once its standard input is closed, as it is when its parent is gone."""
-
-    def closed() -> None:
-        while os.read(0, 1):
-            pass
-
-    _end_after(closed, STOP_SECONDS)
-
-
-def _end_after(wait: Callable[[], object], seconds: float) -> None:
-    """Wait in the background, then send this process SIGTERM, and end it where that did not do in time."""
-
-    def end() -> None:
-        wait()
-        os.kill(os.getpid(), signal.SIGTERM)
-        _delayed_end(seconds, 1).run()
-
-    threading.Thread(target=end, daemon=True).start()
-
-
-def _unwind(number: int, frame: FrameType | None) -> NoReturn:
-    """Leave the work; see `_insist_on_sigterm` for what does not."""
-    del frame
-    _told_to_end.append(number)
-    signal.signal(number, signal.SIG_IGN)
-    raise SystemExit(1)
-
-
-def _insist_on_sigterm(seconds: float) -> None:
-    """Have SIGTERM reach the main thread, and end this process ``seconds`` later whatever that does.
-
-    Python's handlers run between two steps of the main thread: a signal that comes as it begins to wait for a lock,
-    which no signal wakes it from any more, would not be seen. The system's handler writes to a pipe at once. On
-    Windows there are no such signals: a process is ended at once.
-    """
-    if os.name == "nt":
-        return
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    os.register_at_fork(after_in_child=functools.partial(signal.set_wakeup_fd, -1))
-    main = threading.main_thread().ident
-
-    def insist() -> None:
-        while signal.SIGTERM not in os.read(reader, 64):
-            pass
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            time.sleep(INSIST_SECONDS)
-            if main is not None:
-                signal.pthread_kill(main, signal.SIGTERM)
-        os._exit(1)
-
-    threading.Thread(target=insist, daemon=True).start()
-
-
-def _delayed_end(seconds: float, code: int) -> threading.Timer:
-    """A timer that ends this process, whatever it does then."""
-    timer = threading.Timer(seconds, os._exit, (code,))
-    timer.daemon = True
-    return timer
 
 
 def _missing_semaphores() -> str | None:

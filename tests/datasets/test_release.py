@@ -1,11 +1,9 @@
 import json
+import os
 import re
-from collections.abc import Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -31,7 +29,7 @@ def touch(folder: Path, scan: Scan) -> list[str]:
 
 def test_a_dataset_is_written_and_described(tmp_path: Path) -> None:
     target = free_folder(tmp_path, 7, "Ours")
-    assert write_dataset(RELEASE, SCANS, touch, target, ThreadPoolExecutor(2)) == tmp_path / "Dataset007_Ours"
+    assert write_dataset(RELEASE, SCANS, touch, target, 2) == tmp_path / "Dataset007_Ours"
     assert read_cases(target) == [scan.case for scan in SCANS]
     assert (target / "a1").exists()
     assert read_notes(target) == {"touched": ["a1", "b1"], "as a": ["a1"], "as b": ["b1"]}
@@ -41,16 +39,15 @@ def test_a_dataset_is_written_and_described(tmp_path: Path) -> None:
     assert (description["numTraining"], description["synthetic"]) == (2, False)
 
 
-class KilledPool(Executor):
-    """A pool whose worker is killed at its first scan."""
-
-    def map(self, *_: Any, **__: Any) -> Iterator[Any]:
-        raise BrokenProcessPool
+def die(folder: Path, scan: Scan) -> list[str]:
+    (folder / scan.case.case).touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+    return []
 
 
 def test_a_killed_worker_is_a_users_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"was killed.*fewer --processes"):
-        write_dataset(RELEASE, SCANS, touch, tmp_path / "Dataset007_Ours", KilledPool())
+        write_dataset(RELEASE, SCANS, die, tmp_path / "Dataset007_Ours", 2)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -12,7 +12,7 @@ import ccdcseg
 from ccdcseg.experiments import runner
 from ccdcseg.experiments.reproduce import run_jobs
 from ccdcseg.experiments.runner import PROGRAM, Runner, worker_environment, worker_threads
-from ccdcseg.processes import terminated_as_interrupted
+from ccdcseg.interrupts import terminated_as_interrupted
 
 
 def nothing(*_: object) -> None:

@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from ccdcseg.files import write_bytes
 from ccdcseg.nnunet import plans
 from ccdcseg.nnunet.runs import Run, resolve_run
 from ccdcseg.nnunet.train import prepare, train
+from ccdcseg.processes import pool_map
 
 
 @pytest.fixture
@@ -76,7 +76,9 @@ def own_run(
     run = tiny_run("nnunet")
     stored = run.preprocessed / "nnUNetPlans.json"
     content = stored.read_bytes()
-    monkeypatch.setattr(plans, "worker_processes", lambda _: ThreadPoolExecutor(1))
+    monkeypatch.setattr(
+        plans, "pool_map", lambda function, items, _, progress: pool_map(function, items, 1, progress)
+    )
     monkeypatch.setattr(plans, "_plan", lambda *_: write_bytes(stored, content))
     return run
 

@@ -21,7 +21,7 @@ from ccdcseg.cache import cache_key, recall, remember
 from ccdcseg.checks.contents import CaseFiles, Contents
 from ccdcseg.datasets.volumes import Volume, check_pair, read_image, read_mask, slice_axis
 from ccdcseg.errors import UserError
-from ccdcseg.processes import Progress, pool_map, worker_processes
+from ccdcseg.processes import Progress, pool_map
 
 FORMAT = "ccdcseg-measurements/3"
 
@@ -187,8 +187,7 @@ def measure_cases(
     if missing:
         measure = partial(_measured, contents.labels, contents.ignore, speck_fraction, cache)
         items = [(files, keys[files.case]) for files in missing]
-        pool = worker_processes(min(workers, len(items)))
-        found |= {facts.case: facts for facts in pool_map(measure, items, pool, progress)}
+        found |= {facts.case: facts for facts in pool_map(measure, items, workers, progress)}
     return {name: facts for name, facts in found.items() if facts is not None}
 
 

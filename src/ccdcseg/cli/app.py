@@ -11,8 +11,12 @@ from typer.core import TyperGroup
 from ccdcseg import __version__
 from ccdcseg.errors import UserError, system_error
 from ccdcseg.files import check_name
-from ccdcseg.processes import terminated_as_interrupted
+from ccdcseg.interrupts import terminated_as_interrupted
 from ccdcseg.streams import settle_streams, warnings_shown
+
+
+def _interrupted() -> UserError:
+    return UserError("Interrupted.", "Nothing half-made was left; run the same command again.")
 
 
 class _Commands(TyperGroup):
@@ -23,9 +27,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
-            raise UserError(
-                "Interrupted.", "Nothing half-made was left; run the same command again."
-            ) from error
+            raise _interrupted() from error
 
 
 app = typer.Typer(
@@ -66,6 +68,8 @@ def main() -> None:
             check_name(Path(word))
         with warnings_shown(), terminated_as_interrupted():
             code = app(prog_name="ccdcseg", standalone_mode=False)
+    except KeyboardInterrupt:  # before the command began, or after it ended
+        _fail(str(_interrupted()))
     except UserError as error:
         _fail(str(error))
     except typer.Abort:

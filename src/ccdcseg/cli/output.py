@@ -5,14 +5,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import typer
 
 from ccdcseg.cli.options import Device
 from ccdcseg.errors import UserError, system_error
-from ccdcseg.files import check_writable
+from ccdcseg.files import check_writable, scratch_folder
 
 if TYPE_CHECKING:
     from ccdcseg.tabular import Grid
@@ -80,7 +79,7 @@ def cache_folder(folder: Path) -> Iterator[Path]:
         check_writable(folder)
     except OSError as error:
         typer.echo(f"Nothing is kept for the next time: {system_error(error).problem}", err=True)
-        with TemporaryDirectory() as other:
-            yield Path(other)
+        with scratch_folder() as other:
+            yield other
     else:
         yield folder

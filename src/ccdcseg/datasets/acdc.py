@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,7 +54,7 @@ def prepare_acdc(
     raw_root: Path,
     dataset_id: int,
     progress: Progress | None = None,
-    workers: int = 2,
+    workers: int = 1,
 ) -> Path:
     """Turn a raw ACDC release into an nnU-Net raw folder with a table of cases.
 
@@ -67,7 +66,7 @@ def prepare_acdc(
         raw_root: nnU-Net's ``nnUNet_raw``.
         dataset_id: nnU-Net's number for the data set, 1 to 999.
         progress: called with the number of scans done and of all scans.
-        workers: threads.
+        workers: processes.
 
     Returns:
         The new folder, ``Dataset{ID}_ACDC``; ``Dataset{ID}_Phantom`` where the release is our synthetic one.
@@ -79,7 +78,7 @@ def prepare_acdc(
     scans = [scan for folder in _patient_folders(source) for scan in _patient_scans(folder)]
     release = _PHANTOM if any(scan.synthetic for scan in scans) else _ACDC
     target = free_folder(raw_root, dataset_id, release.name)
-    return write_dataset(release, scans, _convert, target, ThreadPoolExecutor(workers), progress)
+    return write_dataset(release, scans, _convert, target, workers, progress)
 
 
 def _patient_folders(source: Path) -> list[Path]:

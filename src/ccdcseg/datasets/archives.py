@@ -7,7 +7,6 @@ import errno
 import re
 import shutil
 import stat
-import tempfile
 import unicodedata
 import zipfile
 import zlib
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from ccdcseg.errors import UserError
+from ccdcseg.files import scratch_folder
 
 MAX_UNPACKED_BYTES = 64 * 2**30
 """The most that an archive may hold, unpacked."""
@@ -61,8 +61,8 @@ def unpacked(source: Path, place: Path, progress: Callable[[int, int], None] | N
     with _opened(source) as archive:
         files = _checked_members(source, archive)
         place.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{source.stem}.", suffix=".partial", dir=place) as hidden:
-            folder = Path(hidden) / source.stem
+        with scratch_folder(place) as hidden:
+            folder = hidden / source.stem
             with _naming(source, folder):
                 _check_space(source, place, files)
                 _extract(source, archive, files, folder, progress)

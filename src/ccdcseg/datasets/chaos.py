@@ -21,7 +21,7 @@ from ccdcseg.datasets.volumes import Volume
 from ccdcseg.datasets.walk import by_number
 from ccdcseg.errors import UserError
 from ccdcseg.files import real
-from ccdcseg.processes import Progress, worker_processes
+from ccdcseg.processes import Progress
 
 MR_LABELS = {"liver": 1, "right_kidney": 2, "left_kidney": 3, "spleen": 4}
 """Value of each foreground class of a converted MR mask."""
@@ -80,7 +80,7 @@ def prepare_chaos_mr(
     dataset_id: int,
     sequences: Sequence[ChaosSequence] = tuple(ChaosSequence),
     progress: Progress | None = None,
-    workers: int = 2,
+    workers: int = 1,
 ) -> Path:
     """Turn the MR part of CHAOS into an nnU-Net raw folder with a table of cases.
 
@@ -117,7 +117,7 @@ def prepare_chaos_mr(
 
 
 def prepare_chaos_ct(
-    source: Path, raw_root: Path, dataset_id: int, progress: Progress | None = None, workers: int = 2
+    source: Path, raw_root: Path, dataset_id: int, progress: Progress | None = None, workers: int = 1
 ) -> Path:
     """Turn the CT part of CHAOS into an nnU-Net raw folder with a table of cases, in Hounsfield units.
 
@@ -152,8 +152,7 @@ def _prepare(
 ) -> Path:
     for scan in scans:
         _paired_files(scan)
-    pool = worker_processes(min(workers, len(scans)))
-    return write_dataset(release, scans, partial(_convert, bands), target, pool, progress)
+    return write_dataset(release, scans, partial(_convert, bands), target, workers, progress)
 
 
 def _patient_folders(source: Path, part: str, content: Sequence[str]) -> dict[str, Path]:

@@ -1,7 +1,6 @@
 """The MS-CMRSeg release (Zhuang et al., Medical Image Analysis 81, 2022) as an nnU-Net raw folder."""
 
 import re
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +54,7 @@ def prepare_mscmrseg(
     dataset_id: int,
     sequence: CardiacSequence = CardiacSequence.LGE,
     progress: Progress | None = None,
-    workers: int = 2,
+    workers: int = 1,
 ) -> Path:
     """Turn one sequence of a raw MS-CMRSeg release into an nnU-Net raw folder with a table of cases.
 
@@ -68,7 +67,7 @@ def prepare_mscmrseg(
         dataset_id: nnU-Net's number for the data set, 1 to 999.
         sequence: which images.
         progress: called with the number of scans done and of all scans.
-        workers: threads.
+        workers: processes.
 
     Returns:
         The new folder, ``Dataset{ID}_MSCMRSeg_{SEQUENCE}``.
@@ -88,9 +87,7 @@ def prepare_mscmrseg(
         )
     target = free_folder(raw_root, dataset_id, f"{_RELEASE.name}_{sequence.name}")
     unlabelled = [scan for scan in scans if scan.mask is None]
-    return write_dataset(
-        _RELEASE, labelled, _convert, target, ThreadPoolExecutor(workers), progress, unlabelled
-    )
+    return write_dataset(_RELEASE, labelled, _convert, target, workers, progress, unlabelled)
 
 
 def _scans(source: Path, sequence: CardiacSequence) -> list[_Scan]:

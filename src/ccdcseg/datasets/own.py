@@ -34,7 +34,7 @@ from ccdcseg.datasets.volumes import Volume, read_image, read_mask
 from ccdcseg.datasets.walk import check_link, walk
 from ccdcseg.errors import UserError
 from ccdcseg.files import real
-from ccdcseg.processes import Progress, worker_processes
+from ccdcseg.processes import Progress
 
 PARTS = ("patient", "phase", "group")
 _NAME = re.compile(r"\w[\w.-]*")
@@ -112,7 +112,7 @@ def prepare_own(
     data: OwnData,
     found_by: Layout | Path,
     progress: Progress | None = None,
-    workers: int = 2,
+    workers: int = 1,
 ) -> Path:
     """Turn a user's own scans into an nnU-Net raw folder with a table of cases.
 
@@ -147,7 +147,7 @@ def prepare_own(
         labelled,
         partial(_convert, dict(data.labels), release),
         target,
-        worker_processes(min(workers, len(scans))),
+        workers,
         progress,
         [scan for scan in scans if scan.mask is None],
     )

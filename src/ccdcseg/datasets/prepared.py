@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from ccdcseg import __version__
@@ -10,6 +11,7 @@ from ccdcseg.datasets.cases import dataset_names, id_in_name
 from ccdcseg.datasets.walk import walk
 from ccdcseg.errors import UserError
 from ccdcseg.files import LOCK_FILE, file_states, json_hash, locked, read_json, remove_empty, write_json
+from ccdcseg.interrupts import undone
 
 RECORD_FILE = "prepared.json"
 _SCANS = ("imagesTr", "labelsTr", "imagesTs")
@@ -99,18 +101,13 @@ def staging(raw_root: Path, dataset_id: int, mark: str) -> Iterator[Path]:
         UserError: another process prepares a data set of this id.
     """
     hidden = raw_root / f".ccdcseg_prepare_{dataset_id:03d}"
-    try:
-        with locked(hidden, "prepare"):
-            _clear(hidden)
-            try:
-                yield hidden
-                for name in dataset_names(hidden):
-                    record(hidden / name, mark)
-                    (hidden / name).rename(raw_root / name)
-            finally:
-                _clear(hidden)
-    finally:
-        remove_empty(hidden)  # several that come and go at once may leave it, each as the other's
+    # several that come and go at once may leave it, each as the other's
+    with undone(partial(remove_empty, hidden)), locked(hidden, "prepare"), undone(partial(_clear, hidden)):
+        _clear(hidden)
+        yield hidden
+        for name in dataset_names(hidden):
+            record(hidden / name, mark)
+            (hidden / name).rename(raw_root / name)
 
 
 def _clear(hidden: Path) -> None:

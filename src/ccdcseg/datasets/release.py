@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -83,7 +82,7 @@ def write_dataset(
     scans: Sequence[S],
     convert: Callable[[Path, S], Notes],
     target: Path,
-    pool: Executor,
+    workers: int,
     progress: Progress | None = None,
     unlabelled: Sequence[S] = (),
 ) -> Path:
@@ -95,7 +94,7 @@ def write_dataset(
         scans: scan and mask of every case.
         convert: writes one scan into the folder given to it; see `read_notes` for what it returns.
         target: the new folder, from `free_folder`.
-        pool: of threads or processes.
+        workers: processes.
         progress: see `Progress`.
         unlabelled: scans without a mask; converted too, but no cases of the data set.
 
@@ -108,7 +107,7 @@ def write_dataset(
     """
     with new_folder(target) as folder:
         everything = [*scans, *unlabelled]
-        _write_notes(folder, everything, pool_map(partial(convert, folder), everything, pool, progress))
+        _write_notes(folder, everything, pool_map(partial(convert, folder), everything, workers, progress))
         write_json(folder / "dataset.json", _description(release, len(scans)))
         write_cases(folder, [scan.case for scan in scans])
         if unlabelled:

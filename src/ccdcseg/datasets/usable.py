@@ -9,7 +9,7 @@ from ccdcseg.datasets.raw_folder import case_files, case_names
 from ccdcseg.datasets.volumes import check_channels, check_pair, read_image, read_mask
 from ccdcseg.errors import UserError
 from ccdcseg.files import read_json
-from ccdcseg.processes import Progress, pool_map, worker_processes
+from ccdcseg.processes import Progress, pool_map
 
 
 def check_description(raw_folder: Path) -> None:
@@ -37,7 +37,7 @@ def check_cases(
     """
     files = [case_files(raw_folder, case) for case in cases]
     check = partial(_check_files, read_json(raw_folder / "dataset.json")["labels"])
-    pool_map(check, files, worker_processes(min(workers, max(len(files), 1))), progress)
+    pool_map(check, files, workers, progress)
 
 
 def check_scan(

@@ -6,7 +6,6 @@ order (z, y, x), and so is every ``spacing_mm``.
 """
 
 import gzip
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,7 +30,7 @@ from ccdcseg.datasets.nifti import (
     reading,
 )
 from ccdcseg.errors import UserError
-from ccdcseg.files import check_name, write_bytes
+from ccdcseg.files import check_name, scratch_folder, write_bytes
 from ccdcseg.texts import exactly
 
 # ITK warns twice for every file of the ACDC release (axes without scale); what matters is checked here.
@@ -93,8 +92,8 @@ def read_image(path: Path, *, any_form: bool = False) -> Volume:
         return _loaded(path, path, header)
     if not any_form:
         raise odd
-    with tempfile.TemporaryDirectory() as folder:
-        plain = Path(folder) / "plain.nii"
+    with scratch_folder() as folder:
+        plain = folder / "plain.nii"
         plain.write_bytes(plain_form(path, header, voxels))
         return _loaded(plain, path, header)
 

@@ -8,20 +8,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Executor, ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 
 from ccdcseg.cores import THREADS, requested_threads, usable_cores
 from ccdcseg.errors import UserError
 from ccdcseg.experiments.jobs import Job, write_result
-from ccdcseg.processes import STOP_SECONDS
+from ccdcseg.interrupts import STOP_SECONDS, undone
 
 PYTHON = (sys.executable, "-P")
 """Python that takes no module from the current folder: a rich.py there would be run instead of rich."""
 PROGRAM = (
     *PYTHON,
     "-c",
-    "from ccdcseg.processes import end_with_standard_input; end_with_standard_input();"
+    "from ccdcseg.interrupts import end_with_standard_input; end_with_standard_input();"
     "from ccdcseg.cli import main; main()",
 )
 TICK_SECONDS = 1.0
@@ -60,15 +61,11 @@ class Runner:
         Raises:
             KeyboardInterrupt: after every process was stopped.
         """
-        with ThreadPoolExecutor(self.workers) as pool:
+        self._stopped = False
+        with ThreadPoolExecutor(self.workers) as pool, undone(partial(self._stop, pool)):
             futures = {pool.submit(self._measure, job): job for job in jobs}
-            try:
-                while wait(futures, timeout=TICK_SECONDS).not_done:
-                    progress()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                self._stop()
-                raise
+            while wait(futures, timeout=TICK_SECONDS).not_done:
+                progress()
         return {job: problem for future, job in futures.items() if (problem := future.result())}
 
     def _measure(self, job: Job) -> str | None:
@@ -112,8 +109,9 @@ class Runner:
             self._processes.discard(process)
         return code
 
-    def _stop(self) -> None:
+    def _stop(self, pool: Executor) -> None:
         """Interrupt every process as Ctrl-C would, and kill what does not stop."""
+        pool.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             self._stopped = True
             processes = list(self._processes)

@@ -17,9 +17,10 @@ from ccdcseg.datasets.usable import check_cases, check_scan
 from ccdcseg.datasets.volumes import slice_axis
 from ccdcseg.errors import UserError
 from ccdcseg.files import explain_failure, file_hash, json_hash, json_text, read_json, write_bytes, write_json
+from ccdcseg.interrupts import undone
 from ccdcseg.nnunet.allowed import check_dataset, check_plans
 from ccdcseg.nnunet.preset import Network, Preset, stored_form
-from ccdcseg.processes import Progress, pool_map, worker_processes
+from ccdcseg.processes import Progress, pool_map
 from ccdcseg.provenance import (
     Source,
     Sources,
@@ -318,7 +319,7 @@ def preprocess_scans(
     wanted = kind() if kind else None
     one = partial(_preprocess_scan, plans=plans, dataset=dataset, kind=wanted)
     items = [(folder / name, scans[name], now) for name, now in outdated.items()]
-    pool_map(one, items, worker_processes(min(processes, len(items))), progress)
+    pool_map(one, items, processes, progress)
 
 
 def _outdated(
@@ -405,8 +406,8 @@ def _preprocess_scan(
         kind.check(target.name, _facts(manager, scan[0]))
     scratch = target.with_name(f".{target.name}.partial")
     shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir()
-    try:
+    with undone(partial(shutil.rmtree, scratch, ignore_errors=True)):
+        scratch.mkdir()
         preprocessor = settings.preprocessor_class(verbose=False)
         with _explaining(target):
             preprocessor.run_case_save(str(scratch / target.name), images, mask, manager, settings, dataset)
@@ -414,8 +415,6 @@ def _preprocess_scan(
         for file in scratch.iterdir():
             file.replace(target.parent / file.name)
         write_origin(target, now)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 @contextmanager

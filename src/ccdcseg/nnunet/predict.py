@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
@@ -25,7 +24,7 @@ from ccdcseg.datasets.volumes import read_mask
 from ccdcseg.datasets.walk import is_hidden
 from ccdcseg.devices import usable_device
 from ccdcseg.errors import UserError
-from ccdcseg.files import check_name, explain_failure, locked, making, read_json, real
+from ccdcseg.files import check_name, explain_failure, locked, making, read_json, real, scratch_folder
 from ccdcseg.nnunet.allowed import check_dataset, check_plans
 from ccdcseg.nnunet.checkpoints import FINAL, load_checkpoint
 from ccdcseg.nnunet.plans import plans_hash
@@ -504,8 +503,8 @@ def class_values(dataset: Mapping[str, Any]) -> dict[str, int]:
 
 def _write(predictor: Any, found: Segmentation, labels: NDArray[Any], target: Path, now: Stamp) -> None:
     """Write labels of a scan on all of its voxels, and what they are made from."""
-    with making(target.parent), tempfile.TemporaryDirectory(prefix=SCRATCH, dir=target.parent) as scratch:
-        file = Path(scratch) / target.name
+    with making(target.parent), scratch_folder(target.parent, SCRATCH) as scratch:
+        file = scratch / target.name
         write_whole(labels, found.properties, predictor.plans_manager, file)
         _check_written(file, predictor.dataset_json["labels"], target)
         _put(file, target, now)

@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 from ccdcseg.cache import cache_key, recall, remember
 from ccdcseg.datasets.cases import Case
 from ccdcseg.datasets.volumes import read_image, slice_axis
-from ccdcseg.processes import Progress, pool_map, worker_processes
+from ccdcseg.processes import Progress, pool_map
 
 FORMAT = "ccdcseg-features/1"
 ALIKE = 0.98
@@ -80,8 +80,7 @@ def measure_scans(
     missing = [
         (scan, key) for scan, key, features in zip(scans, keys, found, strict=True) if features is None
     ]
-    pool = worker_processes(min(workers, max(len(missing), 1)))
-    measured = iter(pool_map(partial(_measured, cache), missing, pool, progress))
+    measured = iter(pool_map(partial(_measured, cache), missing, workers, progress))
     return [features or next(measured) for features in found]
 
 

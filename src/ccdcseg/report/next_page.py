@@ -8,7 +8,7 @@ import numpy as np
 
 from ccdcseg.datasets.volumes import read_image, slice_axis
 from ccdcseg.files import write_text
-from ccdcseg.processes import Progress, pool_map, worker_processes
+from ccdcseg.processes import Progress, pool_map
 from ccdcseg.proposals.features import ScanFiles
 from ccdcseg.proposals.proposals import COVERING, RANDOM, UNSURE, Proposal, Proposals
 from ccdcseg.report.template import PATIENTS, SYNTHETIC, render
@@ -66,8 +66,7 @@ def build_next_page(
         UserError: an image cannot be used.
     """
     everything = [proposal for chosen in proposals.draws.values() for proposal in chosen]
-    pool = worker_processes(min(workers, len(everything)))
-    pictures = iter(pool_map(_pictures, everything, pool, progress))
+    pictures = iter(pool_map(_pictures, everything, workers, progress))
     sections = [
         (name, *_HEADINGS[name], [Shown(proposal, next(pictures)) for proposal in chosen])
         for name, chosen in proposals.draws.items()

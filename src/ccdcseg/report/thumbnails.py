@@ -18,7 +18,7 @@ from ccdcseg.cache import cache_key, recall, remember
 from ccdcseg.checks.contents import CaseFiles, Contents
 from ccdcseg.datasets.volumes import read_image, read_mask, slice_axis
 from ccdcseg.errors import UserError
-from ccdcseg.processes import Progress, pool_map, worker_processes
+from ccdcseg.processes import Progress, pool_map
 from ccdcseg.report.pictures import CLASS_COLOURS, largest_slice
 
 FORMAT = "ccdcseg-thumbnail/1"
@@ -73,7 +73,7 @@ def thumbnails(
     missing = [(contents.files[case], keys[case]) for case in cases if found[case] is None]
     if missing:
         draw = partial(_drawn, contents.labels, contents.ignore, cache)
-        drawn = pool_map(draw, missing, worker_processes(min(workers, len(missing))), progress)
+        drawn = pool_map(draw, missing, workers, progress)
         found |= {files.case: picture for (files, _), picture in zip(missing, drawn, strict=True)}
     return {case: picture for case, picture in found.items() if picture is not None}
 
