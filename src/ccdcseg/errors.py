@@ -31,7 +31,10 @@ _SYSTEM = {
         "Move it away, or choose another place.",
     ),
     errno.ELOOP: ("{path} lies behind links that lead in a circle.", "Mend the links."),
-    errno.EAGAIN: ("The system starts no more processes for this user{at}.", "Give fewer --processes."),
+    errno.EAGAIN: (
+        "The system starts no more processes or threads for this user{at}.",
+        "Give --processes 1, raise the limit (ulimit -u), or end other programs.",
+    ),
     errno.ENOMEM: ("There is not enough memory{at}.", "Give fewer --processes, or end other programs."),
     errno.EIO: ("{path} cannot be read or written: the disk reports an error.", "Check the disk."),
 }

@@ -29,6 +29,7 @@ _PRELOADED = (
 _NEW_USER, _NEW_MOUNTS = 0x10000000, 0x00020000  # CLONE_NEWUSER, CLONE_NEWNS
 _READ_ONLY, _REMOUNT, _BIND, _RECURSIVE, _PRIVATE = 1, 32, 4096, 16384, 1 << 18
 _DROP_FROM_BOUNDS, _OVERRIDE, _READ_SEARCH = 24, 1, 2  # PR_CAPBSET_DROP, CAP_DAC_*
+_KEEP_CAPABILITIES, _NOBODY = 8, 65534  # PR_SET_KEEPCAPS
 _PAGE = 4096
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -155,12 +156,17 @@ def _forbidden(folder: Path) -> None:
         Path(place).chmod(0o555)
     for capability in (_OVERRIDE, _READ_SEARCH):
         _libc.prctl(_DROP_FROM_BOUNDS, capability, 0, 0, 0)
-    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
-    sets = (ctypes.c_uint32 * 6)()
-    _libc.capget(header, sets)
+    header, sets = _capabilities()
     for position in range(3):
         sets[position] &= ~(1 << _OVERRIDE | 1 << _READ_SEARCH)
     _checked(_libc.capset(header, sets))
+
+
+def _capabilities() -> tuple[Any, Any]:
+    """The header of the system's calls, and 32 effective, permitted and inheritable ones, then the other 32."""
+    header, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    _libc.capget(header, sets)
+    return header, sets
 
 
 def _small_disk(folder: Path) -> Callable[[], None]:
@@ -185,6 +191,17 @@ def _few_descriptors(_: Path) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
 
 
+def _no_more_processes(_: Path) -> None:
+    """Neither process nor thread; root, whom no limit binds, becomes another with its rights to files."""
+    if os.getuid() == 0:
+        _libc.prctl(_KEEP_CAPABILITIES, 1, 0, 0, 0)
+        os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+        header, sets = _capabilities()
+        sets[0] = sets[1] & (1 << _OVERRIDE | 1 << _READ_SEARCH)
+        _checked(_libc.capset(header, sets))
+    resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+
+
 def _small_files(size: int) -> Callable[[Path], None]:
     return lambda _: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
@@ -204,6 +221,7 @@ CONDITIONS: dict[str, Callable[[Path], Callable[[], None] | None]] = {
     "read-only": _read_only,
     "forbidden": _forbidden,
     "32 descriptors": _few_descriptors,
+    "no more processes": _no_more_processes,
     "files of 200 bytes": _small_files(200),
     "files of 20000 bytes": _small_files(20_000),
     "small disk": _small_disk,

@@ -1,5 +1,6 @@
 """All commands as one program: how it starts, how it ends, and how it speaks of mistakes."""
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -40,6 +41,8 @@ app = typer.Typer(
 DATA, RUNS, EXPERIMENTS, PROGRAM = "Scans", "Trainings", "Experiments", "This program"
 """Headings under which ``ccdcseg --help`` lists the commands."""
 
+_NO_THREAD = "can't start new thread"
+"""What Python says where the system does not let it."""
 _USAGE: Any = typer.BadParameter.__base__
 """What typer raises at words that it does not understand; it has no public name in all versions."""
 
@@ -78,6 +81,10 @@ def main() -> None:
         _fail(_usage(error))
     except OSError as error:
         _fail(str(system_error(error)))
+    except RuntimeError as error:
+        if str(error) != _NO_THREAD:
+            raise
+        _fail(str(system_error(BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)))))
     sys.exit(code or 0)
 
 
