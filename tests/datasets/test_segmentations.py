@@ -174,6 +174,16 @@ def test_a_segmentation_cut_short(draw: Callable[..., Path], slices: list[Path])
         read_segmentation(path, LABELS, scan(slices))
 
 
+@pytest.mark.parametrize("keyword", ["SegmentationType", "MaximumFractionalValue"])
+def test_what_each_segmentation_has_may_be_missing(
+    draw: Callable[..., Path], slices: list[Path], keyword: str
+) -> None:
+    path = draw((MASK[..., None] == [1, 2]).astype(np.float32), kind="FRACTIONAL", max_fractional_value=100)
+    set_fields(path, **{keyword: None})
+    with pytest.raises(UserError, match=rf"seg\.dcm is damaged or cut short \(.*{keyword}"):
+        read_segmentation(path, LABELS, scan(slices))
+
+
 def test_it_must_be_drawn_on_the_slices_of_the_scan(
     tmp_path: Path,
     draw: Callable[..., Path],

@@ -3,7 +3,8 @@
 import logging
 import unicodedata
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,13 @@ def read_segmentation(
             more than ``MAX_BYTES``.
     """
     stored = _stored(path)
-    values = _values(path, stored, labels)
-    _check_source(path, stored, image, series)
+    with _reading(path):
+        values = _values(path, stored, labels)
+        _check_source(path, stored, image, series)
+        _check_binary(path, stored)
     if image.array.size * len(values) > MAX_BYTES:
         raise UserError(f"{path} has {len(values)} segments on {image.array.shape} voxels.", "Split it.")
     geometry = highdicom.VolumeGeometry(image.affine[:, [2, 1, 0, 3]], image.array.shape, "PATIENT")
-    _check_binary(path, stored)
     try:
         found = stored.get_volume(combine_segments=True)
         array = found.match_geometry(geometry, tol=1e-2).array
@@ -82,6 +84,19 @@ def _stored(path: Path) -> Any:
         ) from error
 
 
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Name the file where it lacks what each segmentation has: damaged bytes raise errors of any kind."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{path} is damaged or cut short ({_one_line(error)}).", "Copy or download it again."
+        ) from error
+
+
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
@@ -111,12 +126,7 @@ def _check_binary(path: Path, stored: Any) -> None:
     """Refuse a fractional segmentation, unless each voxel is wholly in a segment or wholly outside."""
     if stored.SegmentationType != "FRACTIONAL":
         return
-    try:
-        found, most = np.unique(stored.pixel_array), int(stored.MaximumFractionalValue)
-    except Exception as error:
-        raise UserError(
-            f"{path} is damaged or cut short ({_one_line(error)}).", "Copy or download it again."
-        ) from error
+    found, most = np.unique(stored.pixel_array), int(stored.MaximumFractionalValue)
     between = [int(value) for value in found if value not in (0, most)]
     if between:
         raise UserError(
