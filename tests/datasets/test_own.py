@@ -20,7 +20,7 @@ from ccdcseg.datasets.cases import (
 )
 from ccdcseg.datasets.chaos import CT_LABELS, prepare_chaos_ct
 from ccdcseg.datasets.dicom import read_series
-from ccdcseg.datasets.own import Layout, OwnData, prepare_own
+from ccdcseg.datasets.own import Layout, OwnData, prepare_own, scans_by_table
 from ccdcseg.datasets.release import read_notes
 from ccdcseg.datasets.volumes import Volume, read_image, read_mask, write_volume
 from ccdcseg.errors import UserError
@@ -173,6 +173,17 @@ def test_several_channels(prepare: Callable[..., Path], refused: Callable[..., N
     assert read_channels(folder) == ("T1", "T2")
     second = read_image(folder / "imagesTr" / "bert_pre_0001.nii.gz")
     np.testing.assert_array_equal(second.array, pixels(2, 1))
+
+
+def test_channels_of_a_table_have_the_order_of_their_numbers(source: Path, tmp_path: Path) -> None:
+    """Not of the columns, which a program may have sorted: image_10 stands before image_2 then."""
+    numbers = sorted(range(1, 12), key=str)
+    for number in numbers:
+        (source / f"{number}.nii.gz").touch()
+    columns = ",".join(["mask", *(f"image_{number}" for number in numbers), "patient", "image"])
+    row = ",".join(["", *(f"{number}.nii.gz" for number in numbers), "anna", "anna/pre.nii.gz"])
+    (scan,) = scans_by_table(source, write_table(tmp_path / "t.csv", columns, row))
+    assert [path.name for path in scan.images] == ["pre.nii.gz", *(f"{n}.nii.gz" for n in range(1, 12))]
 
 
 def test_channels_must_lie_on_the_same_voxels(refused: Callable[..., None], source: Path) -> None:
@@ -349,6 +360,12 @@ def test_patterns_that_do_not_fit(refused: Callable[..., None], layout: Layout, 
         ("image,mask,patient", ["anna/pre.nii.gz,anna/../anna/pre.nii.gz,a"], r"pre\.nii\.gz is there twice"),
         ("image,mask,patient", ["anna/pre.nii.gz,masks/anna_pre.nii.gz,../x"], r"\.\./x cannot name a file"),
         ("image,mask,patient", ['"a,b,c'], r"is no CSV table"),
+        (
+            "image,image_2,mask,patient",
+            ["a,b,c,d"],
+            r"has the columns image and image_2\. Number the channels",
+        ),
+        ("image,image_0,mask,patient", ["a,b,c,d"], r"has the columns image, image_0, mask, patient\."),
         *(
             ("image,mask,patient,slices", [f"anna/pre.nii.gz,masks/anna_pre.nii.gz,a,{slices}"], message)
             for slices, message in {

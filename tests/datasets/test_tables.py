@@ -17,12 +17,19 @@ def read(path: Path) -> list[Row]:
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
-def test_rows_know_their_line(table: Path, mark: bytes, end: bytes) -> None:
-    table.write_bytes(mark + end.join([b"b,x_1,a", b"1,, 2 ", b"", b'"3,4",\xc3\xa9,"5"', b""]))
+@pytest.mark.parametrize("empty", [b"", b" ", b",,"])
+def test_rows_know_their_line(table: Path, mark: bytes, end: bytes, empty: bytes) -> None:
+    table.write_bytes(mark + end.join([b"b,x_1,a", b"1,, 2 ", empty, b'"3,4",\xc3\xa9,"5"', b""]))
     assert read(table) == [
         Row(f"{table}, line 2", {"b": "1", "x_1": "", "a": " 2 "}),
         Row(f"{table}, line 4", {"b": "3,4", "x_1": "é", "a": "5"}),
     ]
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_columns_of_a_spreadsheet_of_another_country(table: Path, delimiter: str) -> None:
+    table.write_text(delimiter.join("ba") + "\n" + delimiter.join(["3,4", "5"]) + "\n")
+    assert read(table) == [Row(f"{table}, line 2", {"b": "3,4", "a": "5"})]
 
 
 def test_line_breaks_within_quotes_count(table: Path) -> None:

@@ -43,6 +43,7 @@ _TABLE_REMEDY = (
     "Give a CSV table in UTF-8 with the columns image, mask and patient, phase and group where they are known, "
     "image_1 and so on for further channels, and slices where masks are of some slices alone."
 )
+_FURTHER = r"phase|group|slices|image_[1-9]\d*"
 _SLICES = re.compile(r"[1-9][0-9]{0,5}( +[1-9][0-9]{0,5})*")
 
 
@@ -204,15 +205,13 @@ def scans_by_table(source: Path, table: Path) -> list[OwnScan]:
     """Scans as a table lists them.
 
     Raises:
-        UserError: a table that cannot be read (see `read_table`), or a row without image or patient, or with a
-            path that is not there.
+        UserError: a table that cannot be read (see `read_table`) or that leaves out a channel, or a row without
+            image or patient, or with a path that is not there.
     """
     scans = []
-    for row in read_table(
-        table, ("image", "mask", "patient"), r"phase|group|slices|image_\d+", _TABLE_REMEDY
-    ):
+    for row in read_table(table, ("image", "mask", "patient"), _FURTHER, _TABLE_REMEDY):
         values = {column: value.strip() for column, value in row.values.items()}
-        images = [values[column] for column in values if column.startswith("image")]
+        images = [values[column] for column in _channels(table, values)]
         if not (values["patient"] and all(images)):
             raise UserError(f"{row.place}, is not whole.", "Give each row its images and a patient.")
         mask = there(source / values["mask"]) if values["mask"] else None
@@ -224,6 +223,17 @@ def scans_by_table(source: Path, table: Path) -> list[OwnScan]:
                 raise UserError(f"{row.place}: {path} does not exist.", "Correct the path.")
         scans.append(scan)
     return scans
+
+
+def _channels(table: Path, columns: Iterable[str]) -> list[str]:
+    """The columns of images in the order of their numbers, wherever they stand in the table."""
+    found = {int(column.removeprefix("image_")): column for column in columns if column.startswith("image_")}
+    if {*found} != {*range(1, len(found) + 1)}:
+        raise UserError(
+            f"{table} has the columns image and {', '.join(found[number] for number in sorted(found))}.",
+            "Number the channels after the first from 1 on: image_1, image_2.",
+        )
+    return ["image", *(found[number] for number in sorted(found))]
 
 
 def _slices(place: str, values: Mapping[str, str]) -> tuple[int, ...] | None:

@@ -1,4 +1,7 @@
-"""Tables that a user hands in: CSV in UTF-8, the columns named in the first line."""
+"""Tables that a user hands in: CSV in UTF-8, the columns named in the first line.
+
+Between the columns are commas, or semicolons or tabs where the first line has no comma.
+"""
 
 import csv
 import io
@@ -24,7 +27,7 @@ class Row:
 
 
 def read_table(path: Path, required: Collection[str], optional: str, remedy: str) -> list[Row]:
-    """Read a CSV table; empty lines and spaces around the names of columns are passed over.
+    """Read a CSV table; lines without a value and spaces around the names of columns are passed over.
 
     Args:
         path: of the table; a byte order mark, as spreadsheets write it, may be there.
@@ -50,12 +53,19 @@ def read_table(path: Path, required: Collection[str], optional: str, remedy: str
 
 
 def _lines(path: Path, remedy: str) -> list[tuple[int, list[str]]]:
-    """Number and values of every line that is not empty."""
-    reader = csv.reader(io.StringIO(_text(path, remedy), newline=""), strict=True)
+    """Number and values of every line that is not empty, or nothing but commas."""
+    text = _text(path, remedy)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=_delimiter(text))
     try:
-        return [(reader.line_num, values) for values in reader if values]
+        return [(reader.line_num, values) for values in reader if any(value.strip() for value in values)]
     except csv.Error as error:
         raise UserError(f"{path} is no CSV table (line {reader.line_num}: {error}).", remedy) from error
+
+
+def _delimiter(text: str) -> str:
+    """What stands between the names of columns: a comma, or what spreadsheets of some countries write."""
+    names = (text.strip().splitlines() or [""])[0]
+    return next((mark for mark in ";\t" if mark in names and "," not in names), ",")
 
 
 def _text(path: Path, remedy: str) -> str:
