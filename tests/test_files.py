@@ -48,9 +48,10 @@ def test_json_refuses_nan_and_keeps_the_old_file(tmp_path: Path):
 def test_read_json_names_the_file(tmp_path: Path):
     with pytest.raises(UserError, match=r"absent\.json does not exist"):
         read_json(tmp_path / "absent.json")
-    (tmp_path / "bad.json").write_text("{")
-    with pytest.raises(UserError, match=r"bad\.json is not valid JSON"):
-        read_json(tmp_path / "bad.json")
+    for bad in ("{", '{"a": NaN}', "[-Infinity]"):
+        (tmp_path / "bad.json").write_text(bad)
+        with pytest.raises(UserError, match=r"bad\.json is not valid JSON"):
+            read_json(tmp_path / "bad.json")
 
 
 def test_new_folder_appears_whole(tmp_path: Path):

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
 from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from ccdcseg.errors import UserError, system_error
 from ccdcseg.interrupts import undone, uninterrupted
@@ -189,12 +189,16 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        UserError: the file is missing, cannot be read, is no JSON or is nested too deeply.
+        UserError: the file is missing, cannot be read, is no JSON, holds NaN or Infinity or is nested too deeply.
     """
     try:
-        return json.loads(read_text(path))
+        return json.loads(read_text(path), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:  # ValueError: no JSON, or a number without end
         raise UserError(f"{path} is not valid JSON ({error}).", "Restore it or make it again.") from error
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON's")
 
 
 def read_text(path: Path) -> str:

@@ -201,6 +201,8 @@ def test_no_ignore_label(tmp_path: Path) -> None:
         ({"labels": {"background": 0, "RV": 1, "LV": 1}}, r"has the labels .*of its own from 1 on"),
         ({"labels": {"background": 0, "RV": 0}}, r"has the labels .*of its own from 1 on"),
         ({"labels": {"background": 0}}, r"has the labels \{\}"),
+        ({"labels": {"background": 0, "mean": 1}}, r'calls a class "mean".*another name'),
+        ({"labels": {"background": 0, "": 1}}, r'calls a class ""'),
         ({"labels": ["RV"]}, r"has no table of labels"),
         ({}, r'has no "labels"'),
     ],

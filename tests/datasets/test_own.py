@@ -287,6 +287,7 @@ def test_a_mask_without_an_image(refused: Callable[..., None], source: Path) -> 
         (OwnData("Own", {"liver": 1, "tumour": 1}, ["MRI"]), r"cannot be used.*value of its own"),
         (OwnData("Own", {"background": 1}, ["MRI"]), r"cannot be used"),
         (OwnData("Own", {"ignore": 1}, ["MRI"]), r"cannot be used"),
+        (OwnData("Own", {"mean": 1}, ["MRI"]), r'calls a class "mean"'),
         (OwnData("Own", {"liver": 1}, ["MRI"]), r"masks/\w+\.nii\.gz holds 2, no known label.*1 \(liver\)"),
     ],
 )

@@ -12,6 +12,7 @@ from typing import Any
 from ccdcseg.datasets.tables import Row, read_table
 from ccdcseg.errors import UserError
 from ccdcseg.files import read_json, write_text
+from ccdcseg.measure.patients import MEAN
 from ccdcseg.texts import from_cell, no_formula
 
 CASES_FILE = "cases.csv"
@@ -247,7 +248,7 @@ def read_labels(raw_folder: Path) -> dict[str, int]:
 
     Raises:
         UserError: ``dataset.json`` is missing or damaged, its labels are regions (lists of values), or not
-            distinct integers from 1 on.
+            distinct integers from 1 on; or as `check_class_names`.
     """
     path = raw_folder / "dataset.json"
     labels = {
@@ -259,7 +260,25 @@ def read_labels(raw_folder: Path) -> dict[str, int]:
             f"{path} has the labels {labels}.",
             "Give each class an integer of its own from 1 on, background 0.",
         )
+    check_class_names(labels, path)
     return labels
+
+
+def check_class_names(names: Iterable[str], source: Path) -> None:
+    """Refuse names of classes that results need for something else.
+
+    Args:
+        names: of the classes.
+        source: where they are from, for the message.
+
+    Raises:
+        UserError: there is one.
+    """
+    if taken := {*names} & {"", MEAN}:
+        raise UserError(
+            f'{source} calls a class "{taken.pop()}"; "{MEAN}" is the mean of all classes in results.',
+            "Give the class another name.",
+        )
 
 
 def read_ignore_label(raw_folder: Path) -> int | None:

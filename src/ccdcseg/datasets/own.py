@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ccdcseg.datasets.cases import Case, check_groups, check_names
+from ccdcseg.datasets.cases import Case, check_class_names, check_groups, check_names
 from ccdcseg.datasets.dicom import Series, read_series, read_voxels
 from ccdcseg.datasets.dicom_folder import slices_in
 from ccdcseg.datasets.nrrd import SUFFIXES
@@ -358,6 +358,7 @@ def _release(source: Path, data: OwnData, *, in_part: bool) -> Release:
             f"The labels ({given}) cannot be used.",
             "Give each foreground class a value of its own other than 0, such as --label liver=1.",
         )
+    check_class_names(classes, source)
     order = sorted(classes, key=lambda label: classes[label])
     new = {label: number for number, label in enumerate(order, start=1)}
     if IGNORE in labels or in_part:

@@ -306,7 +306,9 @@ def check_predictions(folder: Path, place: Path, cases: Iterable[str]) -> None:
         UserError: one was changed, or its images, the model or the rules were since it was predicted.
     """
     targets = {case: place / f"{case}{MASK_SUFFIX}" for case in cases}
-    known = {case: target for case, target in targets.items() if origin_file(target).exists()}
+    known = {
+        case: target for case, target in targets.items() if target.exists() and origin_file(target).exists()
+    }
     images = read_record(folder).images
     if not known or images is None or not (folder.parent / "plans.json").exists():
         return
@@ -315,7 +317,7 @@ def check_predictions(folder: Path, place: Path, cases: Iterable[str]) -> None:
     for case, target in known.items():
         files = _channel_names(images, case, dataset)
         origin = read_origin(target, prediction_sources(folder, files, rules.shares if rules else {}))
-        if target.exists() and origin and not origin.current:
+        if origin and not origin.current:
             raise _stale(target, origin)
 
 
