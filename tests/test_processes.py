@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from ccdcseg.errors import UserError
-from ccdcseg.processes import foreign_pools, pool_map
+from ccdcseg.processes import foreign_pools, pool_map, thread_map
 
 POOL = """
 import pathlib, sys, time
@@ -152,11 +153,30 @@ def later(item: int) -> int:
     return item
 
 
-def test_results_come_in_the_order_of_the_items_whoever_is_done_first() -> None:
+@pytest.mark.parametrize("go", [pool_map, thread_map])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_results_come_in_the_order_of_the_items_whoever_is_done_first(
+    go: Callable[..., list[int]], workers: int
+) -> None:
     said: list[tuple[int, int]] = []
-    assert pool_map(later, range(1, 6), 2, lambda *numbers: said.append(numbers)) == [1, 2, 3, 4, 5]
+    assert go(later, range(1, 6), workers, lambda *numbers: said.append(numbers)) == [1, 2, 3, 4, 5]
     assert said == [(done, 5) for done in range(1, 6)]
     assert not multiprocessing.active_children()
+
+
+def test_an_error_ends_what_other_threads_would_begin() -> None:
+    begun = []
+
+    def fail_at_once(item: int) -> None:
+        begun.append(item)
+        time.sleep(0.1 * item)
+        if not item:
+            raise ValueError
+
+    with pytest.raises(ValueError):  # noqa: PT011
+        thread_map(fail_at_once, range(50), 2)
+    assert len(begun) < 10
+    assert not [thread for thread in threading.enumerate() if "ThreadPool" in thread.name]
 
 
 class OddError(Exception):

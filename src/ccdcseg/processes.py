@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
@@ -118,6 +119,24 @@ def pool_map(
         for number, item in enumerate(items):
             keep(number, function(item))
     return [results[number] for number in range(len(items))]
+
+
+def thread_map(
+    function: Callable[[A], R], items: Sequence[A], workers: int, progress: Progress | None = None
+) -> list[R]:
+    """As `pool_map`, in threads: for functions that write nothing. After an interrupt one may run on."""
+    if min(workers, len(items)) < 2:
+        return pool_map(function, items, 1, progress)
+    results = []
+    with (
+        ThreadPoolExecutor(min(workers, len(items))) as pool,
+        undone(functools.partial(pool.shutdown, cancel_futures=True)),
+    ):
+        for result in pool.map(function, items):
+            results.append(result)
+            if progress is not None:
+                progress(len(results), len(items))
+    return results
 
 
 def _share_out(

@@ -8,7 +8,6 @@ import base64
 import gzip
 import math
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import resources
 from itertools import accumulate, cycle
@@ -19,7 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects, maximum_filter, minimum_filter
 
+from ccdcseg.cores import worker_count
 from ccdcseg.errors import UserError
+from ccdcseg.processes import thread_map
 from ccdcseg.report.pictures import (
     CLASS_COLOURS,
     Box,
@@ -121,14 +122,8 @@ def gallery(
     rows = [row for arm in arms for evaluation in arm.evaluations.values() for row in evaluation.cases]
     patients = {row.case: row.patient for row in rows}
     names = sorted(patients, key=lambda case: (patients[case], case))
-    read = []
-    with ThreadPoolExecutor() as pool:
-        for done, found in enumerate(
-            pool.map(lambda case: viewer_case(case, patients[case], arms), names), 1
-        ):
-            read += [found] if found else []
-            if progress:
-                progress(done, len(names))
+    found = thread_map(lambda case: viewer_case(case, patients[case], arms), names, worker_count(), progress)
+    read = [case for case in found if case]
     kept = _within(read, first, most)
     return Gallery(tuple(kept), len(names) - len(read), len(read) - len(kept))
 

@@ -1,7 +1,6 @@
 """Score a folder of predictions against a folder of references, and sum up by patient."""
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from ccdcseg.errors import UserError
 from ccdcseg.measure.display import METRICS, number
 from ccdcseg.measure.metrics import Scores, measure
 from ccdcseg.measure.patients import MEAN
+from ccdcseg.processes import thread_map
 from ccdcseg.runs.evaluation import CaseScores, Evaluation, Summary
 from ccdcseg.tabular import Entry, Grid
 
@@ -50,7 +50,7 @@ def evaluate_folder(
     score_case = partial(
         _score_case, reference=reference, prediction=prediction, classes=classes, ignore=ignore
     )
-    rows = _score_cases(names, score_case, workers, progress)
+    rows = dict(zip(names, thread_map(score_case, names, workers, progress), strict=True))
     scores = [
         CaseScores(case=name, patient=patients[name], class_name=label, **asdict(row))
         for name in names
@@ -112,26 +112,6 @@ def _check_cases(
 
 def _first(names: Sequence[str]) -> str:
     return f"{names[0]}{MASK_SUFFIX}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
-
-
-def _score_cases(
-    names: Sequence[str],
-    score_case: Callable[[str], dict[str, Scores]],
-    workers: int,
-    progress: Callable[[int, int], None] | None,
-) -> dict[str, dict[str, Scores]]:
-    rows: dict[str, dict[str, Scores]] = {}
-    with ThreadPoolExecutor(workers) as pool:
-        futures = {pool.submit(score_case, name): name for name in names}
-        try:
-            for future in as_completed(futures):
-                rows[futures[future]] = future.result()
-                if progress:
-                    progress(len(rows), len(names))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    return rows
 
 
 def _check_whole(reference: Volume, ignore: int | None) -> None:
