@@ -167,6 +167,18 @@ def test_in_a_block_that_is_not_to_be_interrupted_the_exception_comes_after_it()
     assert done == ["inner", "outer"]
 
 
+def test_what_cannot_be_undone_is_an_error_once(tmp_path: Path) -> None:
+    tries = []
+
+    def work() -> None:
+        with undone(lambda: tries.append(1) or (tmp_path / "file").unlink()):
+            pass
+
+    with pytest.raises(FileNotFoundError), terminated_as_interrupted():
+        work()
+    assert tries == [1]
+
+
 def test_what_an_outer_process_of_its_own_makes_is_not_undone(tmp_path: Path) -> None:
     """Neither by a command within it nor by a process that is forked from it."""
     (kept := tmp_path / "kept").touch()

@@ -352,10 +352,12 @@ def _acquire(lock: "FileLock", folder: Path, made: list[Path]) -> bool:
 
 def _release(lock: "FileLock", made: list[Path]) -> None:
     with uninterrupted():
-        if lock.is_locked:
-            _remove(Path(lock.lock_file))
-        remove_empty(*made)
-        lock.release()
+        try:
+            if lock.is_locked:
+                _remove(Path(lock.lock_file))
+            remove_empty(*made)
+        finally:
+            lock.release()
 
 
 def _holder(path: Path) -> str:

@@ -41,7 +41,11 @@ def undone(undo: Callable[[], object]) -> Iterator[None]:
         yield
     finally:
         if undo in _due:  # an interrupted block may end after everything was undone, when it is collected
-            undo()
+            try:
+                undo()
+            except Exception:
+                _due.remove(undo)  # it cannot be undone, now or later
+                raise
             _due.remove(undo)
 
 
