@@ -185,8 +185,12 @@ def move_aside(path: Path, why: str) -> Path:
     return path.rename(free)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, remedy: str = "Restore it or make it again.") -> Any:
     """Read a JSON file.
+
+    Args:
+        path: of the file.
+        remedy: what to do about one that is damaged.
 
     Raises:
         UserError: the file is missing, cannot be read, is no JSON, holds NaN or Infinity or is nested too deeply.
@@ -194,7 +198,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(read_text(path), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:  # ValueError: no JSON, or a number without end
-        raise UserError(f"{path} is not valid JSON ({error}).", "Restore it or make it again.") from error
+        raise UserError(f"{path} is not valid JSON ({error}).", remedy) from error
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -90,13 +90,14 @@ def read_origin(target: Path, sources: Sources) -> Origin | None:
     path = origin_file(target)
     if not path.exists():
         return None
-    written = read_json(path)
+    remedy = f"Remove it together with {target.name}."
+    written = read_json(path, remedy)
     try:
         said, made = written["sources"], written["made"]
         known = {} if said is None else sources
         changed = [name for name, source in known.items() if not _holds(source, said.get(name, {}))]
     except (TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{path} is damaged.", f"Remove it together with {target.name}.") from error
+        raise UserError(f"{path} is damaged.", remedy) from error
     return Origin(made is None or file_hash(target) == made, tuple(changed))
 
 

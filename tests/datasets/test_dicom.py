@@ -166,6 +166,13 @@ def test_several_acquisitions_are_said(slices: list[Path]) -> None:
     assert "several acquisitions" in read_series(slices).notes[0]
 
 
+def test_inverted_slices_are_noted(slices: list[Path]) -> None:
+    for path in slices:
+        set_fields(path, PhotometricInterpretation="MONOCHROME1")
+    (note,) = read_series(slices).notes
+    assert "MONOCHROME1" in note
+
+
 def test_a_distance_that_changes(tmp_path: Path, write_slices: Write) -> None:
     """Neighbours differ little, but in the sum slices would be far from where they lie."""
     slices = write_slices(tmp_path, np.zeros((13, 2, 2), np.uint16))

@@ -5,7 +5,7 @@ direction. So all files named are one scan, and where a slice lies is what its p
 Headers are checked before any pixel is read.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ _TOLERANCE = 0.1  # of a voxel
 _DOUBLED_MM = 0.01
 _WORKING_BYTES = 8  # of a voxel while slices are read
 _ACQUISITIONS = "slices are of several acquisitions of one series (AcquisitionNumber)"
+_INVERTED = "slices are MONOCHROME1, shown with low values bright; values are as they are stored"
 _APART = "Keep the slices of one scan in the folder, and those of each other in a folder of its own."
 
 
@@ -88,8 +89,15 @@ def read_series(paths: Sequence[Path]) -> Series:
         direction=tuple(float(x) for x in np.column_stack([*first.axes, normal]).ravel()),
         uids=tuple(header.uid for header in ordered),
         frame=next(iter(frames)) if len(frames) == 1 else "",
-        notes=(_ACQUISITIONS,) if _are_mixed(headers, "AcquisitionNumber") else (),
+        notes=tuple(_notes(headers)),
     )
+
+
+def _notes(headers: Sequence[Header]) -> Iterator[str]:
+    if _are_mixed(headers, "AcquisitionNumber"):
+        yield _ACQUISITIONS
+    if headers[0].said["PhotometricInterpretation"] == "MONOCHROME1":
+        yield _INVERTED
 
 
 def read_voxels(series: Series) -> NDArray[Any]:
