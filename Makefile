@@ -10,7 +10,7 @@ FUZZ_SECONDS ?= 0
 FUZZ_MIB ?= 2048
 FUZZ_TARGETS ?= nifti nifti_gz dicom segmentation nrrd png archive tables
 
-.PHONY: demo test check bench fuzz docs clean
+.PHONY: demo test lowest check bench fuzz docs clean
 
 demo: $(VENV)/installed
 	$(BIN)/ccdcseg demo
@@ -18,6 +18,13 @@ demo: $(VENV)/installed
 # A process a core, one thread each, which starts no others where it need not.
 test: $(VENV)/installed
 	OMP_NUM_THREADS=1 nnUNet_def_n_proc=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
+
+# The tests of the losses with the oldest PyTorch and NumPy that pyproject.toml allows.
+lowest:
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/python -m pip install --quiet pytest pytest-timeout hypothesis scipy \
+	  $(shell sed -n 's/^dependencies = \["\(torch>=[0-9.]*\)", "\(numpy>=[0-9.]*\)"\].*/\1 \2/p' pyproject.toml | sed 's/>=/==/g')
+	PYTHONPATH=src OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest --noconftest tests/losses
 
 check: $(VENV)/installed
 	$(BIN)/ruff format --check .

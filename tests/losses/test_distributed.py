@@ -20,7 +20,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[Results]:
     """What the two ranks found."""
     folder = tmp_path_factory.mktemp("ranks")
     multiprocessing.spawn(ranks.work, (folder,), nprocs=WORLD)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(WORLD)]
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(WORLD)]
 
 
 @pytest.fixture

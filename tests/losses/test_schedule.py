@@ -14,7 +14,7 @@ def test_a_term_takes_part_from_the_first_step_on_by_default() -> None:
     assert [Schedule()(step) for step in (0, 1, 10**6)] == [1.0] * 3
 
 
-@given(st.integers(0, 50), st.floats(0, 10), st.integers(0, 100))
+@given(st.integers(0, 50), st.floats(0, 10, allow_subnormal=False), st.integers(0, 100))
 def test_it_waits_for_its_start(start: int, weight: float, step: int) -> None:
     assert Schedule(weight=weight, start_iteration=start)(step) == (weight if step >= start else 0)
 

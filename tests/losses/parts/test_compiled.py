@@ -38,6 +38,12 @@ def step_losses(compiled: Any) -> list[float]:
     return found
 
 
+def is_convolution(graph: torch.fx.GraphModule, node: torch.fx.Node) -> bool:
+    if node.op == "call_module":  # before torch 2.6
+        return isinstance(graph.get_submodule(node.target), nn.Conv2d)
+    return "conv2d" in str(node.target)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not any(map(shutil.which, COMPILERS)), reason="inductor needs a C++ compiler on the CPU")
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # of the compiler itself
@@ -46,7 +52,7 @@ def test_inductor_gives_the_same_losses_and_keeps_the_network_in_one_graph() -> 
     convolutions: list[int] = []
 
     def counting(graph: torch.fx.GraphModule, inputs: Any) -> Any:
-        convolutions.append(sum("conv2d" in str(node.target) for node in graph.graph.nodes))
+        convolutions.append(sum(is_convolution(graph, node) for node in graph.graph.nodes))
         return compile_fx(graph, inputs)
 
     found = step_losses(lambda function: torch.compile(function, backend=counting))

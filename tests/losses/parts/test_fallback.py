@@ -8,7 +8,7 @@ from batches import Batch
 from remote import RemoteDevice, move, remote
 from rivals import CONTRASTIVE, IGNORED, banks, double_batch, made
 
-OPERATIONS = {"searchsorted": "forward", "index_add_": "backward"}
+OPERATIONS = {"searchsorted": "forward", "threshold_backward": "backward"}
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)

@@ -31,7 +31,10 @@ _ONCE_IN_STATES = ("iteration", "_extra_state", "average.matrix", "average.seen"
 
 
 def uncompiled(function: Callable[P, R]) -> Callable[P, R]:
-    """Leave a function out of ``torch.compile``; the compiler is not imported where nothing is compiled."""
+    """Leave a function out of ``torch.compile``, since which pixels are drawn depends on the data.
+
+    The compiler is not imported where nothing is compiled.
+    """
     outside: Callable[P, R] | None = None
 
     @functools.wraps(function)
@@ -40,8 +43,7 @@ def uncompiled(function: Callable[P, R]) -> Callable[P, R]:
         if not torch.compiler.is_compiling():
             return function(*args, **kwargs)
         if outside is None:
-            because = "which pixels are drawn depends on the data"
-            outside = torch.compiler.disable(function, reason=because)  # type: ignore[no-untyped-call]
+            outside = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
         return outside(*args, **kwargs)
 
     return call
