@@ -94,6 +94,15 @@ def test_a_missing_file(tmp_path: Path) -> None:
         read_image(tmp_path / "nowhere.nii.gz")
 
 
+@pytest.mark.parametrize(("value", "dtype"), [(1e300, np.float64), (-1e30, np.float32)])
+def test_values_that_single_precision_cannot_square(tmp_path: Path, value: float, dtype: type) -> None:
+    """nnU-Net would make the scan a constant one, or NaN, and predict background."""
+    path = tmp_path / "huge.nii.gz"
+    write_volume(path, Volume(path, np.full((2, 3, 4), value, dtype), (1.0, 1.0, 1.0)))
+    with pytest.raises(UserError, match=r"huge\.nii\.gz holds values up to 1e\+30+; .*Divide"):
+        read_image(path)
+
+
 def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.nii.gz")
     with pytest.raises(UserError, match=r"pipe\.nii\.gz is no file, but a pipe"):

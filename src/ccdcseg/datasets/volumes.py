@@ -37,6 +37,10 @@ from ccdcseg.texts import exactly
 SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
 
 
+LARGEST = 1e18
+"""Of the values of a scan: nnU-Net squares them in single precision, where beyond 3e38 there is nothing."""
+
+
 @dataclass(frozen=True, eq=False)
 class Volume:
     """A 3-D scan or mask and where it lies.
@@ -134,7 +138,7 @@ def _in_3d(path: Path, image: SimpleITK.Image) -> Volume:
 
 
 def _check_read(volume: Volume, header: Any) -> None:
-    """Refuse what the reader made of a header that passed: scaling beyond all numbers, other axes than stored."""
+    """Refuse what the reader made of a header that passed: values beyond `LARGEST`, other axes than stored."""
     axes = min(int(header["dim"][0]), 3)
     shape = (1,) * (3 - axes) + tuple(int(size) for size in header["dim"][axes:0:-1])
     if volume.array.shape != shape or not np.isfinite(volume.affine).all():
@@ -146,6 +150,11 @@ def _check_read(volume: Volume, header: Any) -> None:
             f"{volume.path} holds values beyond all numbers once scaled (scl_slope {exactly(header['scl_slope'])}, "
             f"scl_inter {exactly(header['scl_inter'])}).",
             "Correct the scaling in its header.",
+        )
+    if volume.array.dtype.kind == "f" and (largest := float(abs(volume.array).max())) > LARGEST:
+        raise UserError(
+            f"{volume.path} holds values up to {largest:.3g}; up to {LARGEST:g} nnU-Net can compute with.",
+            "Divide its values by a power of ten.",
         )
 
 
