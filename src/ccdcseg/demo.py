@@ -14,13 +14,14 @@ from ccdcseg.workflow import choose, evaluate, predict, train
 
 PRESET = "demo"
 PHANTOM_PATIENTS = 25
+SEED, PROCESSES = 0, 2
 DATASETS = {"phantom": (900, 0.2), "acdc": (27, 0.1)}
 """Dataset id and share of the patients trained on: five phantoms, ten ACDC patients."""
 
 Progress = Callable[..., None]
 
 
-def run_demo(folder: Path, data: str, report: Progress, seed: int = 0, processes: int = 2) -> Path:
+def run_demo(folder: Path, data: str, report: Progress) -> Path:
     """Train nnU-Net and CCDC from few labelled patients and report on the others.
 
     Steps whose results lie in ``folder`` already are skipped, so that an interrupted demonstration goes on.
@@ -29,8 +30,6 @@ def run_demo(folder: Path, data: str, report: Progress, seed: int = 0, processes
         folder: everything is written here, nnU-Net's three folders among it.
         data: "phantom" (synthetic, made on the spot) or "acdc" (real scans in ``$CCDCSEG_DATA``).
         report: called with a stage's name, steps done and steps in all.
-        seed: of phantom, split and trainings.
-        processes: of everything that uses several.
 
     Returns:
         The page.
@@ -43,19 +42,17 @@ def run_demo(folder: Path, data: str, report: Progress, seed: int = 0, processes
         (folder / name).mkdir(parents=True, exist_ok=True)
     number, fraction = DATASETS[data]
     if not any((folder / "nnUNet_raw").glob(f"Dataset{number:03d}_*")):
-        source = _source(folder, data, seed, report)
+        source = _source(folder, data, report)
         prepare_acdc(
-            source, folder / "nnUNet_raw", number, lambda done, of: report("convert", done, of), processes
+            source, folder / "nnUNet_raw", number, lambda done, of: report("convert", done, of), PROCESSES
         )
     raw = next((folder / "nnUNet_raw").glob(f"Dataset{number:03d}_*"))
-    split_dataset(raw, [fraction], seed)
-    runs = [
-        _measured_run(raw.name, method, fraction, seed, processes, report) for method in ("nnunet", "ccdc")
-    ]
+    split_dataset(raw, [fraction], SEED)
+    runs = [_measured_run(raw.name, method, fraction, report) for method in ("nnunet", "ccdc")]
     return build_report(runs, folder / "report.html", f"Demonstration: {raw.name}")
 
 
-def _source(folder: Path, data: str, seed: int, report: Progress) -> Path:
+def _source(folder: Path, data: str, report: Progress) -> Path:
     """The raw release."""
     if data == "acdc":
         place = os.environ.get("CCDCSEG_DATA")
@@ -67,20 +64,18 @@ def _source(folder: Path, data: str, seed: int, report: Progress) -> Path:
         return Path(place) / "acdc"
     target = folder / "phantom"
     if not target.exists():
-        write_phantom(target, PHANTOM_PATIENTS, seed, progress=lambda done, of: report("phantom", done, of))
+        write_phantom(target, PHANTOM_PATIENTS, SEED, progress=lambda done, of: report("phantom", done, of))
     return target
 
 
-def _measured_run(
-    dataset: str, method: str, fraction: float, seed: int, processes: int, report: Progress
-) -> Path:
+def _measured_run(dataset: str, method: str, fraction: float, report: Progress) -> Path:
     """Train, predict and evaluate one method."""
 
     def of_method(stage: str, *rest: Any) -> None:
         report(f"{method}: {stage}", *rest)
 
-    run = choose(dataset, method, fraction=fraction, seed=seed, preset=PRESET)
-    folder = train(run, resume=True, device="cpu", workers=processes, progress=of_method)
+    run = choose(dataset, method, fraction=fraction, seed=SEED, preset=PRESET)
+    folder = train(run, resume=True, device="cpu", workers=PROCESSES, progress=of_method)
     predict(folder, device="cpu", progress=of_method)
-    evaluate(folder, workers=processes, progress=of_method)
+    evaluate(folder, workers=PROCESSES, progress=of_method)
     return folder

@@ -101,7 +101,7 @@ def many(make_run: Callable[..., Path]) -> list[Path]:
 def whole(runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Page:
     """The page of ``runs``."""
     path = tmp_path_factory.mktemp("page") / "report.html"
-    return Page(build_report(runs, path, "A title", "Trained on a Tuesday.").read_text())
+    return Page(build_report(runs, path, "A title").read_text())
 
 
 @pytest.fixture(scope="session")

@@ -79,7 +79,7 @@ def hostile(runs: list[Path], scans: Path, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="module")
 def page_text(hostile: list[Path], tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("page") / "report.html"
-    return build_report(hostile, path, NAMES["RV"], NAMES["p4"]).read_text()
+    return build_report(hostile, path, NAMES["RV"]).read_text()
 
 
 def check_csv(text: str) -> None:

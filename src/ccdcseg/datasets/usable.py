@@ -9,7 +9,7 @@ from ccdcseg.datasets.raw_folder import case_files, case_names
 from ccdcseg.datasets.volumes import check_channels, check_pair, read_image, read_mask
 from ccdcseg.errors import UserError
 from ccdcseg.files import read_json
-from ccdcseg.processes import Progress, pool_map
+from ccdcseg.processes import pool_map
 
 
 def check_description(raw_folder: Path) -> None:
@@ -27,9 +27,7 @@ def check_description(raw_folder: Path) -> None:
     case_names(raw_folder)
 
 
-def check_cases(
-    raw_folder: Path, cases: Iterable[str], workers: int, progress: Progress | None = None
-) -> None:
+def check_cases(raw_folder: Path, cases: Iterable[str], workers: int) -> None:
     """Read every file of cases as nnU-Net would.
 
     Raises:
@@ -37,7 +35,7 @@ def check_cases(
     """
     files = [case_files(raw_folder, case) for case in cases]
     check = partial(_check_files, read_json(raw_folder / "dataset.json")["labels"])
-    pool_map(check, files, workers, progress)
+    pool_map(check, files, workers)
 
 
 def check_scan(

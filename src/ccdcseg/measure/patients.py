@@ -34,11 +34,11 @@ def describe(values: Mapping[str, float]) -> dict[str, Any]:
     }
 
 
-def bootstrap_interval(values: Sequence[float], seed: int = 0) -> list[float] | None:
+def bootstrap_interval(values: Sequence[float]) -> list[float] | None:
     """95 % percentile bootstrap interval of the mean over patients; ``None`` below two patients."""
     if len(values) < 2:
         return None
-    drawn = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
+    drawn = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
     return percentile_interval(np.asarray(values, dtype=float)[drawn].mean(axis=1))
 
 

@@ -34,8 +34,8 @@ def save_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
         raise
 
 
-def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Read a checkpoint of nnU-Net or ours, allowing tensors and plain values only.
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint of nnU-Net or ours, onto the CPU, allowing tensors and plain values only.
 
     Raises:
         UserError: the file is missing, damaged, or holds anything that could run code.
@@ -53,7 +53,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     ]
     try:
         with torch.serialization.safe_globals(allowed):
-            checkpoint: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+            checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist.", "Train first, or check the folder.") from error
     except pickle.UnpicklingError as error:

@@ -83,7 +83,6 @@ def build_report(
     runs: Sequence[Path],
     output: Path,
     title: str,
-    note: str = "",
     progress: Progress | None = None,
     part: str = "test",
     sections: Sequence[Section] = (),
@@ -95,7 +94,6 @@ def build_report(
             differ by their seed alone are shown as one method.
         output: the HTML file, replaced if it exists.
         title: heading of the page.
-        note: a remark of the author, shown under the answer.
         progress: called with the number of scans read for the viewer and to be read.
         part: "test" or "validation", whose predictions and evaluations are shown.
         sections: shown between the answer and the results.
@@ -107,7 +105,7 @@ def build_report(
         UserError: a folder is no run folder, a file is damaged, or the runs are of different data sets.
     """
     arms = load_arms(runs, part)
-    about = {"title": title, "note": note, "part": part, "sections": sections}
+    about = {"title": title, "part": part, "sections": sections}
     context = about | _facts(arms) | _context(arms, part, progress)
     write_text(output, render("page.html.j2", context, niivue_script() or ""))
     return output

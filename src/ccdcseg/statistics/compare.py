@@ -116,20 +116,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
-def hierarchical_interval(by_seed: Sequence[Mapping[str, float]], seed: int = 0) -> list[float] | None:
+def hierarchical_interval(by_seed: Sequence[Mapping[str, float]]) -> list[float] | None:
     """95 % bootstrap interval of the mean difference, seeds and patients both drawn with replacement.
 
     A patient tested with several seeds stays one patient: seeds and patients are drawn crosswise.
 
     Args:
         by_seed: for each seed, patient to difference.
-        seed: of the random draws.
     """
     if len(by_seed) < 2:
         return None
     patients = sorted({patient for values in by_seed for patient in values})
     table = np.array([[values.get(patient, np.nan) for patient in patients] for values in by_seed])
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     means = np.array([resampled_means(table[None], generator)[0] for _ in range(RESAMPLES)])
     return percentile_interval(means[~np.isnan(means)])
 

@@ -97,18 +97,12 @@ def have_common(methods: Methods, pair: Pair, metric: str, class_name: str = MEA
     return bool({p for values in first for p in values} & {p for values in second for p in values})
 
 
-def one_against_all(methods: Methods, name: str) -> list[Pair]:
-    """One method with each of the others."""
-    return [(name, other) for other in methods if other != name]
-
-
-def rank_frequencies(methods: Methods, metric: str, seed: int = 0) -> Ranks | None:
+def rank_frequencies(methods: Methods, metric: str) -> Ranks | None:
     """Draw patients and, where all methods have several seeds in common, seeds anew, and rank the means.
 
     Args:
         methods: what is ranked, in ``metric``'s mean over the classes.
         metric: one of `SUMMARY_METRICS`.
-        seed: of the random draws.
 
     Returns:
         None where there are fewer than two methods, or patients that all were tested on.
@@ -118,7 +112,7 @@ def rank_frequencies(methods: Methods, metric: str, seed: int = 0) -> Ranks | No
     if tested.sum() < 2:
         return None
     table = table[:, :, tested]
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     means = np.array([resampled_means(table, generator) for _ in range(RESAMPLES)])
     means = means[~np.isnan(means).any(axis=1)]
     ranks = rankdata(-means if METRICS[metric].higher_is_better else means, method="min", axis=1)
