@@ -19,7 +19,7 @@ from matplotlib.patches import Patch
 
 from ccdcseg.errors import UserError
 from ccdcseg.report.figures import ROLES, save_figure
-from ccdcseg.report.pictures import ROLE_COLOURS, selection_map
+from ccdcseg.report.pictures import ROLE_COLOURS, painted_roles
 from ccdcseg.runs.finished import load_run
 from ccdcseg.runs.history import Telemetry
 from published import read_runs
@@ -135,7 +135,7 @@ def selection(folder: Path) -> None:
     for panel, file in zip(figure.subplots(1, len(files)), files, strict=True):
         with np.load(file) as arrays:
             label, role = arrays["label"].astype(int), arrays["role"]
-            panel.imshow(selection_map(arrays["image"].astype(float), label, role), interpolation="nearest")
+            panel.imshow(painted_roles(arrays["image"].astype(float), label, role), interpolation="nearest")
         panel.set_title(f"step {steps[int(file.stem.removeprefix('epoch_'))]}")
         panel.set_axis_off()
     keys = [Patch(color=ROLE_COLOURS[role], label=role) for role in ROLES]

@@ -12,7 +12,7 @@ from ccdcseg.report.pictures import (
     crop_box,
     largest_slice,
     outlined,
-    selection_map,
+    painted_roles,
     selection_pictures,
 )
 from ccdcseg.runs.finished import load_arms, load_run
@@ -127,7 +127,7 @@ def test_a_selection_map_tints_the_core_and_paints_what_was_drawn():
     image[0, 0] = 1
     role = np.zeros((4, 512), dtype=int)
     role[1, :5] = [0, 1, 2, 3, 4]
-    rgb = selection_map(image, label, role)
+    rgb = painted_roles(image, label, role)
     plain, core, easy, hard, negative = rgb[1, :5]
     assert plain.tolist() == [0, 0, 0]
     assert 0 < core.max() < 0.3
@@ -140,13 +140,13 @@ def test_a_selection_map_tints_the_core_and_paints_what_was_drawn():
 def test_a_selection_map_draws_borders_between_labels():
     label = np.zeros((4, 512), dtype=int)
     label[:, 256:] = 1
-    rgb = selection_map(np.zeros((4, 512)), label, label * 0)
+    rgb = painted_roles(np.zeros((4, 512)), label, label * 0)
     assert np.flatnonzero((rgb == 1).all(axis=(0, 2))).tolist() == [256]
 
 
 def test_a_coarser_selection_is_laid_over_the_whole_image():
     role = np.array([[0, 2], [3, 0]])
-    rgb = selection_map(np.zeros((512, 512)), role * 0, role)
+    rgb = painted_roles(np.zeros((512, 512)), role * 0, role)
     assert rgb.shape == (512, 512, 3)
     assert (rgb[:256, 256:].argmax(axis=-1) == 2).all()
     assert (rgb[256:, :256].argmax(axis=-1) == 0).all()

@@ -24,6 +24,8 @@ from ccdcseg.files import write_json
 from ccdcseg.processes import Progress
 
 FORMAT = "ccdcseg-check/1"
+LISTED = 5
+"""Names that a sentence gives before it says how many more there are."""
 
 _EMPTY_REMEDY = (
     "Annotate the scan, or leave it out; if masks may be empty, as those of healthy controls, write "
@@ -356,6 +358,6 @@ def _short(text: str, survey: Survey) -> str:
     return text.replace(f"{survey.contents.folder}/", "").removesuffix(".")
 
 
-def _listed(things: Sequence[Any], most: int = 5) -> str:
-    shown = ", ".join(str(thing) for thing in things[:most])
-    return shown if len(things) <= most else f"{shown} and {len(things) - most} more"
+def _listed(things: Sequence[Any]) -> str:
+    shown = ", ".join(str(thing) for thing in things[:LISTED])
+    return shown if len(things) <= LISTED else f"{shown} and {len(things) - LISTED} more"

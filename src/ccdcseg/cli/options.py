@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from ccdcseg.cli.completion import datasets
+from ccdcseg.cli.completion import datasets, methods
 from ccdcseg.cores import usable_cores
+from ccdcseg.methods import METHODS
 
 
 class Device(StrEnum):
@@ -34,6 +35,9 @@ Targets = Annotated[
     typer.Argument(
         help="Run folders, or a dataset's id or name for all its finished runs.", autocompletion=datasets
     ),
+]
+MethodOption = Annotated[
+    str, typer.Option(help=f"One of {', '.join(METHODS)}: see `ccdcseg methods`.", autocompletion=methods)
 ]
 Processes = Annotated[int, typer.Option(min=1, envvar="nnUNet_def_n_proc", help="Worker processes.")]
 Seeds = Annotated[

@@ -7,12 +7,11 @@ import typer
 
 from ccdcseg import workflow
 from ccdcseg.cli.app import DATA, app
-from ccdcseg.cli.completion import methods, presets
-from ccdcseg.cli.options import PROCESSES, Dataset, Device, DeviceOption, Processes, Yes
+from ccdcseg.cli.completion import presets
+from ccdcseg.cli.options import PROCESSES, Dataset, Device, DeviceOption, MethodOption, Processes, Yes
 from ccdcseg.cli.output import cache_folder, chosen_device, confirm_long
 from ccdcseg.errors import UserError
 from ccdcseg.files import absolute, check_file
-from ccdcseg.methods import METHODS
 from ccdcseg.progress import progress_bars
 from ccdcseg.texts import one_line
 
@@ -34,10 +33,7 @@ def review(
             min=2, help="Trainings, each on all labelled patients but its share; at most one a patient."
         ),
     ] = 5,
-    method: Annotated[
-        str,
-        typer.Option(help=f"One of {', '.join(METHODS)}: see `ccdcseg methods`.", autocompletion=methods),
-    ] = "nnunet",
+    method: MethodOption = "nnunet",
     fraction: Annotated[
         float | None,
         typer.Option(

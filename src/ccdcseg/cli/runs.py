@@ -8,12 +8,13 @@ import typer
 
 from ccdcseg import workflow
 from ccdcseg.cli.app import RUNS, app
-from ccdcseg.cli.completion import methods, presets
+from ccdcseg.cli.completion import presets
 from ccdcseg.cli.options import (
     PROCESSES,
     Dataset,
     Device,
     DeviceOption,
+    MethodOption,
     Part,
     PartOption,
     Processes,
@@ -24,7 +25,6 @@ from ccdcseg.cli.options import (
 from ccdcseg.cli.output import chosen_device, confirm_long, say_report, show
 from ccdcseg.errors import UserError
 from ccdcseg.files import absolute, check_file
-from ccdcseg.methods import METHODS
 from ccdcseg.progress import progress_bars
 
 if TYPE_CHECKING:
@@ -34,10 +34,7 @@ if TYPE_CHECKING:
 @app.command(rich_help_panel=RUNS)
 def train(
     dataset: Dataset,
-    method: Annotated[
-        str,
-        typer.Option(help=f"One of {', '.join(METHODS)}: see `ccdcseg methods`.", autocompletion=methods),
-    ] = "ccdc",
+    method: MethodOption = "ccdc",
     fraction: Annotated[
         float | None,
         typer.Option(

@@ -25,7 +25,7 @@ Distances = NDArray[np.float64]
 Status = Literal["ok", "missed", "spurious", "absent"]
 
 DISTANCES = ("hd95_pooled_mm", "hd95_pooled_vox", "hd95_max_mm", "assd_mm", "hd_mm")
-METRICS = ("dice", *DISTANCES)
+METRIC_NAMES = ("dice", *DISTANCES)
 
 _CENTRE = slice(1, -1)
 

@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ccdcseg.measure.metrics import METRICS
+from ccdcseg.measure.metrics import METRIC_NAMES
 
 MEAN = "mean"
 WITH_MISSES = "hd95_pooled_mm_with_misses"
-SUMMARY_METRICS = (*METRICS, WITH_MISSES)
+SUMMARY_METRICS = (*METRIC_NAMES, WITH_MISSES)
 RESAMPLES = 2000
 
 Key = TypeVar("Key", str, tuple[str, ...])

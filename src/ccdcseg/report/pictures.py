@@ -219,7 +219,7 @@ def selection_pictures(run: FinishedRun, most: int = 4) -> list[Picture]:
     return [_selection_picture(files[place]) for place in places]
 
 
-def selection_map(image: Grey, label: Labels, role: Labels) -> NDArray[np.float64]:
+def painted_roles(image: Grey, label: Labels, role: Labels) -> NDArray[np.float64]:
     """The core as a tint, queries and negatives as solid pixels, class borders in white.
 
     Args:
@@ -258,7 +258,7 @@ def _as_fine_as(image: Grey, coarse: Labels) -> Labels:
 def _selection_picture(path: Path) -> Picture:
     try:
         with path.open("rb") as handle, np.load(handle, allow_pickle=False) as arrays:
-            rgb = selection_map(arrays["image"].astype(float), arrays["label"].astype(int), arrays["role"])
+            rgb = painted_roles(arrays["image"].astype(float), arrays["label"].astype(int), arrays["role"])
             counts = [int(np.count_nonzero(arrays["role"] == code)) for code in range(1, len(ROLES) + 1)]
     except (OSError, EOFError, KeyError, ValueError, BadZipFile) as error:
         raise UserError(f"{path} is no selection map ({error}).", "Remove it.") from error

@@ -15,7 +15,7 @@ from ccdcseg.datasets.release import MASK_SUFFIX
 from ccdcseg.datasets.splits import check_split, part_folder
 from ccdcseg.errors import UserError
 from ccdcseg.files import file_hash, write_json, write_text
-from ccdcseg.measure.metrics import METRICS, Status
+from ccdcseg.measure.metrics import METRIC_NAMES, Status
 from ccdcseg.measure.patients import (
     MEAN,
     SUMMARY_METRICS,
@@ -31,7 +31,7 @@ from ccdcseg.tabular import csv_text
 EVALUATION_FILE = "evaluation.json"
 TABLE_FILE = "evaluation.csv"
 TOLERANCE = 1e-9
-COLUMNS = ("case", "patient", "class", "status", *METRICS, "diagonal_mm")
+COLUMNS = ("case", "patient", "class", "status", *METRIC_NAMES, "diagonal_mm")
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class CaseScores(Stored):
 
     @model_validator(mode="after")
     def _as_status_says(self) -> Self:
-        for name in METRICS:
+        for name in METRIC_NAMES:
             defined = self.status == "ok" or (name == "dice" and self.status != "absent")
             if (getattr(self, name) is not None) != defined:
                 raise ValueError(
