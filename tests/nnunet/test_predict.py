@@ -294,6 +294,16 @@ def test_any_folder_of_images(tiny_run, train_run, workspace, tmp_path: Path):
         folder_images(tmp_path, folder.parent)
 
 
+def test_an_image_of_no_case_is_not_predicted(tmp_path: Path):
+    """Its prediction would be a hidden file."""
+    description = {"file_ending": ".nii.gz", "channel_names": {"0": "MRI"}}
+    (tmp_path / "dataset.json").write_text(json.dumps(description))
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "_0000.nii.gz").touch()
+    with pytest.raises(UserError, match=r"holds no image named like CASE_0000\.nii\.gz, but _0000\.nii\.gz"):
+        folder_images(tmp_path / "images", tmp_path)
+
+
 def test_scans_that_cannot_be_used_are_named_once_the_others_are_predicted(
     tiny_run, train_run, workspace, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):

@@ -132,7 +132,7 @@ def folder_images(folder: Path, model: Path) -> dict[str, list[Path]]:
     dataset = read_json(model / "dataset.json")
     ending = f"_0000{dataset['file_ending']}"
     names = sorted(path.name for path in _entries(folder) if not is_hidden(path.name))
-    cases = [name.removesuffix(ending) for name in names if name.endswith(ending)]
+    cases = [case for name in names if name.endswith(ending) and (case := name.removesuffix(ending))]
     if not cases:
         raise UserError(
             f"{folder} holds no image named like CASE{ending}"
