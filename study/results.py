@@ -32,6 +32,7 @@ STEPS = [
     ("as row 3, three times as many steps (`cpu_long`)", ("cpu_long", "postprocessed"), 3),
     ("and 50 patients without masks", ("cpu_long unlabelled", "postprocessed"), 5),
     ("as row 4, with CCDC from half time, weight 0.3", ("cpu unlabelled ccdc", "postprocessed"), 4),
+    ("as row 7, CCDC on all scans (`ccdc_both`)", ("cpu unlabelled ccdc_both", "postprocessed"), 4),
 ]
 """Rows of the first table: name, training and prediction in the file, number of the row it is compared with."""
 
