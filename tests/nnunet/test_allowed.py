@@ -222,7 +222,10 @@ def test_we_import_by_name_in_one_place():
     found = {name: calls(path) & by_name for name, path in modules(ccdcseg).items()}
     json_alone = {name for name, path in modules(ccdcseg).items() if "pickle.loads" not in path.read_text()}
     found = {name: names - ({"loads"} if name in json_alone else set()) for name, names in found.items()}
-    assert {name: names for name, names in found.items() if names} == {"nnunet/stock.py": {"import_module"}}
+    assert {name: names for name, names in found.items() if names} == {
+        "nnunet/stock.py": {"import_module"},
+        "processes.py": {"loads"},  # what it has just pickled itself: can an error be sent?
+    }
 
 
 def test_everything_allowed_exists():

@@ -17,6 +17,7 @@ from ccdcseg.experiments.stale import why_stale
 from ccdcseg.files import file_hash
 from ccdcseg.nnunet import train
 from ccdcseg.nnunet.checkpoints import FINAL
+from ccdcseg.nnunet.ensemble import Ensemble
 from ccdcseg.nnunet.evaluate import check_measured, evaluate_run
 from ccdcseg.nnunet.predict import check_predictions, prediction_sources
 from ccdcseg.nnunet.rules import read_rules
@@ -161,6 +162,24 @@ def predictions(made: Made) -> None:
         evaluate_run(made.run.folder, "test", 1, lambda *_: None)
 
 
+def what_networks_say(made: Made) -> None:
+    said: list[float] = []
+
+    def content(probabilities: Any) -> bytes:
+        said.append(float(probabilities.mean()))
+        return b"said"
+
+    image = made.run.raw / "imagesTr" / f"{made.tested}_0000.nii.gz"
+
+    def ask() -> int:
+        Ensemble([made.run.folder], "cpu").keep([image], made.job.folder / made.tested, content)
+        return len(said)
+
+    assert (ask(), ask()) == (1, 1)
+    made.shift(image)
+    assert ask() == 2
+
+
 def evaluation(made: Made) -> None:
     def shown() -> Any:
         return read_current(made.run.folder, "test", PREDICTIONS, read_record(made.run.folder))
@@ -197,6 +216,7 @@ ROWS = {
     "an interrupted training": interrupted_training,
     "a training": training,
     "predictions": predictions,
+    "what networks say of scans": what_networks_say,
     "an evaluation": evaluation,
     "a result of `reproduce`": result,
     "a converted data set": converted,
