@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,12 @@ def describe(folder: Path, **content: Any) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / "dataset.json").write_text(json.dumps(content))
     return folder
+
+
+def test_tables_of_cases_need_no_numpy() -> None:
+    """A start of half a second would be spent on what most commands do not need."""
+    program = "import sys, ccdcseg.datasets.cases; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_the_table_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 from ccdcseg.datasets.tables import Row, read_table
 from ccdcseg.errors import UserError
 from ccdcseg.files import read_json, write_text
-from ccdcseg.measure.patients import MEAN
 from ccdcseg.texts import from_cell, no_formula
 
 CASES_FILE = "cases.csv"
@@ -274,6 +273,8 @@ def check_class_names(names: Iterable[str], source: Path) -> None:
     Raises:
         UserError: there is one.
     """
+    from ccdcseg.measure.patients import MEAN  # noqa: PLC0415 - brings NumPy and SciPy, which tables do without
+
     if taken := {*names} & {"", MEAN}:
         raise UserError(
             f'{source} calls a class "{taken.pop()}"; "{MEAN}" is the mean of all classes in results.',
