@@ -145,13 +145,14 @@ def _check_read(volume: Volume, header: Any) -> None:
         raise UserError(
             f"{volume.path} has a header that contradicts itself.", "Convert it to plain 3-D NIfTI."
         )
-    if volume.array.dtype.kind == "f" and not np.isfinite(volume.array).all():
+    largest = float(max(volume.array.max(), -volume.array.min())) if volume.array.dtype.kind == "f" else 0.0
+    if not np.isfinite(largest):
         raise UserError(
             f"{volume.path} holds values beyond all numbers once scaled (scl_slope {exactly(header['scl_slope'])}, "
             f"scl_inter {exactly(header['scl_inter'])}).",
             "Correct the scaling in its header.",
         )
-    if volume.array.dtype.kind == "f" and (largest := float(abs(volume.array).max())) > LARGEST:
+    if largest > LARGEST:
         raise UserError(
             f"{volume.path} holds values up to {largest:.3g}; up to {LARGEST:g} nnU-Net can compute with.",
             "Divide its values by a power of ten.",

@@ -53,8 +53,8 @@ class RunComparison:
     def record(self) -> dict[str, Any]:
         """Everything as JSON, with what was trained on what."""
         record = comparison_record(self.outcomes, self.ranks, {a.label: _origin(a) for a in self.arms})
-        of_scans = {"unit": "case", "warning": CASE_NOTE} if self.as_in_the_paper else {}
-        return {**record, **of_scans, "left_out": list(self.left_out), "ccdcseg": __version__}
+        about = {"unit": "case", "warning": CASE_NOTE} if self.as_in_the_paper else {}
+        return {**record, **about, "left_out": list(self.left_out), "ccdcseg": __version__}
 
 
 def compare_runs(
