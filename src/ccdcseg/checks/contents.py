@@ -10,6 +10,7 @@ from typing import Any
 from ccdcseg.datasets.cases import (
     CASES_FILE,
     EMPTY_MASKS,
+    UNLABELLED,
     Case,
     read_cases,
     read_channels,
@@ -117,7 +118,7 @@ def read_contents(folder: Path) -> Contents:
         files=files,
         hidden=_names(path for path in hidden if path.name.endswith(ending)),
         others=_names(path for path in (*images, *masks) if path not in used),
-        unlabelled=len(list((folder / "imagesTs").glob(f"*{ending}"))),
+        unlabelled=len(list((folder / UNLABELLED).glob(f"*{ending}"))),
         table=table,
         table_error=table_error,
     )

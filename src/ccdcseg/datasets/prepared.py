@@ -7,14 +7,14 @@ from functools import partial
 from pathlib import Path
 
 from ccdcseg import __version__
-from ccdcseg.datasets.cases import dataset_names, id_in_name
+from ccdcseg.datasets.cases import UNLABELLED, dataset_names, id_in_name
 from ccdcseg.datasets.walk import walk
 from ccdcseg.errors import UserError
 from ccdcseg.files import LOCK_FILE, file_states, json_hash, locked, read_json, remove_empty, write_json
 from ccdcseg.interrupts import undone
 
 RECORD_FILE = "prepared.json"
-_SCANS = ("imagesTr", "labelsTr", "imagesTs")
+_SCANS = ("imagesTr", "labelsTr", UNLABELLED)
 
 
 def fingerprint(source: Path, converter: str, settings: Mapping[str, object]) -> str:

@@ -212,7 +212,7 @@ def write_unlabelled(folder: Path, case: str, channels: Sequence[Volume]) -> Not
     Raises:
         UserError: the channels do not lie on the same voxels.
     """
-    return _write_channels(folder / "imagesTs", case, channels)
+    return _write_channels(folder / UNLABELLED, case, channels)
 
 
 def _write_channels(folder: Path, case: str, channels: Sequence[Volume]) -> Notes:
@@ -231,7 +231,7 @@ def _notes(name: str, given: Volume, placed: Volume) -> list[str]:
 def unlabelled_scans(folder: Path) -> list[str]:
     """Names of the scans in ``imagesTs``, sorted."""
     return sorted(
-        path.name.removesuffix(IMAGE_SUFFIX) for path in (folder / "imagesTs").glob(f"*{IMAGE_SUFFIX}")
+        path.name.removesuffix(IMAGE_SUFFIX) for path in (folder / UNLABELLED).glob(f"*{IMAGE_SUFFIX}")
     )
 
 
