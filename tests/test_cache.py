@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ccdcseg.cache import cache_key, recall, remember
+from ccdcseg.cache import cache_key, made_once, recall, remember
 
 
 @dataclass(frozen=True)
@@ -57,3 +57,24 @@ def test_the_key_follows_files_and_settings(tmp_path: Path) -> None:
     assert cache_key([path], 1) == first
     renamed = path.rename(tmp_path / "other")
     assert len({first, later, cache_key([renamed], 1), cache_key([renamed], 2), cache_key([], 1)}) == 5
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_only_what_is_not_kept_under_its_key_is_made(tmp_path: Path, workers: int) -> None:
+    remember(tmp_path / "b.json", "old", THING)
+    remember(tmp_path / "c.json", "key", THING)
+    keys = {"d": "key", "c": "key", "b": "new", "a": "key"}
+    sources = [(name, tmp_path / f"{name}.json", key) for name, key in keys.items()]
+    steps: list[tuple[int, int]] = []
+    made = made_once(_named, Thing, sources, workers, lambda *done: steps.append(done))
+    assert made == [_named("d"), THING, _named("b"), _named("a")]
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+    assert made_once(_raises, Thing, sources, workers) == made
+
+
+def _named(source: str) -> Thing:
+    return Thing({}, (ord(source), 0.5))
+
+
+def _raises(source: str) -> Thing:
+    raise AssertionError(f"{source} was made again")

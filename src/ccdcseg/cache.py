@@ -1,13 +1,16 @@
 """Results on disk that hold as long as what they were made from: a file each, its first line the key."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from ccdcseg.files import file_states, json_hash, write_bytes
+from ccdcseg.processes import Progress, pool_map
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -28,3 +31,38 @@ def recall(path: Path, key: str, kind: type[T]) -> T | None:
         return TypeAdapter(kind).validate_json(content) if stored_key == key.encode() else None
     except (FileNotFoundError, ValidationError):
         return None
+
+
+def made_once(
+    make: Callable[[S], T],
+    kind: type[T],
+    sources: Sequence[tuple[S, Path, str]],
+    workers: int,
+    progress: Progress | None = None,
+) -> list[T]:
+    """What ``make`` returns for each source, from its file where it is kept under its key, else made and kept.
+
+    Args:
+        make: must be picklable, as sources must, where there are several workers.
+        kind: of what it returns, a dataclass.
+        sources: each with its file and its key; a damaged or outdated file is made again.
+        workers: processes.
+        progress: called with the number of sources done and to be done now.
+
+    Returns:
+        A result for each source.
+
+    Raises:
+        UserError: a worker was killed.
+    """
+    kept = [recall(path, key, kind) for _, path, key in sources]
+    missing = [source for source, value in zip(sources, kept, strict=True) if value is None]
+    made = iter(pool_map(partial(_made, make), missing, workers, progress))
+    return [next(made) if value is None else value for value in kept]
+
+
+def _made(make: Callable[[S], T], item: tuple[S, Path, str]) -> T:
+    source, path, key = item
+    value = make(source)
+    remember(path, key, value)
+    return value

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ccdcseg.cache import cache_key, recall, remember
+from ccdcseg.cache import cache_key, made_once
 from ccdcseg.checks.contents import CaseFiles, Contents
 from ccdcseg.datasets.volumes import Volume, check_pair, read_image, read_mask, slice_axis
 from ccdcseg.errors import UserError
-from ccdcseg.processes import Progress, pool_map
+from ccdcseg.processes import Progress
 
 FORMAT = "ccdcseg-measurements/3"
 
@@ -181,14 +181,14 @@ def measure_cases(
         UserError: a worker was killed.
     """
     rule = (FORMAT, dict(contents.labels), contents.ignore, speck_fraction)
-    keys = {name: cache_key(files.paths, *rule) for name, files in contents.files.items()}
-    found = {name: recall(cache / f"{name}.json", key, CaseFacts) for name, key in keys.items()}
-    missing = [files for name, files in contents.files.items() if found[name] is None]
-    if missing:
-        measure = partial(_measured, contents.labels, contents.ignore, speck_fraction, cache)
-        items = [(files, keys[files.case]) for files in missing]
-        found |= {facts.case: facts for facts in pool_map(measure, items, workers, progress)}
-    return {name: facts for name, facts in found.items() if facts is not None}
+    measure = partial(
+        measure_case, labels=contents.labels, ignore=contents.ignore, speck_fraction=speck_fraction
+    )
+    sources = [
+        (files, cache / f"{name}.json", cache_key(files.paths, *rule))
+        for name, files in contents.files.items()
+    ]
+    return {facts.case: facts for facts in made_once(measure, CaseFacts, sources, workers, progress)}
 
 
 def measure_case(
@@ -223,20 +223,6 @@ def measure_case(
         _mask_facts(mask, labels, ignore, speck_fraction) if mask else None,
         tuple(faults),
     )
-
-
-def _measured(
-    labels: Mapping[str, int],
-    ignore: int | None,
-    speck_fraction: float,
-    cache: Path,
-    item: tuple[CaseFiles, str],
-) -> CaseFacts:
-    """Measure a case and keep the facts under the key that comes with its files."""
-    files, key = item
-    facts = measure_case(files, labels, ignore, speck_fraction)
-    remember(cache / f"{files.case}.json", key, facts)
-    return facts
 
 
 def _attempt(faults: list[Fault], kind: FaultKind, action: Callable[[], T]) -> T | None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +9,10 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from scipy.stats import rankdata
 
-from ccdcseg.cache import cache_key, recall, remember
+from ccdcseg.cache import cache_key, made_once
 from ccdcseg.datasets.cases import Case
 from ccdcseg.datasets.volumes import read_image, slice_axis
-from ccdcseg.processes import Progress, pool_map
+from ccdcseg.processes import Progress
 
 FORMAT = "ccdcseg-features/1"
 ALIKE = 0.98
@@ -73,22 +72,8 @@ def measure_scans(
     Raises:
         UserError: an image cannot be used.
     """
-    keys = [cache_key(scan.images, FORMAT) for scan in scans]
-    found = [
-        recall(cache / f"{scan.name}.json", key, ScanFeatures) for scan, key in zip(scans, keys, strict=True)
-    ]
-    missing = [
-        (scan, key) for scan, key, features in zip(scans, keys, found, strict=True) if features is None
-    ]
-    measured = iter(pool_map(partial(_measured, cache), missing, workers, progress))
-    return [features or next(measured) for features in found]
-
-
-def _measured(cache: Path, item: tuple[ScanFiles, str]) -> ScanFeatures:
-    scan, key = item
-    features = measure_scan(scan)
-    remember(cache / f"{scan.name}.json", key, features)
-    return features
+    sources = [(scan, cache / f"{scan.name}.json", cache_key(scan.images, FORMAT)) for scan in scans]
+    return made_once(measure_scan, ScanFeatures, sources, workers, progress)
 
 
 def measure_scan(scan: ScanFiles) -> ScanFeatures:

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import binary_erosion
 
-from ccdcseg.cache import cache_key, recall, remember
+from ccdcseg.cache import cache_key, made_once
 from ccdcseg.checks.contents import CaseFiles, Contents
 from ccdcseg.datasets.volumes import read_image, read_mask, slice_axis
 from ccdcseg.errors import UserError
-from ccdcseg.processes import Progress, pool_map
+from ccdcseg.processes import Progress
 from ccdcseg.report.pictures import CLASS_COLOURS, largest_slice
 
 FORMAT = "ccdcseg-thumbnail/1"
@@ -68,14 +68,10 @@ def thumbnails(
         UserError: a worker was killed.
     """
     rule = (FORMAT, dict(contents.labels), contents.ignore)
-    keys = {case: cache_key(contents.files[case].paths, *rule) for case in cases}
-    found = {case: recall(cache / f"{case}.json", keys[case], Thumbnail) for case in cases}
-    missing = [(contents.files[case], keys[case]) for case in cases if found[case] is None]
-    if missing:
-        draw = partial(_drawn, contents.labels, contents.ignore, cache)
-        drawn = pool_map(draw, missing, workers, progress)
-        found |= {files.case: picture for (files, _), picture in zip(missing, drawn, strict=True)}
-    return {case: picture for case, picture in found.items() if picture is not None}
+    files = [contents.files[case] for case in cases]
+    sources = [(case, cache / f"{case.case}.json", cache_key(case.paths, *rule)) for case in files]
+    draw = partial(draw_case, labels=contents.labels, ignore=contents.ignore)
+    return dict(zip(cases, made_once(draw, Thumbnail, sources, workers, progress), strict=True))
 
 
 def draw_case(files: CaseFiles, labels: Mapping[str, int], ignore: int | None) -> Thumbnail:
@@ -131,15 +127,6 @@ def jpeg(rgb: NDArray[np.uint8]) -> str:
     buffer = io.BytesIO()
     Image.fromarray(rgb).save(buffer, "JPEG", quality=_QUALITY, subsampling=0, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _drawn(
-    labels: Mapping[str, int], ignore: int | None, cache: Path, item: tuple[CaseFiles, str]
-) -> Thumbnail:
-    files, key = item
-    picture = draw_case(files, labels, ignore)
-    remember(cache / f"{files.case}.json", key, picture)
-    return picture
 
 
 def _mask(
