@@ -60,9 +60,8 @@ def writing_epochs(settings: UnlabelledScans, epochs: int) -> list[int]:
     if settings.teachers is not None:
         return [0]
     rest = 1 - settings.first
-    return sorted(
-        {round(epochs * (settings.first + rest * i / settings.times)) for i in range(settings.times)}
-    )
+    shares = (settings.first + rest * i / settings.times for i in range(settings.times))
+    return sorted({min(round(epochs * share), epochs - 1) for share in shares})
 
 
 @dataclass(frozen=True)
