@@ -67,6 +67,24 @@ def test_a_difference_to_a_row_that_is_not_measured_is_none(job, result):
     assert cells(difference.lines[0])["mean"].value is None
 
 
+def test_a_difference_is_over_the_seeds_that_both_rows_have(job, result):
+    """The training patients of the third seed, which the baseline lacks yet, say nothing about the method."""
+    results = {
+        job("nnunet"): result(RV=0.5),
+        job("nnunet", seed=1): result(seed=1, RV=0.6),
+        job("ccdc"): result(RV=0.5),
+        job("ccdc", seed=1): result(seed=1, RV=0.7),
+        job("ccdc", seed=2): result(seed=2, RV=0.1),
+    }
+    _, difference = result_tables(
+        load_experiment("figure6"), measured_rows(load_experiment("figure6"), results)
+    )
+    assert round(cells(difference.lines[1])["mean"].value, 6) == 5
+    del results[job("ccdc")], results[job("ccdc", seed=1)]
+    _, none = result_tables(load_experiment("figure6"), measured_rows(load_experiment("figure6"), results))
+    assert cells(none.lines[1])["mean"].value is None
+
+
 def test_other_classes_have_no_published_numbers(job, result):
     experiment = load_experiment("table1")
     dice, *_ = result_tables(experiment, measured_rows(experiment, {job("ccdc"): result(tumour=0.5)}))

@@ -48,10 +48,25 @@ def test_seeds_are_averaged_within_a_patient():
     assert low < 0.3 < high
 
 
-def test_seeds_that_only_one_method_has_count_in_the_average_alone():
-    result = compare({0: OURS, 7: OURS}, {0: THEIRS}, "dice")
-    assert list(result.per_seed) == [0]
-    assert result.n == 3
+def test_seeds_that_only_one_method_has_do_not_count():
+    """Such a seed draws other patients to train on, which says nothing about the method."""
+    worse = evaluation({"A": 0.5, "B": 0.4, "C": 0.3, "D": 0.5})
+    result = compare({0: OURS, 7: worse}, {0: THEIRS}, "dice")
+    assert result == compare({0: OURS}, {0: THEIRS}, "dice")
+    assert compare({0: OURS, 1: OURS, 7: worse}, {0: OURS, 1: OURS}, "dice").p_value == 1
+
+
+def test_a_patient_counts_with_the_seeds_that_both_tested_it_with():
+    ours = {0: evaluation({"A": 0.9, "B": 0.9}), 1: evaluation({"A": 0.3})}
+    theirs = {0: evaluation({"A": 0.9, "B": 0.8}), 1: evaluation({"B": 0.2})}
+    assert compare(ours, theirs, "dice").differences == pytest.approx({"A": 0, "B": 0.1})
+
+
+@pytest.mark.parametrize("other", [{1: THEIRS}, {0: evaluation({"E": 0.1}), 1: THEIRS}])
+def test_methods_without_a_seed_in_common_are_averaged_first(other):
+    result = compare({0: OURS}, other, "dice")
+    assert result.differences == pytest.approx({"A": 0.1, "B": 0.2, "C": -0.1})
+    assert (result.per_seed, result.interval_seeds) == ({}, None)
 
 
 def test_seeds_with_other_test_patients_count_where_tested():

@@ -8,7 +8,8 @@ from ccdcseg.experiments.experiment import Experiment, Metric
 from ccdcseg.experiments.measured import Measured, Place, percent
 from ccdcseg.experiments.published import Values, published_structure, published_values
 from ccdcseg.measure.display import METRICS, NONE
-from ccdcseg.measure.patients import MEAN
+from ccdcseg.measure.patients import MEAN, mean
+from ccdcseg.runs.evaluation import seed_means
 from ccdcseg.runs.finished import Arm
 from ccdcseg.statistics.failure import failure
 from ccdcseg.tabular import Entry, Grid, csv_text, ranked
@@ -135,8 +136,7 @@ def _cell(metric: Metric, class_name: str, arm: Arm, baseline: Arm | None, publi
     summary = arm.summary(metric.name, class_name)
     value, interval = summary["value"], summary["interval"]
     if metric.minus:
-        theirs = baseline.summary(metric.name, class_name)["value"] if baseline else None
-        value, interval = (None if None in (value, theirs) else value - theirs), None
+        value, interval = baseline and _difference(arm, baseline, metric.name, class_name), None
     scale = METRICS[metric.name].scale
     return Cell(
         class_name,
@@ -144,6 +144,16 @@ def _cell(metric: Metric, class_name: str, arm: Arm, baseline: Arm | None, publi
         interval and [scale * end for end in interval],
         published,
     )
+
+
+def _difference(arm: Arm, baseline: Arm, metric: str, class_name: str) -> float | None:
+    """Of two rows, over the seeds that both have."""
+    seeds = [seed for seed in arm.evaluations if seed in baseline.evaluations]
+    values = [
+        [*seed_means([one.evaluations[seed] for seed in seeds], metric, class_name).values()]
+        for one in (arm, baseline)
+    ]
+    return mean(values[0]) - mean(values[1]) if all(values) else None
 
 
 def _with_ranks(lines: Sequence[Line], metric: Metric) -> tuple[Line, ...]:

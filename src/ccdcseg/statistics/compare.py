@@ -28,7 +28,8 @@ class Comparison:
     """Paired differences (first minus second) of two methods.
 
     Attributes:
-        differences: difference of each patient tested with both methods, averaged over the seeds.
+        differences: difference of each patient tested with both methods, averaged over the seeds that both have:
+            a seed draws the training patients too. Where they share none, each method's own are averaged first.
         interval: 95 % bootstrap interval of the mean difference over patients; ``None`` below two patients.
         interval_seeds: the same over seeds and patients; ``None`` below two seeds.
         p_value: two-sided Wilcoxon signed-rank test over patients; 1 if no patient differs.
@@ -72,18 +73,20 @@ def compare(
         UserError: no patient has a value with both methods.
     """
     ours, theirs = (values_by_seed(method, metric, class_name) for method in (first, second))
-    differences = _differences(average(list(ours.values())), average(list(theirs.values())))
+    paired = _paired(ours, theirs)
+    pairs = [*paired.values()] or [(average([*ours.values()]), average([*theirs.values()]))]
+    differences = _differences(*map(average, zip(*pairs, strict=True)))
     if not differences:
         raise UserError(f"No patient has {metric} with both methods.", "Test both on the same patients.")
-    by_seed = {seed: _differences(ours[seed], theirs[seed]) for seed in sorted(ours.keys() & theirs.keys())}
-    per_seed = {seed: _mean(values) for seed, values in by_seed.items() if values}
+    by_seed = {seed: _differences(*paired[seed]) for seed in sorted(paired)}
+    per_seed = {seed: _mean(values) for seed, values in by_seed.items()}
     return Comparison(
         metric,
         class_name,
         differences,
         mean_difference=_mean(differences),
         interval=bootstrap_interval(list(differences.values())),
-        interval_seeds=hierarchical_interval([values for values in by_seed.values() if values]),
+        interval_seeds=hierarchical_interval([*by_seed.values()]),
         p_value=wilcoxon_p(list(differences.values())),
         rank_biserial=rank_biserial(list(differences.values())),
         per_seed=per_seed,
@@ -173,6 +176,18 @@ def scans_as_patients(evaluations: Mapping[int, Evaluation]) -> dict[int, Evalua
             }
         )
         for seed, evaluation in evaluations.items()
+    }
+
+
+def _paired(
+    first: Mapping[int, Mapping[str, float]], second: Mapping[int, Mapping[str, float]]
+) -> dict[int, tuple[dict[str, float], dict[str, float]]]:
+    """The values of both methods by the seeds and of the patients that both have."""
+    both = {seed: first[seed].keys() & second[seed].keys() for seed in first if seed in second}
+    return {
+        seed: ({p: first[seed][p] for p in patients}, {p: second[seed][p] for p in patients})
+        for seed, patients in both.items()
+        if patients
     }
 
 
