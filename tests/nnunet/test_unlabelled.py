@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
 from ccdcseg.datasets.splits import split_dataset
 from ccdcseg.errors import UserError
@@ -19,6 +20,7 @@ from ccdcseg.nnunet.unlabelled import (
     Labelling,
     _summary,
     agreement,
+    annotated_shares,
     ignore_value,
     implausible,
     label_scan,
@@ -285,3 +287,13 @@ def test_labels_of_a_scan():
 def test_what_is_implausible():
     assert implausible({"a": 0.1, "b": 0.0}, {"a": 0.04, "b": 0.02}) == ["b"]
     assert implausible({"a": 0.1, "b": 0.0}, {"a": 0.03, "b": 0.0}) == ["a"]
+
+
+def test_voxels_that_nobody_annotated_are_no_background(tmp_path):
+    """One of four slices is annotated, a quarter of it; a scan of which nothing is says nothing."""
+    mask = np.full((1, 4, 4, 4), 2, np.int16)
+    mask[:, 0] = 0
+    mask[:, 0, 0] = 1
+    for name, array in (("a", mask), ("b", np.full_like(mask, 2))):
+        nnUNetDatasetBlosc2.save_seg(array, str(tmp_path / f"{name}_seg"))
+    assert annotated_shares(tmp_path, ["a", "b"], {"heart": 1}, ignore=2) == {"heart": 0.25}

@@ -9,6 +9,7 @@ followers), costs a few per cent of the training, and lets post-processing see a
 import contextlib
 import copy
 import shutil
+from ast import literal_eval
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -174,9 +175,9 @@ class MixedDataset:
         labels = blosc2.open(urlpath=str(self._labels / f"{name}_seg.b2nd"), **options)
         return image, labels, None, {"class_locations": self._locations(name)}
 
-    def _locations(self, name: str) -> dict[int, NDArray[Any]]:
+    def _locations(self, name: str) -> dict[Any, NDArray[Any]]:
         with np.load(self._labels / f"{name}_locations.npz") as stored:
-            return {int(value): stored[value] for value in stored.files}
+            return {literal_eval(key): stored[key] for key in stored.files}
 
 
 class MixedLoader(nnUNetDataLoader):  # type: ignore[misc]
@@ -298,19 +299,25 @@ class Labeller:
             torch.softmax(self._logits(predictor, data), 0).cpu().numpy() for predictor in self.predictors
         ]
         found = label_scan(np.mean(votes, axis=0), self.labels, self.shares, self.confidence, self.ignore)
-        values = [*self.labels.values()]
         nnUNetDatasetBlosc2.save_seg(found.labels[None], str(folder / f"{name}_seg"))
         locations = DefaultPreprocessor._sample_foreground_locations(
-            found.labels[None], values, min_num_samples=LOCATIONS
+            found.labels[None], self._looked_for, min_num_samples=LOCATIONS
         )
-        np.savez(folder / f"{name}_locations.npz", **{str(value): locations[value] for value in values})
+        np.savez(folder / f"{name}_locations.npz", **{str(key): locations[key] for key in self._looked_for})
         # nnU-Net's form of properties, written by the preprocessing of this very training
         self._write_for_people(found.labels, load_pickle(str(images / f"{name}.pkl")), folder / name)
         return replace(
             found,
             changed=_changed(found.labels, before, self.ignore),
-            agreement=agreement([vote.argmax(0) for vote in votes], values),
+            agreement=agreement([vote.argmax(0) for vote in votes], [*self.labels.values()]),
         )
+
+    @property
+    def _looked_for(self) -> list[Any]:
+        """What nnU-Net's loader draws patches around: each class, and all known voxels if some are ignored."""
+        manager = self.predictors[0].label_manager
+        known = [(-1, *map(int, manager.all_labels))] if manager.has_ignore_label else []
+        return [*self.labels.values(), *known]
 
     def _logits(self, predictor: nnUNetPredictor, data: Tensor) -> Tensor:
         """As nnU-Net's sliding window gives them, but several patches at a time."""
@@ -392,10 +399,22 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values))
 
 
-def annotated_shares(folder: Path, cases: Sequence[str], labels: Mapping[str, int]) -> dict[str, float]:
-    """Mean share of the voxels of each class in preprocessed annotated scans."""
+def annotated_shares(
+    folder: Path, cases: Sequence[str], labels: Mapping[str, int], ignore: int
+) -> dict[str, float]:
+    """Mean share of each class in the annotated voxels of preprocessed scans, of those that have some.
+
+    Args:
+        folder: of the preprocessed scans.
+        cases: of them.
+        labels: value of each foreground class by name.
+        ignore: value of voxels that nobody annotated.
+    """
     masks = [blosc2.open(urlpath=str(folder / f"{case}_seg.b2nd"), mode="r")[:][0] for case in cases]
-    return {name: _mean([float((mask == value).mean()) for mask in masks]) for name, value in labels.items()}
+    known = [voxels for mask in masks if (voxels := mask[mask != ignore]).size]
+    return {
+        name: _mean([float((voxels == value).mean()) for voxels in known]) for name, value in labels.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -478,7 +497,10 @@ class UnlabelledTraining:
         self._scans.preprocess(trainer)
         self._batches = trainer.dataloader_train
         self._shares = annotated_shares(
-            Path(trainer.preprocessed_dataset_folder), trainer.do_split()[0], trainer.class_values
+            Path(trainer.preprocessed_dataset_folder),
+            trainer.do_split()[0],
+            trainer.class_values,
+            self._ignore,
         )
         if self.written is not None:
             folder = self._folder(self.written["epoch"])
