@@ -45,6 +45,8 @@ def test_where_a_term_joins_the_loss_is_marked(make_run, monkeypatch):
     group = learning_curves(arms)
     assert marked["curve-segmentation-loss"] == [(1200, curves.arm_look(0))]
     assert "a term joins the loss, at which the curves may jump (CCDC at step 1200)." in group.text
+    both = learning_curves(load_arms([make_run("ccdc_both", [0] * 10, settings=settings)]))
+    assert "(CCDC on all scans at step 1200)" in both.text
     plain = make_run(
         "mcc", [0] * 10, settings={"ccdc": {"start_iteration": 1200}, "mcc": {"start_iteration": 0}}
     )

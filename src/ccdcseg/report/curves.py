@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ccdcseg.methods import METHODS
 from ccdcseg.report.figures import ROLES, Line, Look, arm_look, class_look, line_panel, role_look
 from ccdcseg.runs.finished import Arm, FinishedRun
 from ccdcseg.runs.history import Epoch
@@ -80,7 +81,8 @@ def learning_curves(arms: Sequence[Arm]) -> PanelGroup | None:
 
 def term_start(arm: Arm) -> int | None:
     """The step at which the method's term joins the loss; None where it is there from the first, or none."""
-    settings = arm.runs[0].record.settings.get(arm.method)
+    method = METHODS.get(arm.method)
+    settings = arm.runs[0].record.settings.get(method.section if method else arm.method)
     return settings.get("start_iteration") or None if isinstance(settings, dict) else None
 
 
