@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccdcseg.errors import UserError
+from ccdcseg.methods import METHODS
 from ccdcseg.nnunet.memory import largest_that_fits
 
 
@@ -23,11 +24,14 @@ def test_the_largest_batch_is_found(size: int, patches: int):
     assert largest_that_fits(size, memory_for(patches)) == min(patches, size - 1)
 
 
-@pytest.mark.parametrize(("patches", "words"), [(2, r"batch_size=2"), (0, r"patch_size")])
+@pytest.mark.parametrize(
+    ("method", "patches", "words"),
+    [("nnunet", 2, r"batch_size=2"), ("nnunet", 0, r"patch_size"), ("ccdc", 2, r"batch_size=2")],
+)
 def test_a_training_that_does_not_fit_names_the_batch_that_does(
-    tiny_run, make_trainer, monkeypatch: pytest.MonkeyPatch, patches: int, words: str
+    tiny_run, make_trainer, monkeypatch: pytest.MonkeyPatch, method: str, patches: int, words: str
 ):
-    trainer = make_trainer(tiny_run("nnunet"), "nnUNetTrainerPreset")
+    trainer = make_trainer(tiny_run(method), METHODS[method].trainer)
     trainer.on_train_start()
     trainer.on_epoch_start()
     trainer.on_train_epoch_start()

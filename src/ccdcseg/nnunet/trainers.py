@@ -164,8 +164,12 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         several = isinstance(target, list)
         targets = [part[:patches].to(self.device) for part in (target if several else [target])]
         with self.autocast():
-            output = self.network(batch["data"][:patches].to(self.device))
+            output = self.segmentation(self.network(batch["data"][:patches].to(self.device)))
             self.loss(_as_float(output), targets if several else targets[0]).backward()
+
+    def segmentation(self, output: Any) -> Any:
+        """What the segmentation loss takes of the output of the network that is trained."""
+        return output
 
     def _train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         data = batch["data"].to(self.device, non_blocking=True)
@@ -466,6 +470,10 @@ class ContrastiveTrainer(nnUNetTrainerPreset):
         self.iteration = self.current_epoch * self.num_iterations_per_epoch
         if self.seed is not None:
             self.draws.manual_seed(derived_seed(self.seed, self.local_rank, "draws", self.current_epoch))
+
+    def segmentation(self, output: Any) -> Any:
+        """The output without the features."""
+        return output[0]
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         """As the preset trainer, and count the steps."""
