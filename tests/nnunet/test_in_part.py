@@ -16,9 +16,42 @@ from ccdcseg.runs.history import read_history
 from ccdcseg.workflow import evaluate, predict
 
 
-@pytest.fixture
+THREE_D = ("network.configuration=3d_fullres", "network.batch_size=2")
+NETWORKS = {
+    "2-D": ("ccdc", ()),
+    "3-D": (
+        "ccdc",
+        (
+            *THREE_D,
+            "network.patch_size=[8,64,64]",
+            "network.spacing_mm=[10,3,3]",
+            "network.features_per_stage=[4,8,8]",
+        ),
+    ),
+    "nnFormer": (
+        "nnformer",
+        (
+            *THREE_D,
+            "network.patch_size=[4,32,32]",
+            "network.spacing_mm=[10,3,3]",
+            "network.features_per_stage=null",
+            "nnformer.embedding_channels=8",
+            "nnformer.strides=[[1,2,2],[2,2,2]]",
+            "nnformer.windows=[[2,4,4],null,null]",
+            "nnformer.depths=[2,1,1]",
+            "nnformer.heads=[1,2,4]",
+        ),
+    ),
+}
+
+
+@pytest.fixture(params=NETWORKS)
 def in_part_run(
-    own_run: Run, workspace: Any, change_volume: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest,
+    own_run: Run,
+    workspace: Any,
+    change_volume: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Run:
     """A run on patients of whom every other slice is annotated, and one without masks, tested on the others."""
     raw = own_run.raw
@@ -35,7 +68,8 @@ def in_part_run(
             change_volume(path, ignore)
     split_dataset(raw, [0.4], 0, unlabelled=1)
     monkeypatch.setattr("ccdcseg.nnunet.unlabelled.PLAUSIBLE_RATIO", 1e9)
-    return resolve_run("901", "ccdc", 0.4, 0, str(workspace.preset), unlabelled=True)
+    method, changes = NETWORKS[request.param]
+    return resolve_run("901", method, 0.4, 0, str(workspace.preset), changes, unlabelled=True)
 
 
 @pytest.mark.slow
