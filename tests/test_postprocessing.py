@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from ccdcseg.errors import UserError
-from ccdcseg.postprocessing import FOREGROUND, decide, keep_pieces, log_odds, override
+from ccdcseg.postprocessing import FOREGROUND, decide, keep_pieces, log_odds, mildest, override
 
 LABELS = {"rv": 1, "lv": 2}
 
@@ -133,8 +133,17 @@ def test_log_odds_of_half_precision_are_bounded():
 
 
 def test_a_user_says_otherwise():
-    rules = override(decide([np.array([[1, 2]])], LABELS), ["rv=0", "foreground=0.25"], LABELS)
-    assert rules.shares == {FOREGROUND: 0.25, "rv": 0.0, "lv": 1.0}
+    shares = override(decide([np.array([[1, 2]])], LABELS).shares, ["rv=0", "foreground=0.25"], LABELS)
+    assert shares == {FOREGROUND: 0.25, "rv": 0.0, "lv": 1.0}
+
+
+def test_several_networks_keep_what_one_of_them_keeps():
+    assert mildest([{FOREGROUND: 1.0, "rv": 0.1}, {FOREGROUND: 0.0, "rv": 0.2}]) == {
+        FOREGROUND: 0.0,
+        "rv": 0.1,
+    }
+    assert mildest([{FOREGROUND: 1.0, "rv": 0.1}, {FOREGROUND: 1.0}]) == {FOREGROUND: 1.0, "rv": 0.0}
+    assert mildest([{}, {FOREGROUND: 1.0}]) == {}
 
 
 @pytest.mark.parametrize(
@@ -149,4 +158,4 @@ def test_a_user_says_otherwise():
 )
 def test_what_cannot_be_said(text, message):
     with pytest.raises(UserError, match=message):
-        override(decide([], LABELS), [text], LABELS)
+        override({}, [text], LABELS)

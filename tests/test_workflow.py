@@ -8,7 +8,7 @@ import pytest
 
 from ccdcseg.datasets.own import Layout, OwnData, prepare_own
 from ccdcseg.errors import UserError
-from ccdcseg.workflow import Prepared, choose, prepare, split
+from ccdcseg.workflow import Prepared, choose, predict, prepare, split
 
 DATA = OwnData("Hearts", {"heart": 1}, ["MRI"])
 FOUND = Layout(("{patient}/scan.nii.gz",), "{patient}/mask.nii.gz")
@@ -56,3 +56,8 @@ def test_scans_become_a_run_that_can_be_trained(scans: Path):
 def test_a_mistake_is_a_user_error(scans: Path):
     with pytest.raises(UserError, match="61"):
         split(61, [0.5])
+
+
+def test_test_cases_are_those_of_one_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="those of one run"):
+        predict([tmp_path / "a", tmp_path / "b"])

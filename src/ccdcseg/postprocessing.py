@@ -91,24 +91,23 @@ def decide(
     return Postprocessing(kept, counts, seen)
 
 
-def override(
-    postprocessing: Postprocessing, changes: Sequence[str], labels: Mapping[str, int]
-) -> Postprocessing:
+def mildest(rules: Sequence[Shares]) -> Shares:
+    """Rules of several networks that predict together: of each name the smallest share."""
+    return {name: min(shares.get(name, 0.0) for shares in rules) for name in rules[0]}
+
+
+def override(shares: Shares, changes: Sequence[str], labels: Mapping[str, int]) -> Shares:
     """What a user says otherwise.
 
     Args:
-        postprocessing: as decided.
+        shares: as decided.
         changes: such as ``RV=0``, ``foreground=1`` or ``RV=0.05``; see `Shares`.
         labels: the foreground classes.
 
     Raises:
         UserError: an unknown class, or a share that is not between 0 and 1.
     """
-    return Postprocessing(
-        postprocessing.shares | dict(_change(text, labels) for text in changes),
-        postprocessing.counts,
-        postprocessing.masks,
-    )
+    return {**shares, **dict(_change(text, labels) for text in changes)}
 
 
 def keep_pieces(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ccdcseg.cores import worker_count
+from ccdcseg.errors import UserError
 
 if TYPE_CHECKING:
     from ccdcseg.nnunet.predict import Output
@@ -193,7 +194,7 @@ def train(
 
 
 def predict(
-    run: Path,
+    run: Path | Sequence[Path],
     images: Path | None = None,
     output: Path | None = None,
     *,
@@ -206,7 +207,7 @@ def predict(
     """Predict the test cases of a run, or any folder of images with it.
 
     Args:
-        run: its folder.
+        run: its folder; for ``images`` those of several, whose probabilities are averaged.
         images: a folder of images; None: those of the split.
         output: where predictions of ``images`` go; without those, a folder in place of the run's own.
         part: "test" or "validation", the patients of the split.
@@ -219,19 +220,23 @@ def predict(
         The folder of the predictions, and what was done to them.
 
     Raises:
-        UserError: as `ccdcseg.nnunet.predict.predict`.
+        UserError: as `ccdcseg.nnunet.predict.predict` and `check_alike`; several runs without ``images``.
     """
     from ccdcseg.datasets.splits import part_folder
-    from ccdcseg.nnunet.predict import folder_images, input_output, run_images, run_output
-    from ccdcseg.nnunet.predict import predict as predict_run
+    from ccdcseg.nnunet.predict import check_alike, folder_images, input_output, run_images, run_output
+    from ccdcseg.nnunet.predict import predict as predict_runs
 
-    run = Path(run)
+    folders = [Path(folder) for folder in ([run] if isinstance(run, (str, Path)) else run)]
+    first, *others = folders
+    if images is None and others:
+        raise UserError("Test cases are those of one run.", "Give one, or a folder of images.")
+    check_alike(folders)
     if images is None or output is None:
-        wanted, place = run_images(run, part), run_output(run, part_folder(output or run, part))
+        wanted, place = run_images(first, part), run_output(first, part_folder(output or first, part))
     else:
-        wanted = folder_images(Path(images), run.parent)
-        place = input_output(run, Path(output), postprocessing, keep)
-    predict_run(run, wanted, place, device, partial(progress, "predict"))
+        wanted = folder_images(Path(images), first.parent)
+        place = input_output(folders, Path(output), postprocessing, keep)
+    predict_runs(folders, wanted, place, device, partial(progress, "predict"))
     return place
 
 

@@ -74,7 +74,7 @@ def made(own_run: Run, trained: Path, change_volume: Any, tmp_path: Path, monkey
         target = run.folder / PREDICTIONS / f"{case}.nii.gz"
         shutil.copy(run.raw / "labelsTr" / target.name, target)
         sources = prediction_sources(
-            run.folder, [run.raw / "imagesTr" / f"{case}_0000.nii.gz"], read_rules(run.folder).shares
+            [run.folder], [run.raw / "imagesTr" / f"{case}_0000.nii.gz"], read_rules(run.folder).shares
         )
         write_origin(target, stamp(sources), target)
     evaluate_run(run.folder, "test", 1, lambda *_: None)

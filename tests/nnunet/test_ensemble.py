@@ -34,14 +34,16 @@ def networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     monkeypatch.setattr(
         ensemble,
         "scan_probabilities",
-        lambda own, images: np.full((2, 1, 1, 1), own * float(images[0].read_text()), np.float32),
+        lambda own, images: np.full((2, 1, 1, 1), np.mean(own) * float(images[0].read_text()), np.float32),
     )
     monkeypatch.setattr(
         ensemble,
         "prediction_sources",
-        lambda folder, images, _: {
+        lambda folders, images, _: {
             "images": Source(tuple(images)),
-            "model": Source((folder / "weights",), folder.name),
+            "model": Source(
+                tuple(folder / "weights" for folder in folders), [folder.name for folder in folders]
+            ),
         },
     )
     return folders

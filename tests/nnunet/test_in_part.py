@@ -15,7 +15,6 @@ from ccdcseg.nnunet.runs import Run, resolve_run
 from ccdcseg.runs.history import read_history
 from ccdcseg.workflow import evaluate, predict
 
-
 THREE_D = ("network.configuration=3d_fullres", "network.batch_size=2")
 NETWORKS = {
     "2-D": ("ccdc", ()),

@@ -57,7 +57,7 @@ def test_a_prediction_at_every_moment(
     output, wanted = Output(place / "kept", {"RV": 1.0}, place / "plain"), {"a": [images], "b": [images]}
 
     def work() -> None:
-        predict(folder, wanted, output, "cpu", lambda *_: None)
+        predict([folder], wanted, output, "cpu", lambda *_: None)
 
     work()
     expected = {path: path.read_bytes() for path in place.rglob("*.nii.gz")}

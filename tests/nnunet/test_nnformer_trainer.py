@@ -84,7 +84,7 @@ def test_train_interrupt_continue_and_predict(
     cases = dict(list(run_images(whole, "test").items())[:1])
     (case,) = cases
     ours = tmp_path / "ours"
-    predict(whole, cases, Output(ours), "cpu", lambda *_: None)
+    predict([whole], cases, Output(ours), "cpu", lambda *_: None)
     stock = stock_predictor(whole, monkeypatch, ccdcseg("trainers").out.strip())
     stock.predict_from_files_sequential([[str(f) for f in cases[case]]], [str(tmp_path / case)])
     assert np.array_equal(mask(ours / f"{case}.nii.gz"), mask(tmp_path / f"{case}.nii.gz"))

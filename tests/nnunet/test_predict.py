@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 import SimpleITK
 import torch
+from nnunetv2.ensembling.ensemble import merge_files
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from ccdcseg.errors import UserError
 from ccdcseg.nnunet import predict as module
+from ccdcseg.nnunet.checkpoints import FINAL, load_checkpoint
 from ccdcseg.nnunet.predict import (
     Output,
     build_predictor,
+    check_alike,
     check_predictions,
     folder_images,
     predict,
@@ -52,7 +56,7 @@ def test_stock_nnunet_predicts_the_same_bit_for_bit(tiny_run, train_run, workspa
     folder = train_run(run)
     cases = dict(list(run_images(folder, "test").items())[:2])
     ours = tmp_path / "ours"
-    predict(folder, cases, Output(ours), "cpu", lambda *_: None)
+    predict([folder], cases, Output(ours), "cpu", lambda *_: None)
     images = tmp_path / "images"
     images.mkdir()
     for files in cases.values():
@@ -87,10 +91,10 @@ def test_cases_already_predicted_are_kept_and_interrupts_leave_whole_ones(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        predict(folder, cases, Output(output), "cpu", interrupt)
+        predict([folder], cases, Output(output), "cpu", interrupt)
     (first,) = output.glob("*.nii.gz")
     time = first.stat().st_mtime_ns
-    predict(folder, cases, Output(output), "cpu", lambda *_: None)
+    predict([folder], cases, Output(output), "cpu", lambda *_: None)
     assert first.stat().st_mtime_ns == time
     assert sorted(p.name for p in output.iterdir()) == sorted(["made_from", *(f"{c}.nii.gz" for c in cases)])
 
@@ -106,13 +110,93 @@ def test_probabilities_lie_on_the_voxels_of_the_scan(finished_run: Run, tmp_path
     file = tmp_path / "images" / "scan_0000.nii.gz"
     file.parent.mkdir()
     SimpleITK.WriteImage(cropped, str(file))
-    predict(finished_run.folder, {"scan": [file]}, Output(tmp_path / "out"), "cpu", lambda *_: None)
+    predict([finished_run.folder], {"scan": [file]}, Output(tmp_path / "out"), "cpu", lambda *_: None)
     predicted = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(tmp_path / "out" / "scan.nii.gz")))
-    found = scan_probabilities(build_predictor(finished_run.folder, "cpu"), [file])
+    found = scan_probabilities([build_predictor(finished_run.folder, "cpu")], [file])
     assert found.shape == (4, *array.shape)
     np.testing.assert_allclose(found.sum(0), 1, atol=1e-3)
     np.testing.assert_array_equal(found.argmax(0), predicted)
     assert (found[0, :, :5] == 1).all()
+
+
+@pytest.fixture
+def two_runs(finished_run: Run, tmp_path: Path) -> list[Path]:
+    """A run, and another of the same settings whose weights lie beside its own."""
+    other = shutil.copytree(finished_run.model, tmp_path / "other") / finished_run.folder.name
+    checkpoint = load_checkpoint(other / FINAL)
+    generator = torch.Generator().manual_seed(0)
+    for weights in checkpoint["network_weights"].values():
+        weights.mul_(1 + 0.2 * torch.randn(weights.shape, generator=generator))
+    torch.save(checkpoint, other / FINAL)
+    return [finished_run.folder, other]
+
+
+def test_several_networks_predict_as_nnunets_ensemble_does(two_runs: list[Path], tmp_path: Path):
+    """nnU-Net keeps the probabilities of each on disk, and averages those."""
+    case, files = next(iter(run_images(two_runs[0], "test").items()))
+    for number, folder in enumerate(two_runs):
+        predictor = nnUNetPredictor(
+            use_mirroring=False,
+            perform_everything_on_device=False,
+            device=torch.device("cpu"),
+            allow_tqdm=False,
+        )
+        predictor.initialize_from_trained_model_folder(str(folder.parent), [0])
+        predictor.predict_from_files_sequential(
+            [[str(file) for file in files]], [str(tmp_path / str(number))], save_probabilities=True
+        )
+    plans = predictor.plans_manager
+    merge_files(
+        [str(tmp_path / "0.npz"), str(tmp_path / "1.npz")],
+        str(tmp_path / "merged"),
+        ".nii.gz",
+        plans.image_reader_writer_class(),
+        plans.get_label_manager(predictor.dataset_json),
+    )
+    predict(two_runs, {case: files}, Output(tmp_path / "ours"), "cpu", lambda *_: None)
+    ours, merged, first = (
+        read_voxels(file)
+        for file in (tmp_path / "ours" / f"{case}.nii.gz", tmp_path / "merged.nii.gz", tmp_path / "0.nii.gz")
+    )
+    np.testing.assert_array_equal(ours, merged)
+    assert (ours != first).any()
+
+
+def read_voxels(file: Path) -> np.ndarray:
+    return SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(file)))
+
+
+def test_what_several_networks_predict_is_kept_as_long_as_they_are_the_same(
+    two_runs: list[Path], tmp_path: Path
+):
+    case, files = next(iter(run_images(two_runs[0], "test").items()))
+    output = Output(tmp_path / "ours")
+    predict(two_runs, {case: files}, output, "cpu", lambda *_: None)
+    before = (tmp_path / "ours" / f"{case}.nii.gz").stat()
+    predict(two_runs, {case: files}, output, "cpu", lambda *_: None)
+    assert (tmp_path / "ours" / f"{case}.nii.gz").stat() == before
+    with pytest.raises(UserError, match="is another model's prediction"):
+        predict(two_runs[:1], {case: files}, output, "cpu", lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "problem"),
+    [
+        ("dataset.json", {"labels": {"background": 0, "heart": 1}}, "their classes differ"),
+        ("dataset.json", {"channel_names": {"0": "CT"}}, "their channels differ"),
+        ("plans.json", {"transpose_forward": [2, 0, 1]}, "their orders of axes differ"),
+    ],
+)
+def test_runs_that_do_not_fit_together(
+    two_runs: list[Path], file: str, change: dict[str, object], problem: str
+):
+    check_alike(two_runs)
+    path = two_runs[1].parent / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(UserError, match=problem):
+        check_alike(two_runs)
+    with pytest.raises(UserError, match="given twice"):
+        check_alike([two_runs[0], two_runs[0]])
 
 
 @pytest.fixture
@@ -132,7 +216,7 @@ def predictions(finished_run: Run, workspace, tmp_path: Path, monkeypatch: pytes
 
     def go(place: Path, model: Path = folder, **shares: float) -> int:
         output = Output(place, shares, place / "plain" if shares else None)
-        predict(model, folder_images(images, model.parent), output, "cpu", lambda *_: None)
+        predict([model], folder_images(images, model.parent), output, "cpu", lambda *_: None)
         return len(done)
 
     return SimpleNamespace(go=go, folder=folder, image=images / "a_0000.nii.gz")
@@ -282,7 +366,7 @@ def test_a_prediction_cut_short_by_a_full_disk_is_refused(
 
     monkeypatch.setattr(SimpleITKIO, "write_seg", cut)
     with pytest.raises(UserError, match="could not be written whole"):
-        predict(folder, cases, Output(tmp_path / "predictions"), "cpu", lambda *_: None)
+        predict([folder], cases, Output(tmp_path / "predictions"), "cpu", lambda *_: None)
     assert not (tmp_path / "predictions").exists()
 
 
@@ -324,7 +408,7 @@ def test_scans_that_cannot_be_used_are_named_once_the_others_are_predicted(
     with pytest.raises(
         UserError, match=r"b_0000\.nii\.gz is truncated .*Neither can c be used\. All others are"
     ):
-        predict(folder, cases, Output(tmp_path / "out"), "cpu", lambda *_: None)
+        predict([folder], cases, Output(tmp_path / "out"), "cpu", lambda *_: None)
     assert {path.name for path in (tmp_path / "out").glob("*.nii.gz")} == {"a.nii.gz", "z.nii.gz"}
 
 

@@ -224,7 +224,7 @@ def test_predictions_of_a_run_that_another_command_holds(tiny_run, tmp_path: Pat
     (run.model / "plans.json").write_text('{"configurations": {}}')
     with locked(run.folder, "train"):
         with pytest.raises(UserError, match=r"Another process .*works on .*then predict again"):
-            predict(run.folder, {"a": []}, Output(run.folder / "predictions"), "cpu", lambda *_: None)
+            predict([run.folder], {"a": []}, Output(run.folder / "predictions"), "cpu", lambda *_: None)
         with pytest.raises(UserError, match=r"checkpoint_final\.pth"):  # elsewhere it is not in the way
-            predict(run.folder, {"a": []}, Output(tmp_path / "elsewhere"), "cpu", lambda *_: None)
+            predict([run.folder], {"a": []}, Output(tmp_path / "elsewhere"), "cpu", lambda *_: None)
     assert not (run.folder / "predictions").exists()

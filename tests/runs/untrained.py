@@ -38,4 +38,4 @@ def predict(run: Run) -> None:
             target = place / f"{case}.nii.gz"
             shutil.copy(run.raw / "labelsTr" / target.name, target)
             images = [run.raw / "imagesTr" / f"{case}_0000.nii.gz"]
-            write_origin(target, stamp(prediction_sources(run.folder, images, {})), target)
+            write_origin(target, stamp(prediction_sources([run.folder], images, {})), target)

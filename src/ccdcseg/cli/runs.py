@@ -113,7 +113,8 @@ def _train(runs: "list[Run]", device: str, resume: bool, yes: bool, processes: i
 def predict(
     targets: Targets,
     images: Annotated[
-        Path | None, typer.Option("--input", help="Folder of images to predict, for one run.")
+        Path | None,
+        typer.Option("--input", help="Folder of images to predict, by the mean of the runs named."),
     ] = None,
     output: Annotated[
         Path | None,
@@ -136,7 +137,7 @@ def predict(
     ] = [],  # noqa: B006
     device: DeviceOption = Device.AUTO,
 ) -> None:
-    """Predict the test cases of runs, or any folder of images with one run."""
+    """Predict the test cases of runs, or any folder of images with one run or several together."""
     from ccdcseg.nnunet.runs import find_runs
 
     if images is not None and output is None:
@@ -149,9 +150,15 @@ def predict(
             "Test cases are predicted both ways: predictions_plain has every piece.",
         )
     runs = [run for target in targets for run in find_runs(target)]
-    output = in_place_of(runs, output)
+    together = images is not None and len(runs) > 1
+    if together and len(runs) != len(targets):
+        raise UserError(
+            f"{len(runs)} runs were found, and nothing says which are to predict together.",
+            "Name their folders.",
+        )
+    output = absolute(output) if together and output else in_place_of(runs, output)
     chosen = chosen_device(device)
-    for run in runs:
+    for run in [runs] if together else runs:
         with progress_bars() as report:
             place = workflow.predict(
                 run,
@@ -163,7 +170,8 @@ def predict(
                 device=chosen,
                 progress=report,
             )
-        typer.echo(f"Predictions: {place.folder} ({place.description})")
+        mean = f"mean of {len(runs)} networks; " if together else ""
+        typer.echo(f"Predictions: {place.folder} ({mean}{place.description})")
 
 
 def in_place_of(runs: list[Path], output: Path | None) -> Path | None:

@@ -12,7 +12,7 @@ from ccdcseg.datasets.usable import check_scan
 from ccdcseg.devices import usable_device
 from ccdcseg.files import write_bytes
 from ccdcseg.nnunet.predict import build_predictor, prediction_sources, scan_probabilities
-from ccdcseg.provenance import Source, Sources, forget_origin, read_origin, stamp, write_origin
+from ccdcseg.provenance import forget_origin, read_origin, stamp, write_origin
 
 
 class Ensemble:
@@ -40,29 +40,16 @@ class Ensemble:
         Raises:
             UserError: the scan cannot be used, or a checkpoint is missing.
         """
-        sources = self._sources(images)
+        sources = prediction_sources(self.folders, images, {})
         origin = read_origin(target, sources) if target.exists() else None
         if origin is not None and origin.current:
             return
         now = stamp(sources)
         check_scan(images)
         forget_origin(target)
-        write_bytes(target, content(self._probabilities(images)))
+        write_bytes(target, content(scan_probabilities(self._predictors, images)))
         write_origin(target, now, target)
-
-    def _sources(self, images: Sequence[Path]) -> Sources:
-        """Those of a network's prediction, with the models of all as one: one network more or less is another."""
-        found = [prediction_sources(folder, images, {}) for folder in self.folders]
-        if len(found) == 1:
-            return found[0]
-        models = [sources["model"] for sources in found]
-        files = tuple(file for model in models for file in model.files)
-        return {**found[0], "model": Source(files, [model.settings for model in models])}
 
     @cached_property
     def _predictors(self) -> list[Any]:
         return [build_predictor(folder, usable_device(self.device)) for folder in self.folders]
-
-    def _probabilities(self, images: Sequence[Path]) -> NDArray[np.float32]:
-        found = [scan_probabilities(predictor, images) for predictor in self._predictors]
-        return found[0] if len(found) == 1 else np.mean(found, axis=0)

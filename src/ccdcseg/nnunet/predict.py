@@ -30,7 +30,7 @@ from ccdcseg.nnunet.checkpoints import FINAL, load_checkpoint
 from ccdcseg.nnunet.plans import plans_hash
 from ccdcseg.nnunet.preset import preset_of_plans
 from ccdcseg.nnunet.rules import read_rules
-from ccdcseg.postprocessing import Postprocessing, Shares, in_words, keep_pieces, override
+from ccdcseg.postprocessing import Shares, in_words, keep_pieces, mildest, override
 from ccdcseg.provenance import Origin, Source, Sources, Stamp, origin_file, read_origin, stamp, write_origin
 from ccdcseg.runs.record import PLAIN_PREDICTIONS, PREDICTIONS, read_record
 
@@ -199,13 +199,13 @@ class Output:
         return f"pieces kept: {rules}{also}" if rules else "every piece as the network predicts it"
 
 
-def input_output(folder: Path, output: Path, postprocessing: bool, keep: Sequence[str]) -> Output:
+def input_output(folders: Sequence[Path], output: Path, postprocessing: bool, keep: Sequence[str]) -> Output:
     """Where predictions of any images go, and what is done to them.
 
     Args:
-        folder: of the run.
+        folders: of the run, or of several that predict together.
         output: of the predictions.
-        postprocessing: by the rules of the run.
+        postprocessing: by the rules of the run; of several, a piece is kept that one of them keeps.
         keep: what a user says otherwise, see `ccdcseg.postprocessing.override`.
 
     Raises:
@@ -215,9 +215,9 @@ def input_output(folder: Path, output: Path, postprocessing: bool, keep: Sequenc
         if keep:
             raise UserError("--keep and --no-postprocessing exclude each other.", "Leave one of them out.")
         return Output(output)
-    rules = read_rules(folder) or Postprocessing({}, {}, 0)
-    labels = class_values(read_json(folder.parent / "dataset.json"))
-    return Output(output, override(rules, keep, labels).shares)
+    rules = [read_rules(folder) for folder in folders]
+    labels = class_values(read_json(folders[0].parent / "dataset.json"))
+    return Output(output, override(mildest([found.shares if found else {} for found in rules]), keep, labels))
 
 
 def run_output(folder: Path, place: Path) -> Output:
@@ -234,7 +234,7 @@ def run_output(folder: Path, place: Path) -> Output:
 
 
 def predict(
-    folder: Path,
+    folders: Sequence[Path],
     images: Mapping[str, Sequence[Path]],
     output: Output,
     device: str,
@@ -245,11 +245,12 @@ def predict(
     A prediction that is there is kept if it is this model's and its images are those of today. One of other images
     is made again; whatever else is in the way is refused.
 
-    What every piece is kept of equals the output of ``nnUNetv2_predict`` bit for bit. The folder of the output is
-    held meanwhile, or the run that it lies in, as `ccdcseg.nnunet.train.train` does.
+    What every piece is kept of equals the output of ``nnUNetv2_predict`` bit for bit. Several networks speak by the
+    mean of their probabilities, as in ``nnUNetv2_ensemble``. The folder of the output is held meanwhile, or the run
+    that it lies in, as `ccdcseg.nnunet.train.train` does.
 
     Args:
-        folder: ``fold_N`` of a trained model.
+        folders: ``fold_N`` of trained models; see `check_alike` of several.
         images: image files of each case, one a channel.
         output: where predictions are written, each atomically.
         device: "cpu", "cuda", "mps" or "auto"; see `usable_device`.
@@ -262,33 +263,67 @@ def predict(
         OSError: that folder cannot be written to; this is found out before anything is predicted.
     """
     device = usable_device(device)
-    if not _outdated(folder, images, output):
+    if not _outdated(folders, images, output):
         return
-    with locked(folder if _is_within(output.folder, folder) else output.folder, "predict"):
+    with locked(_run_of(output.folder, folders) or output.folder, "predict"):
         for leftover in (path for place in output.folders for path in place.glob(f"{SCRATCH}*")):
             shutil.rmtree(leftover)
-        _predict(folder, images, output, device, progress)
+        _predict(folders, images, output, device, progress)
 
 
-def prediction_sources(folder: Path, images: Sequence[Path], shares: Shares) -> Sources:
-    """What a prediction is made from: the images, the model with its settings of prediction, and rules.
+def check_alike(folders: Sequence[Path]) -> None:
+    """See that runs can predict together.
+
+    Raises:
+        UserError: one is given twice, or their classes, channels or orders of axes differ.
+    """
+    if len({real(folder) for folder in folders}) < len(folders):
+        raise UserError("A run is given twice.", "Name each once.")
+    first, *others = folders
+    for other in others:
+        for what, known in _alike(first).items():
+            if _alike(other)[what] != known:
+                raise UserError(
+                    f"{first} and {other} cannot predict together: their {what} differ.",
+                    "Name runs of one data set.",
+                )
+
+
+def _alike(folder: Path) -> dict[str, Any]:
+    """What runs that predict together share."""
+    plans, dataset = (read_json(folder.parent / name) for name in ("plans.json", "dataset.json"))
+    return {
+        "classes": [dataset["labels"], dataset.get("regions_class_order")],
+        "channels": dataset["channel_names"],
+        "file endings": dataset["file_ending"],
+        "orders of axes": plans["transpose_forward"],
+    }
+
+
+def prediction_sources(folders: Sequence[Path], images: Sequence[Path], shares: Shares) -> Sources:
+    """What a prediction is made from: the images, the models with their settings of prediction, and rules.
 
     Args:
-        folder: ``fold_N`` of a trained model.
+        folders: ``fold_N`` of trained models.
         images: of the case, one a channel.
         shares: rules of post-processing.
     """
+    settings = [_prediction_settings(folder) for folder in folders]
+    files = tuple(folder / FINAL for folder in folders)
+    return {
+        "images": Source(tuple(images)),
+        "model": Source(files, settings[0] if len(settings) == 1 else settings),
+        "rules": Source(settings=dict(shares)),
+    }
+
+
+def _prediction_settings(folder: Path) -> list[Any]:
     plans, dataset = (read_json(folder.parent / name) for name in ("plans.json", "dataset.json"))
-    settings = [
+    return [
         plans_hash(plans),
         preset_of_plans(plans).prediction.model_dump(mode="json"),
         dataset["labels"],
     ]
-    return {
-        "images": Source(tuple(images)),
-        "model": Source((folder / FINAL,), settings),
-        "rules": Source(settings=dict(shares)),
-    }
 
 
 def check_predictions(folder: Path, place: Path, cases: Iterable[str]) -> None:
@@ -316,7 +351,7 @@ def check_predictions(folder: Path, place: Path, cases: Iterable[str]) -> None:
     rules = read_rules(folder) if place.name == PREDICTIONS else None
     for case, target in known.items():
         files = _channel_names(images, case, dataset)
-        origin = read_origin(target, prediction_sources(folder, files, rules.shares if rules else {}))
+        origin = read_origin(target, prediction_sources([folder], files, rules.shares if rules else {}))
         if origin and not origin.current:
             raise _stale(target, origin)
 
@@ -329,26 +364,27 @@ def _stale(target: Path, origin: Origin) -> UserError:
 
 
 def _outdated(
-    folder: Path, images: Mapping[str, Sequence[Path]], output: Output
+    folders: Sequence[Path], images: Mapping[str, Sequence[Path]], output: Output
 ) -> dict[str, dict[Path, Sources]]:
     """What is to be predicted of which cases, with what it is made from: what is not there, or of other images."""
-    ending = read_json(folder.parent / "dataset.json")["file_ending"]
+    ending = read_json(folders[0].parent / "dataset.json")["file_ending"]
     outdated: dict[str, dict[Path, Sources]] = {}
     for place in output.folders:
         targets = {case: place / f"{case}{ending}" for case in images}
-        if _is_within(place, folder):
+        ours = _run_of(place, folders) is not None
+        if ours:
             _adopt(targets.values())
         shares = {} if place == output.plain else output.shares
         for case, target in targets.items():
-            sources = prediction_sources(folder, images[case], shares)
-            if _is_outdated(target, sources, ours=_is_within(place, folder)):
+            sources = prediction_sources(folders, images[case], shares)
+            if _is_outdated(target, sources, ours=ours):
                 outdated.setdefault(case, {})[target] = sources
     return outdated
 
 
-def _is_within(path: Path, folder: Path) -> bool:
-    """Whether a folder is a run's own, where nobody else puts files, be it by a link."""
-    return path.is_relative_to(folder) or real(path).is_relative_to(real(folder))
+def _run_of(path: Path, folders: Sequence[Path]) -> Path | None:
+    """The run that a folder is part of, where nobody else puts files, be it by a link."""
+    return next((f for f in folders if path.is_relative_to(f) or real(path).is_relative_to(real(f))), None)
 
 
 def _is_outdated(target: Path, sources: Sources, *, ours: bool) -> bool:
@@ -392,13 +428,13 @@ def _adopt(targets: Iterable[Path]) -> None:
 
 
 def _predict(
-    folder: Path,
+    folders: Sequence[Path],
     images: Mapping[str, Sequence[Path]],
     output: Output,
     device: str,
     progress: Callable[[int, int], None],
 ) -> None:
-    outdated, unusable = _outdated(folder, images, output), dict[str, UserError]()
+    outdated, unusable = _outdated(folders, images, output), dict[str, UserError]()
     again = [target for targets in outdated.values() for target in targets if target.exists()]
     if again:
         logger.warning(
@@ -406,7 +442,7 @@ def _predict(
             len(again),
             again[0],
         )
-    predictor = build_predictor(folder, device)
+    predictors = [build_predictor(folder, device) for folder in folders]
     for done, (case, targets) in enumerate(outdated.items(), len(images) - len(outdated)):
         progress(done, len(images))
         stamps = {target: stamp(sources) for target, sources in targets.items()}
@@ -415,13 +451,12 @@ def _predict(
         except UserError as error:
             unusable[case] = error
             continue
-        found = segment(predictor, images[case], probabilities=bool(output.shares))
+        found = segment(predictors, images[case], probabilities=bool(output.shares))
         for target, now in stamps.items():
             shares = {} if target.parent == output.plain else output.shares
-            kept = keep_pieces(
-                found.labels, found.probabilities, class_values(predictor.dataset_json), shares
-            )
-            _write(predictor, found, kept, target, now)
+            labels = class_values(predictors[0].dataset_json)
+            kept = keep_pieces(found.labels, found.probabilities, labels, shares)
+            _write(predictors[0], found, kept, target, now)
     progress(len(images), len(images))
     if unusable:
         first, *others = unusable
@@ -445,14 +480,27 @@ class Segmentation:
     properties: dict[str, Any]
 
 
-def segment(predictor: Any, files: Sequence[Path], *, probabilities: bool) -> Segmentation:
-    """Predict one scan with nnU-Net's predictor and its own steps.
+def segment(predictors: Sequence[Any], files: Sequence[Path], *, probabilities: bool) -> Segmentation:
+    """Predict one scan with nnU-Net's predictors and its own steps; several by the mean of their probabilities.
 
     Args:
-        predictor: see `build_predictor`.
+        predictors: see `build_predictor` and `check_alike`.
         files: images, one a channel.
         probabilities: whether they are wanted too.
     """
+    first, *others = predictors
+    found = _segment(first, files, probabilities=probabilities or bool(others))
+    if not others:
+        return found
+    mean = np.asarray(found.probabilities, np.float32)
+    for predictor in others:  # one at a time: those of a large scan fill the memory
+        mean = mean + np.asarray(_segment(predictor, files, probabilities=True).probabilities)
+    mean /= len(predictors)
+    manager = first.plans_manager.get_label_manager(first.dataset_json)
+    return Segmentation(manager.convert_probabilities_to_segmentation(mean), mean, found.properties)
+
+
+def _segment(predictor: Any, files: Sequence[Path], *, probabilities: bool) -> Segmentation:
     plans, configuration = predictor.plans_manager, predictor.configuration_manager
     preprocessor = configuration.preprocessor_class(verbose=False)
     with contextlib.redirect_stdout(StringIO()):  # nnU-Net's messages
@@ -474,21 +522,21 @@ def segment(predictor: Any, files: Sequence[Path], *, probabilities: bool) -> Se
     )
 
 
-def scan_probabilities(predictor: Any, images: Sequence[Path]) -> NDArray[np.float32]:
+def scan_probabilities(predictors: Sequence[Any], images: Sequence[Path]) -> NDArray[np.float32]:
     """Probabilities of the classes on all voxels of a scan, as its file has them, (C, Z, Y, X).
 
     What lies outside the box that holds more than zeros is background.
 
     Args:
-        predictor: see `build_predictor`.
+        predictors: see `segment`.
         images: one a channel.
     """
-    found = segment(predictor, images, probabilities=True)
+    found = segment(predictors, images, probabilities=True)
     inside = np.asarray(found.probabilities)
     whole = np.zeros((len(inside), *found.properties["shape_before_cropping"]), np.float32)
     whole[0] = 1
     insert_crop_into_image(whole, inside, found.properties["bbox_used_for_cropping"])
-    return whole.transpose(0, *(axis + 1 for axis in predictor.plans_manager.transpose_backward))
+    return whole.transpose(0, *(axis + 1 for axis in predictors[0].plans_manager.transpose_backward))
 
 
 def class_values(dataset: Mapping[str, Any]) -> dict[str, int]:
