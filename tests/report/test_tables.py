@@ -56,6 +56,21 @@ def test_scans_without_masks_are_compared_with_a_training_without_them(runs):
     assert baseline_pairs([more]) == []
 
 
+def test_of_several_baselines_the_one_with_the_most_equal_settings_counts(runs):
+    def changed(arm, **settings):
+        settings = {**arm.runs[0].record.settings, **settings}
+        changed = [
+            replace(run, record=run.record.model_copy(update={"settings": settings})) for run in arm.runs
+        ]
+        return replace(arm, label=f"{arm.label}, {settings}", runs=tuple(changed))
+
+    ccdc, plain = load_arms(runs)
+    assert (ccdc.method, plain.method) == ("ccdc", "nnunet")
+    sgd, weighted = changed(plain, optimizer="sgd"), changed(ccdc, optimizer="sgd", weight=2)
+    pairs = baseline_pairs([plain, ccdc, sgd, weighted])
+    assert pairs == [(ccdc.label, plain.label), (weighted.label, sgd.label)]
+
+
 def unlabelled(arm):
     """The arm as if its runs had taken scans without masks."""
     settings = {**arm.runs[0].record.settings, "unlabelled": {"use": True}}

@@ -124,7 +124,8 @@ def evaluations_of(arms: Sequence[Arm]) -> dict[str, dict[int, Evaluation]]:
 def baseline_pairs(arms: Sequence[Arm]) -> list[Pair]:
     """Every other arm with the nnU-Net of as many labels and steps.
 
-    Where there are several, it is the one that took scans without masks in the same way, of the same preset.
+    Where there are several, it is the one that took scans without masks in the same way, of the same preset, whose
+    settings differ least.
     nnU-Net that took such scans is compared with nnU-Net that did not.
     """
     pairs = [(arm, baseline) for arm in arms if (baseline := _baseline(arm, arms)) is not None]
@@ -254,9 +255,14 @@ def _baseline(arm: Arm, arms: Sequence[Arm]) -> Arm | None:
         and budget(other) == budget(arm)
         and (not other.unlabelled or (other.unlabelled == arm.unlabelled and arm.method != BASELINE))
     ]
-    preset = arm.runs[0].record.preset
-    same.sort(key=lambda other: (other.unlabelled != arm.unlabelled, other.runs[0].record.preset != preset))
-    return same[0] if same else None
+    return min(same, key=lambda other: _unlike(arm, other), default=None)
+
+
+def _unlike(arm: Arm, other: Arm) -> tuple[bool, bool, int]:
+    """How unlike two arms are, what matters most first."""
+    ours, theirs = arm.runs[0].conditions, other.runs[0].conditions
+    differing = sum(ours.get(name) != theirs.get(name) for name in ours | theirs)
+    return arm.unlabelled != other.unlabelled, ours["preset"] != theirs["preset"], differing
 
 
 def _compared(columns: Sequence[Mapping[str, Any]]) -> list[SettingRow]:
