@@ -16,7 +16,7 @@ from ccdcseg.report.pictures import choose_cases
 
 PRINT_DPI = 300
 CASES_TITLE = (
-    "Outlines of the classes; dotted: the reference. Below: Dice of the whole scan, mean of the classes, %"
+    "Outlines of the classes; dotted: the reference. Below: mean Dice of the whole scan, %, and seed"
 )
 
 

@@ -27,14 +27,15 @@ LINE_LETTERS = 28
 def montage(choices: Sequence[Choice], arms: Sequence[Arm]) -> Figure:
     """A row for each scan: the reference, then each arm's prediction with the reference dotted over it.
 
-    Under a prediction stands the Dice of the whole scan, the mean of its classes in percent.
+    Under a prediction stands the Dice of the whole scan, the mean of its classes in percent, and the seed of the
+    network: seeds may have other patients for testing.
 
     Raises:
         UserError: as `case_slice`.
     """
     slices = [case_slice(choice, arms) for choice in choices]
     heights = [shown.image.shape[0] * shown.aspect / shown.image.shape[1] for shown in slices]
-    columns = ["Reference", *(arm.name_of(run) for arm, run in zip(arms, slices[0].runs, strict=True))]
+    columns = ["Reference", *(arm.label for arm in arms)]
     width = WIDTH_INCHES
     size = (width * len(columns), sum(width * height + 0.55 for height in heights) + 0.3)
     with matplotlib.style.context(
@@ -60,7 +61,7 @@ def _draw_case(row: Sequence[Axes], choice: Choice, shown: CaseSlice) -> None:
     draw_outlines(row[0], shown.image, shown.reference, shown.aspect)
     for axes, run, labels in zip(row[1:], shown.runs, shown.predictions, strict=True):
         draw_outlines(axes, shown.image, labels, shown.aspect, shown.reference)
-        values = dice_by_scan(run.evaluation, choice.patient)
-        axes.set_xlabel(f"Dice {100 * values[choice.case]:.1f}" if choice.case in values else "")
+        values, seed = dice_by_scan(run.evaluation, choice.patient), f"seed {run.record.seed}"
+        axes.set_xlabel(f"Dice {100 * values[choice.case]:.1f}, {seed}" if choice.case in values else seed)
     for axes in row:
         axes.set(xticks=[], yticks=[])
