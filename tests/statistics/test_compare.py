@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ccdcseg.errors import UserError
 from ccdcseg.statistics.compare import compare, hierarchical_interval, holm, rank_biserial, wilcoxon_p
+from ccdcseg.statistics.family import rank_frequencies
 
 
 def evaluation(values):
@@ -74,6 +75,28 @@ def test_seeds_with_other_test_patients_count_where_tested():
     theirs = {0: evaluation({"A": 0.8}), 1: evaluation({"B": 0.6})}
     result = compare(ours, theirs, "dice")
     assert result.differences == pytest.approx({"A": 0.1, "B": 0.2})
+
+
+def test_who_misses_hard_structures_does_not_win_in_distance():
+    """The first is 1 mm worse wherever it finds something, and misses the structure that is far off in all."""
+
+    def distances(missed, offset):
+        return scored.evaluation(
+            scored.scores(patient, patient, name, 0.0, status="missed")
+            if patient in missed and name == "RV"
+            else scored.scores(patient, patient, name, 0.8, hd95_pooled_mm=far + offset + place / 100)
+            for place, patient in enumerate("ABCDEFGH")
+            for name, far in (("RV", 20), ("LV", 2))
+        )
+
+    ours, theirs = distances("ABCD", 1), distances("", 0)
+    for first, second in (({0: ours}, {0: theirs}), ({0: ours}, {1: theirs})):
+        result = compare(first, second, "hd95_pooled_mm")
+        assert list(result.differences.values()) == pytest.approx([1.0] * 8)
+        assert compare(first, second, "dice").mean_difference == pytest.approx(-0.2)
+    assert compare({0: ours}, {0: theirs}, "hd95_pooled_mm", "RV").n == 4
+    frequencies = rank_frequencies({"ours": {0: ours}, "theirs": {0: theirs}}, "hd95_pooled_mm").frequencies
+    assert frequencies == {"ours": [0, 1], "theirs": [1, 0]}
 
 
 def test_no_common_patient_is_refused():

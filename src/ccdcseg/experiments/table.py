@@ -8,9 +8,9 @@ from ccdcseg.experiments.experiment import Experiment, Metric
 from ccdcseg.experiments.measured import Measured, Place, percent
 from ccdcseg.experiments.published import Values, published_structure, published_values
 from ccdcseg.measure.display import METRICS, NONE
-from ccdcseg.measure.patients import MEAN, mean
-from ccdcseg.runs.evaluation import seed_means
+from ccdcseg.measure.patients import MEAN, average, mean
 from ccdcseg.runs.finished import Arm
+from ccdcseg.statistics.compare import paired
 from ccdcseg.statistics.failure import failure
 from ccdcseg.tabular import Entry, Grid, csv_text, ranked
 
@@ -148,12 +148,11 @@ def _cell(metric: Metric, class_name: str, arm: Arm, baseline: Arm | None, publi
 
 def _difference(arm: Arm, baseline: Arm, metric: str, class_name: str) -> float | None:
     """Of two rows, over the seeds that both have."""
-    seeds = [seed for seed in arm.evaluations if seed in baseline.evaluations]
-    values = [
-        [*seed_means([one.evaluations[seed] for seed in seeds], metric, class_name).values()]
-        for one in (arm, baseline)
-    ]
-    return mean(values[0]) - mean(values[1]) if all(values) else None
+    pairs = paired(arm.evaluations, baseline.evaluations, metric, class_name)
+    if not pairs or None in pairs:
+        return None
+    ours, theirs = map(average, zip(*pairs.values(), strict=True))
+    return mean([*ours.values()]) - mean([*theirs.values()])
 
 
 def _with_ranks(lines: Sequence[Line], metric: Metric) -> tuple[Line, ...]:

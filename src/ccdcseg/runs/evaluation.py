@@ -4,7 +4,7 @@ import logging
 import math
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -15,7 +15,7 @@ from ccdcseg.datasets.release import MASK_SUFFIX
 from ccdcseg.datasets.splits import check_split, part_folder
 from ccdcseg.errors import UserError
 from ccdcseg.files import file_hash, write_json, write_text
-from ccdcseg.measure.metrics import METRIC_NAMES, Status
+from ccdcseg.measure.metrics import DISTANCES, METRIC_NAMES, Status
 from ccdcseg.measure.patients import (
     MEAN,
     SUMMARY_METRICS,
@@ -32,6 +32,9 @@ EVALUATION_FILE = "evaluation.json"
 TABLE_FILE = "evaluation.csv"
 TOLERANCE = 1e-9
 COLUMNS = ("case", "patient", "class", "status", *METRIC_NAMES, "diagonal_mm")
+
+Structure = tuple[str, str]
+"""A scan and a class."""
 
 logger = logging.getLogger(__name__)
 
@@ -183,17 +186,26 @@ class Evaluation(Stored):
         """Case to patient."""
         return {row.case: row.patient for row in self.cases}
 
-    def values(self, metric: str, class_name: str = MEAN) -> dict[str, float]:
+    @property
+    def missed(self) -> set[Structure]:
+        """The structures that were not predicted at all."""
+        return {(row.case, row.class_name) for row in self.cases if row.status == "missed"}
+
+    def values(
+        self, metric: str, class_name: str = MEAN, without: Container[Structure] = ()
+    ) -> dict[str, float]:
         """The value of each patient: the mean over the scans, then (for "mean") over the classes.
 
         Args:
             metric: one of `SUMMARY_METRICS`.
             class_name: one of ``classes``, or "mean".
+            without: structures to leave out.
 
         Returns:
             Patient to value; undefined scores are left out, and so is a patient who has no other.
         """
-        return _values(self.cases, self.classes, metric, class_name)
+        rows = (row for row in self.cases if (row.case, row.class_name) not in without)
+        return _values(rows, self.classes, metric, class_name)
 
 
 def seed_means(evaluations: Iterable[Evaluation], metric: str, class_name: str = MEAN) -> dict[str, float]:
@@ -205,6 +217,26 @@ def seed_means(evaluations: Iterable[Evaluation], metric: str, class_name: str =
         class_name: see `Evaluation.values`.
     """
     return average([evaluation.values(metric, class_name) for evaluation in evaluations])
+
+
+def found_by_all(
+    methods: Sequence[Sequence[Evaluation]], metric: str, class_name: str = MEAN
+) -> list[dict[str, float]]:
+    """The value of each patient with each method, its evaluations averaged, where methods are compared.
+
+    A structure that was missed has no distance, and it is mostly a hard one: distances are those of the structures
+    that none of the evaluations missed, or who misses them would have the smaller mean.
+
+    Args:
+        methods: the evaluations of each.
+        metric: see `Evaluation.values`.
+        class_name: see `Evaluation.values`.
+    """
+    every = [evaluation for evaluations in methods for evaluation in evaluations]
+    lost = (
+        set[Structure]().union(*(evaluation.missed for evaluation in every)) if metric in DISTANCES else set()
+    )
+    return [average([one.values(metric, class_name, lost) for one in evaluations]) for evaluations in methods]
 
 
 def missed(evaluations: Iterable[Evaluation], class_name: str = MEAN) -> tuple[int, int]:

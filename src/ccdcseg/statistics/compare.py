@@ -20,7 +20,10 @@ from ccdcseg.measure.patients import (
     bootstrap_interval,
     percentile_interval,
 )
-from ccdcseg.runs.evaluation import Evaluation
+from ccdcseg.runs.evaluation import Evaluation, found_by_all
+
+Paired = tuple[dict[str, float], dict[str, float]]
+"""Patient to value with the one method and with the other, for the same patients."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +75,11 @@ def compare(
     Raises:
         UserError: no patient has a value with both methods.
     """
-    ours, theirs = (values_by_seed(method, metric, class_name) for method in (first, second))
-    paired = _paired(ours, theirs)
-    pairs = [*paired.values()] or [(average([*ours.values()]), average([*theirs.values()]))]
-    differences = _differences(*map(average, zip(*pairs, strict=True)))
-    if not differences:
+    pairs = paired(first, second, metric, class_name)
+    if not pairs:
         raise UserError(f"No patient has {metric} with both methods.", "Test both on the same patients.")
-    by_seed = {seed: _differences(*paired[seed]) for seed in sorted(paired)}
+    differences = _differences(*map(average, zip(*pairs.values(), strict=True)))
+    by_seed = {seed: _differences(*pairs[seed]) for seed in sorted(first.keys() & pairs.keys())}
     per_seed = {seed: _mean(values) for seed, values in by_seed.items()}
     return Comparison(
         metric,
@@ -159,13 +160,6 @@ def resampled_means(table: NDArray[np.float64], generator: np.random.Generator) 
     return means
 
 
-def values_by_seed(
-    evaluations: Mapping[int, Evaluation], metric: str, class_name: str = MEAN
-) -> dict[int, dict[str, float]]:
-    """For each seed, patient to value."""
-    return {seed: evaluation.values(metric, class_name) for seed, evaluation in evaluations.items()}
-
-
 def scans_as_patients(evaluations: Mapping[int, Evaluation]) -> dict[int, Evaluation]:
     """The evaluations of a method, each scan a patient of its own; without summaries, which are of patients."""
     return {
@@ -179,16 +173,31 @@ def scans_as_patients(evaluations: Mapping[int, Evaluation]) -> dict[int, Evalua
     }
 
 
-def _paired(
-    first: Mapping[int, Mapping[str, float]], second: Mapping[int, Mapping[str, float]]
-) -> dict[int, tuple[dict[str, float], dict[str, float]]]:
-    """The values of both methods by the seeds and of the patients that both have."""
-    both = {seed: first[seed].keys() & second[seed].keys() for seed in first if seed in second}
-    return {
-        seed: ({p: first[seed][p] for p in patients}, {p: second[seed][p] for p in patients})
-        for seed, patients in both.items()
-        if patients
-    }
+def paired(
+    first: Mapping[int, Evaluation], second: Mapping[int, Evaluation], metric: str, class_name: str = MEAN
+) -> dict[int | None, Paired]:
+    """The values of two methods with the seeds, and of the patients, that both have; see `found_by_all`.
+
+    Args:
+        first: seed to evaluation of the one method.
+        second: seed to evaluation of the other.
+        metric: one of `SUMMARY_METRICS`.
+        class_name: a class, or "mean" over the classes.
+
+    Returns:
+        By seed; where they share none, by None, each method's own averaged; empty where they share no patient.
+    """
+    seeds = {seed: ([first[seed]], [second[seed]]) for seed in first if seed in second}
+    found = {seed: _of_both(*found_by_all(methods, metric, class_name)) for seed, methods in seeds.items()}
+    if any(ours for ours, _ in found.values()):
+        return {seed: pair for seed, pair in found.items() if pair[0]}
+    pair = _of_both(*found_by_all([[*first.values()], [*second.values()]], metric, class_name))
+    return {None: pair} if pair[0] else {}
+
+
+def _of_both(first: Mapping[str, float], second: Mapping[str, float]) -> Paired:
+    both = first.keys() & second.keys()
+    return {patient: first[patient] for patient in both}, {patient: second[patient] for patient in both}
 
 
 def _differences(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:

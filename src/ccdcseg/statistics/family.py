@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from ccdcseg.measure.display import METRICS
-from ccdcseg.measure.patients import MEAN, RESAMPLES, average
-from ccdcseg.runs.evaluation import Evaluation
+from ccdcseg.measure.patients import MEAN, RESAMPLES
+from ccdcseg.runs.evaluation import Evaluation, found_by_all
 from ccdcseg.statistics.compare import (
     Comparison,
     compare,
     holm,
+    paired,
     resampled_means,
-    values_by_seed,
 )
 from ccdcseg.statistics.failure import failure
 
@@ -93,8 +93,7 @@ def compare_family(methods: Methods, pairs: Sequence[Pair], metrics: Sequence[st
 
 def have_common(methods: Methods, pair: Pair, metric: str, class_name: str = MEAN) -> bool:
     """Whether a patient has a value with both methods."""
-    first, second = (values_by_seed(methods[name], metric, class_name).values() for name in pair)
-    return bool({p for values in first for p in values} & {p for values in second for p in values})
+    return bool(paired(methods[pair[0]], methods[pair[1]], metric, class_name))
 
 
 def rank_frequencies(methods: Methods, metric: str) -> Ranks | None:
@@ -107,7 +106,7 @@ def rank_frequencies(methods: Methods, metric: str) -> Ranks | None:
     Returns:
         None where there are fewer than two methods, or patients that all were tested on.
     """
-    table = _paired_table([values_by_seed(evaluations, metric) for evaluations in methods.values()])
+    table = _paired_table([*methods.values()], metric)
     tested = ~np.isnan(table[0]).all(axis=0) if len(table) > 1 else np.zeros(0, bool)
     if tested.sum() < 2:
         return None
@@ -123,20 +122,17 @@ def rank_frequencies(methods: Methods, metric: str) -> Ranks | None:
     return Ranks(metric, shares, int(tested.sum()), table.shape[1])
 
 
-def _paired_table(methods: Sequence[Mapping[int, Mapping[str, float]]]) -> NDArray[np.float64]:
+def _paired_table(methods: Sequence[Mapping[int, Evaluation]], metric: str) -> NDArray[np.float64]:
     """Shape (methods, seeds, patients), NaN for all where one lacks a value.
 
     Seeds that all methods have are kept apart; where there is none, each method's seeds are averaged first.
     """
     common = sorted(set.intersection(*(set(seeds) for seeds in methods))) if methods else []
-    by_seed = (
-        [[seeds[seed] for seed in common] for seeds in methods]
-        if common
-        else [[average(list(seeds.values()))] for seeds in methods]
-    )
-    patients = sorted({patient for seeds in by_seed for values in seeds for patient in values})
+    rounds = [[[seeds[seed]] for seeds in methods] for seed in common]
+    by_seed = [found_by_all(one, metric) for one in rounds or [[[*seeds.values()] for seeds in methods]]]
+    patients = sorted({patient for found in by_seed for values in found for patient in values})
     table = np.array(
-        [[[values.get(p, np.nan) for p in patients] for values in seeds] for seeds in by_seed], dtype=float
-    )
+        [[[values.get(p, np.nan) for p in patients] for values in found] for found in by_seed], dtype=float
+    ).swapaxes(0, 1)
     table[:, np.isnan(table).any(axis=0)] = np.nan
     return table
