@@ -258,6 +258,20 @@ def test_the_stock_trainer_takes_them_by_itself(unlabelled_run, make_trainer):
     assert trainer.unlabelled is not None
 
 
+def test_one_rank_preprocesses_while_the_others_wait(unlabelled_run, make_trainer, monkeypatch):
+    """Several would write the same files."""
+    trainer, done = make_trainer(unlabelled_run(), "nnUNetTrainerPreset"), []
+    trainer.dataloader_train, trainer.is_ddp = None, True
+    monkeypatch.setattr("torch.distributed.barrier", lambda: done.append("waited"))
+    monkeypatch.setattr(
+        "ccdcseg.nnunet.unlabelled.preprocess_unlabelled", lambda *_: done.append("preprocessed")
+    )
+    trainer.unlabelled.start()
+    trainer.local_rank = 1
+    trainer.unlabelled.start()
+    assert done == ["preprocessed", "waited", "waited"]
+
+
 @pytest.mark.parametrize(
     ("epochs", "expected"), [(90, [30, 45, 60, 75]), (4, [1, 2, 3]), (48, [16, 24, 32, 40])]
 )

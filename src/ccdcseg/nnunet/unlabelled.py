@@ -10,7 +10,7 @@ import contextlib
 import copy
 import shutil
 from ast import literal_eval
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -494,7 +494,7 @@ class UnlabelledTraining:
             UserError: those labels are not there any more, or others are.
         """
         trainer = self._trainer
-        self._scans.preprocess(trainer)
+        self._on_one_rank(lambda: self._scans.preprocess(trainer))
         self._batches = trainer.dataloader_train
         self._shares = annotated_shares(
             Path(trainer.preprocessed_dataset_folder),
@@ -518,10 +518,7 @@ class UnlabelledTraining:
         if trainer.current_epoch not in writing_epochs(self._settings, trainer.num_epochs):
             return
         folder = self._folder(trainer.current_epoch)
-        if trainer.local_rank == 0:
-            self._write(folder)
-        if trainer.is_ddp:
-            torch.distributed.barrier()
+        self._on_one_rank(lambda: self._write(folder))
         self.written = {"epoch": trainer.current_epoch, "hash": _labels_hash(folder)}
         self._summary = _read_summary(folder)
         self._use(folder)
@@ -540,6 +537,13 @@ class UnlabelledTraining:
             "unlabelled_loss": losses.get("unlabelled_loss"),
             "labels_written": self._summary and self._summary.content,
         }
+
+    def _on_one_rank(self, write: Callable[[], None]) -> None:
+        """Let the first rank write what all ranks read, while the others wait."""
+        if self._trainer.local_rank == 0:
+            write()
+        if self._trainer.is_ddp:
+            torch.distributed.barrier()
 
     def _check(self) -> None:
         trainer = self._trainer
