@@ -37,3 +37,26 @@ def test_the_command_leaves_nothing_after_a_mistake(
     assert command(monkeypatch, half_annotated, "-o", str(tmp_path / "page.html")) == 2
     assert capsys.readouterr().err.count("ccdcseg: ") == 1
     assert not [*tmp_path.glob("page.*")]
+
+
+@pytest.mark.parametrize(
+    ("kept", "why"),
+    [
+        ("q[1-4]_ED*", "4 scans, not 9: there are no more."),
+        ("q[12]*", "2 scans, not 9: all others are of the same"),
+    ],
+)
+def test_why_there_are_fewer_scans_than_wanted(
+    monkeypatch: pytest.MonkeyPatch,
+    half_annotated: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    kept: str,
+    why: str,
+) -> None:
+    images = half_annotated / "imagesTs"
+    for path in {*images.iterdir()} - {*images.glob(kept)}:
+        path.unlink()
+    page = tmp_path / "page.html"
+    assert command(monkeypatch, half_annotated, "-o", str(page), "--scans", "9", "--slices", "1") == 0
+    assert why in capsys.readouterr().out

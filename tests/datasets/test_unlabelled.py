@@ -140,7 +140,9 @@ def test_a_folder_that_became_a_link_is_known(with_scans: Path, tmp_path: Path):
 
 
 def test_no_such_folder_and_nothing_in_it(raw_folder: Path):
-    with pytest.raises(UserError, match=r"imagesTs is no folder.*such as imagesTs, or their number"):
+    with pytest.raises(
+        UserError, match=r"imagesTs is no folder\. Put scans without masks there, or name another"
+    ):
         read_unlabelled(raw_folder, Path("imagesTs"))
     (raw_folder / "imagesTs").mkdir()
     (raw_folder / "imagesTs" / "._p1_0000.nii.gz").write_bytes(b"")

@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import pytest
 
 from ccdcseg.errors import UserError
 from ccdcseg.nnunet.preset import load_preset
+from ccdcseg.nnunet.runs import find_runs
 
 
 def test_a_term_that_would_never_act_is_refused(tiny_run, workspace):
@@ -15,3 +18,40 @@ def test_a_term_that_would_never_act_is_refused(tiny_run, workspace):
 def test_the_start_of_another_method_does_not_matter(tiny_run):
     tiny_run("nnunet", changes=("ccdc.start_iteration=10000",))
     tiny_run("reco", changes=("ccdc.start_iteration=10000",))
+
+
+@pytest.fixture
+def empty_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with nnU-Net's three in it and one data set."""
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+        (tmp_path / name / "Dataset007_Own").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "nnUNet_results"
+
+
+@pytest.mark.parametrize("target", ["model", "nowhere/fold_0", "model/fold_0/", "./model", "nnUNet_results"])
+def test_a_path_is_no_data_set(empty_results: Path, target: str) -> None:
+    Path("model/fold_0").mkdir(parents=True)
+    with pytest.raises(UserError, match=rf"{Path(target)} is no run folder: it has no run\.json\. .*fold_N"):
+        find_runs(target)
+
+
+def test_a_run_that_is_not_finished_says_so(empty_results: Path) -> None:
+    Path("fold_0").mkdir()
+    Path("fold_0/begun.json").write_text("{}")
+    with pytest.raises(UserError, match=r"The training in \S+fold_0 is not finished.*--resume"):
+        find_runs("fold_0")
+
+
+@pytest.mark.parametrize("target", ["7", "Dataset007_Own"])
+def test_a_data_set_is_one_though_a_folder_has_its_name(empty_results: Path, target: str) -> None:
+    Path(target).mkdir()
+    with pytest.raises(UserError, match=r"Dataset007_Own holds no finished training"):
+        find_runs(target)
+
+
+@pytest.mark.parametrize("target", ["8", "Dataset007_Other", "own"])
+def test_a_name_that_is_no_folder_is_a_data_set_s(empty_results: Path, target: str) -> None:
+    with pytest.raises(UserError, match=r"There is no data set"):
+        find_runs(target)

@@ -31,7 +31,10 @@ def next_command(
     images: Annotated[Path, typer.Option(help="Folder of scans without masks.")] = Path("imagesTs"),
     seed: Annotated[int, typer.Option(min=0, help="Of the random draw.")] = 0,
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="The page to write; next.csv and next.label lie beside it.")
+        Path,
+        typer.Option(
+            "-o", "--output", help="The page to write; its list (.csv) and classes (.label) lie beside it."
+        ),
     ] = Path("next.html"),
     device: DeviceOption = Device.AUTO,
     processes: Processes = PROCESSES,
@@ -81,6 +84,6 @@ def _say(proposals: "Proposals", wanted: int, who: str) -> None:
             f"Note:     whose scans {unknown} are is not known: two may be of one patient. Say it: {who}"
         )
     if (fewest := min(map(len, proposals.draws.values()))) < wanted:
-        typer.echo(
-            f"Note:     {fewest} scans, not {wanted}: all others are of the same patients or look alike."
-        )
+        others = "all others are of the same patients or look alike"
+        why = "there are no more" if fewest == proposals.scans else others
+        typer.echo(f"Note:     {fewest} scans, not {wanted}: {why}.")

@@ -52,7 +52,7 @@ def patients(
 def check(
     dataset: Dataset,
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="The page to write; check.json lies beside it.")
+        Path, typer.Option("-o", "--output", help="The page to write; its JSON lies beside it.")
     ] = Path("check.html"),
     processes: Processes = PROCESSES,
 ) -> None:

@@ -70,7 +70,6 @@ def review(
 ) -> None:
     """Which masks to look at again: those first that contradict networks which never saw them."""
     from ccdcseg.nnunet.runs import find_runs
-    from ccdcseg.runs.record import read_record
 
     if answers:
         _keep(dataset, answers)
@@ -85,8 +84,6 @@ def review(
             "Trained runs need no training: leave one of them out.",
         )
     if run:
-        for folder in filter(Path.is_dir, run):
-            read_record(folder)
         folders = [folder for one in run for folder in find_runs(str(one))]
         _review(dataset, folders, None, patient, output, chosen_device(device))
         return

@@ -135,7 +135,7 @@ def read_unlabelled(raw_folder: Path, folder: Path) -> UnlabelledFolder:
     if not place.is_dir():
         raise UserError(
             f"{place} is no folder.",
-            "Name a folder of scans without masks, such as imagesTs, or their number.",
+            "Put scans without masks there, or name another folder that holds some.",
         )
     ending = f"_0000{read_file_ending(raw_folder)}"
     names = sorted(

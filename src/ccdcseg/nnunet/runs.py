@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ccdcseg.datasets.cases import dataset_folder
+from ccdcseg.datasets.cases import dataset_folder, dataset_names
 from ccdcseg.datasets.folds import add_folds
 from ccdcseg.datasets.splits import SPLITS_FILE, find_fold, unlabelled_split
 from ccdcseg.errors import UserError
@@ -13,7 +13,7 @@ from ccdcseg.files import absolute, check_name, real
 from ccdcseg.methods import METHODS
 from ccdcseg.nnunet.paths import check_environment, nnunet_folder
 from ccdcseg.nnunet.preset import LabelledShare, Preset, load_preset
-from ccdcseg.runs.record import read_record
+from ccdcseg.runs.record import RUN_FILE, no_run, read_record
 
 TEACHERS = 3
 """Networks that label scans without masks in self-training."""
@@ -189,10 +189,12 @@ def find_runs(target: str) -> list[Path]:
         UserError: there is none.
     """
     check_environment()
-    path = absolute(Path(target))
-    if (path / "run.json").exists():
+    path, raw_root = absolute(Path(target)), nnunet_folder("nnUNet_raw")
+    if (path / RUN_FILE).exists():
         return [path if (path.parent / "plans.json").exists() else real(path)]  # a link from elsewhere
-    raw = dataset_folder(nnunet_folder("nnUNet_raw"), target)
+    if _means_folder(target) and target not in dataset_names(raw_root):
+        raise no_run(path)
+    raw = dataset_folder(raw_root, target)
     results = nnunet_folder("nnUNet_results") / raw.name
     folders = sorted(file.parent for file in results.glob("*/fold_*/run.json"))
     runs = [folder for folder in folders if read_record(folder).fold_of is None]
@@ -201,6 +203,11 @@ def find_runs(target: str) -> list[Path]:
             f"{results} holds no finished training.", f"Train first: ccdcseg train {target} --method ccdc"
         )
     return sorted(runs, key=_order)
+
+
+def _means_folder(target: str) -> bool:
+    """Whether a target is a path rather than a data set, unless one has this name."""
+    return not target.isdecimal() and (Path(target).name != target or Path(target).is_dir())
 
 
 def _order(folder: Path) -> tuple[Any, ...]:

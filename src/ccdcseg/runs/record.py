@@ -262,10 +262,21 @@ def read_record(folder: Path) -> RunRecord:
     """
     path = folder / RUN_FILE
     if not path.exists():
-        raise UserError(
-            f"{folder} is no run folder: it has no {RUN_FILE}.", "Name a folder that `ccdcseg train` made."
-        )
+        raise no_run(folder)
     return RunRecord.read(path, "Restore it from a copy, or train the run again.")
+
+
+def no_run(folder: Path) -> UserError:
+    """What is wrong with a folder without a ``run.json``."""
+    if (folder / BEGUN_FILE).exists():
+        return UserError(
+            f"The training in {folder} is not finished: it has no {RUN_FILE}.",
+            "Repeat its command with --resume.",
+        )
+    return UserError(
+        f"{folder} is no run folder: it has no {RUN_FILE}.",
+        "Name a folder that `ccdcseg train` made, fold_N.",
+    )
 
 
 def read_begun(folder: Path) -> Begun:
