@@ -18,6 +18,7 @@ from ccdcseg.nnunet import predict as module
 from ccdcseg.nnunet.checkpoints import FINAL, load_checkpoint
 from ccdcseg.nnunet.predict import (
     Output,
+    Segmentation,
     build_predictor,
     check_alike,
     check_predictions,
@@ -25,6 +26,7 @@ from ccdcseg.nnunet.predict import (
     predict,
     run_images,
     scan_probabilities,
+    segment,
 )
 from ccdcseg.nnunet.rules import write_rules
 from ccdcseg.nnunet.runs import Run
@@ -184,7 +186,7 @@ def test_what_several_networks_predict_is_kept_as_long_as_they_are_the_same(
     [
         ("dataset.json", {"labels": {"background": 0, "heart": 1}}, "their classes differ"),
         ("dataset.json", {"channel_names": {"0": "CT"}}, "their channels differ"),
-        ("plans.json", {"transpose_forward": [2, 0, 1]}, "their orders of axes differ"),
+        ("dataset.json", {"file_ending": ".nrrd"}, "their file endings differ"),
     ],
 )
 def test_runs_that_do_not_fit_together(
@@ -197,6 +199,32 @@ def test_runs_that_do_not_fit_together(
         check_alike(two_runs)
     with pytest.raises(UserError, match="given twice"):
         check_alike([two_runs[0], two_runs[0]])
+
+
+@pytest.mark.parametrize("orders", [([0, 1, 2], [1, 2, 0]), ([2, 0, 1], [1, 2, 0]), ([1, 0, 2], [1, 0, 2])])
+def test_networks_whose_plans_order_the_axes_otherwise_are_averaged_voxel_by_voxel(
+    orders: tuple[list[int], list[int]], monkeypatch: pytest.MonkeyPatch
+):
+    """Of a cubic scan no shape would tell."""
+    scans = np.random.default_rng(0).random((2, 3, 4, 4, 4), np.float32)
+
+    def in_order(array: np.ndarray, forward: list[int]) -> np.ndarray:
+        return array.transpose(0, *(axis + 1 for axis in forward))
+
+    def network(number: int, forward: list[int]) -> SimpleNamespace:
+        manager = SimpleNamespace(convert_probabilities_to_segmentation=lambda mean: mean.argmax(0))
+        plans = SimpleNamespace(
+            transpose_forward=forward,
+            transpose_backward=[forward.index(axis) for axis in range(3)],
+            get_label_manager=lambda _: manager,
+        )
+        found = Segmentation(np.empty(0), in_order(scans[number], forward), {})
+        return SimpleNamespace(plans_manager=plans, dataset_json={}, found=found)
+
+    monkeypatch.setattr(module, "_segment", lambda one, _, **options: one.found)
+    networks = [network(number, forward) for number, forward in enumerate(orders)]
+    probabilities = segment(networks, [], probabilities=True).probabilities
+    np.testing.assert_allclose(probabilities, in_order(scans.mean(0), orders[0]), rtol=1e-6)
 
 
 @pytest.fixture

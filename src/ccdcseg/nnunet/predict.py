@@ -275,7 +275,7 @@ def check_alike(folders: Sequence[Path]) -> None:
     """See that runs can predict together.
 
     Raises:
-        UserError: one is given twice, or their classes, channels or orders of axes differ.
+        UserError: one is given twice, or their classes, channels or file endings differ.
     """
     if len({real(folder) for folder in folders}) < len(folders):
         raise UserError("A run is given twice.", "Name each once.")
@@ -291,12 +291,11 @@ def check_alike(folders: Sequence[Path]) -> None:
 
 def _alike(folder: Path) -> dict[str, Any]:
     """What runs that predict together share."""
-    plans, dataset = (read_json(folder.parent / name) for name in ("plans.json", "dataset.json"))
+    dataset = read_json(folder.parent / "dataset.json")
     return {
         "classes": [dataset["labels"], dataset.get("regions_class_order")],
         "channels": dataset["channel_names"],
         "file endings": dataset["file_ending"],
-        "orders of axes": plans["transpose_forward"],
     }
 
 
@@ -494,10 +493,17 @@ def segment(predictors: Sequence[Any], files: Sequence[Path], *, probabilities: 
         return found
     mean = np.asarray(found.probabilities, np.float32)
     for predictor in others:  # one at a time: those of a large scan fill the memory
-        mean = mean + np.asarray(_segment(predictor, files, probabilities=True).probabilities)
+        mean = mean + _in_axes_of(first, predictor, _segment(predictor, files, probabilities=True))
     mean /= len(predictors)
     manager = first.plans_manager.get_label_manager(first.dataset_json)
     return Segmentation(manager.convert_probabilities_to_segmentation(mean), mean, found.properties)
+
+
+def _in_axes_of(first: Any, predictor: Any, found: Segmentation) -> NDArray[Any]:
+    """Probabilities of one predictor, axes as the plans of another order them."""
+    own = predictor.plans_manager.transpose_backward
+    axes = [own[axis] for axis in first.plans_manager.transpose_forward]
+    return np.asarray(found.probabilities).transpose(0, *(axis + 1 for axis in axes))
 
 
 def _segment(predictor: Any, files: Sequence[Path], *, probabilities: bool) -> Segmentation:
