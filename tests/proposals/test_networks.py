@@ -76,18 +76,19 @@ def test_several_networks_speak_by_their_mean(
     votes = np.moveaxis(votes, -1, 2)
     asked: list[tuple[int, int]] = []
 
-    def say(network: int, images: tuple[Path, ...]) -> Any:
-        asked.append((network, files.index(images)))
-        return votes[asked[-1]]
+    def say(networks: list[int], images: tuple[Path, ...]) -> Any:
+        scan = files.index(images)
+        asked.extend((network, scan) for network in networks)
+        return votes[networks, scan].mean(0)
 
     monkeypatch.setattr(ensemble, "build_predictor", lambda folder, _: int(folder.name[-1]))
     monkeypatch.setattr(ensemble, "scan_probabilities", say)
     monkeypatch.setattr(
         ensemble,
         "prediction_sources",
-        lambda folder, images, _: {
+        lambda folders, images, _: {
             "images": Source(tuple(images)),
-            "model": Source((folder / "checkpoint_final.pth",)),
+            "model": Source(tuple(folder / "checkpoint_final.pth" for folder in folders)),
         },
     )
 
