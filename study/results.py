@@ -1,11 +1,11 @@
-"""Tables and figure of docs/results.md, from the study's tables and docs/results/unlabelled.csv.
+"""Tables and figures of docs/results.md and docs/scans.md, from the study's tables and those in docs/results.
 
-python study/results.py    # prints the tables, writes docs/results/differences.svg
+python study/results.py    # prints the tables, writes docs/results/differences.svg and recipes.svg
 """
 
 import csv
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -21,8 +21,7 @@ from ccdcseg.statistics.compare import Comparison, compare, wilcoxon_p
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "study" / "data"
-UNLABELLED = ROOT / "docs" / "results" / "unlabelled.csv"
-FIGURE = ROOT / "docs" / "results" / "differences"
+RESULTS = ROOT / "docs" / "results"
 
 STEPS = [
     ("preset of before (SGD), as predicted", ("cpu_sgd", "plain"), 0),
@@ -33,11 +32,23 @@ STEPS = [
     ("and 50 patients without masks", ("cpu_long unlabelled", "postprocessed"), 5),
     ("as row 4, with CCDC from half time, weight 0.3", ("cpu unlabelled ccdc", "postprocessed"), 4),
     ("as row 7, CCDC on all scans (`ccdc_both`)", ("cpu unlabelled ccdc_both", "postprocessed"), 4),
+    ("self-training, four trainings of row 3's length", ("cpu self-training", "postprocessed"), 5),
 ]
 """Rows of the first table: name, training and prediction in the file, number of the row it is compared with."""
+SCANS = [
+    ("5 annotated, ten minutes", ("5 annotated, cpu", "postprocessed"), 0),
+    ("and 50 without masks", ("5 annotated, cpu unlabelled", "postprocessed"), 1),
+    ("10 annotated, ten minutes", ("10 annotated, cpu", "postprocessed"), 1),
+    ("and 50 without masks", ("10 annotated, cpu unlabelled", "postprocessed"), 3),
+    ("two networks of row 3 together", ("10 annotated, 2 x cpu", "postprocessed"), 3),
+    ("10 annotated, an hour", ("10 annotated, cpu_long", "postprocessed"), 3),
+    ("and 50 without masks", ("10 annotated, cpu_long unlabelled", "postprocessed"), 6),
+]
+"""Rows of the table of docs/scans.md, the same way."""
 
 Scores = dict[str, tuple[float, float]]
 """Patient to Dice in % and distance in mm."""
+Steps = Sequence[tuple[str, tuple[str, str], int]]
 
 
 @dataclass(frozen=True)
@@ -102,28 +113,44 @@ RIVALS = [
 
 
 def main() -> None:
-    print("\n".join(unlabelled_table()), end="\n\n")
+    for table in (unlabelled_table(), scans_table()):
+        print("\n".join(table), end="\n\n")
     readings = [(row, row.comparison) for row in READINGS]
     print("\n".join(readings_table(readings)))
     draw([*readings, *((row, row.comparison) for row in RIVALS)])
+    draw_recipes(read_scores(RESULTS / "choosing.csv"))
 
 
 def unlabelled_table() -> Iterator[str]:
-    """What adds up for plain nnU-Net."""
-    trainings: dict[tuple[str, str], Scores] = defaultdict(dict)
-    with UNLABELLED.open(newline="") as handle:
+    """What adds up for plain nnU-Net, on the patients for testing."""
+    return steps_table(STEPS, read_scores(RESULTS / "unlabelled.csv"))
+
+
+def scans_table() -> Iterator[str]:
+    """What a lab can do with its scans, on the patients for choosing."""
+    return steps_table(SCANS, read_scores(RESULTS / "choosing.csv"))
+
+
+def read_scores(path: Path) -> dict[tuple[str, str], Scores]:
+    """Scores by training and prediction."""
+    found: dict[tuple[str, str], Scores] = defaultdict(dict)
+    with path.open(newline="") as handle:
         for row in csv.DictReader(handle):
-            trainings[row["training"], row["prediction"]][row["patient"]] = (
-                100 * float(row["dice"]),
-                float(row["hd95_pooled_mm"]),
-            )
+            scores = 100 * float(row["dice"]), float(row["hd95_pooled_mm"])
+            found[row["training"], row["prediction"]][row["patient"]] = scores
+    return found
+
+
+def steps_table(steps: Steps, trainings: Mapping[tuple[str, str], Scores]) -> Iterator[str]:
+    """A row a step, on the patients whom all of them were measured on."""
+    patients = sorted(set.intersection(*(set(trainings[key]) for _, key, _ in steps)))
     yield "| | | Dice, % | 95HD, mm | Dice points to row |"
     yield "| --- | --- | --- | --- | --- |"
-    for number, (label, key, other) in enumerate(STEPS, 1):
-        scores = trainings[key]
-        before = trainings[STEPS[other - 1][1]] if other else {}
-        dice, distances = ([pair[place] for pair in scores.values()] for place in (0, 1))
-        gains = [value - before[patient][0] for patient, (value, _) in scores.items() if before]
+    for number, (label, key, other) in enumerate(steps, 1):
+        scores = [trainings[key][patient] for patient in patients]
+        before = [trainings[steps[other - 1][1]][patient] for patient in patients] if other else []
+        dice, distances = ([pair[place] for pair in scores] for place in (0, 1))
+        gains = [now[0] - then[0] for now, then in zip(scores, before, strict=True)] if before else []
         p_value = p_text(wilcoxon_p(gains)) if gains else ""
         gain = f"{other}: {mean(gains):+.1f} {interval(gains, '+.1f')}, p {p_value}" if gains else ""
         shown = (
@@ -152,7 +179,27 @@ def draw(found: Sequence[tuple[Row, Comparison]]) -> None:
     ]
     forest(panel, rows[::-1])
     panel.set_xlabel("Dice points to nnU-Net, 95 % interval over patients")
-    save_figure(figure, FIGURE, {"svg": {"metadata": {"Date": None}}})
+    save_figure(figure, RESULTS / "differences", {"svg": {"metadata": {"Date": None}}})
+
+
+def draw_recipes(trainings: Mapping[tuple[str, str], Scores]) -> None:
+    """Dice of each patient by recipe, and its mean."""
+    figure = Figure(figsize=(7, 0.34 * len(SCANS) + 0.7), layout="constrained")
+    panel = figure.subplots()
+    patients = sorted(set.intersection(*(set(trainings[key]) for _, key, _ in SCANS)))
+    for place, (_, key, _) in enumerate(SCANS):
+        dice = [trainings[key][patient][0] for patient in patients]
+        panel.plot(dice, [place] * len(dice), "o", color="0.7", markersize=3)
+        panel.plot(mean(dice), place, "D", color="C0", markersize=6)
+        panel.annotate(
+            f"{mean(dice):.1f}", (mean(dice), place), (0, 6), textcoords="offset points", ha="center"
+        )
+    panel.set_yticks(
+        range(len(SCANS)), [f"{number}: {label}" for number, (label, _, _) in enumerate(SCANS, 1)]
+    )
+    panel.set_ylim(len(SCANS) - 0.5, -0.8)
+    panel.set_xlabel("Dice, %: the mean, and each of the 15 patients")
+    save_figure(figure, RESULTS / "recipes", {"svg": {"metadata": {"Date": None}}})
 
 
 def interval(values: Sequence[float], form: str) -> str:

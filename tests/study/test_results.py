@@ -4,13 +4,27 @@ from pathlib import Path
 
 import results
 
-PAGE = (Path(__file__).parents[2] / "docs" / "results.md").read_text().splitlines()
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "results.md").read_text().splitlines()
 
 
 def test_the_first_table_is_of_the_scores_of_its_patients():
     printed = list(results.unlabelled_table())
     assert len(printed) == 2 + len(results.STEPS)
     assert set(printed) <= set(PAGE)
+
+
+def test_the_table_of_scans_is_of_the_scores_of_its_patients():
+    printed = list(results.scans_table())
+    assert len(printed) == 2 + len(results.SCANS)
+    assert set(printed) <= set((DOCS / "scans.md").read_text().splitlines())
+
+
+def test_a_table_is_of_the_patients_that_all_of_its_rows_have():
+    scores = {("a", "x"): {"p": (50.0, 1.0), "q": (70.0, 3.0)}, ("b", "x"): {"q": (72.0, 2.0)}}
+    rows = list(results.steps_table([("one", ("a", "x"), 0), ("two", ("b", "x"), 1)], scores))
+    assert [row.split(" | ")[2][:4] for row in rows[2:]] == ["70.0", "72.0"]
+    assert "1: +2.0" in rows[3]
 
 
 def test_rows_of_the_second_table_are_of_the_published_runs():
