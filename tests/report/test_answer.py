@@ -193,6 +193,20 @@ def test_doubts_name_leaks_other_data_other_patients_and_other_seeds(bare_runs):
     assert "not trained with the same seeds" in found
 
 
+@pytest.mark.parametrize(("others", "doubtful"), [("e" * 64, True), ("f" * 64, False)])
+def test_scans_without_masks_are_other_data_by_right(bare_runs, others, doubtful):
+    arms = load_arms(bare_runs[:1] + bare_runs[2:3])
+    more = {**arms[1].runs[0].record.settings, "unlabelled": {"use": True}}
+
+    def with_scans(arm, data_hash):
+        update = {"settings": more, "data_hash": data_hash}
+        run = replace(arm.runs[0], record=arm.runs[0].record.model_copy(update=update))
+        return replace(arm, label=f"{arm.label}, more scans", runs=(run,))
+
+    found = doubts([*arms, *map(with_scans, arms, ("f" * 64, others))])
+    assert ("were not trained on the same data" in " ".join(found)) is doubtful
+
+
 def test_validation_patients_may_be_tested_where_they_are_asked_for(bare_runs):
     run = bare_runs[0]
     (run / "validation_patients").mkdir()

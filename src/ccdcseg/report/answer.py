@@ -83,10 +83,10 @@ def _claim(outcome: Outcome) -> str:
 def doubts(arms: Sequence[Arm]) -> list[str]:
     """What makes a comparison doubtful: other data, patients seen in training, other patients or seeds tested."""
     found = [text for arm, run in runs_of(arms) if (text := _leak(arm, run))]
-    hashes: dict[tuple[float, int], set[str]] = defaultdict(set)
-    for _, run in runs_of(arms):
-        hashes[run.record.fraction, run.record.seed].add(run.record.data_hash)
-    for (fraction, seed), different in hashes.items():
+    hashes: dict[tuple[float, int, bool], set[str]] = defaultdict(set)
+    for arm, run in runs_of(arms):  # the hash is of all scans that were trained on, those without masks too
+        hashes[run.record.fraction, run.record.seed, bool(arm.unlabelled)].add(run.record.data_hash)
+    for (fraction, seed, _), different in hashes.items():
         if len(different) > 1:
             found.append(
                 f"Runs of fraction {fraction:g} and seed {seed} were not trained on the same data (hashes)."
