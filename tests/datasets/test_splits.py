@@ -214,9 +214,17 @@ def test_the_cases_of_a_part(tmp_path: Path) -> None:
     assert part_cases(tmp_path, 0, "test") == entry["test"]
     assert part_cases(tmp_path, 0, "validation") == entry["val"]
     assert len(part_cases(tmp_path, 1, "test")) == 180
-    with pytest.raises(UserError, match=r"Fold 1 of \S+ has no patients for validation.*--test N"):
+    like = rf"ccdcseg split {tmp_path.name} --fraction 0\.1 --seed 2 --test N$"
+    with pytest.raises(UserError, match=rf"Fold 1 of \S+ has no patients for validation.*{like}"):
         part_cases(tmp_path, 1, "validation")
     assert part_folder(tmp_path, "test") == tmp_path != part_folder(tmp_path, "validation")
+
+
+@pytest.mark.parametrize(("part", "option"), [("test", ""), ("validation", " --test N")])
+def test_where_all_are_trained_on_half_are_advised(tmp_path: Path, part: str, option: str) -> None:
+    add_splits(tmp_path, draw_splits(ACDC, [1.0], 3), ACDC, SLICES)
+    with pytest.raises(UserError, match=rf"for {part}.*--fraction 0\.5 --seed 4{option}$"):
+        part_cases(tmp_path, 0, part)
 
 
 def test_folds_keep_their_numbers(tmp_path: Path) -> None:

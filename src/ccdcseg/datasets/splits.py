@@ -304,10 +304,18 @@ def part_cases(place: Path, fold: int, part: str) -> list[str]:
     if not entry["patients"][part]:
         raise UserError(
             f"Fold {fold} of {place / SPLITS_FILE} has no patients for {part}.",
-            "Draw a split that sets patients aside for testing: ccdcseg split DATASET --test N, with a new seed.",
+            f"Draw a split that has some, with a new seed, and train on it: {_drawing_like(entry, place.name)}"
+            + (" --test N" if part == "validation" else ""),
         )
     cases: list[str] = entry["test" if part == "test" else "val"]
     return cases
+
+
+def _drawing_like(entry: Mapping[str, Any], dataset: str) -> str:
+    """The command line that draws a split like one, with the next seed; half are trained on in place of all."""
+    fraction, seed = entry.get("fraction", 0.1), entry.get("seed", -1) + 1
+    share = exactly(fraction if fraction < 1 else 0.5)
+    return shlex.join(["ccdcseg", "split", dataset, "--fraction", share, "--seed", str(seed)])
 
 
 def check_split(place: Path, fold: int, split_hash: str | None, run: Path) -> None:
@@ -373,7 +381,7 @@ def unlabelled_split(raw_folder: Path, splits: Path, fold: int | str) -> Unlabel
     if "unlabelled" not in entry:
         raise UserError(
             f"Fold {fold} of {splits} names no scans without masks.",
-            "Draw a split that has some, with a new seed: ccdcseg split DATASET --fraction 0.1 --unlabelled "
+            f"Draw a split that has some, with a new seed: {_drawing_like(entry, raw_folder.name)} --unlabelled "
             "imagesTs (or another folder, or a number of patients whose masks are not read).",
         )
     folder = raw_folder / entry["unlabelled"]["images"]
