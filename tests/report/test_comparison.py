@@ -75,6 +75,7 @@ def test_other_patients_are_not_compared(three):
         ({"metrics": ["dise"]}, "There is no metric dise"),
         ({"of": "topk"}, "No evaluated run is of the method topk"),
         ({"part": "validation"}, "There is nothing to compare. nnU-Net, seed 0: not evaluated."),
+        ({"part": "validation"}, "(ccdcseg evaluate --part validation RUN)"),
     ],
 )
 def test_mistakes(three, options, words):

@@ -95,10 +95,11 @@ def compare_runs(
     left_out += unpaired(evaluated, pairs)
     outcomes = compare_family(methods, pairs, metrics)
     if not outcomes:
+        measure = f"ccdcseg evaluate{' --part validation' if part == 'validation' else ''} RUN"
         raise UserError(
             " ".join(["There is nothing to compare.", *left_out]),
-            "It takes two methods of as many labels and steps, evaluated on the same patients: with nnU-Net "
-            "among them, or with --of METHOD.",
+            "It takes two methods of as many labels and steps, evaluated on the same patients "
+            f"({measure}): with nnU-Net among them, or with --of METHOD.",
         )
     ranks = rankings(evaluated, pairs, metrics)
     return RunComparison(tuple(evaluated), tuple(outcomes), tuple(ranks), as_in_the_paper, tuple(left_out))
