@@ -494,7 +494,7 @@ def test_the_whole_path_by_commands(pristine: Path, tmp_path: Path):
     table = run("evaluate", 902).stdout
     assert "nnunet" in table
     assert "ccdc" in table
-    compared = run("compare", 902, "--as-in-the-paper", "--output", tmp_path / "compared").stdout
+    compared = run("compare", 902, "--as-in-the-paper", "--output", tmp_path / "compared.csv").stdout
     assert "AS IN THE PAPER" in " ".join(compared.split())
     assert json.loads((tmp_path / "compared.json").read_text())["unit"] == "case"
     page = tmp_path / "report.html"

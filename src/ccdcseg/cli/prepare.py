@@ -94,7 +94,10 @@ Channel = Annotated[
 ]
 ImagePattern = Annotated[
     list[str] | None,
-    typer.Option("--image", help="Where images lie, such as {patient}/{phase}.nii.gz; one for each channel."),
+    typer.Option(
+        "--image",
+        help="Where images lie, such as {patient}/{phase}.nii.gz, or {patient}/CT for DICOM; one for each channel.",
+    ),
 ]
 MaskPattern = Annotated[
     str | None, typer.Option("--mask", help="Where masks lie, such as masks/{patient}_{phase}.nii.gz.")

@@ -233,17 +233,18 @@ def compare(
 ) -> None:
     """Is one method better? Paired tests, intervals and ranks over the same patients."""
     from ccdcseg.nnunet.runs import find_runs
-    from ccdcseg.report.comparison import compare_runs, write_comparison
+    from ccdcseg.report.comparison import SUFFIXES, compare_runs, write_comparison
 
     if output:
-        check_file(Path(f"{absolute(output)}.json"))
+        output = absolute(output.with_suffix("") if output.suffix in SUFFIXES else output)
+        check_file(Path(f"{output}.json"))
     runs = [run for target in targets for run in find_runs(target)]
     result = compare_runs(runs, part, of, metric, as_in_the_paper)
     for grid in result.grids():
         show(grid)
     for sentence in result.left_out:
         typer.echo(f"Not compared: {sentence}")
-    for path in write_comparison(result, absolute(output)) if output else []:
+    for path in write_comparison(result, output) if output else []:
         typer.echo(f"Comparison: {path}")
 
 

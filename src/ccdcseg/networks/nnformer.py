@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ccdcseg.errors import UserError
+
 Size = tuple[int, int, int]
 
 AXES = ("first", "second", "third")
@@ -113,6 +115,26 @@ class NNFormerSettings:
                     f"the strides of nnFormer need a multiple of {stride}"
                 )
         return tuple(_quotient(patch_size, stride) for stride in self.total_strides)
+
+
+def check_patch(patch: Sequence[int], settings: NNFormerSettings) -> None:
+    """See that nnFormer takes patches of this size.
+
+    Raises:
+        UserError: it does not.
+    """
+    if len(patch) != 3:
+        raise UserError(
+            "nnFormer is for volumes, and this configuration is 2-D.",
+            "Set network.configuration=3d_fullres, or take the preset nnformer_cpu or nnformer_paper.",
+        )
+    try:
+        settings.map_sizes(patch)
+    except ValueError as error:
+        raise UserError(
+            f"nnFormer does not fit a patch of {list(patch)}: {error}.",
+            "Change network.patch_size, or nnformer.strides and nnformer.embedding_stride.",
+        ) from error
 
 
 class Embedding(nn.Module):

@@ -1,6 +1,5 @@
 """nnU-Net trainer whose network is nnFormer."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -8,8 +7,7 @@ from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from ccdcseg.errors import UserError
-from ccdcseg.networks.nnformer import NNFormer, NNFormerSettings
+from ccdcseg.networks.nnformer import NNFormer, check_patch
 from ccdcseg.nnunet.preset import preset_of_plans
 from ccdcseg.nnunet.trainers import nnUNetTrainerPreset
 
@@ -68,23 +66,3 @@ class nnUNetTrainerNNFormer(nnUNetTrainerPreset):  # noqa: N801 - nnU-Net's nami
             halved = [0.5**i for i in range(len(loss.weight_factors))]
             return DeepSupervisionWrapper(loss.loss, [w / sum(halved) for w in halved])
         return loss
-
-
-def check_patch(patch: Sequence[int], settings: NNFormerSettings) -> None:
-    """See that nnFormer takes patches of this size.
-
-    Raises:
-        UserError: it does not.
-    """
-    if len(patch) != 3:
-        raise UserError(
-            "nnFormer is for volumes, and this configuration is 2-D.",
-            "Set network.configuration=3d_fullres, or take the preset nnformer_cpu or nnformer_paper.",
-        )
-    try:
-        settings.map_sizes(patch)
-    except ValueError as error:
-        raise UserError(
-            f"nnFormer does not fit a patch of {list(patch)}: {error}.",
-            "Change network.patch_size, or nnformer.strides and nnformer.embedding_stride.",
-        ) from error

@@ -11,6 +11,7 @@ from ccdcseg.datasets.splits import SPLITS_FILE, find_fold, unlabelled_split
 from ccdcseg.errors import UserError
 from ccdcseg.files import absolute, check_name, real
 from ccdcseg.methods import METHODS
+from ccdcseg.networks.nnformer import check_patch
 from ccdcseg.nnunet.paths import check_environment, nnunet_folder
 from ccdcseg.nnunet.preset import LabelledShare, Preset, load_preset
 from ccdcseg.runs.record import RUN_FILE, no_run, read_record
@@ -105,6 +106,7 @@ def resolve_run(
     elif (unlabelled or self_training) and not settings.unlabelled.use:
         label, settings = f"{label}_unlabelled", _with(settings, "unlabelled", use=True)
     _check_start(method, settings)
+    _check_patch(method, settings)
     raw = dataset_folder(nnunet_folder("nnUNet_raw"), dataset)
     for path in (path for part in ("imagesTr", "labelsTr") for path in (raw / part).glob("*")):
         check_name(path)
@@ -180,6 +182,13 @@ def _check_start(method: str, preset: Preset) -> None:
             f"{method}.start_iteration is {start}, and the training has {steps} steps: the term would never act.",
             f"For a start at half time: --set {method}.start_iteration={steps // 2}",
         )
+
+
+def _check_patch(method: str, preset: Preset) -> None:
+    """Refuse a patch that nnFormer cannot take, before anything is planned for it."""
+    network = preset.network
+    if method == "nnformer" and (network.patch_size or network.configuration == "2d"):
+        check_patch(network.patch_size or (), preset.nnformer)
 
 
 def find_runs(target: str) -> list[Path]:

@@ -25,6 +25,9 @@ from ccdcseg.statistics.family import (
 from ccdcseg.statistics.family_table import CASE_NOTE, comparison_grid, comparison_record, of_scans, rank_grid
 from ccdcseg.tabular import Grid, to_csv, to_latex, to_section
 
+SUFFIXES = (".json", ".csv", ".md", ".tex")
+"""Of the files that `write_comparison` writes."""
+
 
 @dataclass(frozen=True)
 class RunComparison:
@@ -136,7 +139,7 @@ def write_comparison(comparison: RunComparison, stem: Path) -> list[Path]:
         ".md": "\n".join(map(to_section, grids)),
         ".tex": "\n".join(to_latex(grid) for grid in grids),
     }
-    paths = {suffix: Path(f"{stem}{suffix}") for suffix in (".json", *texts)}
+    paths = {suffix: Path(f"{stem}{suffix}") for suffix in SUFFIXES}
     write_json(paths[".json"], comparison.record)
     for suffix, text in texts.items():
         write_text(paths[suffix], text)
