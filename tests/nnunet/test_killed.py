@@ -50,7 +50,7 @@ def test_a_prediction_at_every_moment(
     """The network's answer is made once; what is written, and when, is the command's own."""
     folder, images = finished_run.folder, next((workspace.raw / "imagesTr").glob("*.nii.gz"))
     predictor = module.build_predictor(folder, "cpu")
-    answer = module.segment(predictor, [images], probabilities=True)
+    answer = module.segment([predictor], [images], probabilities=True)
     monkeypatch.setattr(module, "build_predictor", lambda *_: predictor)
     monkeypatch.setattr(module, "segment", lambda *_, **__: answer)
     place = tmp_path / "out"
