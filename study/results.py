@@ -141,9 +141,14 @@ def read_scores(path: Path) -> dict[tuple[str, str], Scores]:
     return found
 
 
+def patients_of(steps: Steps, trainings: Mapping[tuple[str, str], Scores]) -> list[str]:
+    """Those whom all steps were measured on."""
+    return sorted(set.intersection(*(set(trainings[key]) for _, key, _ in steps)))
+
+
 def steps_table(steps: Steps, trainings: Mapping[tuple[str, str], Scores]) -> Iterator[str]:
     """A row a step, on the patients whom all of them were measured on."""
-    patients = sorted(set.intersection(*(set(trainings[key]) for _, key, _ in steps)))
+    patients = patients_of(steps, trainings)
     yield "| | | Dice, % | 95HD, mm | Dice points to row |"
     yield "| --- | --- | --- | --- | --- |"
     for number, (label, key, other) in enumerate(steps, 1):
@@ -186,7 +191,7 @@ def draw_recipes(trainings: Mapping[tuple[str, str], Scores]) -> None:
     """Dice of each patient by recipe, and its mean."""
     figure = Figure(figsize=(7, 0.34 * len(SCANS) + 0.7), layout="constrained")
     panel = figure.subplots()
-    patients = sorted(set.intersection(*(set(trainings[key]) for _, key, _ in SCANS)))
+    patients = patients_of(SCANS, trainings)
     for place, (_, key, _) in enumerate(SCANS):
         dice = [trainings[key][patient][0] for patient in patients]
         panel.plot(dice, [place] * len(dice), "o", color="0.7", markersize=3)
@@ -198,7 +203,7 @@ def draw_recipes(trainings: Mapping[tuple[str, str], Scores]) -> None:
         range(len(SCANS)), [f"{number}: {label}" for number, (label, _, _) in enumerate(SCANS, 1)]
     )
     panel.set_ylim(len(SCANS) - 0.5, -0.8)
-    panel.set_xlabel("Dice, %: the mean, and each of the 15 patients")
+    panel.set_xlabel(f"Dice, %: the mean, and each of the {len(patients)} patients")
     save_figure(figure, RESULTS / "recipes", {"svg": {"metadata": {"Date": None}}})
 
 

@@ -1,5 +1,6 @@
 """Commands that make, use, measure and show trained networks."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -150,18 +151,18 @@ def predict(
             "Test cases are predicted both ways: predictions_plain has every piece.",
         )
     runs = [run for target in targets for run in find_runs(target)]
-    together = images is not None and len(runs) > 1
-    if together and len(runs) != len(targets):
+    if images is not None and len(runs) > len(targets):
         raise UserError(
             f"{len(runs)} runs were found, and nothing says which are to predict together.",
             "Name their folders.",
         )
-    output = absolute(output) if together and output else in_place_of(runs, output)
+    jobs = [[run] for run in runs] if images is None else [runs]
+    output = in_place_of(jobs, output)
     chosen = chosen_device(device)
-    for run in [runs] if together else runs:
+    for job in jobs:
         with progress_bars() as report:
             place = workflow.predict(
-                run,
+                job,
                 images,
                 output,
                 part=part,
@@ -170,11 +171,11 @@ def predict(
                 device=chosen,
                 progress=report,
             )
-        mean = f"mean of {len(runs)} networks; " if together else ""
+        mean = f"mean of {len(job)} networks; " if len(job) > 1 else ""
         typer.echo(f"Predictions: {place.folder} ({mean}{place.description})")
 
 
-def in_place_of(runs: list[Path], output: Path | None) -> Path | None:
+def in_place_of(runs: Sequence[object], output: Path | None) -> Path | None:
     """The folder that stands in for a run's own."""
     if output is not None and len(runs) != 1:
         raise UserError(f"--output is for one run, {len(runs)} were given.", "Name one run's folder.")

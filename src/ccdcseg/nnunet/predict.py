@@ -281,8 +281,9 @@ def check_alike(folders: Sequence[Path]) -> None:
         raise UserError("A run is given twice.", "Name each once.")
     first, *others = folders
     for other in others:
-        for what, known in _alike(first).items():
-            if _alike(other)[what] != known:
+        ours, theirs = _alike(first), _alike(other)
+        for what in ours:
+            if ours[what] != theirs[what]:
                 raise UserError(
                     f"{first} and {other} cannot predict together: their {what} differ.",
                     "Name runs of one data set.",

@@ -201,7 +201,8 @@ def _of_both(first: Mapping[str, float], second: Mapping[str, float]) -> Paired:
 
 
 def _differences(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:
-    return {patient: first[patient] - second[patient] for patient in sorted(first.keys() & second.keys())}
+    """Of values for the same patients, see `paired`."""
+    return {patient: first[patient] - second[patient] for patient in sorted(first)}
 
 
 def _mean(values: Mapping[str, float]) -> float:
