@@ -1,6 +1,7 @@
 """How many injected errors ``ccdcseg review`` puts into the first tenth of its list.
 
     python benchmarks/review.py RUN_FOLDER [--choose]
+    python benchmarks/review.py FOLD_0 FOLD_1 FOLD_2 FOLD_3 FOLD_4
 
 nnU-Net's folders hold the ACDC release of CCDCSEG_DATA (``ccdcseg prepare acdc $CCDCSEG_DATA/acdc --dataset 27``).
 RUN_FOLDER is a run on it whose split has test, validation and unlabelled patients, as after
@@ -8,11 +9,14 @@ RUN_FOLDER is a run on it whose split has test, validation and unlabelled patien
 of ``ccdcseg.review.suspicion`` were chosen on the unlabelled patients (``--choose`` repeats it); reported are
 the test and validation patients. In each of 20 draws six scans get an error each, one of a kind; all others are as
 they are.
+
+Several folders are the runs on folds that ``ccdcseg review 27`` trained: each mask is judged by the one that never
+saw the patient. There are few masks then, so one at a time gets an error: every kind in every mask once.
 """
 
 import argparse
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,11 +30,13 @@ from ccdcseg.datasets.volumes import read_mask
 from ccdcseg.measure.metrics import measure as score
 from ccdcseg.nnunet.paths import nnunet_folder
 from ccdcseg.review.measure import Opinions, measure
-from ccdcseg.review.networks import judges, predict_all, read_networks
+from ccdcseg.review.networks import Network, judges, predict_all, read_networks
 from ccdcseg.review.review import Reviewed, check_labels, mask_files, rank, read_opinions
 
 KINDS = ("slice missing", "RV and LV swapped", "shifted by 4 mm", "mirrored", "2 voxels wider", "another's")
 DRAWS = 20
+Ranked = tuple[dict[str, str], list[Reviewed]]
+"""The kind of error by scan that has one, and the list of all."""
 TWICE = ("patient074", "patient076")
 """The same scans of ACDC, annotated twice."""
 
@@ -86,9 +92,9 @@ def pasted(other: NDArray[np.intp], shape: Sequence[int]) -> NDArray[np.intp]:
     return result
 
 
-def read_scans(run: Path, raw: Path, wanted: Sequence[Case]) -> dict[str, Scan]:
+def read_scans(networks: Sequence[Network], raw: Path, wanted: Sequence[Case]) -> dict[str, Scan]:
     """Predict and measure masks as they are."""
-    found = judges(wanted, read_networks(raw, [run]), [])
+    found = judges(wanted, networks, [])
     cache = nnunet_folder("nnUNet_preprocessed") / raw.name / "ccdcseg_review"
     files = predict_all(
         raw, found, cache, "cpu", lambda done, total: print(f"predicted {done} of {total}", end="\r")
@@ -100,14 +106,27 @@ def read_scans(run: Path, raw: Path, wanted: Sequence[Case]) -> dict[str, Scan]:
     return scans
 
 
-def draw(scans: Mapping[str, Scan], seed: int) -> tuple[dict[str, str], list[Reviewed]]:
-    """Six scans with an error each, by kind; and the list, ranked."""
-    generator = np.random.default_rng(seed)
-    names = [*scans]
-    chosen = dict(zip(generator.choice(names, len(KINDS), replace=False).tolist(), KINDS, strict=True))
+def draws(scans: Mapping[str, Scan]) -> Iterator[Ranked]:
+    """Six scans with an error each, by kind; and the list, ranked: 20 times."""
+    for seed in range(DRAWS):
+        generator = np.random.default_rng(seed)
+        names = generator.choice([*scans], len(KINDS), replace=False).tolist()
+        yield with_errors(scans, dict(zip(names, KINDS, strict=True)), generator)
+
+
+def one_at_a_time(scans: Mapping[str, Scan]) -> Iterator[Ranked]:
+    """One scan with an error, and the list, ranked: every scan with every kind."""
+    generator = np.random.default_rng(0)
+    for name in scans:
+        for kind in KINDS:
+            yield with_errors(scans, {name: kind}, generator)
+
+
+def with_errors(scans: Mapping[str, Scan], chosen: dict[str, str], generator: np.random.Generator) -> Ranked:
+    """Scans with an error each, by kind; and the list, ranked."""
     masks = {name: scan.reviewed for name, scan in scans.items()}
     for name, kind in chosen.items():
-        others = [other for other in names if masks[other].patient != masks[name].patient]
+        others = [other for other in scans if masks[other].patient != masks[name].patient]
         other = scans[str(generator.choice(others))].opinions.labels
         masks[name] = replace(
             masks[name], measures=measure(inject(kind, scans[name].opinions, other, generator))
@@ -115,13 +134,12 @@ def draw(scans: Mapping[str, Scan], seed: int) -> tuple[dict[str, str], list[Rev
     return chosen, [*rank([*masks.values()])[1]]
 
 
-def report(scans: Mapping[str, Scan]) -> None:
+def report(scans: Mapping[str, Scan], lists: Iterable[Ranked]) -> None:
     """Recall in the first tenth, what else is there, and how suspicions are named."""
     first: dict[str, list[bool]] = defaultdict(list)
     named: dict[str, Counter[str]] = defaultdict(Counter)
     false = []
-    for seed in range(DRAWS):
-        chosen, ranked = draw(scans, seed)
+    for number, (chosen, ranked) in enumerate(lists):
         top = [one.case for one in ranked[: round(len(ranked) / 10)]]
         false.append(sum(name not in chosen for name in top))
         for place, one in enumerate(ranked, 1):
@@ -129,12 +147,12 @@ def report(scans: Mapping[str, Scan]) -> None:
                 first[kind].append(one.case in top)
                 named[kind][one.suspicions[0].kind] += 1
                 if one.case not in top:
-                    print(f"missed, draw {seed}: {kind} in {one.case}, place {place}")
-    print(f"{len(scans)} scans, {DRAWS} draws, the first {round(len(scans) / 10)} of the list:")
+                    print(f"missed, list {number}: {kind} in {one.case}, place {place}")
+    print(f"{len(scans)} scans, {len(false)} lists, of each the first {round(len(scans) / 10)}:")
     for kind in KINDS:
         print(f"{kind}: recall {np.mean(first[kind]):.2f}, named {dict(named[kind])}")
     print(f"all: recall {np.mean([hit for hits in first.values() for hit in hits]):.3f}")
-    print(f"masks as they are in the first tenth: {np.mean(false):.1f} a draw")
+    print(f"masks as they are in the first tenth: {np.mean(false):.1f} a list")
     alarms = [one for one in rank([scan.reviewed for scan in scans.values()])[1] if one.score >= 1]
     print(f"as they are, worth a look: {len(alarms)} of {len(scans)}")
     for one in alarms:
@@ -156,16 +174,20 @@ def annotated_twice(raw: Path, cases: Sequence[Case]) -> None:
 def main() -> None:
     """Predict once, then inject."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_FOLDER")
     parser.add_argument("--choose", action="store_true", help="the half on which the bounds were chosen")
     options = parser.parse_args()
-    record = read_networks(dataset_folder(nnunet_folder("nnUNet_raw"), "27"), [options.run])[0].record
-    raw = dataset_folder(nnunet_folder("nnUNet_raw"), record.dataset)
-    parts = read_entries(raw / SPLITS_FILE)[record.fold]["patients"]
-    patients = parts["unlabelled"] if options.choose else parts["test"] + parts["validation"]
+    raw = dataset_folder(nnunet_folder("nnUNet_raw"), "27")
+    networks = read_networks(raw, options.runs)
     cases = read_cases(raw)
-    annotated_twice(raw, cases)
-    report(read_scans(options.run, raw, [case for case in cases if case.patient in patients]))
+    if len(networks) > 1:
+        patients = {patient for network in networks for patient in network.record.patients.train}
+    else:
+        annotated_twice(raw, cases)
+        parts = read_entries(raw / SPLITS_FILE)[networks[0].record.fold]["patients"]
+        patients = {*(parts["unlabelled"] if options.choose else parts["test"] + parts["validation"])}
+    scans = read_scans(networks, raw, [case for case in cases if case.patient in patients])
+    report(scans, one_at_a_time(scans) if len(networks) > 1 else draws(scans))
 
 
 if __name__ == "__main__":
