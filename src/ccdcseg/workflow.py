@@ -104,7 +104,7 @@ def split(
         redraw: replace splits of the same fractions and seeds.
 
     Returns:
-        The stored entry of each split, in the order of seeds and fractions; see
+        The stored entry of each split, once, in the order of seeds and fractions; see
         `ccdcseg.datasets.splits.add_splits`.
 
     Raises:
@@ -117,9 +117,11 @@ def split(
 
     raw = dataset_folder(nnunet_folder("nnUNet_raw"), str(dataset))
     check_writable(raw)
-    shares = [*fractions]
+    shares = [*dict.fromkeys(fractions)]
     return [
-        entry for seed in seeds for entry in split_dataset(raw, shares, seed, test, unlabelled, redraw=redraw)
+        entry
+        for seed in dict.fromkeys(seeds)
+        for entry in split_dataset(raw, shares, seed, test, unlabelled, redraw=redraw)
     ]
 
 

@@ -131,11 +131,10 @@ def split(
     without_masks = (
         int(unlabelled) if unlabelled and unlabelled.isdecimal() else unlabelled and Path(unlabelled)
     )
-    for one in seed:
-        for entry in workflow.split(
-            dataset, fractions, [one], test=test, unlabelled=without_masks or None, redraw=redraw
-        ):
-            _say_split(entry)
+    for entry in workflow.split(
+        dataset, fractions, seed, test=test, unlabelled=without_masks or None, redraw=redraw
+    ):
+        _say_split(entry)
 
 
 def _say_split(entry: dict[str, Any]) -> None:
