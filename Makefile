@@ -22,7 +22,7 @@ test: $(VENV)/installed
 # The tests of the losses with the oldest PyTorch and NumPy that pyproject.toml allows.
 lowest:
 	$(PYTHON) -m venv $(VENV)-lowest
-	$(VENV)-lowest/bin/python -m pip install --quiet pytest pytest-timeout hypothesis scipy \
+	$(VENV)-lowest/bin/python -m pip install --quiet pytest pytest-timeout hypothesis pydantic scipy \
 	  $(shell sed -n 's/^dependencies = \["\(torch>=[0-9.]*\)", "\(numpy>=[0-9.]*\)"\].*/\1 \2/p' pyproject.toml | sed 's/>=/==/g')
 	PYTHONPATH=src OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest --noconftest tests/losses
 
