@@ -1,4 +1,5 @@
 import json
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -9,6 +10,7 @@ from unittest.mock import ANY
 import pytest
 import scored
 
+from ccdcseg.datasets.splits import split_dataset
 from ccdcseg.errors import UserError
 from ccdcseg.files import locked
 from ccdcseg.nnunet import train
@@ -191,9 +193,10 @@ def test_folds_of_other_plans_share_no_folder(finished_run: Run, train_run):
     stored = json.loads((finished_run.model / "plans.json").read_text())
     stored["configurations"]["2d"]["patch_size"] = [32, 32]
     (finished_run.model / "plans.json").write_text(json.dumps(stored))
+    finished_run.folder.rename(finished_run.model / "fold_1")
     before = contents(finished_run.model)
     with pytest.raises(UserError, match="was trained with other plans"):
-        train_run(replace(finished_run, fold=1))
+        train_run(finished_run)
     assert contents(finished_run.model) == before
 
 
@@ -202,6 +205,27 @@ def test_a_finished_run_of_another_split(own_run: Run, train_run, monkeypatch: p
     (own_run.folder / "run.json").write_text(json.dumps(scored.record(split_hash="0" * 64)))
     with pytest.raises(UserError, match=r"was trained on another split: splits_final\.json was drawn anew"):
         train_run(own_run)
+
+
+@pytest.mark.parametrize("when", ["_prepare", "_check_plans"])
+def test_a_split_that_is_drawn_anew_before_the_training_begins(
+    own_run: Run, train_run, monkeypatch: pytest.MonkeyPatch, when: str
+):
+    """Before it is prepared, while others train; or after that, when another training puts its splits there."""
+
+    def redraw(*arguments: Any) -> Any:
+        split_dataset(own_run.raw, [0.4], 0, 2, redraw=True)
+        shutil.copy(own_run.raw / "splits_final.json", own_run.preprocessed)
+        return step(*arguments)
+
+    step = getattr(train, when)
+    monkeypatch.setattr(train, when, redraw)
+    with pytest.raises(
+        UserError, match=r"splits_final\.json is another split since this command began.*again"
+    ):
+        train_run(own_run)
+    assert not (own_run.folder / LATEST).exists()
+    assert not own_run.finished
 
 
 @pytest.mark.parametrize("content", ['[{"train": ["a"], "val": ["b"]}]', '[{"train":'])

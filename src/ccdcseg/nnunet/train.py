@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from ccdcseg import __version__
 from ccdcseg.cores import keep_to_cores, usable_cores
 from ccdcseg.datasets.cases import read_labels
-from ccdcseg.datasets.splits import FOLD_OF, SPLITS_FILE, unlabelled_split
+from ccdcseg.datasets.splits import FOLD_OF, SPLITS_FILE, read_entries, unlabelled_split
 from ccdcseg.datasets.usable import check_description
 from ccdcseg.devices import usable_device
 from ccdcseg.errors import UserError
@@ -86,7 +87,8 @@ def train(run: Run, *, resume: bool, device: str, processes: int, progress: Prog
 
     Raises:
         UserError: an interrupted training lies there and ``resume`` is not set, one with other settings or one that
-            was not begun here, another process works on it, or there is no such device.
+            was not begun here, the split was drawn anew since it was chosen, another process works on the folder,
+            or there is no such device.
     """
     device = usable_device(device)
     _check_settings(run)
@@ -186,6 +188,7 @@ def _held(folder: Path) -> AbstractContextManager[None]:
 
 
 def _prepare(run: Run, processes: int, progress: Progress) -> dict[str, Any]:
+    _check_split(run, run.raw)
     check_stored(run.plans_name, run.preprocessed)
     check_description(run.raw)
     progress("plan", 0, 1)
@@ -212,6 +215,16 @@ def _prepare(run: Run, processes: int, progress: Progress) -> dict[str, Any]:
             lambda done, all_: progress("unlabelled", done, all_),
         )
     return plans
+
+
+def _check_split(run: Run, place: Path) -> None:
+    """Refuse to train on another split than the run's, which was chosen when the command began."""
+    path = place / SPLITS_FILE
+    if read_entries(path)[run.fold : run.fold + 1] != [run.split]:
+        raise UserError(
+            f"Fold {run.fold} of {path} is another split since this command began: it was drawn anew.",
+            "Give the command again.",
+        )
 
 
 def _check_settings(run: Run) -> None:
@@ -314,7 +327,14 @@ def _trainer(run: Run, plans: dict[str, Any], device: str) -> Any:
             device=torch.device(device),
         )
     trainer.teachers = [teacher.folder for teacher in teachers_of(run)]
+    trainer.do_split = partial(_split, run)
     return trainer
+
+
+def _split(run: Run) -> tuple[list[str], list[str]]:
+    """Cases for training and validation, which nnU-Net reads from a file that trainings share."""
+    _check_split(run, run.preprocessed)
+    return run.split["train"], run.split["val"]
 
 
 def _report_steps(trainer: Any, progress: Progress) -> None:
