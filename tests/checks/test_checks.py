@@ -1,7 +1,9 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from ccdcseg.checks.checks import CheckResult, check_dataset, summary, write_check
 from ccdcseg.checks.findings import Severity
 from ccdcseg.datasets.acdc import prepare_acdc
+from ccdcseg.datasets.volumes import read_image, write_volume
 from ccdcseg.errors import UserError
 
 PROBLEM, NOTE = Severity
@@ -119,6 +122,37 @@ def test_labels_that_nnunet_refuses(
 ) -> None:
     describe_dataset(raw_folder, labels={"background": 0, **labels})
     assert (PROBLEM, "dataset.json", (), f"the labels are {words}") in find()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"labels": {"RV": 1, "LV": 2}}, "names no background"),
+        ({"dataset": {}}, 'lists its files one by one ("dataset")'),
+    ],
+)
+def test_what_a_training_would_refuse(
+    raw_folder: Path, find: Callable[[], list], describe_dataset: Callable[..., None], change: Any, words: str
+) -> None:
+    describe_dataset(raw_folder, **change)
+    assert [(one, text) for one, _, _, text in find() if words in text] == [
+        (PROBLEM, f"dataset.json {words}")
+    ]
+
+
+def test_channels_whose_spacing_differs_in_the_fourth_digit(
+    raw_folder: Path, find: Callable[[], list], describe_dataset: Callable[..., None]
+) -> None:
+    describe_dataset(raw_folder, channel_names={"0": "T1", "1": "T2"})
+    for case in (path.name.removesuffix("_0000.nii.gz") for path in [*(raw_folder / "imagesTr").iterdir()]):
+        volume = read_image(image(raw_folder, case))
+        z, y, x = volume.spacing_mm
+        spacing_mm = (z, y, 1.0002 * x) if case == "p2_ED" else volume.spacing_mm
+        other = replace(volume, spacing_mm=spacing_mm, array=volume.array[..., ::-1].copy())
+        write_volume(image(raw_folder, case, 1), other)
+    found = [(cases, text) for severity, _, cases, text in find() if severity is PROBLEM]
+    assert [cases for cases, _ in found] == [("p2_ED",)]
+    assert "which nnU-Net wants to be the same" in found[0][1]
 
 
 def test_the_ignore_label(

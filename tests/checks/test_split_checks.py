@@ -76,6 +76,24 @@ def test_a_torn_patient(
     assert text == f"fold 0 has patient {cases[0][:2]} both in {parts}"
 
 
+def test_a_scan_without_mask_of_a_patient_who_is_tested(
+    half_annotated: Path, find: Callable[..., Any]
+) -> None:
+    split = {"images": "imagesTs", "cases": ["q1_ED", "p1_ED"]}
+    assert find([GOOD | {"unlabelled": split}]) == []
+    table = half_annotated / "unlabelled.csv"
+    table.write_text(table.read_text().replace("q1_ED,q1", "q1_ED,p3"))
+    ((cases, text),) = find([GOOD | {"unlabelled": split}])
+    assert (cases, text) == (("p3_ES", "q1_ED"), "fold 0 has patient p3 both in test and in unlabelled")
+    ((_, text),) = find(
+        [GOOD | {"train": ["p1_ED"], "unlabelled": {"images": "imagesTr", "cases": ["p2_ES"]}}]
+    )
+    assert text == "fold 0 has patient p2 both in val and in unlabelled"
+    table.write_text("no table")
+    ((_, text),) = find([GOOD | {"unlabelled": split}])
+    assert "unlabelled.csv" in text
+
+
 def test_a_validation_that_repeats_the_training_stands_for_none(find: Callable[..., object]) -> None:
     assert find([GOOD | {"val": GOOD["train"]}]) == []
 

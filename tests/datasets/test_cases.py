@@ -19,6 +19,7 @@ from ccdcseg.datasets.cases import (
     read_labels,
     write_cases,
 )
+from ccdcseg.datasets.unicode_names import composed
 from ccdcseg.errors import UserError
 
 CASES = [Case("a_1", "a", "DCM", "ED"), Case("a_2", "a", "DCM", "ES"), Case("b_1", "b", "", "")]
@@ -51,10 +52,17 @@ def test_the_table_is_read_as_it_was_written(tmp_path: Path) -> None:
 @settings(deadline=None, max_examples=50)
 def test_any_names_survive_the_table(tmp_path_factory: Any, names: list[tuple[str, str]]) -> None:
     folder = tmp_path_factory.mktemp("table")
-    cases = [Case(case, patient, 'a "group", of sorts', "") for case, patient in names if case not in "..."]
+    names = [(case, composed(patient)) for case, patient in names if case not in "..."]
+    cases = [Case(case, patient, 'a "group", of sorts', "") for case, patient in names]
     if cases:
         write_cases(folder, cases)
         assert read_cases(folder) == cases
+
+
+def test_a_patient_is_one_however_the_name_is_composed(tmp_path: Path) -> None:
+    names = ("J\u00fcrg", "Ju\u0308rg")
+    write_cases(tmp_path, [Case(f"{number}", name, "", "") for number, name in enumerate(names)])
+    assert {case.patient for case in read_cases(tmp_path)} == {"J\u00fcrg"}
 
 
 def test_a_table_from_a_spreadsheet_is_read(tmp_path: Path) -> None:

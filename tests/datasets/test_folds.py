@@ -2,6 +2,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,6 +53,20 @@ def test_a_split_drawn_anew_gets_folds_of_its_own(raw_folder: Path) -> None:
     first = add_folds(raw_folder, split_dataset(raw_folder, [1.0], 0)[0], 3)
     again = add_folds(raw_folder, split_dataset(raw_folder, [0.67], 0)[0], 3)
     assert {number for number, _ in first}.isdisjoint({number for number, _ in again})
+
+
+def test_slices_are_counted_as_splits_count_them(
+    raw_folder: Path, change_volume: Callable[..., None]
+) -> None:
+    """Of masks annotated in part, the annotated ones."""
+    description = json.loads((raw_folder / "dataset.json").read_text())
+    description["labels"]["ignore"] = 3
+    (raw_folder / "dataset.json").write_text(json.dumps(description))
+    for path in (raw_folder / "labelsTr").iterdir():
+        change_volume(path, lambda array: np.concatenate([array[:-2], np.full_like(array[-2:], 3)]))
+    split = split_dataset(raw_folder, [1.0], 0)[0]
+    folds = add_folds(raw_folder, split, 3)
+    assert sum(fold["counts"]["test"]["slices"] for _, fold in folds) == split["counts"]["train"]["slices"]
 
 
 def test_one_labelled_patient_cannot_be_reviewed(raw_folder: Path) -> None:

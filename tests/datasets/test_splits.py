@@ -1,10 +1,12 @@
 import json
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -225,6 +227,26 @@ def test_where_all_are_trained_on_half_are_advised(tmp_path: Path, part: str, op
     add_splits(tmp_path, draw_splits(ACDC, [1.0], 3), ACDC, SLICES)
     with pytest.raises(UserError, match=rf"for {part}.*--fraction 0\.5 --seed 4{option}$"):
         part_cases(tmp_path, 0, part)
+
+
+def test_splits_drawn_at_once_are_all_kept(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        [*pool.map(lambda seed: add_splits(tmp_path, draw_splits(ACDC, [0.1], seed), ACDC, SLICES), range(8))]
+    stored = json.loads((tmp_path / "splits_final.json").read_text())
+    assert sorted(entry["seed"] for entry in stored) == [*range(8)]
+    assert [path.name for path in tmp_path.iterdir()] == ["splits_final.json"]
+
+
+def test_a_fraction_of_one_is_read_again_however_it_is_written(tmp_path: Path) -> None:
+    add_splits(tmp_path, draw_splits(ACDC, [1], np.int64(3)), ACDC, SLICES)
+    assert find_fold(tmp_path, 1, 3)[1]["fraction"] == 1.0
+
+
+def test_one_patient_can_only_be_trained_on() -> None:
+    cases = [Case("a", "a", "", "")]
+    with pytest.raises(UserError, match=r"Give --fraction 1, which trains on all"):
+        draw_splits(cases, [0.5], 0)
+    assert draw_splits(cases, [1.0], 0)[0].train == ("a",)
 
 
 def test_folds_keep_their_numbers(tmp_path: Path) -> None:

@@ -19,7 +19,10 @@ from ccdcseg.checks.measure import FaultKind, measure_cases
 from ccdcseg.checks.outliers import grid_findings, intensity_findings
 from ccdcseg.checks.split_checks import split_findings
 from ccdcseg.datasets.cases import CASES_FILE, EMPTY_MASKS, NUMBERING_REMEDY, mask_names, numbering_fault
+from ccdcseg.datasets.raw_folder import check_listing
 from ccdcseg.datasets.unicode_names import RENAME, composed
+from ccdcseg.datasets.usable import check_background
+from ccdcseg.errors import UserError
 from ccdcseg.files import write_json
 from ccdcseg.processes import Progress
 
@@ -167,6 +170,11 @@ def _description(survey: Survey) -> Iterator[Finding]:
         )
     if fault := numbering_fault(contents.labels, contents.ignore):
         yield problem("dataset.json", [], fault, NUMBERING_REMEDY)
+    for check in (check_background, check_listing):
+        try:
+            check(contents.folder)
+        except UserError as error:
+            yield problem("dataset.json", [], _short(error.problem, survey), error.remedy)
 
 
 def _names(survey: Survey) -> Iterator[Finding]:

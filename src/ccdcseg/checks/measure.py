@@ -19,11 +19,11 @@ from scipy import ndimage
 
 from ccdcseg.cache import cache_key, made_once
 from ccdcseg.checks.contents import CaseFiles, Contents
-from ccdcseg.datasets.volumes import Volume, check_pair, read_image, read_mask, slice_axis
+from ccdcseg.datasets.volumes import Volume, check_channels, check_pair, read_image, read_mask, slice_axis
 from ccdcseg.errors import UserError
 from ccdcseg.processes import Progress
 
-FORMAT = "ccdcseg-measurements/3"
+FORMAT = "ccdcseg-measurements/4"
 
 T = TypeVar("T")
 Labels = NDArray[np.int16]
@@ -216,7 +216,8 @@ def measure_case(
         mask = _attempt(faults, FaultKind.MASK, partial(read_mask, files.mask, labels, ignore))
     volumes = [*images.values(), *([mask] if mask else [])]
     for other in volumes[1:]:
-        _attempt(faults, FaultKind.GEOMETRY, partial(check_pair, volumes[0], other))
+        check = check_pair if other is mask else check_channels
+        _attempt(faults, FaultKind.GEOMETRY, partial(check, volumes[0], other))
     return CaseFacts(
         files.case,
         {number: _channel_facts(volume) for number, volume in images.items()},

@@ -4,8 +4,10 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import Any
 
+from ccdcseg.checks.contents import Contents
 from ccdcseg.checks.findings import Finding, Survey, problem
 from ccdcseg.datasets.splits import FOLD_OF, SPLITS_FILE
+from ccdcseg.datasets.unlabelled import cases_in
 from ccdcseg.errors import UserError
 from ccdcseg.files import read_json
 
@@ -23,9 +25,8 @@ def split_findings(survey: Survey) -> Iterator[Finding]:
     if not path.exists():
         return
     try:
-        folds = {
-            number: _parts(entry) for number, entry in enumerate(read_json(path)) if FOLD_OF not in entry
-        }
+        entries = {number: entry for number, entry in enumerate(read_json(path)) if FOLD_OF not in entry}
+        folds = {number: _parts(entry) for number, entry in entries.items()}
     except (UserError, TypeError, KeyError, AttributeError):
         yield problem(
             CHECK,
@@ -34,9 +35,16 @@ def split_findings(survey: Survey) -> Iterator[Finding]:
             "Move it away and draw splits with `ccdcseg split`.",
         )
         return
+    try:
+        owners = {
+            number: _owners(entry.get("unlabelled"), survey.contents) for number, entry in entries.items()
+        }
+    except UserError as error:
+        yield problem(CHECK, [], error.problem.removesuffix("."), error.remedy)
+        owners = {}
     for number, parts in folds.items():
         yield from _gone(number, parts, survey)
-        yield from _torn(number, parts, survey.contents.patients)
+        yield from _torn(number, parts, survey.contents.patients, owners.get(number, {}))
         yield from _leaking(number, parts, survey)
         yield from _absent(number, parts, survey)
 
@@ -60,11 +68,26 @@ def _gone(number: int, parts: Parts, survey: Survey) -> Iterator[Finding]:
         )
 
 
-def _torn(number: int, parts: Parts, patients: Mapping[str, str]) -> Iterator[Finding]:
-    members = {
+def _owners(scans: Mapping[str, Any] | None, contents: Contents) -> Mapping[str, str]:
+    """The patients of a split's scans without masks, as far as they are known, each with a scan."""
+    if scans is None:
+        return {}
+    folder = contents.folder / scans["images"]
+    known = {case.case: case.patient for case in cases_in(contents.folder, folder)}
+    patients = contents.patients if scans["images"] == "imagesTr" else known
+    return {patients[scan]: scan for scan in scans["cases"] if scan in patients}
+
+
+def _torn(
+    number: int, parts: Parts, patients: Mapping[str, str], without_masks: Mapping[str, str]
+) -> Iterator[Finding]:
+    """Patients of two parts; further scans, without masks, of a patient who is trained on are welcome."""
+    members: dict[str, Mapping[str, str]] = {
         name: {patients[case]: case for case in cases if case in patients} for name, cases in parts.items()
     }
-    for first, second in combinations(members, 2):
+    pairs = [*combinations(members, 2), *((name, "unlabelled") for name in members if name != "train")]
+    members["unlabelled"] = without_masks
+    for first, second in pairs:
         for patient in sorted(members[first].keys() & members[second].keys()):
             cases = {members[part][patient]: None for part in (first, second)}
             yield problem(

@@ -55,12 +55,17 @@ def show(grid: "Grid") -> None:
 
 
 def say_next_split(dataset: int | str, folder: Path, unlabelled: Path | None) -> None:
-    """Say how the annotated patients of a data set are split next: a tenth of many, half of few."""
-    from ccdcseg.datasets.cases import read_cases
+    """Say how the annotated patients of a data set are split next: a tenth of many, half of few.
 
-    few = len({case.patient for case in read_cases(folder)}) < MANY_PATIENTS
+    All of them train where there is one, or where masks are annotated in part, on which nobody can be tested.
+    """
+    from ccdcseg.datasets.cases import read_cases, read_ignore_label
+
+    patients = len({case.patient for case in read_cases(folder)})
+    everybody = patients == 1 or read_ignore_label(folder) is not None
+    fraction = 1 if everybody else 0.5 if patients < MANY_PATIENTS else 0.1
     more = f" --unlabelled {shlex.quote(str(unlabelled))}" if unlabelled else ""
-    typer.echo(f"Next:    ccdcseg split {dataset} --fraction {0.5 if few else 0.1} --seed 0{more}")
+    typer.echo(f"Next:    ccdcseg split {dataset} --fraction {fraction} --seed 0{more}")
 
 
 def say_report(page: Path) -> None:

@@ -5,11 +5,12 @@ import io
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from ccdcseg.datasets.tables import Row, read_table
+from ccdcseg.datasets.unicode_names import composed
 from ccdcseg.errors import UserError
 from ccdcseg.files import read_json, write_text
 from ccdcseg.texts import from_cell, no_formula
@@ -370,6 +371,7 @@ def _case(row: Row) -> Case:
     if spaced := [value for value in row.values.values() if value != value.strip()]:
         raise UserError(f"{row.place}: {spaced[0]!r} begins or ends with a space.", "Remove it.")
     case = Case(*(from_cell(row.values[column]) for column in _COLUMNS))
+    case = replace(case, patient=composed(case.patient))
     name = case.case
     if not (name and case.patient) or Path(name).name != name or name == ".." or "\0" in name:
         raise UserError(

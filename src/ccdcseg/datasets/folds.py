@@ -9,13 +9,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ccdcseg.datasets.cases import Case, read_cases, read_file_ending, read_ignore_label, read_labels
-from ccdcseg.datasets.splits import FOLD_OF, SPLITS_FILE, Split, read_entries, split_entry, stratified_order
-from ccdcseg.datasets.volumes import read_mask, slice_axis
+from ccdcseg.datasets.cases import read_cases, read_labels
+from ccdcseg.datasets.splits import (
+    FOLD_OF,
+    SPLITS_FILE,
+    Split,
+    mask_facts,
+    read_entries,
+    split_entry,
+    stratified_order,
+)
 from ccdcseg.errors import UserError
-from ccdcseg.files import write_json
+from ccdcseg.files import locked, write_json
 
 
 def add_folds(raw_folder: Path, split: Mapping[str, Any], folds: int) -> list[tuple[int, dict[str, Any]]]:
@@ -38,12 +43,15 @@ def add_folds(raw_folder: Path, split: Mapping[str, Any], folds: int) -> list[tu
     labelled = split["patients"]["train"]
     _check(labelled, folds, path)
     folds = min(folds, len(labelled))
-    known = {name: found for found, entry in enumerate(entries) for name in _marks(entry)}
     marks = [(split["hash"], number, folds) for number in range(1, folds + 1)]
-    if not known.keys() >= {*marks}:
-        known |= {mark: len(entries) + place for place, mark in enumerate(marks)}
-        entries += _entries(raw_folder, split, folds)
-        write_json(path, entries)
+    if not {*marks} <= _numbers(entries).keys():
+        made = _entries(raw_folder, split, folds)
+        with locked(raw_folder, "review", wait=True):
+            entries = read_entries(path)
+            known = _numbers(entries)
+            entries += [entry for mark, entry in zip(marks, made, strict=True) if mark not in known]
+            write_json(path, entries)
+    known = _numbers(entries)
     return [(known[mark], entries[known[mark]]) for mark in marks]
 
 
@@ -72,41 +80,29 @@ def _check(labelled: Sequence[str], folds: int, path: Path) -> None:
         raise UserError(f"{folds} fold leaves nobody to train on.", "Give --folds 2 or more.")
 
 
-def _marks(entry: Mapping[str, Any]) -> list[tuple[str, int, int]]:
-    """Split, number and number of folds of a fold's entry; none of another's."""
-    fold = entry.get(FOLD_OF)
-    return [(fold["split"], fold["number"], fold["folds"])] if fold else []
+def _numbers(entries: Sequence[Mapping[str, Any]]) -> dict[tuple[str, int, int], int]:
+    """nnU-Net's number of each entry of a fold, by the split, the fold's number and how many there are."""
+    folds = {number: entry[FOLD_OF] for number, entry in enumerate(entries) if FOLD_OF in entry}
+    return {(fold["split"], fold["number"], fold["folds"]): number for number, fold in folds.items()}
 
 
 def _entries(raw_folder: Path, split: Mapping[str, Any], folds: int) -> list[dict[str, Any]]:
     cases = [case for case in read_cases(raw_folder) if case.case in {*split["train"]}]
     groups = {case.patient: case.group for case in cases}
-    slices_of, classes_of = _masks(raw_folder, cases)
+    masks = mask_facts(raw_folder, cases)
+    slices_of = {case: mask.slices for case, mask in masks.items()}
     entries = []
     for number, held in enumerate(draw_folds(groups, folds, split["seed"]), 1):
         others = tuple(sorted(groups.keys() - {*held}))
-        _check_classes(raw_folder, held, [classes_of[case.case] for case in cases if case.patient in others])
+        _check_classes(
+            raw_folder, held, [masks[case.case].values for case in cases if case.patient in others]
+        )
         entry = split_entry(Split(split["fraction"], split["seed"], others, (), held), cases, slices_of)
         entries.append(entry | {FOLD_OF: {"split": split["hash"], "number": number, "folds": folds}})
     return entries
 
 
-def _masks(raw_folder: Path, cases: Sequence[Case]) -> tuple[dict[str, int], dict[str, set[int]]]:
-    """Slices and values of each mask."""
-    labels, ignore, ending = (
-        read_labels(raw_folder),
-        read_ignore_label(raw_folder),
-        read_file_ending(raw_folder),
-    )
-    slices, classes = {}, {}
-    for case in cases:
-        mask = read_mask(raw_folder / "labelsTr" / f"{case.case}{ending}", labels, ignore)
-        slices[case.case] = mask.array.shape[slice_axis(mask.array.shape, mask.spacing_mm)]
-        classes[case.case] = {*np.unique(mask.array).tolist()}
-    return slices, classes
-
-
-def _check_classes(raw_folder: Path, held: Sequence[str], classes: Sequence[set[int]]) -> None:
+def _check_classes(raw_folder: Path, held: Sequence[str], classes: Sequence[frozenset[int]]) -> None:
     """Refuse a fold whose network would not know a class."""
     for name, value in read_labels(raw_folder).items():
         if not any(value in found for found in classes):

@@ -25,7 +25,7 @@ from ccdcseg.datasets.unicode_names import composed, missing
 from ccdcseg.datasets.unlabelled import UnlabelledFolder, cases_in, read_unlabelled
 from ccdcseg.datasets.walk import by_number, is_hidden
 from ccdcseg.errors import UserError
-from ccdcseg.files import read_json
+from ccdcseg.files import locked, read_json
 
 PARTS = ("patient", "phase", "group")
 """Parts of a pattern of case names."""
@@ -66,7 +66,8 @@ def assign_patients(
         )
     check_groups(found, raw_folder)
     if not there and folder:
-        write_unlabelled_cases(raw_folder, {**read_unlabelled_cases(raw_folder), folder.name: found})
+        with locked(raw_folder, "patients", wait=True):
+            write_unlabelled_cases(raw_folder, {**read_unlabelled_cases(raw_folder), folder.name: found})
     elif not there:
         write_cases(raw_folder, found)
     return found
@@ -79,15 +80,13 @@ def _assigned(raw_folder: Path, folder: UnlabelledFolder | None) -> list[Case]:
     return read_cases(raw_folder) if (raw_folder / CASES_FILE).exists() else []
 
 
-def case_names(raw_folder: Path) -> list[str]:
-    """Names of the cases that have a mask, each with all its images.
+def check_listing(raw_folder: Path) -> None:
+    """Refuse a raw folder whose files are found in other ways than ours.
 
     Raises:
-        UserError: files do not end in .nii.gz or are listed one by one, there is no mask, there are images
-            without a mask or a mask without one of its images, or as `check_names`.
+        UserError: files do not end in .nii.gz, or are listed one by one.
     """
-    ending, channels = read_file_ending(raw_folder), read_channels(raw_folder)
-    if ending != MASK_SUFFIX:
+    if (ending := read_file_ending(raw_folder)) != MASK_SUFFIX:
         raise UserError(
             f"{raw_folder / 'dataset.json'} says that files end in {ending}; {MASK_SUFFIX} is needed.",
             "Convert them, or make the data set with `ccdcseg prepare nifti`.",
@@ -97,6 +96,17 @@ def case_names(raw_folder: Path) -> list[str]:
             f'{raw_folder / "dataset.json"} lists its files one by one ("dataset").',
             "Put images into imagesTr and masks into labelsTr, and take that key out.",
         )
+
+
+def case_names(raw_folder: Path) -> list[str]:
+    """Names of the cases that have a mask, each with all its images.
+
+    Raises:
+        UserError: there is no mask, there are images without a mask or a mask without one of its images, or as
+            `check_listing` and `check_names`.
+    """
+    check_listing(raw_folder)
+    ending, channels = read_file_ending(raw_folder), read_channels(raw_folder)
     images, masks = (_scan_names(raw_folder / name, ending) for name in ("imagesTr", "labelsTr"))
     names = sorted((mask.removesuffix(ending) for mask in masks), key=by_number)
     if not names:

@@ -20,7 +20,7 @@ from ccdcseg.datasets.cases import Case, read_cases, read_file_ending, read_igno
 from ccdcseg.datasets.unlabelled import UnlabelledFolder, channel_files, read_unlabelled
 from ccdcseg.datasets.volumes import read_mask, slice_axis
 from ccdcseg.errors import UserError
-from ccdcseg.files import json_hash, read_json, write_json
+from ccdcseg.files import json_hash, locked, read_json, write_json
 from ccdcseg.texts import exactly
 
 SPLITS_FILE = "splits_final.json"
@@ -106,7 +106,7 @@ def draw_splits(
         _check_trained(fraction, count, len(groups), len(parts[0]))
         train, unlabelled, rest = _consecutive(order, count, unlabelled_patients, bool(test))
         members = (train, rest, test, unlabelled) if test else (train, [], rest, unlabelled)
-        splits.append(Split(fraction, seed, *(tuple(sorted(part)) for part in members)))
+        splits.append(Split(float(fraction), int(seed), *(tuple(sorted(part)) for part in members)))
     return splits
 
 
@@ -117,7 +117,7 @@ def _check_trained(fraction: float, count: int, patients: int, in_part: int) -> 
         raise UserError(
             f"{in_part} of {patients} patients have a mask that is annotated in part, on which nobody can be "
             f"tested, and the fraction {exactly(fraction)} trains on {count}.",
-            f"Give --fraction {exactly(least)} or more, or annotate others in full.",
+            f"Give --fraction {exactly(least)}{' or more' if least < 1 else ''}, or annotate others in full.",
         )
 
 
@@ -180,23 +180,28 @@ def add_splits(
         UserError: the file was not made here, or has other patients or cases for a fraction and seed of ``splits``.
     """
     path = raw_folder / SPLITS_FILE
-    entries = _entries_there(path)
     wanted = [split_entry(split, cases, slices_of, scans) for split in splits]
-    for entry in wanted:
-        fold = _index(entries, entry["fraction"], entry["seed"])
-        if fold is None:
-            entries.append(entry)
-        elif redraw:
-            entries[fold] = entry
-        elif entries[fold]["hash"] != entry["hash"] or _cases(entries[fold]) != _cases(entry):
-            raise UserError(
-                f"{path} has other patients or cases for the fraction {exactly(entry['fraction'])} and seed "
-                f"{entry['seed']}: its fold {fold} was drawn with another number of test patients "
-                "or from other cases.",
-                "Choose another seed, or replace it with --redraw; runs that were trained on it are then refused.",
-            )
-    write_json(path, entries)
+    with locked(raw_folder, "split", wait=True):
+        entries = _entries_there(path)
+        for entry in wanted:
+            _place(entry, entries, path, redraw)
+        write_json(path, entries)
     return wanted
+
+
+def _place(entry: dict[str, Any], entries: list[dict[str, Any]], path: Path, redraw: bool) -> None:
+    """Put a split's entry among the others, unless it is there."""
+    fold = _index(entries, entry["fraction"], entry["seed"])
+    if fold is None:
+        entries.append(entry)
+    elif redraw:
+        entries[fold] = entry
+    elif entries[fold]["hash"] != entry["hash"] or _cases(entries[fold]) != _cases(entry):
+        raise UserError(
+            f"{path} has other patients or cases for the fraction {exactly(entry['fraction'])} and seed "
+            f"{entry['seed']}: its fold {fold} was drawn with another number of test patients or from other cases.",
+            "Choose another seed, or replace it with --redraw; runs that were trained on it are then refused.",
+        )
 
 
 def find_fold(place: Path, fraction: float, seed: int) -> tuple[int, dict[str, Any]]:
@@ -435,10 +440,10 @@ def split_dataset(
     patients = unlabelled if isinstance(unlabelled, int) else 0
     scans = read_unlabelled(raw_folder, unlabelled) if isinstance(unlabelled, Path) else None
     has_ignored = read_ignore_label(raw_folder) is not None
-    masks = _mask_facts(raw_folder, cases) if has_ignored else {}
+    masks = mask_facts(raw_folder, cases) if has_ignored else {}
     in_part = {case.patient for case in cases if has_ignored and masks[case.case].in_part}
     splits = draw_splits(cases, fractions, seed, test_patients, patients, in_part)
-    masks = masks or _mask_facts(raw_folder, _annotated(cases, splits))
+    masks = masks or mask_facts(raw_folder, _annotated(cases, splits))
     classes_of = {case: mask.values for case, mask in masks.items()}
     for split in splits:
         check_classes(split, cases, classes_of, labels)
@@ -447,7 +452,7 @@ def split_dataset(
 
 
 @dataclass(frozen=True)
-class _MaskFacts:
+class MaskFacts:
     """Values in a mask, number of its slices of which something is annotated, and whether something is not."""
 
     values: frozenset[int]
@@ -455,7 +460,12 @@ class _MaskFacts:
     in_part: bool
 
 
-def _mask_facts(raw_folder: Path, cases: Iterable[Case]) -> dict[str, _MaskFacts]:
+def mask_facts(raw_folder: Path, cases: Iterable[Case]) -> dict[str, MaskFacts]:
+    """What splits need to know of masks, by case.
+
+    Raises:
+        UserError: a mask is missing or unusable.
+    """
     labels, ignore = read_labels(raw_folder), read_ignore_label(raw_folder)
     ending, facts = read_file_ending(raw_folder), {}
     for case in cases:
@@ -463,7 +473,7 @@ def _mask_facts(raw_folder: Path, cases: Iterable[Case]) -> dict[str, _MaskFacts
         axis = slice_axis(mask.array.shape, mask.spacing_mm)
         annotated = (mask.array != ignore).any(axis=tuple({0, 1, 2} - {axis}))
         values = frozenset(np.unique(mask.array).tolist())
-        facts[case.case] = _MaskFacts(values, int(annotated.sum()), ignore in values)
+        facts[case.case] = MaskFacts(values, int(annotated.sum()), ignore in values)
     return facts
 
 
@@ -540,7 +550,9 @@ def _training_count(fraction: float, patients: int, at_most: int) -> int:
         raise UserError(
             f"The fraction {exactly(fraction)} of {patients} patients is {count} to train on, but testing leaves "
             f"{at_most}.",
-            "Choose a smaller fraction or fewer test patients.",
+            "Choose a smaller fraction or fewer test patients."
+            if at_most
+            else "Give --fraction 1, which trains on all and tests on nobody, or add patients.",
         )
     return count
 

@@ -16,15 +16,24 @@ def check_description(raw_folder: Path) -> None:
     """Refuse a raw folder whose files or labels nnU-Net would stumble over, or take otherwise than they are.
 
     Raises:
-        UserError: see `numbering_fault`, `read_labels` and `case_names`.
+        UserError: see `numbering_fault`, `read_labels`, `check_background` and `case_names`.
     """
     if fault := numbering_fault(read_labels(raw_folder), read_ignore_label(raw_folder)):
         raise UserError(f"{raw_folder / 'dataset.json'}: {fault}.", NUMBERING_REMEDY)
+    check_background(raw_folder)
+    case_names(raw_folder)
+
+
+def check_background(raw_folder: Path) -> None:
+    """Refuse labels without a background, as nnU-Net does.
+
+    Raises:
+        UserError: "background" is not 0.
+    """
     if read_json(raw_folder / "dataset.json")["labels"].get("background") != 0:
         raise UserError(
             f"{raw_folder / 'dataset.json'} names no background.", 'Write "background": 0 into "labels".'
         )
-    case_names(raw_folder)
 
 
 def check_cases(raw_folder: Path, cases: Iterable[str], workers: int) -> None:
