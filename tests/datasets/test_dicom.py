@@ -11,7 +11,7 @@ from dicom_fields import set_fields
 from ccdcseg.datasets import dicom
 from ccdcseg.datasets.dicom import read_series, read_voxels
 from ccdcseg.datasets.dicom_header import SERIES
-from ccdcseg.datasets.volumes import Volume
+from ccdcseg.datasets.volumes import Volume, write_volume
 from ccdcseg.errors import UserError
 
 PIXELS = np.random.default_rng(0).integers(0, 4096, (5, 6, 7)).astype(np.uint16)
@@ -37,6 +37,19 @@ def test_slices_lie_where_their_headers_say(tmp_path: Path, write_slices: Write,
     expected = origin + column * 1.25 * axes[0] + row * 1.5 * axes[1] + number * 7.7 * np.cross(*axes)
     np.testing.assert_allclose((volume.affine @ [column, row, number, 1])[:3], expected, atol=1e-3)
     assert np.linalg.det(np.reshape(series.direction, (3, 3))) == pytest.approx(1)
+
+
+def test_directions_of_few_digits_are_made_perpendicular(tmp_path: Path, write_slices: Write) -> None:
+    """ITK reads no scan whose axes are farther than 0.0001 from right angles; headers of four digits are."""
+    axes = np.array([[0.999, -0.035, 0], [0.0354, 0.9994, 0]])
+    paths = write_slices(tmp_path / "scan", PIXELS, (3, 1, 1), (0, 0, 0), axes)
+    series = read_series(paths)
+    found = np.reshape(series.direction, (3, 3))
+    np.testing.assert_allclose(found.T @ found, np.eye(3), atol=1e-12)
+    np.testing.assert_allclose(found[:, :2].T, axes, atol=1e-3)
+    volume = Volume(tmp_path, read_voxels(series), series.spacing_mm, series.origin_mm, series.direction)
+    write_volume(tmp_path / "scan.nii.gz", volume)
+    assert SimpleITK.ReadImage(str(tmp_path / "scan.nii.gz")).GetSize() == PIXELS.shape[::-1]
 
 
 def test_the_place_is_that_of_itk(slices: list[Path]) -> None:

@@ -39,6 +39,13 @@ def test_names_do_not_matter(folder: Path, slices: list[Path]) -> None:
     assert slices_in(folder)[1] == []
 
 
+def test_a_slice_whose_link_leads_nowhere_is_not_left_out(folder: Path, slices: list[Path]) -> None:
+    slices[-1].rename(folder.parent / "elsewhere")
+    slices[-1].symlink_to("gone")
+    with pytest.raises(UserError, match=r"is a link to gone, which is not there\."):
+        slices_in(folder)
+
+
 @pytest.mark.parametrize(
     "kind", [SegmentationStorage, BasicTextSRStorage, RTStructureSetStorage, MediaStorageDirectoryStorage]
 )

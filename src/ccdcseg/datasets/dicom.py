@@ -71,7 +71,8 @@ def read_series(paths: Sequence[Path]) -> Series:
         )
     _check_one_series(headers)
     _check_alike(headers)
-    normal = np.cross(*headers[0].axes)
+    axes = _perpendicular(headers[0].axes)
+    normal = np.cross(*axes)
     along_mm = np.array([header.position_mm @ normal for header in headers])
     order = np.argsort(along_mm, kind="stable")
     ordered = [headers[index] for index in order]
@@ -86,11 +87,20 @@ def read_series(paths: Sequence[Path]) -> Series:
         shape=first.shape,
         spacing_mm=(float(step_mm), float(first.spacing_mm[0]), float(first.spacing_mm[1])),
         origin_mm=(float(first.position_mm[0]), float(first.position_mm[1]), float(first.position_mm[2])),
-        direction=tuple(float(x) for x in np.column_stack([*first.axes, normal]).ravel()),
+        direction=tuple(float(x) for x in np.column_stack([*axes, normal]).ravel()),
         uids=tuple(header.uid for header in ordered),
         frame=next(iter(frames)) if len(frames) == 1 else "",
         notes=tuple(_notes(headers)),
     )
+
+
+def _perpendicular(axes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The perpendicular directions of length 1 nearest to two that were written with a few digits."""
+    if np.allclose(axes @ axes.T, np.eye(2), rtol=0, atol=1e-6):
+        return axes
+    left, _, right = np.linalg.svd(axes, full_matrices=False)
+    nearest: NDArray[np.float64] = left @ right
+    return nearest
 
 
 def _notes(headers: Sequence[Header]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pydicom
 
 from ccdcseg.datasets.dicom_header import reading
-from ccdcseg.datasets.walk import by_name, is_hidden
+from ccdcseg.datasets.walk import by_name, check_link, is_hidden
 from ccdcseg.errors import UserError
 from ccdcseg.files import real
 
@@ -55,7 +55,10 @@ def slices_in(folder: Path, others: Collection[Path] = ()) -> tuple[list[Path], 
 
 
 def _may_be_slice(path: Path) -> bool:
-    return path.is_file() and not is_hidden(path.name) and path.name.upper() != _INDEX
+    if is_hidden(path.name) or path.name.upper() == _INDEX:
+        return False
+    check_link(path)
+    return path.is_file()
 
 
 def _file(path: Path) -> _File:

@@ -47,14 +47,14 @@ def read_segmentation(
         _check_binary(path, stored)
     if image.array.size * len(values) > MAX_BYTES:
         raise UserError(f"{path} has {len(values)} segments on {image.array.shape} voxels.", "Split it.")
-    geometry = highdicom.VolumeGeometry(image.affine[:, [2, 1, 0, 3]], image.array.shape, "PATIENT")
     try:
+        geometry = highdicom.VolumeGeometry(image.affine[:, [2, 1, 0, 3]], image.array.shape, "PATIENT")
         found = stored.get_volume(combine_segments=True)
         array = found.match_geometry(geometry, tol=1e-2).array
     except Exception as error:
         raise UserError(
             f"{path} does not fit {image.path} ({_one_line(error)}).",
-            "Export it on the voxels of the scan, without overlapping segments.",
+            "Export it on the voxels of the scan, without overlapping segments; or as NIfTI.",
         ) from error
     lost = int(np.count_nonzero(found.array)) - int(np.count_nonzero(array))
     if lost:

@@ -278,10 +278,11 @@ def slice_axis(shape: Sequence[int], spacing_mm: Sequence[float]) -> int:
 
     Args:
         shape: voxels along each axis.
-        spacing_mm: in the order of ``shape``; among equals the first axis counts.
+        spacing_mm: in the order of ``shape``; among equals, to a ten-thousandth, the first axis counts.
     """
     single = [axis for axis, size in enumerate(shape) if size == 1]
-    return single[0] if len(single) == 1 else int(np.argmax(spacing_mm))
+    largest = np.asarray(spacing_mm) >= (1 - 1e-4) * max(spacing_mm)
+    return single[0] if len(single) == 1 else int(np.argmax(largest))
 
 
 def write_volume(path: Path, volume: Volume, description: str = "") -> None:
