@@ -62,6 +62,18 @@ def test_new_folder_appears_whole(tmp_path: Path):
     assert [p.name for p in tmp_path.iterdir()] == ["new"]
 
 
+@pytest.mark.parametrize("mask", [0o022, 0o002, 0o077])
+def test_the_rights_of_what_is_written_are_those_that_the_user_wants(tmp_path: Path, mask: int):
+    before = os.umask(mask)
+    try:
+        with new_folder(tmp_path / "new") as folder:
+            write_text(folder / "file", "a")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o777 & ~mask
+    assert (tmp_path / "new" / "file").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_new_folder_leaves_nothing_on_failure(tmp_path: Path, error: type[BaseException]):
     def fail() -> None:

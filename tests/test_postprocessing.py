@@ -92,6 +92,19 @@ def test_masks_obey_their_own_rules(mask):
     np.testing.assert_array_equal(keep_pieces(mask, None, LABELS, rules.shares), mask)
 
 
+def test_shares_that_cannot_be_written_exactly():
+    """7 / 25 of 25 is more than 7 to a computer: the smallest piece of a mask stays all the same."""
+    mask = np.repeat([1, 0, 1], [7, 1, 18])[None]
+    rules = decide([mask], {"organ": 1})
+    np.testing.assert_array_equal(keep_pieces(mask, None, {"organ": 1}, rules.shares), mask)
+
+
+def test_a_class_called_foreground_has_a_share_of_its_own():
+    mask = np.repeat([1, 0, 1], [2, 1, 8])[None]
+    shares = {name: decide([mask], {name: 1}).shares[name] for name in ("organ", FOREGROUND)}
+    assert shares == {"organ": 0.2, FOREGROUND: 0.2}
+
+
 def test_evidence_not_size_decides():
     """A large, unsure piece loses to a small, sure one."""
     segmentation = np.array([[1, 1, 1, 0, 1, 1]])

@@ -44,7 +44,6 @@ def write_bytes(path: Path, content: bytes) -> None:
         handle.write(content)
         handle.flush()
         os.fsync(handle.fileno())
-        temporary.chmod(0o644)
         temporary.replace(target)
 
 
@@ -272,9 +271,10 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     if path.exists():
         raise UserError(f"{path} exists already.", "Remove it or choose another place.")
-    with making(path.parent), scratch_folder(path.parent) as temporary:
+    with making(path.parent), scratch_folder(path.parent) as hidden:
+        temporary = hidden / path.name
         try:
-            temporary.chmod(0o755)
+            temporary.mkdir()
             yield temporary
             _move(temporary, path)
         except OSError as error:

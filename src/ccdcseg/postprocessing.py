@@ -86,7 +86,7 @@ def decide(
                 shares[name].append(sizes / sizes.sum())
     counts = {name: _count(found) for name, found in shares.items() if found}
     kept = {name: count.smallest_share for name, count in counts.items()}
-    if FOREGROUND in kept and kept[FOREGROUND] < 1:
+    if FOREGROUND in kept.keys() - labels.keys() and kept[FOREGROUND] < 1:
         kept[FOREGROUND] = 0.0
     return Postprocessing(kept, counts, seen)
 
@@ -166,7 +166,7 @@ def _kept(region: NDArray[np.bool_], evidence: NDArray[np.float32] | None, share
         return region
     sizes = _sizes(pieces)
     weights = sizes if evidence is None else ndimage.sum_labels(evidence, pieces, range(1, count + 1))
-    kept = sizes >= share * sizes.sum()
+    kept = sizes / sizes.sum() >= share
     kept[np.argmax(weights)] = True
     keep: NDArray[np.bool_] = np.concatenate([[False], kept])[pieces]
     return keep

@@ -64,13 +64,17 @@ def prepare(
         UserError: as ``convert``; the number is taken.
     """
     from ccdcseg.datasets.archives import unpacked
+    from ccdcseg.datasets.own import holds_scans, prepare_own
     from ccdcseg.datasets.prepared import fingerprint, prepare_once
     from ccdcseg.nnunet.paths import nnunet_folder
 
     source = Path(source)
 
+    def fits(folder: Path) -> bool:
+        return convert is prepare_own and holds_scans(folder, settings["found_by"])  # type: ignore[arg-type]
+
     def make(place: Path) -> Path:
-        with unpacked(source, place, partial(progress, "unpack")) as release:
+        with unpacked(source, place, partial(progress, "unpack"), fits) as release:
             return convert(
                 release,
                 raw_root=place,

@@ -90,6 +90,22 @@ def test_wrapping_folders_are_passed_over(tmp_path: Path, place: Path, prefix: s
         assert contents(folder) == {kept + "f1": b"1", kept + "f2": b"2"}
 
 
+def test_a_folder_that_fits_as_it_is_is_not_unwrapped(tmp_path: Path, place: Path) -> None:
+    archive = write(tmp_path / "a.zip", {"data/P01/f1": b"1"})
+    with unpacked(archive, place, None, lambda folder: (folder / "P01").exists()) as folder:
+        assert contents(folder) == {"P01/f1": b"1"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp437"])
+def test_names_whose_encoding_is_not_said(tmp_path: Path, place: Path, encoding: str) -> None:
+    """macOS writes UTF-8 without saying so; older programs write code page 437, as the format has it."""
+    archive = write(tmp_path / "a.zip", {"J@@rg": b"1", "f": b"2"})
+    name = "J\xfcrg".encode(encoding)
+    archive.write_bytes(archive.read_bytes().replace(b"J@@rg", name + b"g" * (5 - len(name))))
+    with unpacked(archive, place) as folder:
+        assert (folder / "J\xfcrgg"[: 4 + (encoding == "cp437")]).read_bytes() == b"1"
+
+
 LINK = (stat.S_IFLNK | 0o777) << 16
 DEVICE = (stat.S_IFCHR | 0o666) << 16
 

@@ -22,7 +22,7 @@ from ccdcseg.datasets.chaos import CT_LABELS, prepare_chaos_ct
 from ccdcseg.datasets.dicom import read_series
 from ccdcseg.datasets.own import Layout, OwnData, prepare_own, scans_by_table
 from ccdcseg.datasets.release import read_notes
-from ccdcseg.datasets.volumes import Volume, read_image, read_mask, write_volume
+from ccdcseg.datasets.volumes import Volume, check_channels, read_image, read_mask, write_volume
 from ccdcseg.errors import UserError
 
 DATA = OwnData("Own", {"liver": 1, "tumour": 2}, ["MRI"])
@@ -167,12 +167,14 @@ def test_groups_stand_in_the_path(prepare: Callable[..., Path], source: Path) ->
 def test_several_channels(prepare: Callable[..., Path], refused: Callable[..., None], source: Path) -> None:
     layout = Layout((*LAYOUT.images, "second/{patient}-{phase}.nii.gz"), LAYOUT.mask)
     for number, (patient, phase) in enumerate(NAMES):
-        put(source / "second" / f"{patient}-{phase}.nii.gz", pixels(number, 1))
+        spacing = (6.0, 1.5, 1.2501)  # as near as rounding of headers, and too far for nnU-Net
+        put(source / "second" / f"{patient}-{phase}.nii.gz", pixels(number, 1), spacing)
     refused(r"2 images a case and 1 channels\. Give one --channel", found_by=layout)
     folder = prepare(TWO, layout)
     assert read_channels(folder) == ("T1", "T2")
     second = read_image(folder / "imagesTr" / "bert_pre_0001.nii.gz")
     np.testing.assert_array_equal(second.array, pixels(2, 1))
+    check_channels(read_image(folder / "imagesTr" / "bert_pre_0000.nii.gz"), second)
 
 
 def test_channels_of_a_table_have_the_order_of_their_numbers(source: Path, tmp_path: Path) -> None:
@@ -558,6 +560,13 @@ def test_the_command_line(
     mask.unlink()
     result = ccdcseg(*named[:4], 9, *named[5:], *patterns, "--unlabelled")
     assert "split 9 --fraction 0.5 --seed 0 --unlabelled imagesTs\n" in result.out
+    for patient in (source / "anna", source / "masks"):
+        shutil.rmtree(patient)
+    put(source / "bert" / "mask.nii.gz", labels())
+    archive = shutil.make_archive(str(source.parent / "one"), "zip", source, "bert")
+    patterns = ("--image", "{patient}/pre.nii.gz", "--mask", "{patient}/mask.nii.gz")
+    result = ccdcseg("prepare", "nifti", archive, "--dataset", 10, *named[5:], *patterns)
+    assert "Next:    ccdcseg split 10 --fraction 1 --seed 0\n" in result.out, result.err
 
 
 def test_the_real_ct_patient_with_a_segmentation(

@@ -35,6 +35,12 @@ def test_the_same_source_and_settings_have_one_mark(source: Path) -> None:
     assert fingerprint(source, "acdc", {"a": 1, "b": 3}) != mark
 
 
+def test_a_source_that_is_not_there(source: Path) -> None:
+    for place, settings in ((source / "b", {}), (source, {"found_by": source / "table.csv"})):
+        with pytest.raises(UserError, match="does not exist"):
+            fingerprint(place, "own", settings)
+
+
 def test_a_changed_source_has_another(source: Path) -> None:
     mark = fingerprint(source, "acdc", {})
     scan = source / "a" / "scan"

@@ -1,5 +1,6 @@
 """Commands about masks: which to draw next."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,7 +69,11 @@ def next_command(
         )
         write_list(proposals, listed)
         write_label_descriptions(output.with_suffix(".label"), read_labels(raw))
-    _say(proposals, scans, f"ccdcseg patients {dataset} --images {images} --pattern '{{patient}}_{{phase}}'")
+    _say(
+        proposals,
+        scans,
+        f"ccdcseg patients {dataset} --images {shlex.quote(str(images))} --pattern '{{patient}}_{{phase}}'",
+    )
     typer.echo(f"Note:     {NOT_MEASURED}")
     typer.echo(f"Page:     {absolute(output)}")
     typer.echo(f"List:     {absolute(listed)}")

@@ -38,7 +38,12 @@ _DISTRUST = "Check where it comes from."
 
 
 @contextmanager
-def unpacked(source: Path, place: Path, progress: Callable[[int, int], None] | None = None) -> Iterator[Path]:
+def unpacked(
+    source: Path,
+    place: Path,
+    progress: Callable[[int, int], None] | None = None,
+    fits: Callable[[Path], bool] = lambda folder: False,
+) -> Iterator[Path]:
     """Yield the folder of a release: ``source`` itself, or what a zip archive holds.
 
     An archive is unpacked into a hidden folder that is removed at the end, whatever the end is. Folders in it
@@ -48,6 +53,7 @@ def unpacked(source: Path, place: Path, progress: Callable[[int, int], None] | N
         source: a folder or a zip archive.
         place: where there is space for the hidden folder; made if missing.
         progress: called with the number of files unpacked and of all files.
+        fits: whether a folder is the one that is wanted, though it holds a single folder.
 
     Raises:
         UserError: ``source`` is neither; or the archive is truncated, damaged, encrypted, holds links, devices,
@@ -66,7 +72,7 @@ def unpacked(source: Path, place: Path, progress: Callable[[int, int], None] | N
             with _naming(source, folder):
                 _check_space(source, place, files)
                 _extract(source, archive, files, folder, progress)
-                yield _unwrapped(folder)
+                yield _unwrapped(folder, fits)
 
 
 @contextmanager
@@ -74,12 +80,20 @@ def _opened(source: Path) -> Iterator[zipfile.ZipFile]:
     if not source.exists():
         raise UserError(f"{source} does not exist.", "Give the unpacked release or its zip archive.")
     try:
-        archive = zipfile.ZipFile(source)
+        archive = _zip(source)
     except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(f"{source} is no whole zip archive ({reason}).", _DOWNLOAD) from error
     with archive:
         yield archive
+
+
+def _zip(source: Path) -> zipfile.ZipFile:
+    """An archive whose names are in UTF-8, whether it says so (macOS does not) or not, unless they cannot be."""
+    try:
+        return zipfile.ZipFile(source, metadata_encoding="utf-8")
+    except UnicodeDecodeError:
+        return zipfile.ZipFile(source)
 
 
 @contextmanager
@@ -202,9 +216,9 @@ def _extract_file(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Pat
         return handle.tell()
 
 
-def _unwrapped(folder: Path) -> Path:
+def _unwrapped(folder: Path, fits: Callable[[Path], bool]) -> Path:
     """Pass over folders that hold nothing but one folder of no meaning to a reader."""
     entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
     if len(entries) != 1 or not entries[0].is_dir() or _RELEASE_FOLDER.fullmatch(entries[0].name):
         return folder
-    return _unwrapped(entries[0])
+    return folder if fits(folder) else _unwrapped(entries[0], fits)

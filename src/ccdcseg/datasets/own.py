@@ -154,6 +154,14 @@ def prepare_own(
     )
 
 
+def holds_scans(source: Path, found_by: Layout | Path) -> bool:
+    """Whether the patterns or the table find their scans below a folder, as it lies."""
+    try:
+        return bool(_scans(source, found_by))
+    except UserError:
+        return False
+
+
 def _scans(source: Path, found_by: Layout | Path) -> list[OwnScan]:
     if isinstance(found_by, Layout):
         return scans_by_pattern(source, found_by)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ccdcseg import __version__
 from ccdcseg.datasets.cases import UNLABELLED, dataset_names, id_in_name
+from ccdcseg.datasets.unicode_names import missing
 from ccdcseg.datasets.walk import walk
 from ccdcseg.errors import UserError
 from ccdcseg.files import LOCK_FILE, file_states, json_hash, locked, read_json, remove_empty, write_json
@@ -27,11 +28,14 @@ def fingerprint(source: Path, converter: str, settings: Mapping[str, object]) ->
 
     Returns:
         SHA-256 in hex. Contents are not read.
+
+    Raises:
+        UserError: the source, or a file among the settings, does not exist.
     """
     said = {
-        name: _listing(value) if isinstance(value, Path) else repr(value) for name, value in settings.items()
+        name: _there(value) if isinstance(value, Path) else repr(value) for name, value in settings.items()
     }
-    return json_hash([__version__, converter, sorted(said.items()), _listing(source)])
+    return json_hash([__version__, converter, sorted(said.items()), _there(source)])
 
 
 def find_prepared(raw_root: Path, dataset_id: int, mark: str) -> Path | None:
@@ -123,6 +127,12 @@ def record(folder: Path, mark: str) -> None:
 
 def _record(folder: Path, mark: str) -> dict[str, str]:
     return {"source": mark, "scans": json_hash([_listing(folder / part) for part in _SCANS])}
+
+
+def _there(place: Path) -> list[tuple[str, int, int]]:
+    if not place.exists():
+        raise missing(place, "Correct the path (is a disk missing?).")
+    return _listing(place)
 
 
 def _listing(place: Path) -> list[tuple[str, int, int]]:

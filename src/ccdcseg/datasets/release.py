@@ -216,9 +216,10 @@ def write_unlabelled(folder: Path, case: str, channels: Sequence[Volume]) -> Not
 
 
 def _write_channels(folder: Path, case: str, channels: Sequence[Volume]) -> Notes:
-    placed = [fitted(image, channels[0]) for image in channels]
-    for number, image in enumerate(placed):
-        write_volume(folder / f"{case}_{number:04d}{MASK_SUFFIX}", image)
+    first = channels[0]
+    placed = [fitted(image, first) for image in channels]
+    for number, image in enumerate(placed):  # of one grid to the last digit, as nnU-Net wants them
+        write_volume(folder / f"{case}_{number:04d}{MASK_SUFFIX}", replace(first, array=image.array))
     pairs = enumerate(zip(channels, placed, strict=True))
     return [note for number, pair in pairs for note in _notes(f"channel {number}", *pair)]
 

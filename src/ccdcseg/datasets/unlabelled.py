@@ -1,5 +1,6 @@
 """Scans that nobody annotated: which a folder holds, and whose they are."""
 
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,8 +106,9 @@ class UnlabelledFolder:
             raise UserError(
                 f"Whose scan {unknown[0]} of {self.name} is, is not known ({len(unknown)} such scans): it may be "
                 "one of a test patient.",
-                f"Say it: ccdcseg patients DATASET --images {self.name} --pattern '{{patient}}_{{phase}}'. "
-                "Or train on every annotated patient, with nobody left for testing: --fraction 1.",
+                f"Say it: ccdcseg patients DATASET --images {shlex.quote(self.name)} "
+                "--pattern '{patient}_{phase}'. Or train on every annotated patient, with nobody left for testing: "
+                "--fraction 1.",
             )
         usable = [scan for scan, patient in self.patients.items() if patient not in measured]
         if not usable:
