@@ -1,4 +1,5 @@
 import shutil
+from functools import partial
 from pathlib import Path
 
 import nibabel
@@ -14,9 +15,11 @@ from ccdcseg.errors import UserError
 from ccdcseg.files import read_json, write_json
 from ccdcseg.methods import METHODS
 from ccdcseg.nnunet.checkpoints import OWN_KEY, load_checkpoint
+from ccdcseg.nnunet.predict import build_predictor
 from ccdcseg.nnunet.preset import UnlabelledScans
 from ccdcseg.nnunet.runs import resolve_run, teachers_of
 from ccdcseg.nnunet.unlabelled import (
+    Labeller,
     Labelling,
     _summary,
     agreement,
@@ -170,6 +173,15 @@ def test_self_training_learns_from_what_other_trainings_agree_on(unlabelled_run,
     shutil.copy(second.folder / "checkpoint_best.pth", second.folder / "checkpoint_final.pth")
     with pytest.raises(UserError, match=f"was begun with other teachers.*{second.model.name}"):
         train_run(run, resume=True)
+
+
+def test_a_teacher_labels_on_its_device(finished_run, monkeypatch):
+    """What is on the CPU beside a GPU is an error; "meta" stands in for one."""
+    even = partial(torch.ones, device="meta")
+    monkeypatch.setattr("ccdcseg.nnunet.unlabelled.compute_gaussian", lambda patch, **_: even(patch))
+    predictor = build_predictor(finished_run.folder, "meta")
+    labeller = Labeller([predictor], {"RV": 1}, {}, 0.8, 4, 3)
+    assert labeller._logits(predictor, torch.zeros(1, 1, 64, 64)).device.type == "meta"
 
 
 def test_a_teacher_takes_over_all_but_the_scans_without_masks(workspace, unlabelled_run):

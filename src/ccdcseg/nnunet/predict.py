@@ -40,7 +40,7 @@ SCRATCH = ".partial."
 
 
 def build_predictor(folder: Path, device: str) -> Any:
-    """nnU-Net's predictor with the final checkpoint of a run, loaded without running foreign code.
+    """nnU-Net's predictor with the final checkpoint of a run on its device, loaded without foreign code.
 
     nnU-Net's messages are kept off the screen.
 
@@ -87,7 +87,7 @@ def _build_predictor(folder: Path, device: str) -> Any:
         allow_tqdm=False,
     )
     predictor.manual_initialization(
-        network,
+        network.to(predictor.device),
         plans,
         configuration,
         [checkpoint["network_weights"]],
