@@ -1,6 +1,7 @@
 """Training, prediction and measurement are run as docs/python.md shows them: test_pages.py."""
 
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -58,6 +59,17 @@ def test_a_mistake_is_a_user_error(scans: Path):
         split(61, [0.5])
 
 
-def test_test_cases_are_those_of_one_run(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="those of one run"):
-        predict([tmp_path / "a", tmp_path / "b"])
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"run": ["a", "b"]}, "those of one run"),
+        ({"run": "a", "images": "scans"}, "needs an --output"),
+        ({"run": ["a", "b"], "images": "scans"}, "needs an --output"),
+        ({"run": "a", "images": "scans", "output": "out", "part": "validation"}, "exclude each other"),
+        ({"run": "a", "postprocessing": False}, "are for --input"),
+        ({"run": "a", "output": "out", "keep": ["RV=0"]}, "are for --input"),
+    ],
+)
+def test_what_is_predicted_where_is_said(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        predict(**given)

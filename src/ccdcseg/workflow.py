@@ -226,7 +226,8 @@ def predict(
         The folder of the predictions, and what was done to them.
 
     Raises:
-        UserError: as `ccdcseg.nnunet.predict.predict` and `check_alike`; several runs without ``images``.
+        UserError: as `ccdcseg.nnunet.predict.predict` and `check_alike`; several runs without ``images``, or
+            arguments that do not go together.
     """
     from ccdcseg.datasets.splits import part_folder
     from ccdcseg.nnunet.predict import check_alike, folder_images, input_output, run_images, run_output
@@ -234,12 +235,25 @@ def predict(
 
     folders = [Path(folder) for folder in ([run] if isinstance(run, (str, Path)) else run)]
     first, *others = folders
-    if images is None and others:
-        raise UserError("Test cases are those of one run.", "Give one, or a folder of images.")
-    check_alike(folders)
-    if images is None or output is None:
+    if images is None:
+        if others:
+            raise UserError("Test cases are those of one run.", "Give one, or a folder of images.")
+        if keep or not postprocessing:
+            raise UserError(
+                "--keep and --no-postprocessing are for --input, a folder of images.",
+                "Test cases are predicted both ways: predictions_plain has every piece.",
+            )
         wanted, place = run_images(first, part), run_output(first, part_folder(output or first, part))
     else:
+        if output is None:
+            raise UserError(
+                "--input, a folder of images, needs an --output.", "Give both, or neither for the test cases."
+            )
+        if part != "test":
+            raise UserError(
+                "--input, a folder of images, and --part exclude each other.", "Leave one of them out."
+            )
+        check_alike(folders)
         wanted = folder_images(Path(images), first.parent)
         place = input_output(folders, Path(output), postprocessing, keep)
     predict_runs(folders, wanted, place, device, partial(progress, "predict"))

@@ -400,12 +400,6 @@ def test_the_report_is_of_a_part_of_the_split(ccdcseg, tmp_path: Path, part: str
     assert f"run `ccdcseg {command}` on the runs first" in page.read_text()
 
 
-def test_input_and_output_belong_together(workspace, ccdcseg, tmp_path: Path):
-    result = ccdcseg("predict", 901, "--input", tmp_path)
-    assert result.code == 2
-    assert "--output" in one_line(result.err)
-
-
 def test_which_runs_predict_together_is_said(workspace, ccdcseg, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("nnUNet_results", str(tmp_path))
     folders = [tmp_path / workspace.raw.name / name / "fold_0" for name in ("one", "two")]
@@ -417,12 +411,6 @@ def test_which_runs_predict_together_is_said(workspace, ccdcseg, tmp_path: Path,
     assert "2 runs were found" in one_line(result.err)
     assert "Name their folders" in result.err
     assert not (tmp_path / "out").exists()
-
-
-def test_input_is_of_no_part_of_a_split(workspace, ccdcseg, tmp_path: Path):
-    result = ccdcseg("predict", 901, "--input", tmp_path, "--output", tmp_path, "--part", "validation")
-    assert result.code == 2
-    assert "exclude each other" in one_line(result.err)
 
 
 def test_version_and_help(ccdcseg):

@@ -141,15 +141,6 @@ def predict(
     """Predict the test cases of runs, or any folder of images with one run or several together."""
     from ccdcseg.nnunet.runs import find_runs
 
-    if images is not None and output is None:
-        raise UserError("--input needs an --output.", "Give both, or neither for the test cases.")
-    if images is not None and part is Part.VALIDATION:
-        raise UserError("--input and --part exclude each other.", "Leave one of them out.")
-    if images is None and (keep or not postprocessing):
-        raise UserError(
-            "--keep and --no-postprocessing are for --input.",
-            "Test cases are predicted both ways: predictions_plain has every piece.",
-        )
     runs = [run for target in targets for run in find_runs(target)]
     if images is not None and len(runs) > len(targets):
         raise UserError(
