@@ -19,6 +19,7 @@ import pytest
 import scored
 
 from ccdcseg import __version__
+from ccdcseg.datasets.splits import split_dataset
 from ccdcseg.phantom import write_phantom
 
 pytestmark = pytest.mark.filterwarnings("default")
@@ -398,6 +399,20 @@ def test_the_report_is_of_a_part_of_the_split(ccdcseg, tmp_path: Path, part: str
     page = tmp_path / "page.html"
     assert ccdcseg("report", tmp_path, "--part", part, "--output", page).code == 0
     assert f"run `ccdcseg {command}` on the runs first" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("fraction", "words"), [(1.0, r"/fold_0 --input IMAGES --output FOLDER"), (0.7, r"7\n")]
+)
+def test_a_training_says_what_it_can_predict(
+    raw_folder: Path, ccdcseg, monkeypatch: pytest.MonkeyPatch, fraction: float, words: str
+):
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.setenv(name, str(raw_folder.parent))
+    monkeypatch.setattr("ccdcseg.cli.runs._train", lambda *_: None)
+    split_dataset(raw_folder, [fraction], 0)
+    result = ccdcseg("train", 7, "--fraction", fraction, "--device", "cpu")
+    assert re.search(rf"Next: ccdcseg predict \S*{words}", result.out)
 
 
 def test_which_runs_predict_together_is_said(workspace, ccdcseg, tmp_path: Path, monkeypatch):

@@ -1,6 +1,8 @@
+import json
 from pathlib import Path
 
 import pytest
+import scored
 
 from ccdcseg.errors import UserError
 from ccdcseg.nnunet.preset import load_preset
@@ -55,3 +57,28 @@ def test_a_data_set_is_one_though_a_folder_has_its_name(empty_results: Path, tar
 def test_a_name_that_is_no_folder_is_a_data_set_s(empty_results: Path, target: str) -> None:
     with pytest.raises(UserError, match=r"There is no data set"):
         find_runs(target)
+
+
+def finished(folder: Path, **patients: list[str]) -> Path:
+    """The folder of a run that was trained on p0, with patients for the other parts."""
+    folder.mkdir(parents=True)
+    parts = {"train": ["p0"], "validation": [], "test": []} | patients
+    (folder / "run.json").write_text(json.dumps(scored.record(patients=parts)))
+    return folder
+
+
+def test_runs_without_patients_for_a_part_are_left_out_and_named(
+    empty_results: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    results = empty_results / "Dataset007_Own"
+    all_trained = finished(results / "model" / "fold_0")
+    with pytest.raises(UserError, match=rf"no patients for test: {all_trained}\. .*predict RUN --input"):
+        find_runs("7", "test")
+    tested = finished(results / "model" / "fold_1", test=["p1"])
+    assert find_runs("7") == [all_trained, tested]
+    assert not caplog.messages
+    assert find_runs("7", "test") == [tested]
+    assert caplog.messages == [f"Left out, since their splits have no patients for test: {all_trained}."]
+    assert find_runs(str(all_trained), "test") == [all_trained]
+    with pytest.raises(UserError, match=r"no patients for validation.*--test N"):
+        find_runs("7", "validation")

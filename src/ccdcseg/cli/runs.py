@@ -1,5 +1,6 @@
 """Commands that make, use, measure and show trained networks."""
 
+import shlex
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -89,7 +90,9 @@ def train(
             typer.echo(f"Trained already: {run.folder}")
     if to_do := [run for run in runs if not run.finished]:
         _train(to_do, chosen_device(device), resume, yes, processes)
-        typer.echo(f"Next: ccdcseg predict {dataset}")
+        own = all(run.split["test"] for run in to_do)
+        others = f"{shlex.quote(str(to_do[0].folder))} --input IMAGES --output FOLDER"
+        typer.echo(f"Next: ccdcseg predict {dataset if own else others}")
 
 
 def _train(runs: "list[Run]", device: str, resume: bool, yes: bool, processes: int) -> None:
@@ -141,7 +144,7 @@ def predict(
     """Predict the test cases of runs, or any folder of images with one run or several together."""
     from ccdcseg.nnunet.runs import find_runs
 
-    runs = [run for target in targets for run in find_runs(target)]
+    runs = [run for target in targets for run in find_runs(target, part if images is None else None)]
     if images is not None and len(runs) > len(targets):
         raise UserError(
             f"{len(runs)} runs were found, and nothing says which are to predict together.",
@@ -190,7 +193,7 @@ def evaluate(
     from ccdcseg.runs.scoring import summary_grid
 
     results = {}
-    runs = [run for target in targets for run in find_runs(target)]
+    runs = [run for target in targets for run in find_runs(target, part)]
     output = in_place_of(runs, output)
     for run in runs:
         with progress_bars() as report:

@@ -1,6 +1,7 @@
 """A run: one method trained with one preset on one split of one dataset, and the folder it lives in."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from ccdcseg.methods import METHODS
 from ccdcseg.networks.nnformer import check_patch
 from ccdcseg.nnunet.paths import check_environment, nnunet_folder
 from ccdcseg.nnunet.preset import LabelledShare, Preset, load_preset
-from ccdcseg.runs.record import RUN_FILE, no_run, read_record
+from ccdcseg.runs.record import RUN_FILE, RunRecord, no_run, read_record
 
 TEACHERS = 3
 """Networks that label scans without masks in self-training."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether the training came to its end."""
-        return (self.folder / "run.json").exists()
+        return (self.folder / RUN_FILE).exists()
 
 
 def resolve_run(
@@ -191,8 +194,13 @@ def _check_patch(method: str, preset: Preset) -> None:
         check_patch(network.patch_size or (), preset.nnformer)
 
 
-def find_runs(target: str) -> list[Path]:
+def find_runs(target: str, part: str | None = None) -> list[Path]:
     """Folders of finished runs: one given by its path, or all of a dataset but for folds (`folds_of`).
+
+    Args:
+        target: path, id or name.
+        part: "test" or "validation": of a dataset, runs without patients for it are left out, and a warning names
+            them.
 
     Raises:
         UserError: there is none.
@@ -205,13 +213,31 @@ def find_runs(target: str) -> list[Path]:
         raise no_run(path)
     raw = dataset_folder(raw_root, target)
     results = nnunet_folder("nnUNet_results") / raw.name
-    folders = sorted(file.parent for file in results.glob("*/fold_*/run.json"))
-    runs = [folder for folder in folders if read_record(folder).fold_of is None]
+    folders = sorted(file.parent for file in results.glob(f"*/fold_*/{RUN_FILE}"))
+    records = {folder: read_record(folder) for folder in folders}
+    runs = {folder: record for folder, record in records.items() if record.fold_of is None}
     if not runs:
         raise UserError(
             f"{results} holds no finished training.", f"Train first: ccdcseg train {target} --method ccdc"
         )
-    return sorted(runs, key=_order)
+    found = _with_patients(runs, part) if part else runs
+    return sorted(found, key=lambda folder: _order(folder, runs[folder]))
+
+
+def _with_patients(runs: Mapping[Path, RunRecord], part: str) -> list[Path]:
+    """Runs whose split has patients for a part; a warning names the others."""
+    found = [folder for folder, record in runs.items() if getattr(record.patients, part)]
+    others = ", ".join(str(folder) for folder in runs if folder not in found)
+    if not found:
+        test = " --test N" if part == "validation" else ""
+        raise UserError(
+            f"The splits of all runs have no patients for {part}: {others}.",
+            "Predict other scans, ccdcseg predict RUN --input IMAGES --output FOLDER, or draw and train on a split "
+            f"that has some, such as --fraction 0.5{test}.",
+        )
+    if others:
+        logger.warning("Left out, since their splits have no patients for %s: %s.", part, others)
+    return found
 
 
 def _means_folder(target: str) -> bool:
@@ -219,6 +245,5 @@ def _means_folder(target: str) -> bool:
     return not target.isdecimal() and (Path(target).name != target or Path(target).is_dir())
 
 
-def _order(folder: Path) -> tuple[Any, ...]:
-    run = read_record(folder)
+def _order(folder: Path, run: RunRecord) -> tuple[Any, ...]:
     return run.fraction, run.preset, run.method != "nnunet", run.method, run.seed, folder.name
