@@ -21,6 +21,7 @@ import scored
 from ccdcseg import __version__
 from ccdcseg.datasets.splits import split_dataset
 from ccdcseg.phantom import write_phantom
+from ccdcseg.runs.evaluation import read_evaluation
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -399,6 +400,20 @@ def test_the_report_is_of_a_part_of_the_split(ccdcseg, tmp_path: Path, part: str
     page = tmp_path / "page.html"
     assert ccdcseg("report", tmp_path, "--part", part, "--output", page).code == 0
     assert f"run `ccdcseg {command}` on the runs first" in page.read_text()
+
+
+def test_every_run_has_its_rows(ccdcseg, bare_runs: list[Path], monkeypatch: pytest.MonkeyPatch):
+    names, runs = ("Dataset027_ACDC", "Dataset061_Hearts"), bare_runs[:2]
+    for run, name in zip(runs, names, strict=True):
+        record = json.loads((run / "run.json").read_text())
+        (run / "run.json").write_text(json.dumps(record | {"dataset": name, "seed": 0}))
+    monkeypatch.setattr(
+        "ccdcseg.workflow.evaluate",
+        lambda run, *_, **__: {"predictions": read_evaluation(run / "evaluation.json")},
+    )
+    table = ccdcseg("evaluate", *runs).out
+    assert [table.count(f"{name}:") for name in names] == [1, 1]
+    assert "Dataset" not in ccdcseg("evaluate", runs[0]).out
 
 
 @pytest.mark.parametrize(

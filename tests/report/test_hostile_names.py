@@ -151,7 +151,7 @@ def test_what_compare_writes_and_prints(hostile: list[Path], tmp_path: Path) -> 
     console = Console(record=True, file=io.StringIO(), width=200)
     for grid in result.grids(abbreviate=False):
         console.print(to_screen(grid, 200))
-    summary = summary_grid({NAMES["ccdc"]: read_evaluation(hostile[0] / "evaluation.json")})
+    summary = summary_grid([(NAMES["ccdc"], read_evaluation(hostile[0] / "evaluation.json"))])
     for width in (200, 20):
         console.print(to_screen(summary, width))
     shown = console.export_text()

@@ -192,15 +192,17 @@ def evaluate(
     from ccdcseg.runs.record import PLAIN_PREDICTIONS, read_record
     from ccdcseg.runs.scoring import summary_grid
 
-    results = {}
-    runs = [run for target in targets for run in find_runs(target, part)]
-    output = in_place_of(runs, output)
-    for run in runs:
+    results = []
+    records = {run: read_record(run) for target in targets for run in find_runs(target, part)}
+    several = len({record.dataset for record in records.values()}) > 1
+    output = in_place_of([*records], output)
+    for run, record in records.items():
         with progress_bars() as report:
             measured = workflow.evaluate(run, part, output=output, workers=processes, progress=report)
         for predictions, result in measured.items():
             plain = ", as predicted" if predictions == PLAIN_PREDICTIONS else ""
-            results[f"{read_record(run).label}{plain}"] = result
+            dataset = f"{record.dataset}: " if several else ""
+            results.append((f"{dataset}{record.label}{plain}", result))
         if output:
             typer.echo(f"Predictions: {predictions_folder(run, part, output)}")
         typer.echo(f"Evaluation: {part_folder(output or run, part) / 'evaluation.json'}")

@@ -1,6 +1,6 @@
 """Score a folder of predictions against a folder of references, and sum up by patient."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -59,11 +59,11 @@ def evaluate_folder(
     return Evaluation.of(list(classes), scores)
 
 
-def summary_grid(results: Mapping[str, Evaluation]) -> Grid:
-    """A row for each class of each run, by name, and for their mean."""
+def summary_grid(results: Iterable[tuple[str, Evaluation]]) -> Grid:
+    """A row for each class of each run, whose name stands before its evaluation, and for their mean."""
     rows = tuple(
         (Entry("" if place else run), Entry(name), *_cells(result.summary[name]))
-        for run, result in results.items()
+        for run, result in results
         for place, name in enumerate((*result.classes, MEAN))
     )
     note = "Mean over patients. Missed: structures not predicted at all, left out of HD95."
