@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ccdcseg.datasets.prepared import find_prepared, record
-from ccdcseg.datasets.splits import read_entries
+from ccdcseg.datasets.splits import split_dataset
 from ccdcseg.errors import UserError
 from ccdcseg.experiments.jobs import Job, write_result
 from ccdcseg.experiments.stale import why_stale
@@ -128,7 +128,7 @@ def folds(made: Made) -> None:
     content = json.loads((made.run.model / "plans.json").read_text())
     content["configurations"]["2d"]["patch_size"] = [32, 32]
     (made.run.model / "plans.json").write_text(json.dumps(content))
-    split = read_entries(made.run.raw / "splits_final.json")[1]
+    (split,) = split_dataset(made.run.raw, [made.run.split["fraction"]], 1)
     with pytest.raises(UserError, match="was trained with other plans"):
         trained_again(replace(made.run, fold=1, split=split))
 
