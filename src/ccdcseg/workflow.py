@@ -181,7 +181,7 @@ def train(
 
     Args:
         run: see `choose`.
-        resume: continue an interrupted training.
+        resume: continue an interrupted training; where another process works on it, wait until it has ended.
         device: "cpu", "cuda", "mps" or "auto", a CUDA GPU where there is one.
         workers: processes of planning and preprocessing; None: see `worker_count`.
         progress: see `Progress`.

@@ -1,4 +1,6 @@
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -12,8 +14,9 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
 from ccdcseg.datasets.splits import split_dataset
 from ccdcseg.errors import UserError
-from ccdcseg.files import read_json, write_json
+from ccdcseg.files import locked, read_json, write_json
 from ccdcseg.methods import METHODS
+from ccdcseg.nnunet import train
 from ccdcseg.nnunet.checkpoints import OWN_KEY, load_checkpoint
 from ccdcseg.nnunet.predict import build_predictor
 from ccdcseg.nnunet.preset import UnlabelledScans
@@ -259,8 +262,31 @@ def test_a_split_without_such_scans_is_refused(workspace, monkeypatch, tmp_path)
 
 
 def test_a_batch_of_one_has_no_room(unlabelled_run, train_run):
+    """It is said before the teachers are trained."""
+    run = unlabelled_run(changes=("network.batch_size=1", "unlabelled.teachers=2"))
     with pytest.raises(UserError, match=r"A batch of 1 has no room"):
-        train_run(unlabelled_run(changes=("network.batch_size=1",)))
+        train_run(run)
+    assert not any(teacher.folder.exists() for teacher in teachers_of(run))
+
+
+def test_self_training_waits_for_a_teacher_that_another_process_trains(
+    unlabelled_run, train_run, monkeypatch: pytest.MonkeyPatch
+):
+    """It finds it finished then."""
+    run = unlabelled_run(changes=("unlabelled.teachers=2",))
+    first, second = teachers_of(run)
+    trained, waiting = [], threading.Event()
+    for name in ("prepare", "_check_begun", "_finish", "check_trained"):
+        monkeypatch.setattr(train, name, lambda *_: None)
+    monkeypatch.setattr(train, "_train", lambda run, *_: trained.append(run))
+    monkeypatch.setattr(train.logger, "warning", lambda *_: waiting.set())
+    with ThreadPoolExecutor(1) as pool:
+        with locked(first.folder, "train"):
+            job = pool.submit(train._train_teachers, run, "cpu", 1, lambda *_: None)
+            assert waiting.wait(10)
+            (first.folder / "run.json").touch()
+        job.result()
+    assert [one.folder for one in trained] == [second.folder]
 
 
 def test_the_stock_trainer_takes_them_by_itself(unlabelled_run, make_trainer):

@@ -65,7 +65,10 @@ def train(
             help="The same, but three other trainings label these scans, which are done first.",
         ),
     ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted training.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Continue an interrupted training, or wait for who is at it."),
+    ] = False,
     yes: Yes = False,
     device: DeviceOption = Device.AUTO,
     processes: Processes = PROCESSES,

@@ -110,7 +110,7 @@ def preset_plans(base: dict[str, Any], name: str, preset: Preset) -> dict[str, A
         preset: what to change.
 
     Raises:
-        UserError: the preset's network does not fit its patch, or the dataset.
+        UserError: the preset's network does not fit its patch, or the dataset; its batch is too small.
     """
     wanted = preset.network
     if wanted.configuration not in base["configurations"]:
@@ -132,6 +132,8 @@ def preset_plans(base: dict[str, Any], name: str, preset: Preset) -> dict[str, A
             )
     if wanted.batch_size is not None:
         configuration["batch_size"] = wanted.batch_size
+    if preset.unlabelled.use:
+        preset.unlabelled.patches(configuration["batch_size"])
     if wanted.spacing_mm is not None:
         configuration["spacing"] = list(wanted.spacing_mm)
     if wanted.patch_size is not None or wanted.features_per_stage is not None:

@@ -144,6 +144,21 @@ class UnlabelledScans(_Section):
     teachers: Annotated[int, Field(ge=2)] | None = None
     agreed: Annotated[float, Field(gt=0, le=1)] = 0.8
 
+    def patches(self, batch: int) -> int:
+        """How many of the patches of a batch come from them.
+
+        Raises:
+            UserError: none is left for the annotated scans.
+        """
+        patches = max(1, round(batch * self.share))
+        if patches >= batch:
+            raise UserError(
+                f"A batch of {batch} has no room for annotated and unlabelled patches "
+                f"(unlabelled.share is {self.share:g}).",
+                "Set network.batch_size to 2 or more, or unlabelled.share lower.",
+            )
+        return patches
+
 
 class Preset(_Section):
     """One way to train and predict; see the sections.

@@ -4,8 +4,8 @@ import datetime
 import logging
 import os
 import platform
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -73,11 +73,11 @@ def train(run: Run, *, resume: bool, device: str, processes: int, progress: Prog
     """Plan and preprocess what is not there yet, then train.
 
     A training that came to its last checkpoint but not to its record gets the record and is not trained again. In
-    self-training the teachers (`teachers_of`) are trained first, those interrupted continued.
+    self-training the teachers (`teachers_of`) are trained first, those interrupted continued, unless others do.
 
     Args:
         run: what to train.
-        resume: continue an interrupted training.
+        resume: continue an interrupted training; where another process works on it, wait until it has ended.
         device: "cpu", "cuda", "mps" or "auto"; see `usable_device`.
         processes: of planning and preprocessing.
         progress: called with a stage's name, steps done and steps in all.
@@ -87,25 +87,40 @@ def train(run: Run, *, resume: bool, device: str, processes: int, progress: Prog
 
     Raises:
         UserError: an interrupted training lies there and ``resume`` is not set, one with other settings or one that
-            was not begun here, the split was drawn anew since it was chosen, another process works on the folder,
-            or there is no such device.
+            was not begun here, the split was drawn anew since it was chosen, another process works on the folder
+            and ``resume`` is not set, or there is no such device.
     """
     device = usable_device(device)
     _check_settings(run)
     if not run.finished:
-        _train_teachers(run, device, processes, progress)
-    with locked(run.folder, "train"):
-        if not run.finished:
-            _check_begun(run, resume)
-            if not (run.folder / FINAL).exists():
-                _train(run, device, processes, progress)
-            _finish(run)
+        with _own(run, wait=resume):
+            if not run.finished:
+                _check_begun(run, resume)
+                if not (run.folder / FINAL).exists():
+                    _train(run, device, processes, progress)
+                _finish(run)
     check_trained(run)
     return run.folder
 
 
+@contextmanager
+def _own(run: Run, *, wait: bool) -> Iterator[None]:
+    """Keep others from training a run; one that does is waited for, or an error."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(run.folder, "train"))
+        except UserError as error:
+            if not wait:
+                raise
+            logger.warning("%s Waiting until it has ended.", error.problem)
+            stack.enter_context(locked(run.folder, "train", wait=True))
+        yield
+
+
 def _train_teachers(run: Run, device: str, processes: int, progress: Progress) -> None:
     teachers = teachers_of(run)
+    if teachers:
+        prepare(run, processes, progress)  # refuses what cannot be trained on before hours are spent
     for number, teacher in enumerate(teachers, 1):
         name = f"teacher {number} of {len(teachers)}"
         train(
@@ -120,6 +135,7 @@ def _train_teachers(run: Run, device: str, processes: int, progress: Progress) -
 def _train(run: Run, device: str, processes: int, progress: Progress) -> None:
     end_forks_with_this_process()
     keep_to_cores()
+    _train_teachers(run, device, processes, progress)
     plans = prepare(run, processes, progress)
     _check_plans(run, plans)
     record = _record(run, plans, device, _preprocessed(run, plans, run.split["train"]))

@@ -478,7 +478,7 @@ class UnlabelledTraining:
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
         self._settings: UnlabelledScans = trainer.preset.unlabelled
-        self._patches = max(1, round(trainer.batch_size * self._settings.share))
+        self._patches = self._settings.patches(trainer.batch_size)
         self._check()
         self._scans = unlabelled_fold(trainer)
         self._ignore = ignore_value(trainer)
@@ -556,12 +556,6 @@ class UnlabelledTraining:
             raise UserError(
                 f"Self-training takes {self._settings.teachers} finished trainings, and this one was given none.",
                 "Begin it with ccdcseg train --self-training, which trains them first.",
-            )
-        if self._patches >= trainer.batch_size:
-            raise UserError(
-                f"A batch of {trainer.batch_size} has no room for annotated and unlabelled patches "
-                f"(unlabelled.share is {self._settings.share:g}).",
-                "Set network.batch_size to 2 or more, or unlabelled.share lower.",
             )
 
     def _ignoring_loss(self) -> Any:
