@@ -402,7 +402,7 @@ def test_the_report_is_of_a_part_of_the_split(ccdcseg, tmp_path: Path, part: str
     assert f"run `ccdcseg {command}` on the runs first" in page.read_text()
 
 
-def test_every_run_has_its_rows(ccdcseg, bare_runs: list[Path], monkeypatch: pytest.MonkeyPatch):
+def test_every_run_has_its_rows(workspace, ccdcseg, bare_runs: list[Path], monkeypatch: pytest.MonkeyPatch):
     names, runs = ("Dataset027_ACDC", "Dataset061_Hearts"), bare_runs[:2]
     for run, name in zip(runs, names, strict=True):
         record = json.loads((run / "run.json").read_text())
@@ -413,7 +413,9 @@ def test_every_run_has_its_rows(ccdcseg, bare_runs: list[Path], monkeypatch: pyt
     )
     table = ccdcseg("evaluate", *runs).out
     assert [table.count(f"{name}:") for name in names] == [1, 1]
-    assert "Dataset" not in ccdcseg("evaluate", runs[0]).out
+    table = ccdcseg("evaluate", runs[0]).out
+    assert "ccdc 0.1" in table
+    assert names[0] not in table
 
 
 @pytest.mark.parametrize(
