@@ -207,6 +207,12 @@ def test_a_finished_run_of_another_split(own_run: Run, train_run, monkeypatch: p
         train_run(own_run)
 
 
+@pytest.mark.filterwarnings("default")
+def test_a_preset_that_is_described_otherwise_is_the_same(finished_run: Run, train_run):
+    preset = finished_run.preset.model_copy(update={"description": "in other words"})
+    assert train_run(replace(finished_run, preset=preset)) == finished_run.folder
+
+
 @pytest.mark.parametrize("when", ["_prepare", "_check_plans"])
 def test_a_split_that_is_drawn_anew_before_the_training_begins(
     own_run: Run, train_run, monkeypatch: pytest.MonkeyPatch, when: str

@@ -31,6 +31,14 @@ def test_a_setting_that_was_taken_out_parts_seeds_only_where_it_changed_somethin
         assert len(load_arms(bare_runs)) == arms
 
 
+def test_neither_the_words_of_a_preset_nor_its_path_part_seeds(bare_runs):
+    for run, preset, words in zip(
+        bare_runs, ["my.yaml", "/data/my.yaml"] * 2, ["ours", "reworded"] * 2, strict=True
+    ):
+        change(run, preset=preset, settings=load_run(run).record.settings | {"description": words})
+    assert [arm.label for arm in load_arms(bare_runs)] == ["CCDC", "nnU-Net"]
+
+
 @pytest.mark.parametrize(
     ("changes", "label"),
     [

@@ -59,8 +59,9 @@ class FinishedRun:
     def conditions(self) -> dict[str, Any]:
         """What tells trainings apart but for the seed and the split drawn with it, flattened to one level."""
         record = self.record
-        settings = {name: value for name, value in record.settings.items() if name != "seed"}
-        return {"preset": record.preset, "fraction": record.fraction} | flattened(without_removed(settings))
+        settings = {name: value for name, value in record.settings.items() if name != "description"}
+        given = {"preset": Path(record.preset).stem, "fraction": record.fraction}
+        return given | flattened(without_removed(settings))
 
 
 @dataclass(frozen=True)
