@@ -3,6 +3,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 from ccdcseg.cores import has_bfloat16
 from ccdcseg.errors import UserError
-from ccdcseg.losses import CCDCLoss, Role
+from ccdcseg.losses import CCDCLoss, Diagnostics, Role
 from ccdcseg.nnunet.checkpoints import OWN_KEY, load_checkpoint
 from ccdcseg.nnunet.train import LATEST, prepare
 from ccdcseg.nnunet.trainers import nnUNetTrainerPreset
@@ -326,6 +327,30 @@ def test_three_dimensions(tiny_run, train_run):
     assert read_history(folder)[-1].contrastive_loss > 0
     with np.load(sorted((folder / "selection").iterdir())[-1]) as picture:
         assert picture["role"].shape == picture["image"].shape == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("trainer", "labels", "names"),
+    [
+        ("CCDC", {"background": 0, "LV": 3, "RV": 1, "MYO": 2}, ["RV", "MYO", "LV"]),
+        ("CCDC", {"LV": 3, "MYO": 2, "background": 0, "RV": 1}, ["RV", "MYO", "LV"]),
+        ("Preset", {"background": 0, "heart": [1, 2, 3], "LV": 3}, ["heart", "LV"]),
+    ],
+)
+def test_the_history_names_classes_in_nnunets_order(tiny_run, make_trainer, trainer, labels, names):
+    description = {"channel_names": {"0": "MRI"}, "file_ending": ".nii.gz", "labels": labels}
+    regions = {} if trainer == "CCDC" else {"regions_class_order": [1, 3]}
+    made = make_trainer(tiny_run(), f"nnUNetTrainer{trainer}", description | regions)
+    made.logger.log("epoch_start_timestamps", 0, 0)
+    made.logger.log("val_losses", 0.0, 0)
+    made.logger.log("dice_per_class_or_region", [0.1, 0.2, 0.3][: len(names)], 0)
+    made.epoch_losses = {"loss": 0.0, "segmentation_loss": 0.0}
+    ones = dict.fromkeys([field.name for field in fields(Diagnostics)], torch.ones(4))
+    made.steps = [Diagnostics(**ones)]
+    record = made._epoch_record()
+    assert record["pseudo_dice"] == dict(zip(names, [0.1, 0.2, 0.3], strict=False))
+    if trainer == "CCDC":
+        assert record["diagnostics"]["classes"] == ["background", *names]
 
 
 def test_regions_are_refused(tiny_run, make_trainer):

@@ -2,7 +2,7 @@ import re
 from pathlib import Path
 
 from ccdcseg.report.label_descriptions import write_label_descriptions
-from ccdcseg.report.thumbnails import class_colour
+from ccdcseg.report.pictures import class_colour
 
 ROW = re.compile(r'\s*(\d+)\s+(\d+)\s+(\d+)\s+(\d+)\s+([01])\s+([01])\s+([01])\s+"([^"\n]*)"')
 

@@ -10,7 +10,7 @@ import scored
 from ccdcseg.errors import UserError
 from ccdcseg.measure.patients import average
 from ccdcseg.report.page import build_report, short_name
-from ccdcseg.report.pictures import choose_cases
+from ccdcseg.report.pictures import CLASS_COLOURS, choose_cases
 from ccdcseg.runs.evaluation import read_evaluation
 from ccdcseg.runs.finished import load_arms
 from ccdcseg.statistics.compare import compare
@@ -131,6 +131,13 @@ def test_synthetic_data_are_announced_loudly(make_run, build):
 def test_real_data_are_not_called_synthetic_but_patients(whole):
     assert "ynthetic" not in whole.text
     assert "This page holds images and names of patients: share it as you would" in whole.text
+
+
+def test_colours_of_classes_are_those_of_their_values(bare_runs, build):
+    """``dataset.json`` need not list them in that order; outlines are drawn by value."""
+    change(bare_runs[0] / "run.json", labels={"background": 0, "RV": 2, "LV": 1})
+    legend = re.findall(r'height="4" fill="(#\w+)"/></svg>\s*(RV|LV)<', build(bare_runs[:1]).source)
+    assert legend == [(CLASS_COLOURS[1], "RV"), (CLASS_COLOURS[0], "LV")]
 
 
 def test_the_page_says_that_it_has_no_viewer(whole):

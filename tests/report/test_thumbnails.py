@@ -8,10 +8,9 @@ import pytest
 from PIL import Image
 
 from ccdcseg.checks.contents import read_contents
-from ccdcseg.report.pictures import CLASS_COLOURS
+from ccdcseg.report.pictures import CLASS_COLOURS, class_colour
 from ccdcseg.report.thumbnails import (
     Thumbnail,
-    class_colour,
     draw_case,
     jpeg,
     outlined_pixels,

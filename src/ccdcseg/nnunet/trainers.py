@@ -248,7 +248,6 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
             self.logger.plot_progress_png = plot
 
     def _epoch_record(self) -> dict[str, Any]:
-        names = [n for n in self.dataset_json["labels"] if n not in ("background", "ignore")]
         return {
             "epoch": self.current_epoch,
             "iteration": (self.current_epoch + 1) * self.num_iterations_per_epoch,
@@ -260,7 +259,7 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
             **({} if self.unlabelled is None else self.unlabelled.epoch_record(self.epoch_losses)),
             "validation_loss": float(self.logger.get_value("val_losses", step=-1)),
             "pseudo_dice": dict(
-                zip(names, self.logger.get_value("dice_per_class_or_region", step=-1), strict=False)
+                zip(self.classes, self.logger.get_value("dice_per_class_or_region", step=-1), strict=False)
             ),
             "diagnostics": None,
         }
@@ -373,6 +372,12 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
     def class_values(self) -> dict[str, int]:
         """Value of each foreground class by name."""
         return class_values(self.dataset_json)
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the foreground classes in nnU-Net's order: that of their values, of regions the file's own."""
+        names = [name for name in self.dataset_json["labels"] if name not in ("background", "ignore")]
+        return sorted(names, key=lambda name: self.class_values.get(name, 0))
 
     def _reseed(self, *purpose: str | int) -> None:
         if self.seed is not None:
@@ -517,8 +522,8 @@ class ContrastiveTrainer(nnUNetTrainerPreset):
         super().on_epoch_end()
 
     def _epoch_record(self) -> dict[str, Any]:
-        classes = [n for n in self.dataset_json["labels"] if n != "ignore"]
-        return {**super()._epoch_record(), "diagnostics": mean_diagnostics(self.steps, classes)}
+        found = mean_diagnostics(self.steps, ["background", *self.classes])
+        return {**super()._epoch_record(), "diagnostics": found}
 
     def _own_state(self) -> dict[str, Any]:
         return super()._own_state() | {"contrastive": self._criterion.state_dict()}

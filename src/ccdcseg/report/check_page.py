@@ -14,8 +14,9 @@ from ccdcseg.checks.findings import Finding, Severity
 from ccdcseg.checks.measure import CaseFacts
 from ccdcseg.files import write_text
 from ccdcseg.processes import Progress
+from ccdcseg.report.pictures import class_colour
 from ccdcseg.report.template import PATIENTS, SYNTHETIC, render
-from ccdcseg.report.thumbnails import Thumbnail, class_colour, thumbnails
+from ccdcseg.report.thumbnails import Thumbnail, thumbnails
 from ccdcseg.texts import one_line
 
 _SHOWN = {Severity.PROBLEM: 5, Severity.NOTE: 1}

@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.colors import to_rgb
 
 from ccdcseg.files import write_text
-from ccdcseg.report.thumbnails import class_colour
+from ccdcseg.report.pictures import class_colour
 from ccdcseg.texts import one_line
 
 _HEADER = """\

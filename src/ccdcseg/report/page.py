@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,11 @@ from ccdcseg.report.curves import Panel, PanelGroup, diagnostics, learning_curve
 from ccdcseg.report.downloads import downloads, sort_value
 from ccdcseg.report.figures import Dot, Look, arm_look, difference_panel
 from ccdcseg.report.pictures import (
-    CLASS_COLOURS,
     ROLE_COLOURS,
     Picture,
     case_pictures,
     choose_cases,
+    class_colour,
     scan_dice,
     selection_pictures,
 )
@@ -155,7 +154,9 @@ def _context(arms: Sequence[Arm], part: str, progress: Progress | None) -> dict[
         "row_ids": row_ids,
         "cases": [case_pictures(choice, evaluated) for choice in choices],
         "gallery": stored,
-        "class_colours": list(zip(arms[0].classes, cycle(CLASS_COLOURS), strict=False)),
+        "class_colours": [
+            (name, class_colour(value)) for name, value in arms[0].runs[0].record.foreground.items()
+        ],
         "curves": learning_curves(arms),
         "diagnoses": _diagnoses(arms),
         "writings": writings(arms),

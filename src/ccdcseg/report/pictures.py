@@ -148,6 +148,11 @@ def case_slice(choice: Choice, arms: Sequence[Arm]) -> CaseSlice:
     )
 
 
+def class_colour(value: int) -> str:
+    """Colour of a class in hexadecimal, by its label."""
+    return CLASS_COLOURS[(value - 1) % len(CLASS_COLOURS)]
+
+
 def largest_slice(labels: Labels | NDArray[np.bool_]) -> int:
     """The slice with most foreground; the middle one where there is none."""
     areas = np.count_nonzero(labels, axis=(1, 2))
@@ -202,8 +207,7 @@ def draw_outlines(
         interpolation="bilinear",
     )
     for value in _values(labels):
-        colour = CLASS_COLOURS[(value - 1) % len(CLASS_COLOURS)]
-        axes.contour(labels == value, levels=[0.5], colors=[colour], linewidths=1.8)
+        axes.contour(labels == value, levels=[0.5], colors=[class_colour(value)], linewidths=1.8)
     for value in _values(over) if over is not None else []:
         axes.contour(over == value, levels=[0.5], colors=["white"], linewidths=0.9, linestyles="dotted")
 

@@ -12,9 +12,9 @@ from ccdcseg.datasets.volumes import read_image, slice_axis
 from ccdcseg.files import json_hash, write_text
 from ccdcseg.postprocessing import FOREGROUND
 from ccdcseg.processes import Progress
-from ccdcseg.report.pictures import crop_box
+from ccdcseg.report.pictures import class_colour, crop_box
 from ccdcseg.report.template import PATIENTS, SYNTHETIC, render
-from ccdcseg.report.thumbnails import class_colour, jpeg, outlined_pixels
+from ccdcseg.report.thumbnails import jpeg, outlined_pixels
 from ccdcseg.review.answers import ANSWERS, COLUMNS
 from ccdcseg.review.measure import Opinions
 from ccdcseg.review.review import Review, Reviewed

@@ -19,7 +19,7 @@ from ccdcseg.checks.contents import CaseFiles, Contents
 from ccdcseg.datasets.volumes import read_image, read_mask, slice_axis
 from ccdcseg.errors import UserError
 from ccdcseg.processes import Progress
-from ccdcseg.report.pictures import CLASS_COLOURS, largest_slice
+from ccdcseg.report.pictures import class_colour, largest_slice
 
 FORMAT = "ccdcseg-thumbnail/1"
 
@@ -42,11 +42,6 @@ class Thumbnail:
     slice_number: int
     number_of_slices: int
     problem: str = ""
-
-
-def class_colour(value: int) -> str:
-    """Colour of a class in hexadecimal, by its label."""
-    return CLASS_COLOURS[(value - 1) % len(CLASS_COLOURS)]
 
 
 def thumbnails(
