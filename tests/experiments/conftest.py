@@ -41,19 +41,32 @@ def program(tmp_path: Path) -> tuple[str, ...]:
     return sys.executable, str(script)
 
 
-def training(folder: Path, fraction: float = 0.1, seed: int = 0) -> Any:
+class Training(SimpleNamespace):
     """What a job reads of its training."""
-    preset = SimpleNamespace(training=SimpleNamespace(epochs=4))
+
+    @property
+    def finished(self) -> bool:
+        return bool((self.folder / "run.json").exists())
+
+
+def training(folder: Path, fraction: float = 0.1, seed: int = 0) -> Any:
+    preset = SimpleNamespace(
+        training=SimpleNamespace(epochs=4), unlabelled=SimpleNamespace(use=False, teachers=None)
+    )
     split = {"fraction": fraction, "seed": seed}
-    return SimpleNamespace(folder=folder, raw=folder / "raw", split=split, preset=preset)
+    return Training(folder=folder, raw=folder / "raw", split=split, preset=preset, method="nnunet")
 
 
 @pytest.fixture
-def make_job(tmp_path: Path) -> Callable[[str], Job]:
+def make_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Job]:
+    """A job by its name; its training is of 40 seconds."""
+    for module in ("experiments.reproduce", "nnunet.duration"):
+        monkeypatch.setattr(f"ccdcseg.{module}.thread_seconds", lambda *_: 40.0)
+
     def make(name: str) -> Job:
         run = tmp_path / "runs" / name
         commands = tuple((step, str(run)) for step in ("train", "predict", "evaluate"))
-        return Job(name, training(run), "test", tmp_path / "store" / name, commands, "cpu", 3, 40.0, 6.0)
+        return Job(name, training(run), "test", tmp_path / "store" / name, commands, "cpu", 3, 6.0)
 
     return make
 
@@ -64,7 +77,7 @@ def job() -> Callable[..., Job]:
 
     def make(row: str, fraction: float = 0.1, seed: int = 0) -> Job:
         folder = Path(f"{row}{fraction}{seed}")
-        return Job(row, training(Path("run"), fraction, seed), "test", folder, (), "cpu", 1, 1.0, 1.0)
+        return Job(row, training(Path("run"), fraction, seed), "test", folder, (), "cpu", 1, 1.0)
 
     return make
 

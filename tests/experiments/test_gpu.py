@@ -1,10 +1,13 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from ccdcseg.datasets.splits import split_dataset
 from ccdcseg.errors import UserError
 from ccdcseg.experiments.gpu import read_check
+from ccdcseg.nnunet.runs import resolve_run
 
 
 def check_of(path: Path, device: str = "NVIDIA Test", **changes: object) -> Path:
@@ -74,3 +77,27 @@ def test_other_files_are_refused(dry_run, tmp_path: Path, changes, words):
 
 def test_a_file_that_is_not_there(dry_run, tmp_path: Path):
     assert "none.json" in dry_run("--gpu-check", tmp_path / "none.json").err
+
+
+def test_teachers_count_once_and_until_they_are_trained(workspace, ccdcseg, tmp_path: Path, monkeypatch):
+    """The first is the baseline; the training itself counts as a third more."""
+    for name in ("nnUNet_raw", "nnUNet_results"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    raw = shutil.copytree(workspace.raw, tmp_path / "nnUNet_raw" / workspace.raw.name)
+    split_dataset(raw, [0.4], 7, unlabelled=2)
+    table = tmp_path / "mine.yaml"
+    table.write_text(
+        "title: mine\nfractions: [0.4]\nseeds: [7]\nrows:\n- {name: nnunet, method: nnunet}\n"
+        "- {name: self, method: nnunet, changes: [unlabelled.use=true, unlabelled.teachers=2]}\n"
+    )
+    preset = tmp_path / "mine_preset.yaml"
+    preset.write_text("network: {patch_size: [256, 224], batch_size: 56}\ntraining: {epochs: 72}\n")
+    words = ("reproduce", 901, table, "--preset", preset, "--dry-run", "-o", tmp_path / "out")
+    on_gpu = ("--launcher", "slurm", "--gpu-check", check_of(tmp_path / "check.json"))
+    result = ccdcseg(*words, *on_gpu)
+    assert [line.partition("  # ")[2].split()[0] for line in result.out.splitlines()] == ["2.5", "8.33"]
+    assert ": 8.33 hours for 3 trainings," in result.err
+    run = resolve_run("901", "nnunet", 0.4, 7, str(preset))
+    run.folder.mkdir(parents=True)
+    (run.folder / "run.json").touch()
+    assert ": 5.83 hours for 2 trainings," in ccdcseg(*words, "--only", "self", *on_gpu).err

@@ -80,7 +80,7 @@ def made(own_run: Run, trained: Path, change_volume: Any, tmp_path: Path, monkey
         write_origin(target, stamp(sources), target)
     evaluate_run(run.folder, "test", 1, lambda *_: None)
     count = len(run.split["test"])
-    job = Job("", run, "test", tmp_path / "store", (), "cpu", count, 1.0, 1.0)
+    job = Job("", run, "test", tmp_path / "store", (), "cpu", count, 1.0)
     write_result(job, 1.0)
     return Made(run, job, lambda path: change_volume(path, lambda array: np.roll(array, 2, axis=2)))
 

@@ -1,8 +1,12 @@
+import shutil
+
 import pytest
 
+from ccdcseg.datasets.splits import split_dataset
 from ccdcseg.nnunet import duration
-from ccdcseg.nnunet.duration import duration_text, scan_seconds, thread_seconds
+from ccdcseg.nnunet.duration import duration_text, scan_seconds, thread_seconds, thread_seconds_left
 from ccdcseg.nnunet.preset import load_preset
+from ccdcseg.nnunet.runs import resolve_run, teachers_of
 
 
 def test_the_cpu_preset_is_what_was_measured(monkeypatch: pytest.MonkeyPatch):
@@ -51,3 +55,21 @@ def test_mirrored_scans_take_longer():
 )
 def test_rough_times(seconds: float, text: str):
     assert duration_text(seconds) == text
+
+
+def test_teachers_that_are_not_trained_take_their_time(workspace, tmp_path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("nnUNet_raw", "nnUNet_results"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    raw = shutil.copytree(workspace.raw, tmp_path / "nnUNet_raw" / workspace.raw.name)
+    split_dataset(raw, [0.4], 7, unlabelled=2)
+    run = resolve_run("901", "nnunet", 0.4, 7, "cpu", self_training=True)
+    first, *others = teachers_of(run)
+    alone = thread_seconds(run.preset, "nnunet")
+    each = thread_seconds(first.preset, "nnunet")
+    assert thread_seconds_left([run]) == pytest.approx(alone + 3 * each)
+    assert thread_seconds_left([run, first, run]) == pytest.approx(alone + 3 * each)
+    half = first.preset.training.epochs // 2
+    for teacher, epochs in ((first, 2 * half), (others[0], half)):
+        teacher.folder.mkdir(parents=True)
+        (teacher.folder / "history.jsonl").write_text("{}\n" * epochs)
+    assert thread_seconds_left([run]) == pytest.approx(alone + 1.5 * each)

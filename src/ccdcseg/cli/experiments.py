@@ -77,6 +77,7 @@ def reproduce(
     from ccdcseg.experiments.reproduce import distinct, outlook, run_jobs, unfinished
     from ccdcseg.experiments.stale import held_against_today, set_aside
     from ccdcseg.experiments.threads import plan_threads
+    from ccdcseg.nnunet.duration import thread_seconds_left
 
     declared = load_experiments(experiments)
     chosen = chosen_device(device) if launcher is Launcher.LOCAL else device.value  # nodes have other devices
@@ -97,7 +98,8 @@ def reproduce(
     if gpu_check:
         raise UserError("--gpu-check is for --dry-run.", "Add --dry-run, or leave it out.")
     if chosen == "cpu":
-        longest = max((job.train_seconds for job in unfinished(wanted)), default=0.0)
+        todo = [thread_seconds_left([job.training]) for job in unfinished(wanted)]
+        longest = max(todo, default=0.0)
         confirm_long(longest / threads.count, "The longest of these trainings", yes)
     runner = _runner(processes, threads.count, launcher, slurm, chosen, absolute(output))
     try:

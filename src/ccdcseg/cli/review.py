@@ -128,7 +128,7 @@ def _train(trainings: "list[Run]", device: str, yes: bool, processes: int) -> li
 
     to_do = [training for training in trainings if not training.finished]
     if device == "cpu" and to_do:
-        confirm_long(sum(map(cpu_seconds, to_do)), f"Training {len(to_do)} models", yes)
+        confirm_long(cpu_seconds(to_do), f"Training {len(to_do)} models", yes)
     folders = []
     for number, training in enumerate(trainings, 1):
         name = f"fold {number} of {len(trainings)}"

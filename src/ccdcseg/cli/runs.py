@@ -104,7 +104,7 @@ def _train(runs: "list[Run]", device: str, resume: bool, yes: bool, processes: i
 
     if device == "cpu":
         what = "This training" if len(runs) == 1 else f"Training {len(runs)} models"
-        confirm_long(sum(map(cpu_seconds, runs)), what, yes)
+        confirm_long(cpu_seconds(runs), what, yes)
     for run in runs:
         try:
             with progress_bars() as report:

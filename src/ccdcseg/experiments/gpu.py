@@ -1,6 +1,6 @@
 """Hours and memory that trainings take on a GPU, by what ``benchmarks/gpu_check.py`` measured on one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -11,7 +11,8 @@ from pydantic import Field
 from ccdcseg.errors import UserError
 from ccdcseg.experiments.jobs import Job
 from ccdcseg.methods import METHODS
-from ccdcseg.nnunet.duration import PLANNED_CHANNELS, UNLABELLED, patch_work
+from ccdcseg.nnunet.duration import PLANNED_CHANNELS, UNLABELLED, patch_work, to_train
+from ccdcseg.nnunet.runs import Run
 from ccdcseg.runs.stored import Count, Name, NotNegative, Stored
 
 UNKNOWN = (
@@ -79,25 +80,39 @@ def read_check(path: Path) -> GpuCheck:
 
 
 def needs(job: Job, check: GpuCheck) -> Needs | None:
-    """What a job's training takes, in proportion to voxels and channels; None: its method was not measured."""
-    preset, method = job.training.preset, METHODS[job.training.method]
+    """What a job's training takes, in proportion to voxels and channels, with teachers that are not trained yet.
+
+    None: a method was not measured.
+    """
+    found = [_needs(run, check) for run in to_train([job.training])]
+    return None if None in found else _together(found)
+
+
+def _needs(run: Run, check: GpuCheck) -> Needs | None:
+    preset, method = run.preset, METHODS[run.method]
     timed = check.methods.get(method.variant_of or method.name)
     if timed is None:
         return None
     share = patch_work(preset, method.name) / (
         check.scale.batch * prod(check.scale.size) * PLANNED_CHANNELS**2
     )
-    steps = preset.training.epochs * preset.training.iterations_per_epoch
     more = UNLABELLED if preset.unlabelled.use else 1.0
-    return Needs(more * steps * timed.step_seconds * share / 3600, timed.peak_mebibytes * share / 1024)
+    seconds = more * preset.training.steps * timed.step_seconds
+    return Needs(seconds * share / 3600, timed.peak_mebibytes * share / 1024)
+
+
+def _together(parts: Iterable[Needs | None]) -> Needs:
+    """One after the other, those that are known."""
+    known = [part for part in parts if part]
+    return Needs(sum(part.hours for part in known), max((part.gibibytes for part in known), default=0.0))
 
 
 def forecast(jobs: Sequence[Job], check: GpuCheck) -> str:
     """All trainings together, in a sentence."""
-    known = [found for job in jobs if (found := needs(job, check))]
-    unknown = f", {len(jobs) - len(known)} not known" if len(known) < len(jobs) else ""
-    hours, most = sum(one.hours for one in known), max((one.gibibytes for one in known), default=0.0)
+    found = [_needs(run, check) for run in to_train(job.training for job in jobs)]
+    unknown = f", {found.count(None)} not known" if None in found else ""
+    whole = _together(found)
     return (
-        f"On {check.environment.device}: {hours:.3g} hours for {len(known)} trainings{unknown}, "
-        f"without loading of data; up to {most:.2g} GB of its memory."
+        f"On {check.environment.device}: {whole.hours:.3g} hours for {len(found) - found.count(None)} "
+        f"trainings{unknown}, without loading of data; up to {whole.gibibytes:.2g} GB of its memory."
     )

@@ -15,7 +15,7 @@ from ccdcseg.datasets.splits import SPLITS_FILE, check_splits, part_cases, part_
 from ccdcseg.errors import UserError
 from ccdcseg.experiments.experiment import Experiment, Row
 from ccdcseg.files import json_hash, write_json
-from ccdcseg.nnunet.duration import LONG_SECONDS, scan_seconds, thread_seconds
+from ccdcseg.nnunet.duration import LONG_SECONDS, scan_seconds, thread_seconds_left
 from ccdcseg.nnunet.paths import nnunet_folder
 from ccdcseg.nnunet.preset import identity
 from ccdcseg.nnunet.runs import Run, resolve_run
@@ -37,8 +37,7 @@ class Job:
         commands: arguments of ``ccdcseg`` for each step.
         device: that computes it, or "auto".
         cases: how many are predicted and measured.
-        train_seconds: of one thread, roughly (see `ccdcseg.nnunet.duration`).
-        after_seconds: of one thread for the predictions, as roughly.
+        after_seconds: of one thread for the predictions, roughly (see `ccdcseg.nnunet.duration`).
         stale: why the result that is there does not count; empty where it does.
     """
 
@@ -49,7 +48,6 @@ class Job:
     commands: tuple[tuple[str, ...], ...]
     device: str
     cases: int
-    train_seconds: float
     after_seconds: float
     stale: str = field(default="", compare=False)
 
@@ -241,7 +239,6 @@ def _job(row: Row, run: Run, choice: Choice, store: Path) -> Job:
         commands=_commands(run, choice),
         device=choice.device,
         cases=cases,
-        train_seconds=thread_seconds(run.preset, run.method),
         after_seconds=cases * scan_seconds(run.preset, run.method),
     )
 
@@ -266,7 +263,7 @@ def _commands(run: Run, choice: Choice) -> tuple[tuple[str, ...], ...]:
     options |= {"preset": run.preset_name, "device": choice.device}
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     changes = [word for change in run.changes for word in ("--set", change)]
-    is_long = thread_seconds(run.preset, run.method) > LONG_SECONDS
+    is_long = thread_seconds_left([run]) > LONG_SECONDS
     yes = ("--yes",) if is_long and choice.device != "cuda" else ()  # `reproduce` has asked
     part = ("--part", choice.part)
     return (

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from ccdcseg.experiments.jobs import Job, read_results
 from ccdcseg.experiments.runner import Runner
 from ccdcseg.experiments.slurm import SlurmRunner
-from ccdcseg.nnunet.duration import duration_text
+from ccdcseg.nnunet.duration import duration_text, thread_seconds, thread_seconds_left
 from ccdcseg.runs.history import count_epochs
 
 Progress = Callable[[str, int, int], None]
@@ -35,14 +35,18 @@ def seconds_left(jobs: Sequence[Job], workers: int, threads: int) -> float | Non
     results, todo = read_results(jobs), unfinished(jobs)
     if todo and not results and todo[0].device != "cpu":
         return None
-    train = _pace([(result.run.seconds, job.train_seconds) for job, result in results.items()], threads)
-    after = _pace([(result.after_seconds, job.after_seconds) for job, result in results.items()], threads)
-    seconds = sum(
-        train * job.train_seconds * (1 - count_epochs(job.run) / job.training.preset.training.epochs)
-        + after * job.after_seconds * (1 - job.predicted / job.cases)
-        for job in todo
+    trained = [(result.run.seconds, _train_seconds(job)) for job, result in results.items()]
+    measured = [(result.after_seconds, job.after_seconds) for job, result in results.items()]
+    train = _pace(trained, threads) * thread_seconds_left(job.training for job in todo)
+    after = _pace(measured, threads) * sum(
+        job.after_seconds * (1 - job.predicted / job.cases) for job in todo
     )
-    return seconds / workers
+    return (train + after) / workers
+
+
+def _train_seconds(job: Job) -> float:
+    """Of one thread, without its teachers."""
+    return thread_seconds(job.training.preset, job.training.method)
 
 
 def outlook(jobs: Sequence[Job], workers: int, threads: int) -> str:

@@ -1,10 +1,11 @@
 """How long a training and its predictions take on a CPU, roughly and before they begin."""
 
+from collections.abc import Iterable
 from math import prod
 
 from ccdcseg.cores import has_bfloat16, requested_threads, usable_cores
 from ccdcseg.nnunet.preset import Preset
-from ccdcseg.nnunet.runs import Run
+from ccdcseg.nnunet.runs import Run, teachers_of
 from ccdcseg.runs.history import count_epochs
 
 SECONDS = {"bfloat16": 1.3e-8, "none": 3e-8}
@@ -51,11 +52,23 @@ def patch_work(preset: Preset, method: str) -> float:
     return voxels * _cost(preset, method)
 
 
-def cpu_seconds(run: Run) -> float:
-    """Time that a training takes on this machine's CPU from where it is, as roughly."""
-    threads = requested_threads() or usable_cores()
-    left = 1 - count_epochs(run.folder) / run.preset.training.epochs
-    return left * thread_seconds(run.preset, run.method) / threads
+def to_train(runs: Iterable[Run]) -> list[Run]:
+    """The trainings, each once, that are not finished, and teachers that they take."""
+    needed = [one for run in runs if not run.finished for one in (*teachers_of(run), run)]
+    return list({one.folder: one for one in needed if not one.finished}.values())
+
+
+def thread_seconds_left(runs: Iterable[Run]) -> float:
+    """Time of one thread until trainings are finished, those of their teachers among them, as roughly."""
+    return sum(
+        (1 - count_epochs(run.folder) / run.preset.training.epochs) * thread_seconds(run.preset, run.method)
+        for run in to_train(runs)
+    )
+
+
+def cpu_seconds(runs: Iterable[Run]) -> float:
+    """The same on this machine's CPU."""
+    return thread_seconds_left(runs) / (requested_threads() or usable_cores())
 
 
 def scan_seconds(preset: Preset, method: str) -> float:
