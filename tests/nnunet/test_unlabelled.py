@@ -218,10 +218,10 @@ def test_agreement_is_the_mean_dice_of_each_two(votes, agreed):
 
 
 @pytest.mark.parametrize(
-    ("scans", "agreed", "left_out"), [(10, 0.8, 2), (100, 0.8, 20), (4, 0.5, 2), (3, 1, 0)]
+    ("scans", "agreed", "left_out"), [(10, 0.8, 2), (100, 0.8, 20), (4, 0.5, 2), (3, 1, 0), (4, 0.1, 3)]
 )
 def test_the_share_of_scans_that_is_kept(scans, agreed, left_out):
-    """1 - 0.8 is a little less than 0.2."""
+    """1 - 0.8 is a little less than 0.2; one scan is kept at least."""
     nothing = np.zeros((1, 1, 1), np.int16)
     found = {f"s{i:03d}": Labelling(nothing, {}, {"RV": 0.1}, 0.0, agreement=i / scans) for i in range(scans)}
     summary = _summary(found, {"RV": 0.1}, ["RV"], agreed)

@@ -131,7 +131,7 @@ class UnlabelledScans(_Section):
         weight: of their loss beside that of annotated scans.
         share: of the patches of a batch that come from them, once they have labels.
         teachers: how many networks label them in self-training; null: the trained network itself does.
-        agreed: share of the scans that is kept in self-training, those on which the teachers agree most.
+        agreed: share of the scans that is kept in self-training, on which the teachers agree most; one at least.
     """
 
     use: bool = False

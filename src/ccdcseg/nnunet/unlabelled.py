@@ -390,7 +390,7 @@ def _summary(
         agreement=_mean([part for part, _ in ranked]) if ranked else None,
         left_out=tuple(
             LeftOut(scan=name, agreement=part)
-            for part, name in ranked[: len(ranked) - round(len(ranked) * agreed)]
+            for part, name in ranked[: len(ranked) - max(1, round(len(ranked) * agreed))]
         ),
     )
 
