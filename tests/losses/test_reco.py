@@ -185,6 +185,16 @@ def test_without_hard_pixels_there_is_a_connected_zero(sure: bool) -> None:
         assert not gradient.any()
 
 
+def test_pixels_and_classes_are_counted_where_they_are_drawn_from() -> None:
+    """In all images, though class confidence is of the annotated ones."""
+    features, logits, target = double_batch()
+    target = target.clone()
+    target[:1] = 0
+    every, alone = made("reco"), made("reco")
+    torch.testing.assert_close(every(features, logits, target), alone(features, logits, target, annotated=1))
+    assert (alone.diagnostics.queries_easy.nan_to_num(0) >= 0).all()
+
+
 def test_a_class_without_hard_pixels_counts_in_the_average() -> None:
     batch = double_batch()
     batch.logits.movedim(1, -1)[batch.target == 0] = torch.tensor([99.0, 0, 0, 0])

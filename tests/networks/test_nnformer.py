@@ -281,6 +281,8 @@ def test_isotropic_strides():
         ({"depths": (2, 0, 2)}, "depths must be whole numbers"),
         ({"heads": (1, 3, 4)}, "heads must be divisors"),
         ({"heads": (1, 2)}, "heads must be one a stage"),
+        ({"strides": 2}, "strides must be a list"),
+        ({"windows": None}, "windows must be a list"),
         ({"mlp_ratio": 1.5}, "mlp_ratio must be a whole number"),
         ({"drop_path": 1.0}, "drop_path must be at least 0 and below 1"),
     ],

@@ -96,7 +96,7 @@ class ReCoLoss(ContrastiveLoss[ReCoSettings]):
         pixels, _ = read.sets.find(numbers)
         embeddings = self._embeddings(batch.features, pixels)
         prototypes = torch.stack([F.normalize(part.sum(0), dim=0) for part in embeddings])
-        chances = class_chances(prototypes, batch.statistics.counts, settings.temperature)
+        chances = class_chances(prototypes, read.sets.sizes["class"], settings.temperature)
         self.selection = located(self._draw(batch, read, numbers, *to_host(chances)), read.sets)
         keys = _Keys(torch.cat(pixels), F.normalize(torch.cat(embeddings), dim=1))
         results = self._results(batch.features, prototypes, keys, self.selection)
@@ -104,7 +104,7 @@ class ReCoLoss(ContrastiveLoss[ReCoSettings]):
         self.diagnostics = diagnose(read.statistics, self.selection, results, prototypes.device, thresholds)
         if not results:
             return self._nothing(batch.features, prototypes), True
-        present = int((read.statistics.counts > 0).sum())
+        present = sum(len(pool) > 0 for pool in pools)
         return torch.stack([result.loss for result in results.values()]).sum() / present, False
 
     @torch.no_grad()
@@ -117,7 +117,7 @@ class ReCoLoss(ContrastiveLoss[ReCoSettings]):
 
         The classes of the negatives depend on the prototypes: ``chances`` are a second thing to wait for.
         """
-        settings, counts = self.settings, read.statistics.counts.tolist()
+        settings, counts = self.settings, [len(own) for own in read.numbers["class"]]
         queries, negatives = {}, {}
         for c, hard in enumerate(read.numbers["hard"]):
             if hard and chances[c].any():

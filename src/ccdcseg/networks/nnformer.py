@@ -55,6 +55,7 @@ class NNFormerSettings:
     def __post_init__(self) -> None:
         """Coerce lists to tuples and check everything."""
         for name in ("embedding_stride", "strides", "windows", "depths", "heads"):
+            self._require(name, isinstance(getattr(self, name), Sequence), "a list")
             object.__setattr__(self, name, _tuples(getattr(self, name)))
         self._check_sizes()
         self._check_stages()

@@ -123,6 +123,14 @@ def test_without_queries_the_loss_is_a_connected_zero() -> None:
     assert not cores.grad.any()
 
 
+def test_a_class_whose_queries_are_none_takes_no_part() -> None:
+    cores, negatives = torch.eye(2), (torch.tensor([[0.0, 1.0]]), torch.tensor([1]))
+    both = {0: cores[:1], 1: torch.empty(0, 2)}
+    for reduction in ("mean", "hardest"):
+        found = ccdc_loss(both, cores, {0: negatives, 1: negatives}, query_reduction=reduction)
+        torch.testing.assert_close(found, ccdc_loss({0: cores[:1]}, cores, {0: negatives}))
+
+
 def test_a_choice_that_there_is_not_is_refused() -> None:
     with pytest.raises(ValueError, match="class_max"):
         ccdc_loss({}, units(3, 0), {}, denominator="class_max")

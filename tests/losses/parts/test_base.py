@@ -342,6 +342,27 @@ def test_the_loss_in_other_precisions(name: str, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_features_that_are_not_finite_are_noticed_where_nothing_is_annotated(name: str) -> None:
+    criterion, (features, logits, target) = filled(name), double_batch()
+    features = features.detach()
+    features[1, 2, 5, 6] = math.nan
+    loss = criterion(features.requires_grad_(), logits, target, annotated=1)
+    assert loss.isnan()
+    assert not any(gradient.any() for gradient in gradients(criterion, features, loss))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_default_device_of_tensors_does_not_matter(name: str) -> None:
+    """A program may set it ("cuda", here "meta", which nothing can be computed on)."""
+    batch = double_batch()
+    here, there = filled(name), filled(name)
+    expected = here(*batch)
+    with torch.device("meta"):
+        found = there(*batch)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("empty", ["no images", "no pixels"])
 def test_a_batch_without_pixels_gives_a_connected_zero(name: str, empty: str) -> None:
     criterion = filled(name).train()

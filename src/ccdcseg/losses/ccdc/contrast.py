@@ -47,6 +47,7 @@ def ccdc_loss(
         >>> print(f"{ccdc_loss({0: cores[:1]}, cores, {0: negatives}):.4f}")
         0.1269
     """
+    queries = {c: vectors for c, vectors in queries.items() if len(vectors)}
     results = class_results(
         queries, cores, negatives, temperature, Denominator(denominator), QueryReduction(query_reduction)
     )

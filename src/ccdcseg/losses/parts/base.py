@@ -4,7 +4,7 @@ import functools
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import torch
@@ -195,7 +195,10 @@ class ContrastiveLoss(nn.Module, Generic[S]):
             refuse_probabilities(logits)
             self._saw_logits = logits.numel() > 0
         source = self._source(generator)
-        with torch.autocast(features.device.type, enabled=False):
+        with (
+            torch.autocast(features.device.type, enabled=False),
+            torch.device("cpu"),
+        ):  # unless said otherwise
             batch = self._batch(features, logits, labels.flatten(1), annotated, progress or 0.0, source)
             read = self._read(batch, findings)
             if not read.statistics.matrix.isfinite().all():
@@ -257,6 +260,9 @@ class ContrastiveLoss(nn.Module, Generic[S]):
     ) -> PixelBatch:
         probabilities = _probabilities(features, logits, labels)
         statistics = class_statistics(probabilities[:annotated], labels[:annotated], self._scope)
+        if annotated is not None:  # what is not finite in the other images is noticed by the matrix, too
+            others = 0 * probabilities[annotated:].sum()
+            statistics = replace(statistics, matrix=statistics.matrix + others)
         return PixelBatch(features, probabilities, labels, statistics, *drawn_by)
 
     def _read(self, batch: PixelBatch, findings: Tensor) -> Read:
