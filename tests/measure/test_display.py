@@ -12,6 +12,7 @@ def test_numbers_are_shown_in_the_metrics_unit():
 def test_differences_carry_a_sign():
     assert signed(0.0123, METRICS["dice"]) == "+1.23"
     assert signed(-1.5, METRICS["hd_mm"]) == "−1.50"
+    assert signed(-1e-5, METRICS["hd_mm"]) == signed(-0.0, METRICS["hd_mm"]) == "+0.00"
     assert interval_text([-0.01, 0.02], METRICS["dice"], is_difference=True) == "−1.00 to +2.00"
     assert interval_text(None, METRICS["dice"]) == "no interval below two patients"
 

@@ -197,6 +197,12 @@ def test_impossible_spacing_is_refused(spacing_mm):
         measure(square(), square(), spacing_mm)
 
 
+def test_labels_in_place_of_masks_are_refused():
+    labels = np.ones((3, 3, 3), np.uint8)
+    with pytest.raises(ValueError, match="Masks are boolean, not uint8 and bool"):
+        measure(labels, labels > 0, (1, 1, 1))
+
+
 def test_different_shapes_are_refused():
     with pytest.raises(ValueError, match="Shapes"):
         measure(square(), square()[:-1], (1, 1))

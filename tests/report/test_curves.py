@@ -20,8 +20,8 @@ def drawn(monkeypatch):
 def test_each_run_has_its_line_in_the_colour_of_its_method(runs, drawn):
     group = learning_curves(load_arms(runs))
     assert [panel.title for panel in group.panels] == [
-        "Training loss, CE + Dice",
-        "Contrastive loss",
+        "Training loss without the contrastive term",
+        "Contrastive term, weighted",
         "Validation loss",
         "Pseudo Dice",
     ]

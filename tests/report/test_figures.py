@@ -138,8 +138,22 @@ def test_looks_repeat_rather_than_run_out():
     assert arm_look(6).colour == "arm-0"
     assert class_look(8).colour == "class-0"
     assert role_look("hard").colour == "role-hard"
-    assert len({class_look(index) for index in range(8)}) == 8
+    assert len({class_look(index) for index in range(32)}) == 32
     assert len({arm_look(index) for index in range(24)}) == 24
+
+
+def test_a_value_between_gaps_is_a_point():
+    """A line from one value to nowhere is not drawn."""
+    gaps, whole = [0.1, 0.2, math.nan, 0.3, math.nan], [0.1, 0.2, 0.2, 0.3, 0.3]
+    points = [
+        [
+            used
+            for used in ElementTree.fromstring(str(panel)).iter("use")
+            if "class-0" in used.get("style", "")
+        ]
+        for panel in (line_panel("a", lines(values), "alt", "loss") for values in (gaps, whole, [0.4]))
+    ]
+    assert [len(found) for found in points] == [1, 0, 1]
 
 
 SHARES = [

@@ -194,7 +194,7 @@ def test_every_picture_has_a_text(runs, whole):
 def test_curves_and_diagnostics_are_drawn(whole):
     labels = [attributes["aria-label"] for attributes in whole.all("svg") if "aria-label" in attributes]
     for words in (
-        "Contrastive loss over",
+        "Contrastive term, weighted over",
         "confidence of each class",
         "Confusion of RV",
         "Core, easy and hard pixels of LV",

@@ -62,6 +62,15 @@ def test_how_sure_the_network_was_and_how_large_structures_were(run, monkeypatch
     assert list(changed.x) == [50, 100]
 
 
+def test_labels_written_once_have_not_changed(run):
+    write_labels(run, {})
+    (found,) = writings(load_arms([run]))
+    assert [panel.title for panel in found.group.panels] == [
+        "Learnt from",
+        "Size, to that in the annotated scans",
+    ]
+
+
 def test_labels_that_were_not_used_are_said_to_be_that(run):
     write_labels(run, {"implausible": ["RV"]}, {})
     (found,) = writings(load_arms([run]))

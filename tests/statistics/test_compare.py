@@ -57,6 +57,18 @@ def test_seeds_that_only_one_method_has_do_not_count():
     assert compare({0: OURS, 1: OURS, 7: worse}, {0: OURS, 1: OURS}, "dice").p_value == 1
 
 
+def test_noise_of_the_last_digits_is_no_difference():
+    """The same three values in another order have another sum, by a rounding."""
+    values = [0.1, 0.2, 0.3]
+    ours, theirs = (
+        {seed: evaluation(dict.fromkeys("ABCDEF", value)) for seed, value in enumerate(order)}
+        for order in (values, values[::-1])
+    )
+    result = compare(ours, theirs, "dice")
+    assert (result.p_value, result.rank_biserial) == (1, 0)
+    assert set(result.differences.values()) == {0}
+
+
 def test_a_patient_counts_with_the_seeds_that_both_tested_it_with():
     ours = {0: evaluation({"A": 0.9, "B": 0.9}), 1: evaluation({"A": 0.3})}
     theirs = {0: evaluation({"A": 0.9, "B": 0.8}), 1: evaluation({"B": 0.2})}

@@ -49,6 +49,13 @@ def test_without_several_seeds_there_are_no_columns_about_them():
     assert {len(row) for row in grid.rows} == {7}
 
 
+def test_methods_without_a_seed_in_common_are_said_to_have_none():
+    methods = {"a": {0: evaluation(1), 1: evaluation(1)}, "b": {5: evaluation(0), 6: evaluation(0)}}
+    grid = comparison_grid(compare_family(methods | {"c": methods["a"]}, [("a", "b"), ("a", "c")], ["dice"]))
+    place = grid.header.index("95 %, patients and seeds")
+    assert [row[place].text for row in grid.rows] == ["no seed in common", "+0.00 to +0.00"]
+
+
 def test_one_seed_is_said_to_compare_networks():
     assert ONE_SEED_NOTE not in comparison_grid(outcomes(("CCDC", "nnU-Net"))).note
     assert ONE_SEED_NOTE in comparison_grid(outcomes(("CCDC", LONG), ("CCDC", "nnU-Net"))).note

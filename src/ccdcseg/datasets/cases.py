@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -244,7 +245,9 @@ def id_in_name(name: str) -> int:
 
 
 def read_labels(raw_folder: Path) -> dict[str, int]:
-    """Value of each foreground class by name, from ``dataset.json``; the ignore label is left out.
+    """Value of each foreground class by name, from ``dataset.json``, in the order of the values, as nnU-Net's.
+
+    The ignore label is left out.
 
     Raises:
         UserError: ``dataset.json`` is missing or damaged, its labels are regions (lists of values), or not
@@ -261,7 +264,7 @@ def read_labels(raw_folder: Path) -> dict[str, int]:
             "Give each class an integer of its own from 1 on, background 0.",
         )
     check_class_names(labels, path)
-    return labels
+    return dict(sorted(labels.items(), key=itemgetter(1)))
 
 
 def check_class_names(names: Iterable[str], source: Path) -> None:

@@ -47,7 +47,7 @@ def number(value: float | None, metric: Metric) -> str:
 
 def signed(value: float, metric: Metric) -> str:
     """A difference in the metric's unit with its sign."""
-    text = f"{metric.scale * value:+.2f}"
+    text = f"{metric.scale * value:+z.2f}"
     return text.replace("-", "−")
 
 

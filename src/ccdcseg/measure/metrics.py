@@ -133,6 +133,10 @@ def _nearest(points: Distances, goals: Distances) -> Distances:
 
 
 def _check(reference: Mask, prediction: Mask, spacing_mm: Sequence[float]) -> None:
+    if not reference.dtype == prediction.dtype == bool:
+        raise ValueError(
+            f"Masks are boolean, not {reference.dtype} and {prediction.dtype}: compare with a label."
+        )
     if reference.shape != prediction.shape or len(spacing_mm) != reference.ndim:
         raise ValueError(f"Shapes {reference.shape}, {prediction.shape} and spacing {spacing_mm} do not fit.")
     if not all(np.isfinite(step) and step > 0 for step in spacing_mm):

@@ -16,8 +16,8 @@ Read = Callable[[Epoch], float]
 """A number of an epoch; NaN where it has none."""
 
 LOSSES = {
-    "segmentation_loss": "Training loss, CE + Dice",
-    "contrastive_loss": "Contrastive loss",
+    "segmentation_loss": "Training loss without the contrastive term",
+    "contrastive_loss": "Contrastive term, weighted",
     "validation_loss": "Validation loss",
 }
 
@@ -71,7 +71,8 @@ def learning_curves(arms: Sequence[Arm]) -> PanelGroup | None:
     keys = tuple(Key(arm.label, arm_look(index)) for index, arm in enumerate(arms))
     return PanelGroup(
         "",
-        "A line for each seed. Pseudo Dice: over validation patches, mean of the classes."
+        "A line for each seed. Pseudo Dice: over validation patches, mean of the classes. Methods with a loss of "
+        "their own in place of or beside CE + Dice show that: such losses do not compare."
         + _starts(arms)
         + _caveat(arms),
         keys,

@@ -143,8 +143,8 @@ def arm_look(index: int) -> Look:
 
 
 def class_look(index: int) -> Look:
-    """Colour and dash of a class; 0 is the background."""
-    return Look(f"class-{index % CLASS_COLOURS}", _DASHES[index % len(_DASHES)])
+    """Colour and dash of a class, 0 being the background; 32 classes all look different."""
+    return Look(f"class-{index % CLASS_COLOURS}", _DASHES[(index + index // CLASS_COLOURS) % len(_DASHES)])
 
 
 def role_look(role: str) -> Look:
@@ -175,7 +175,16 @@ def line_panel(
     with matplotlib.style.context(_style(_STAND_IN)):
         figure, axes = _panel(_PANEL_INCHES)
         for line in lines:
-            axes.plot(line.x, line.y, color=_STAND_IN[line.look.colour], dashes=line.look.dash, linewidth=1.4)
+            axes.plot(
+                line.x,
+                line.y,
+                color=_STAND_IN[line.look.colour],
+                dashes=line.look.dash,
+                linewidth=1.4,
+                marker="o",
+                markersize=3,
+                markevery=_alone(line.y),
+            )
         for x, look in marks:
             axes.axvline(x, color=_STAND_IN[look.colour], dashes=look.dash, linewidth=0.7)
         axes.set(xlabel="iteration", ylabel=y_label)
@@ -187,6 +196,12 @@ def line_panel(
             axes.set_ylim(bottom=0)
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         return _inline(figure, name, alt)
+
+
+def _alone(values: Sequence[float]) -> list[int]:
+    """Places of values between NaNs: a line needs two points, so these are marked."""
+    there = np.pad(np.isfinite(values), 1)
+    return np.flatnonzero(there[1:-1] & ~there[:-2] & ~there[2:]).tolist()
 
 
 def _panel(inches: tuple[float, float]) -> tuple[Figure, Axes]:

@@ -17,6 +17,8 @@ from ccdcseg.tabular import Entry, Grid, ranked
 MAIN_METRICS = ("dice", "hd95_pooled_mm", "hd95_pooled_vox")
 OTHER_METRICS = ("hd95_max_mm", "assd_mm", "hd_mm")
 
+_BOTH_FOUND = "Differences of distances are of structures that neither missed."
+
 Score = tuple[float | None, Entry]
 """A mean and how it is shown."""
 
@@ -66,7 +68,8 @@ def postprocessing_grid(arms: Sequence[Arm]) -> Grid | None:
     header = ("method", "metric", "as predicted", "post-processed", "difference", "pieces kept")
     note = (
         "As predicted: every piece that the network marks. Post-processed, as in all other tables: the pieces that "
-        "the rules keep, which were decided on the training masks."
+        "the rules keep, which were decided on the training masks. "
+        f"{_BOTH_FOUND}"
     )
     return Grid("Before and after post-processing", header, rows, note) if rows else None
 
@@ -107,7 +110,7 @@ def structure_grid(outcomes: Sequence[Outcome], arms: Sequence[Arm]) -> Grid:
         ("comparison", "metric", *classes),
         rows,
         "Exploratory, so without p values. First minus second of each patient, averaged, with its 95 % bootstrap "
-        "interval over patients.",
+        f"interval over patients. {_BOTH_FOUND}",
     )
 
 

@@ -87,11 +87,13 @@ def _group(name: str, classes: Sequence[str], times: Times) -> PanelGroup:
     sure = {iteration: written.confident for iteration, written in times.items()}
     size = {iteration: _relative_size(written) for iteration, written in times.items()}
     changed = [math.nan if written.changed is None else written.changed for written in times.values()]
-    found = (
+    found = [
         ("Learnt from", "sure", _lines(sure, looks), "share of the class"),
         ("Size, to that in the annotated scans", "size", _lines(size, looks), "ratio"),
-        ("Changed since", "changed", [Line([*times], changed, class_look(0))], "share of the foreground"),
-    )
+    ]
+    if any(map(math.isfinite, changed)):
+        line = Line([*times], changed, class_look(0))
+        found.append(("Changed since", "changed", [line], "share of the foreground"))
     panels = tuple(
         Panel(title, line_panel(f"{name}-{place}", lines, f"{title}, over the training.", unit, (0, None)))
         for title, place, lines, unit in found

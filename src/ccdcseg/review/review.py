@@ -111,7 +111,7 @@ def check_labels(raw_folder: Path) -> dict[str, int]:
     labels = read_labels(raw_folder)
     if fault := numbering_fault(labels, read_ignore_label(raw_folder)):
         raise UserError(f"{raw_folder / 'dataset.json'}: {fault}.", "Number the classes 1, 2, 3 and so on.")
-    return dict(sorted(labels.items(), key=lambda item: item[1]))
+    return labels
 
 
 def read_opinions(raw_folder: Path, mask: Path, probabilities: Sequence[Path]) -> Opinions:

@@ -7,6 +7,7 @@ exists to repeat what papers print, and finds differences where there are none (
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,8 +98,14 @@ def compare(
 
 def wilcoxon_p(differences: Sequence[float]) -> float:
     """Two-sided p of the Wilcoxon signed-rank test, zero differences left out; 1 where all are zero."""
-    changed = [value for value in differences if value != 0]
-    return float(wilcoxon(changed).pvalue) if changed else 1.0
+    changed = tuple(value for value in differences if value != 0)
+    return _wilcoxon_p(changed) if changed else 1.0
+
+
+@lru_cache
+def _wilcoxon_p(differences: tuple[float, ...]) -> float:
+    """Kept, since with few patients and ties every sign is tried."""
+    return float(wilcoxon(differences).pvalue)
 
 
 def rank_biserial(differences: Sequence[float]) -> float:
@@ -201,8 +208,8 @@ def _of_both(first: Mapping[str, float], second: Mapping[str, float]) -> Paired:
 
 
 def _differences(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:
-    """Of values for the same patients, see `paired`."""
-    return {patient: first[patient] - second[patient] for patient in sorted(first)}
+    """Of values for the same patients, see `paired`; rounded, so that noise parts neither ties nor zeros."""
+    return {patient: round(first[patient] - second[patient], 12) + 0.0 for patient in sorted(first)}
 
 
 def _mean(values: Mapping[str, float]) -> float:

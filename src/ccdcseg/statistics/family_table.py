@@ -106,14 +106,15 @@ def _comparison_row(outcome: Outcome, names: Mapping[str, str], has_seeds: bool)
         *(_of_seeds(outcome) if has_seeds else ()),
         Entry(p_text(result.p_value)),
         Entry(p_text(outcome.p_adjusted)),
-        Entry(f"{result.rank_biserial:+.2f}".replace("-", "−")),
+        Entry(f"{result.rank_biserial:+z.2f}".replace("-", "−")),
     )
 
 
 def _of_seeds(outcome: Outcome) -> tuple[Entry, Entry]:
     result, metric = outcome.comparison, METRICS[outcome.metric]
     by_seed = ", ".join(signed(value, metric) for value in result.per_seed.values())
+    none = "one seed" if by_seed else "no seed in common"
     return (
-        Entry(interval_text(result.interval_seeds, metric, True) if result.interval_seeds else "one seed"),
+        Entry(interval_text(result.interval_seeds, metric, True) if result.interval_seeds else none),
         Entry(by_seed or NONE, note="" if result.seed_sd is None else f"SD {number(result.seed_sd, metric)}"),
     )
