@@ -26,7 +26,6 @@ from ccdcseg.report.pictures import (
 )
 from ccdcseg.report.sections import Section
 from ccdcseg.report.template import PATIENTS, SYNTHETIC, render
-from ccdcseg.report.thumbnails import class_colour
 from ccdcseg.report.unlabelled import writings
 from ccdcseg.report.viewer import NO_VIEWER, STRAY_MARGIN_MM, Gallery, Progress, gallery, niivue_script
 from ccdcseg.runs.evaluation import missed
