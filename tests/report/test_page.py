@@ -261,7 +261,7 @@ def test_one_run_of_two_without_evaluation_is_named(bare_runs, build):
 
 def test_moved_images_are_said_to_be_missing(make_run, build):
     found = build([make_run("ccdc", [0] * 10, images="elsewhere")])
-    assert re.search(r"No picture: elsewhere/p\d_ed_0000\.nii\.gz does not exist", found.text)
+    assert re.search(r"No picture: \S+run\.json names the folder elsewhere, which does not exist", found.text)
 
 
 def test_a_damaged_selection_map_is_named(make_run, build):

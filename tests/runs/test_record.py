@@ -52,11 +52,26 @@ def test_what_older_versions_did_not_record_is_absent(tmp_path: Path):
 
 def test_a_published_record_names_no_folder(tmp_path: Path):
     found = read_record(STORED)
-    assert found.local("images", STORED).name == "imagesTr"
     published = found.published
     assert set(published.content) == set(found.content) - {"images", "reference"}
     with pytest.raises(UserError, match=r"run\.json names no images"):
         published.local("images", tmp_path)
+
+
+def test_scans_that_moved_are_found_in_nnunets_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    recorded, moved = (tmp_path / place / "Dataset901_Phantom" / "labelsTr" for place in ("old", "new"))
+    found = RunRecord.model_validate(record(reference=str(recorded)))
+    monkeypatch.delenv("nnUNet_raw", raising=False)
+    for raw in (None, moved.parents[1]):
+        if raw:
+            monkeypatch.setenv("nnUNet_raw", str(raw))
+        assert found.here("reference") == recorded
+        with pytest.raises(UserError, match=rf"run\.json names the folder {recorded}.*Set nnUNet_raw"):
+            found.local("reference", tmp_path)
+    moved.mkdir(parents=True)
+    assert found.here("reference") == found.local("reference", tmp_path) == moved
+    recorded.mkdir(parents=True)
+    assert found.local("reference", tmp_path) == recorded
 
 
 def test_the_label_names_plans_that_are_not_the_presets(tmp_path: Path):

@@ -344,7 +344,7 @@ def check_predictions(folder: Path, place: Path, cases: Iterable[str]) -> None:
     known = {
         case: target for case, target in targets.items() if target.exists() and origin_file(target).exists()
     }
-    images = read_record(folder).images
+    images = read_record(folder).here("images")
     if not known or images is None or not (folder.parent / "plans.json").exists():
         return
     dataset = read_json(folder.parent / "dataset.json")

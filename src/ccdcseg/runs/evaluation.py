@@ -298,9 +298,10 @@ def read_current(folder: Path, part: str, predictions: str, record: RunRecord) -
     if not path.exists():
         return None
     evaluation = read_evaluation(path)
-    if record.reference is not None:
-        check_split(record.reference.parent, record.fold, record.split_hash, folder)
-    if changed := changed_since(evaluation, place / predictions, record.reference, record):
+    reference = record.here("reference")
+    if reference is not None:
+        check_split(reference.parent, record.fold, record.split_hash, folder)
+    if changed := changed_since(evaluation, place / predictions, reference, record):
         raise UserError(f"{path} is out of date: {changed}.", f"Make it anew: {_command(path.parent)}")
     if evaluation.measured is None and (place / predictions).exists():
         logger.warning(

@@ -1,6 +1,7 @@
 """What was trained, on what, with which settings: ``run.json`` in a run's folder."""
 
 import datetime
+import os
 import re
 import shlex
 from collections import Counter
@@ -36,6 +37,8 @@ def _is_named(folder: Path) -> Path:
 
 
 Folder = Annotated[Path, AfterValidator(_is_named)]
+ScanFolder = Literal["images", "reference"]
+"""Of those that a record names."""
 
 
 class Patients(Stored):
@@ -229,21 +232,43 @@ class RunRecord(Known):
             ["ccdcseg", command, self.dataset, *words, *folds, *self.unlabelled.split(), *changes]
         )
 
-    def local(self, name: Literal["images", "reference"], run: Path) -> Path:
-        """A folder of scans on this machine.
+    def here(self, name: ScanFolder) -> Path | None:
+        """The recorded folder of scans or, where it is not on this machine, the one in ``nnUNet_raw`` that is.
+
+        Args:
+            name: which.
+
+        Returns:
+            The recorded one where neither is there; None where none is recorded.
+        """
+        recorded = self.images if name == "images" else self.reference
+        raw = os.environ.get("nnUNet_raw")  # noqa: SIM112
+        if recorded is None or recorded.is_dir() or not raw:
+            return recorded
+        moved = Path(raw, self.dataset, recorded.name)
+        return moved if moved.is_dir() else recorded
+
+    def local(self, name: ScanFolder, run: Path) -> Path:
+        """A folder of scans on this machine, see `here`.
 
         Args:
             name: which.
             run: folder of the run, for the message.
 
         Raises:
-            UserError: the record names none.
+            UserError: the record names none, or none is there.
         """
-        folder = self.images if name == "images" else self.reference
+        folder = self.here(name)
         if folder is None:
             raise UserError(
                 f"{run / RUN_FILE} names no {name}: it is the copy of a record without the folders of a machine.",
                 f"Write the folder there as {name}, or train the run again.",
+            )
+        if not folder.is_dir():
+            raise UserError(
+                f"{run / RUN_FILE} names the folder {folder}, which does not exist, and nnUNet_raw has no "
+                f"{self.dataset}/{folder.name}.",
+                "Set nnUNet_raw to the folder with that data set.",
             )
         return folder
 
