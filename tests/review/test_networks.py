@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ccdcseg.datasets.cases import Case
+from ccdcseg.datasets.cases import Case, read_cases, write_cases
 from ccdcseg.errors import UserError
 from ccdcseg.review import networks
 from ccdcseg.review.networks import Network, judges, read_networks, read_probabilities
@@ -13,12 +13,12 @@ from ccdcseg.runs.record import Patients, RunRecord
 CASES = [Case(f"p{number}_{phase}", f"p{number}", "", phase) for number in range(4) for phase in ("ED", "ES")]
 
 
-def network(*trained: str, masks: tuple[str, ...] = (), name: str = "fold_0") -> Network:
+def network(*trained: str, name: str = "fold_0") -> Network:
     patients = Patients(train=trained, validation=(), test=())
     record = RunRecord.model_construct(
         patients=patients, dataset="Dataset007_Small", labels={"RV": 1, "LV": 2}
     )
-    return Network(Path("model") / name, record, frozenset(masks))
+    return Network(Path("model") / name, record, frozenset(trained))
 
 
 def test_each_case_is_judged_by_all_that_never_saw_its_patient() -> None:
@@ -32,12 +32,6 @@ def test_each_case_is_judged_by_all_that_never_saw_its_patient() -> None:
         "p3_ED": ["model/fold_0", "model/fold_1"],
         "p3_ES": ["model/fold_0", "model/fold_1"],
     }
-
-
-def test_a_mask_that_was_trained_on_counts_whatever_its_patient_is_called_now() -> None:
-    found = judges(CASES, [network("somebody", masks=("p0_ED",))], [])
-    assert "p0_ED" not in found
-    assert "p0_ES" in found
 
 
 def test_patients_and_cases_limit_a_review() -> None:
@@ -79,13 +73,23 @@ def test_two_runs_of_one_name_are_refused(raw_folder: Path, monkeypatch: pytest.
         read_networks(raw_folder, [Path("here/model/fold_0"), Path("there/model/fold_0")])
 
 
-def test_masks_are_known_by_the_names_of_their_files(
+def test_whose_masks_were_trained_on_is_asked_of_todays_table(
     raw_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = ("labelsTr/p1.v2_ED.nii.gz", "imagesTr/p1.v2_ED_0000.nii.gz")
-    record = network("p0").record.model_copy(update={"scans": dict.fromkeys(names, "0" * 64)})
+    """Each scan counted as a patient when it was trained; cases.csv was mended since."""
+    write_cases(raw_folder, [*read_cases(raw_folder), Case("p1.v2_ED", "p9", "", "ED")])
+    names = (
+        "labelsTr/p2_ED.nii.gz",
+        "labelsTr/p1.v2_ED.nii.gz",
+        "labelsTr/gone.nii.gz",
+        "imagesTr/p1_ED_0000.nii.gz",
+    )
+    record = network("p2_ED").record.model_copy(update={"scans": dict.fromkeys(names, "0" * 64)})
     monkeypatch.setattr(networks, "read_record", lambda _: record)
-    assert read_networks(raw_folder, [Path("somewhere")])[0].masks == {"p1.v2_ED"}
+    (found,) = read_networks(raw_folder, [Path("somewhere")])
+    assert found.patients == {"p2_ED", "p2", "p9"}
+    unseen = [case.case for case in read_cases(raw_folder) if not found.saw(case)]
+    assert unseen == ["p1_ED", "p1_ES", "p3_ED", "p3_ES"]
 
 
 def test_several_networks_judge_by_the_mean_of_their_probabilities(tmp_path: Path) -> None:

@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ccdcseg.datasets.cases import Case, image_files, read_channels, read_file_ending, read_labels
+from ccdcseg.datasets.cases import (
+    Case,
+    image_files,
+    read_cases,
+    read_channels,
+    read_file_ending,
+    read_labels,
+)
 from ccdcseg.errors import UserError
 from ccdcseg.files import file_hash
 from ccdcseg.nnunet.checkpoints import FINAL
@@ -28,12 +35,12 @@ class Network:
     Attributes:
         folder: of the run.
         record: of it.
-        masks: cases that it was trained on, as far as the record names them one by one.
+        patients: whose masks it was trained on, by the record and by whose those masks are today.
     """
 
     folder: Path
     record: RunRecord
-    masks: frozenset[str]
+    patients: frozenset[str]
 
     @property
     def name(self) -> str:
@@ -47,7 +54,7 @@ class Network:
 
     def saw(self, case: Case) -> bool:
         """Whether it was trained on the scan, or on another scan of the patient."""
-        return case.patient in self.record.patients.train or case.case in self.masks
+        return case.patient in self.patients
 
 
 def read_networks(raw_folder: Path, folders: Iterable[Path]) -> list[Network]:
@@ -56,8 +63,9 @@ def read_networks(raw_folder: Path, folders: Iterable[Path]) -> list[Network]:
     Raises:
         UserError: a folder is no run's, the run is of another data set or of other classes, or two have one name.
     """
+    patient_of = {case.case: case.patient for case in read_cases(raw_folder)}
     ending = read_file_ending(raw_folder)
-    networks = [_network(folder, ending) for folder in dict.fromkeys(folders)]
+    networks = [_network(folder, ending, patient_of) for folder in dict.fromkeys(folders)]
     for network in networks:
         if network.record.dataset != raw_folder.name:
             raise UserError(
@@ -78,10 +86,12 @@ def read_networks(raw_folder: Path, folders: Iterable[Path]) -> list[Network]:
     return networks
 
 
-def _network(folder: Path, ending: str) -> Network:
+def _network(folder: Path, ending: str, patient_of: Mapping[str, str]) -> Network:
     record = read_record(folder)
-    files = [Path(name) for name in record.scans or () if Path(name).parent.name == "labelsTr"]
-    return Network(folder, record, frozenset(file.name.removesuffix(ending) for file in files))
+    masks = [Path(name).name for name in record.scans or () if Path(name).parent.name == "labelsTr"]
+    cases = {mask.removesuffix(ending) for mask in masks}
+    today = {patient for case, patient in patient_of.items() if case in cases}
+    return Network(folder, record, frozenset({*record.patients.train, *today}))
 
 
 def judges(
