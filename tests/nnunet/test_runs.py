@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,7 @@ import scored
 
 from ccdcseg.errors import UserError
 from ccdcseg.nnunet.preset import load_preset
-from ccdcseg.nnunet.runs import find_runs
+from ccdcseg.nnunet.runs import find_runs, folds_of
 
 
 def test_a_term_that_would_never_act_is_refused(tiny_run, workspace):
@@ -15,6 +16,21 @@ def test_a_term_that_would_never_act_is_refused(tiny_run, workspace):
     tiny_run(changes=(f"ccdc.start_iteration={steps - 1}",))
     with pytest.raises(UserError, match=rf"(?s){steps} steps.*ccdc.start_iteration={steps // 2}"):
         tiny_run(changes=(f"ccdc.start_iteration={steps}",))
+
+
+def test_a_variant_has_the_settings_of_its_method(tiny_run):
+    with pytest.raises(UserError, match=r"ccdc\.start_iteration is 6,.*--set ccdc\.start_iteration=3"):
+        tiny_run("ccdc_both", changes=("ccdc.start_iteration=6",))
+
+
+@pytest.mark.parametrize(
+    ("method", "remedy"),
+    [("ccdc_both", r"Take another --method\.$"), ("ccdc", r"Give --set unlabelled\.use=false\.$")],
+)
+def test_folds_have_no_scans_without_masks(tiny_run, method: str, remedy: str):
+    preset = load_preset("cpu", ["unlabelled.use=true"])[1]
+    with pytest.raises(UserError, match=remedy):
+        folds_of(replace(tiny_run(), method=method, preset=preset), 2)
 
 
 def test_the_start_of_another_method_does_not_matter(tiny_run):

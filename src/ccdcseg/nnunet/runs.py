@@ -139,7 +139,9 @@ def folds_of(run: Run, folds: int) -> list[Run]:
     if run.preset.unlabelled.use:
         raise UserError(
             f"{run.method} with {run.preset_name} trains on scans without masks, which folds have none of.",
-            "Take another --method, or --set unlabelled.use=false.",
+            "Take another --method."
+            if METHODS[run.method].needs_unlabelled
+            else "Give --set unlabelled.use=false.",
         )
     return [replace(run, fold=fold, split=entry) for fold, entry in add_folds(run.raw, run.split, folds)]
 
@@ -178,12 +180,12 @@ def _with(preset: Preset, section: str, **values: Any) -> Preset:
 
 def _check_start(method: str, preset: Preset) -> None:
     """Refuse a contrastive term that sets in when the training is over: that would be plain nnU-Net."""
-    steps = preset.training.steps
-    start: int = getattr(getattr(preset, METHODS[method].section, None), "start_iteration", 0)
+    section, steps = METHODS[method].section, preset.training.steps
+    start: int = getattr(getattr(preset, section, None), "start_iteration", 0)
     if start >= steps:
         raise UserError(
-            f"{method}.start_iteration is {start}, and the training has {steps} steps: the term would never act.",
-            f"For a start at half time: --set {method}.start_iteration={steps // 2}",
+            f"{section}.start_iteration is {start}, and the training has {steps} steps: the term would never act.",
+            f"For a start at half time: --set {section}.start_iteration={steps // 2}",
         )
 
 
