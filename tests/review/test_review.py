@@ -16,7 +16,6 @@ from ccdcseg.review.review import (
     Reviewed,
     check_labels,
     mask_files,
-    mask_hashes,
     rank,
     ranking_file,
     ranking_rows,
@@ -70,7 +69,7 @@ def test_the_ranking_has_a_row_for_each_class_in_the_order_of_their_scores(resul
 
 def test_a_missing_mask_is_named(raw_folder: Path) -> None:
     cases = read_cases(raw_folder)
-    assert mask_hashes(raw_folder, cases).keys() == {case.case for case in cases}
+    assert mask_files(raw_folder, cases).keys() == {case.case for case in cases}
     (raw_folder / "labelsTr" / "p2_ES.nii.gz").unlink()
     with pytest.raises(UserError, match=r"p2_ES.nii.gz does not exist"):
         mask_files(raw_folder, cases)

@@ -11,7 +11,7 @@ from ccdcseg.cli.completion import presets
 from ccdcseg.cli.options import PROCESSES, Dataset, Device, DeviceOption, MethodOption, Processes, Yes
 from ccdcseg.cli.output import cache_folder, chosen_device, confirm_long
 from ccdcseg.errors import UserError
-from ccdcseg.files import absolute, check_file
+from ccdcseg.files import absolute, check_file, file_hash
 from ccdcseg.progress import progress_bars
 from ccdcseg.texts import one_line
 
@@ -99,12 +99,13 @@ def _keep(dataset: str, path: Path) -> None:
     from ccdcseg.datasets.cases import dataset_folder, read_cases
     from ccdcseg.nnunet.paths import nnunet_folder
     from ccdcseg.review.answers import ANSWERS_FILE, read_answers, take_answers
-    from ccdcseg.review.review import mask_hashes
+    from ccdcseg.review.review import mask_files
 
     raw = dataset_folder(nnunet_folder("nnUNet_raw"), dataset)
     asked = {answer.case for answer in read_answers(path)}
-    masks = mask_hashes(raw, [case for case in read_cases(raw) if case.case in asked])
-    taken = [answer.answer for answer in take_answers(raw, path, masks)]
+    masks = mask_files(raw, [case for case in read_cases(raw) if case.case in asked])
+    hashes = {case: file_hash(mask) for case, mask in masks.items()}
+    taken = [answer.answer for answer in take_answers(raw, path, hashes)]
     counts = ", ".join(f"{taken.count(answer)} {answer}" for answer in dict.fromkeys(sorted(taken)))
     typer.echo(f"Answers: {raw / ANSWERS_FILE} ({counts})")
 

@@ -93,15 +93,6 @@ def mask_files(raw_folder: Path, cases: Sequence[Case]) -> dict[str, Path]:
     return files
 
 
-def mask_hashes(raw_folder: Path, cases: Sequence[Case]) -> dict[str, str]:
-    """SHA-256 of the mask of each case.
-
-    Raises:
-        UserError: one is missing.
-    """
-    return {case: file_hash(file) for case, file in mask_files(raw_folder, cases).items()}
-
-
 def check_labels(raw_folder: Path) -> dict[str, int]:
     """The classes of a data set, in the order of their values.
 
