@@ -10,14 +10,17 @@ from unittest.mock import ANY
 import pytest
 import scored
 
+from ccdcseg.datasets.cases import Case, read_labels, write_unlabelled_cases
 from ccdcseg.datasets.splits import split_dataset
 from ccdcseg.errors import UserError
-from ccdcseg.files import locked
+from ccdcseg.files import file_hash, locked, write_json
 from ccdcseg.nnunet import train
 from ccdcseg.nnunet.checkpoints import FINAL
 from ccdcseg.nnunet.predict import Output, predict
-from ccdcseg.nnunet.runs import Run
+from ccdcseg.nnunet.runs import Run, resolve_run
 from ccdcseg.nnunet.train import LATEST
+from ccdcseg.nnunet.trained import changed_since, training_scans
+from ccdcseg.runs.record import RunRecord
 
 
 def test_trainings_side_by_side_prepare_one_after_the_other(tiny_run, monkeypatch: pytest.MonkeyPatch):
@@ -186,6 +189,50 @@ def test_scans_that_are_preprocessed_again_while_it_trains(own_run: Run, train_r
         ):
             train_run(own_run, progress=meanwhile)
     assert not own_run.finished
+
+
+@pytest.fixture
+def namesakes(own_run: Run, workspace: Any, tmp_path: Path) -> list[Run]:
+    """Two runs with one annotated scan in common, and one without a mask that has its name, each another."""
+    name = f"{own_run.split['train'][0]}_0000.nii.gz"
+    case = Case(name.removesuffix("_0000.nii.gz"), "new", "", "")
+    folders = [tmp_path / place / "imagesTr" for place in ("one", "other")]
+    write_unlabelled_cases(own_run.raw, {str(folder): [case] for folder in folders})
+    runs = []
+    for seed, (folder, like) in enumerate(zip(folders, own_run.split["train"], strict=False), 10):
+        folder.mkdir(parents=True)
+        shutil.copy(own_run.raw / "imagesTr" / f"{like}_0000.nii.gz", folder / name)
+        split_dataset(own_run.raw, [0.4], seed, None, folder)
+        runs.append(resolve_run("901", "nnunet", 0.4, seed, str(workspace.preset), unlabelled=True))
+    return runs
+
+
+@pytest.mark.filterwarnings("default")
+def test_another_trainings_scan_of_the_same_name_is_noticed(namesakes: list[Run]):
+    run, other = namesakes
+    plans = train.prepare(run, 1, lambda *_: None)
+    write_json(run.model / "plans.json", plans)
+    write_json(
+        run.folder / "begun.json", train._record(run, plans, "cpu", train._preprocessed(run, plans)).content
+    )
+    train.prepare(other, 1, lambda *_: None)
+    with pytest.raises(UserError, match=r"The scan unlabelled/patient\w+ was changed and preprocessed again"):
+        train._finish(run)
+
+
+def test_annotated_scans_of_the_same_name_are_watched_too(namesakes: list[Run], change_volume):
+    run, name = namesakes[0], namesakes[0].split["train"][0]
+    files = training_scans(run)
+    assert len(set(files.values())) == len(files) == 2 * len(run.split["train"]) + 1
+    hashes = {name: file_hash(file) for name, file in files.items()}
+    record = scored.record(split_hash=run.split["hash"], labels=read_labels(run.raw), plans_hash=None)
+    known = RunRecord.model_validate(record | {"scans": hashes})
+    assert f"unlabelled/{name}_0000.nii.gz" in hashes
+    assert changed_since(run, known) == ""
+    change_volume(run.raw / "imagesTr" / f"{name}_0000.nii.gz", lambda array: array.__iadd__(1))
+    assert f"imagesTr/{name}_0000.nii.gz" in changed_since(run, known)
+    before = {f"{file.parent.name}/{file.name}": file_hash(file) for file in files.values()}
+    assert changed_since(run, known.model_copy(update={"scans": before})) == ""
 
 
 @pytest.mark.filterwarnings("default")

@@ -4,7 +4,7 @@ import datetime
 import logging
 import os
 import platform
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from importlib.metadata import version
@@ -47,7 +47,13 @@ from ccdcseg.nnunet.rules import read_rules
 from ccdcseg.nnunet.runs import Run, teachers_of
 from ccdcseg.nnunet.seeding import VARIABLE
 from ccdcseg.nnunet.stock import stock_nnunet
-from ccdcseg.nnunet.trained import check_same, check_trained, training_scans
+from ccdcseg.nnunet.trained import (
+    WITHOUT_MASKS,
+    check_same,
+    check_trained,
+    scans_without_masks,
+    training_scans,
+)
 from ccdcseg.processes import end_forks_with_this_process
 from ccdcseg.provenance import origin_file
 from ccdcseg.runs.history import Epoch, read_history
@@ -138,7 +144,7 @@ def _train(run: Run, device: str, processes: int, progress: Progress) -> None:
     _train_teachers(run, device, processes, progress)
     plans = prepare(run, processes, progress)
     _check_plans(run, plans)
-    record = _record(run, plans, device, _preprocessed(run, plans, run.split["train"]))
+    record = _record(run, plans, device, _preprocessed(run, plans))
     if (run.folder / LATEST).exists() and (run.folder / BEGUN_FILE).exists():
         check_same(run, read_begun(run.folder), "was begun")
         _warn_of_threads(run, record)
@@ -165,8 +171,8 @@ def _finish(run: Run) -> None:
         UserError: while it trained, scans were changed and preprocessed again.
     """
     begun, rules = read_begun(run.folder), read_rules(run.folder)
-    for case, today in _preprocessed(run, read_json(run.model / "plans.json"), begun.preprocessed).items():
-        if today != begun.preprocessed[case]:
+    for case, today in _preprocessed(run, read_json(run.model / "plans.json")).items():
+        if today != begun.preprocessed.get(case, today):
             raise UserError(
                 f"The scan {case} was changed and preprocessed again while {run.folder} was trained on it.",
                 "Move that folder away, then train again.",
@@ -283,10 +289,14 @@ def _teachers(run: Run) -> dict[str, str]:
     }
 
 
-def _preprocessed(run: Run, plans: dict[str, Any], cases: Iterable[str]) -> dict[str, str]:
+def _preprocessed(run: Run, plans: dict[str, Any]) -> dict[str, str]:
     """A hash of what each preprocessed scan that is there was made from."""
-    folder = preprocessed_folder(run.preprocessed, plans)
-    files = {case: origin_file(folder / case) for case in cases}
+    annotated, others = (
+        preprocessed_folder(run.preprocessed, plans, unlabelled=one) for one in (False, True)
+    )
+    files = {case: origin_file(annotated / case) for case in run.split["train"]} | {
+        f"{WITHOUT_MASKS}/{name}": origin_file(others / name) for name in scans_without_masks(run)
+    }
     return {case: json_hash(read_json(file)) for case, file in files.items() if file.exists()}
 
 

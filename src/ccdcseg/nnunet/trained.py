@@ -1,5 +1,6 @@
 """Whether a training is one of today: of the same split, scans, labels, plans and teachers."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from ccdcseg.datasets.cases import read_labels
@@ -11,6 +12,9 @@ from ccdcseg.nnunet.checkpoints import FINAL
 from ccdcseg.nnunet.plans import plans_hash
 from ccdcseg.nnunet.runs import Run
 from ccdcseg.runs.record import Known, read_record
+
+WITHOUT_MASKS = "unlabelled"
+"""In place of a folder's name, which may be that of the annotated scans, before names of scans without masks."""
 
 
 def check_trained(run: Run) -> None:
@@ -66,16 +70,27 @@ def changed_since(run: Run, record: Known) -> str:
 
 
 def training_scans(run: Run) -> dict[str, Path]:
-    """Images and masks that a run is trained on, those without masks among them, by folder and name."""
-    scans = [file for case in run.split["train"] for file in case_files(run.raw, case)]
-    if run.preset.unlabelled.use:
-        unlabelled = unlabelled_split(run.raw, run.raw / SPLITS_FILE, run.fold).images
-        scans += [file for files in unlabelled.values() for file in files]
-    return {f"{file.parent.name}/{file.name}": file for file in scans}
+    """Images and masks that a run is trained on, by folder and name; those without masks: ``unlabelled/NAME``."""
+    annotated = [file for case in run.split["train"] for file in case_files(run.raw, case)]
+    others = [file for files in scans_without_masks(run).values() for file in files]
+    return _by_folder(annotated) | {f"{WITHOUT_MASKS}/{file.name}": file for file in others}
+
+
+def scans_without_masks(run: Run) -> dict[str, list[Path]]:
+    """Images of those that a run is trained on, by name; none where they take no part."""
+    if not run.preset.unlabelled.use:
+        return {}
+    return unlabelled_split(run.raw, run.raw / SPLITS_FILE, run.fold).images
+
+
+def _by_folder(files: Iterable[Path]) -> dict[str, Path]:
+    return {f"{file.parent.name}/{file.name}": file for file in files}
 
 
 def _changed_scan(run: Run, record: Known) -> str:
     scans = training_scans(run)
+    if record.scans and record.scans.keys() == (before := _by_folder(scans.values())).keys():
+        scans = before  # records of earlier versions name all by their folders
     there = {name: file for name, file in scans.items() if file.exists()}
     if record.scans is None:
         same = len(there) < len(scans) or content_hash(scans.values()) == record.data_hash

@@ -100,7 +100,8 @@ class Known(Stored):
         split_hash: SHA-256 of the split.
         labels: value of each class by name.
         data_hash: SHA-256 of the files that were trained on.
-        scans: SHA-256 of each of them, by folder and name; None in records of version 0.1.0.
+        scans: SHA-256 of each of them, by folder and name, those without masks as ``unlabelled/NAME`` (earlier
+            versions: by folder too); None in records of version 0.1.0.
         plans_hash: a hash of what the plans say of network and input; None in records of version 0.1.0.
         versions: of the packages.
         device: "cpu", "cuda" or "mps".
@@ -162,7 +163,7 @@ class Begun(Known):
     """The mark of a training that was begun: ``begun.json`` in a run's folder.
 
     Attributes:
-        preprocessed: a hash of what each preprocessed scan was made from, by case.
+        preprocessed: a hash of what each preprocessed scan was made from, by case, or as ``unlabelled/CASE``.
     """
 
     preprocessed: dict[Name, Digest] = Field({})
