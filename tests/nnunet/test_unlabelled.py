@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from ccdcseg.datasets.splits import split_dataset
 from ccdcseg.errors import UserError
@@ -294,6 +295,36 @@ def test_the_stock_trainer_takes_them_by_itself(unlabelled_run, make_trainer):
     write_json(run.preprocessed / "splits_final.json", read_json(run.raw / "splits_final.json"))
     trainer = make_trainer(run, "nnUNetTrainerUnlabelled")
     assert trainer.unlabelled is not None
+
+
+@pytest.fixture
+def inheriting(unlabelled_run, make_trainer):
+    """The stock trainer with nnU-Net's own way to change a configuration."""
+    run = unlabelled_run()
+    plans, first = train.prepare(run, 1, lambda *_: None), make_trainer(run, "nnUNetTrainerUnlabelled")
+
+    def make(**changes):
+        configurations = plans["configurations"] | {"changed": {"inherits_from": "2d", **changes}}
+        changed = plans | {"configurations": configurations, "continue_training": False}
+        trainer = type(first)(changed, "changed", run.fold, first.dataset_json, torch.device("cpu"))
+        trainer.initialize()
+        return trainer
+
+    return make
+
+
+def test_a_configuration_that_inherits_is_preprocessed_as_a_whole(inheriting, monkeypatch):
+    handed = []
+    monkeypatch.setattr(
+        "ccdcseg.nnunet.unlabelled.preprocess_unlabelled", lambda _, __, plans, *___: handed.append(plans)
+    )
+    inheriting(batch_size=6).unlabelled._preprocess()
+    assert PlansManager(handed[0]).get_configuration("changed").batch_size == 6
+
+
+def test_the_second_network_of_a_cascade_is_refused(inheriting):
+    with pytest.raises(UserError, match="changed is fed another network's predictions"):
+        inheriting(previous_stage="2d")
 
 
 def test_one_rank_preprocesses_while_the_others_wait(unlabelled_run, make_trainer, monkeypatch):

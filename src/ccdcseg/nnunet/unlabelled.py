@@ -32,7 +32,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ccdcseg.datasets.splits import SPLITS_FILE, UnlabelledSplit, unlabelled_split
+from ccdcseg.datasets.splits import SPLITS_FILE, unlabelled_split
 from ccdcseg.errors import UserError
 from ccdcseg.files import content_hash, new_folder, write_json
 from ccdcseg.nnunet.paths import nnunet_folder
@@ -417,44 +417,6 @@ def annotated_shares(
     }
 
 
-@dataclass(frozen=True)
-class UnlabelledFold:
-    """The scans without masks of a split, and where they lie.
-
-    Attributes:
-        split: their images.
-        preprocessed: folder of the preprocessed scans.
-    """
-
-    split: UnlabelledSplit
-    preprocessed: Path
-
-    def preprocess(self, trainer: Any) -> None:
-        """Preprocess what is not there yet, as the trainer's plans say."""
-        plans = trainer.plans_manager.plans
-        configuration = {trainer.configuration_name: trainer.configuration_manager.configuration}
-        preprocess_unlabelled(
-            self.split,
-            self.preprocessed,
-            {**plans, "configurations": configuration},
-            trainer.dataset_json,
-            default_num_processes,
-            lambda *_: None,
-        )
-
-
-def unlabelled_fold(trainer: Any) -> UnlabelledFold:
-    """The scans without masks of a trainer's split, as ``splits_final.json`` names them.
-
-    Raises:
-        UserError: it names none.
-    """
-    base = Path(trainer.preprocessed_dataset_folder_base)
-    raw = nnunet_folder("nnUNet_raw") / trainer.plans_manager.dataset_name
-    split = unlabelled_split(raw, base / SPLITS_FILE, trainer.fold)
-    return UnlabelledFold(split, Path(f"{trainer.preprocessed_dataset_folder}{UNLABELLED_SUFFIX}"))
-
-
 def ignore_value(trainer: Any) -> int:
     """Value of voxels that are not learnt from: the data set's own, or the one after its classes."""
     known: int | None = trainer.label_manager.ignore_label
@@ -472,7 +434,8 @@ class UnlabelledTraining:
         written: the epoch at whose beginning labels were written last, and a hash of them; None: never.
 
     Raises:
-        UserError: there are no unlabelled scans, the batch has no room for them, or labels are regions.
+        UserError: there are no unlabelled scans, the batch has no room for them, labels are regions, or the network
+            is the second of a cascade.
     """
 
     def __init__(self, trainer: Any) -> None:
@@ -480,7 +443,10 @@ class UnlabelledTraining:
         self._settings: UnlabelledScans = trainer.preset.unlabelled
         self._patches = self._settings.patches(trainer.batch_size)
         self._check()
-        self._scans = unlabelled_fold(trainer)
+        raw = nnunet_folder("nnUNet_raw") / trainer.plans_manager.dataset_name
+        splits = Path(trainer.preprocessed_dataset_folder_base) / SPLITS_FILE
+        self._split = unlabelled_split(raw, splits, trainer.fold)
+        self._preprocessed = Path(f"{trainer.preprocessed_dataset_folder}{UNLABELLED_SUFFIX}")
         self._ignore = ignore_value(trainer)
         self._loss = self._ignoring_loss()
         self._summary: LabelsWritten | None = None
@@ -494,7 +460,7 @@ class UnlabelledTraining:
             UserError: those labels are not there any more, or others are.
         """
         trainer = self._trainer
-        self._on_one_rank(lambda: self._scans.preprocess(trainer))
+        self._on_one_rank(self._preprocess)
         self._batches = trainer.dataloader_train
         self._shares = annotated_shares(
             Path(trainer.preprocessed_dataset_folder),
@@ -538,6 +504,19 @@ class UnlabelledTraining:
             "labels_written": self._summary and self._summary.content,
         }
 
+    def _preprocess(self) -> None:
+        trainer = self._trainer
+        configuration = trainer.configuration_manager.configuration
+        resolved = {key: value for key, value in configuration.items() if key != "inherits_from"}
+        preprocess_unlabelled(
+            self._split,
+            self._preprocessed,
+            {**trainer.plans_manager.plans, "configurations": {trainer.configuration_name: resolved}},
+            trainer.dataset_json,
+            default_num_processes,
+            lambda *_: None,
+        )
+
     def _on_one_rank(self, write: Callable[[], None]) -> None:
         """Let the first rank write what all ranks read, while the others wait."""
         if self._trainer.local_rank == 0:
@@ -551,6 +530,11 @@ class UnlabelledTraining:
             raise UserError(
                 f"{trainer.plans_manager.dataset_name} has region labels, which may overlap.",
                 "Scans without masks need one class a voxel: write plain labels into dataset.json.",
+            )
+        if trainer.is_cascaded:
+            raise UserError(
+                f"{trainer.configuration_name} is fed another network's predictions, which these scans lack.",
+                "Train a configuration without a previous stage, such as 3d_fullres.",
             )
         if len(trainer.teachers) != (self._settings.teachers or 0):
             raise UserError(
@@ -584,7 +568,7 @@ class UnlabelledTraining:
         )
         before = None if self.written is None else self._folder(self.written["epoch"])
         with torch.no_grad(), trainer.autocast(), self._without_deep_supervision():
-            labeller.write(self._scans.preprocessed, self._drawn(), folder, self._shares, before)
+            labeller.write(self._preprocessed, self._drawn(), folder, self._shares, before)
 
     def _predictors(self) -> list[nnUNetPredictor]:
         """Of the teachers, or of the network that is trained."""
@@ -618,7 +602,7 @@ class UnlabelledTraining:
 
     def _drawn(self) -> list[str]:
         """The scans that are labelled this time; teachers label all."""
-        names, most = [*self._scans.split.images], self._settings.scans
+        names, most = [*self._split.images], self._settings.scans
         if most is None or most >= len(names) or self._settings.teachers is not None:
             return names
         seed = self._trainer.seed
@@ -635,9 +619,7 @@ class UnlabelledTraining:
             self.annotated, trainer.dataloader_train = None, self._batches
             return
         self.annotated = trainer.batch_size - self._patches
-        trainer.dataloader_train = mixed_batches(
-            self._batches, self._scans.preprocessed, folder, self._patches
-        )
+        trainer.dataloader_train = mixed_batches(self._batches, self._preprocessed, folder, self._patches)
 
     def _folder(self, epoch: int) -> Path:
         return labels_folder(Path(self._trainer.output_folder), epoch)
