@@ -2,6 +2,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -220,6 +221,25 @@ def test_the_cases_of_a_part(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"Fold 1 of \S+ has no patients for validation.*{like}"):
         part_cases(tmp_path, 1, "validation")
     assert part_folder(tmp_path, "test") == tmp_path != part_folder(tmp_path, "validation")
+
+
+def test_a_split_that_tears_a_patient_apart_by_the_table_of_today(tmp_path: Path) -> None:
+    """Each scan was drawn as a patient of its own, before anybody said whose it is."""
+    unknown = [
+        Case(f"{patient}_{phase}", f"{patient}_{phase}", "", "") for patient in "abc" for phase in "12"
+    ]
+    (split,) = draw_splits(unknown, [0.5], 0, test_patients=1)
+    add_splits(tmp_path, [split], unknown, {})
+    trained, tested = split.train[0], split.test[0]
+    assert part_cases(tmp_path, 0, "test") == [tested]
+    write_cases(
+        tmp_path, [replace(case, patient="z") if case.case in (trained, tested) else case for case in unknown]
+    )
+    message = r"Fold 0 .* trains on a scan of z and tests on another, as cases\.csv says now"
+    with pytest.raises(UserError, match=message):
+        part_cases(tmp_path, 0, "test")
+    with pytest.raises(UserError, match=message):
+        find_fold(tmp_path, 0.5, 0)
 
 
 @pytest.mark.parametrize(("part", "option"), [("test", ""), ("validation", " --test N")])

@@ -16,7 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from ccdcseg.datasets.cases import Case, read_cases, read_file_ending, read_ignore_label, read_labels
+from ccdcseg.datasets.cases import (
+    CASES_FILE,
+    Case,
+    read_cases,
+    read_file_ending,
+    read_ignore_label,
+    read_labels,
+)
 from ccdcseg.datasets.unlabelled import UnlabelledFolder, channel_files, read_unlabelled
 from ccdcseg.datasets.volumes import read_mask, slice_axis
 from ccdcseg.errors import UserError
@@ -216,13 +223,15 @@ def find_fold(place: Path, fraction: float, seed: int) -> tuple[int, dict[str, A
         nnU-Net's number of the fold and the entry (see `add_splits`).
 
     Raises:
-        UserError: there is no such split or no file, or the file was not made here.
+        UserError: there is no such split or no file, the file was not made here, or the split tears a patient apart
+            by ``cases.csv`` as it is now.
     """
     path = place / SPLITS_FILE if place.is_dir() else place
     entries = _entries_there(path)
     fold = _index(entries, fraction, seed)
     if fold is None:
         raise _not_drawn(path, [(fraction, seed)], entries)
+    _check_patients(path.parent, fold, entries[fold])
     return fold, entries[fold]
 
 
@@ -297,7 +306,8 @@ def part_cases(place: Path, fold: int, part: str) -> list[str]:
         part: "test" or "validation".
 
     Raises:
-        UserError: there is no such split, or it has no patients for ``part``.
+        UserError: there is no such split, it has no patients for ``part``, or it tears a patient apart by
+            ``cases.csv`` as it is now.
     """
     entries = read_entries(place / SPLITS_FILE)
     if fold >= len(entries):
@@ -312,8 +322,26 @@ def part_cases(place: Path, fold: int, part: str) -> list[str]:
             f"Draw a split that has some, with a new seed, and train on it: {_drawing_like(entry, place.name)}"
             + (" --test N" if part == "validation" else ""),
         )
+    _check_patients(place, fold, entry)
     cases: list[str] = entry["test" if part == "test" else "val"]
     return cases
+
+
+def _check_patients(place: Path, fold: int, entry: Mapping[str, Any]) -> None:
+    """Refuse a split that trains and tests on one patient by a table that was mended, or written, since."""
+    if not (place / CASES_FILE).exists():
+        return
+    patients = {case.case: case.patient for case in read_cases(place)}
+    measured = {*entry["test"], *entry["val"]} - {*entry["train"]}
+    torn = {patients.get(case) for case in entry["train"]} & {patients.get(case) for case in measured} - {
+        None
+    }
+    if torn:
+        raise UserError(
+            f"Fold {fold} of {place / SPLITS_FILE} trains on a scan of {sorted(map(str, torn))[0]} and tests on "
+            f"another, as {CASES_FILE} says now.",
+            f"Draw a split by patient and train on it: {_drawing_like(entry, place.name)}",
+        )
 
 
 def _drawing_like(entry: Mapping[str, Any], dataset: str) -> str:
