@@ -208,9 +208,10 @@ def find_runs(target: str, part: str | None = None) -> list[Path]:
         UserError: there is none.
     """
     check_environment()
-    path, raw_root = absolute(Path(target)), nnunet_folder("nnUNet_raw")
+    path = absolute(Path(target))
     if (path / RUN_FILE).exists():
         return [path if (path.parent / "plans.json").exists() else real(path)]  # a link from elsewhere
+    raw_root = nnunet_folder("nnUNet_raw")
     if _means_folder(target) and target not in dataset_names(raw_root):
         raise no_run(path)
     raw = dataset_folder(raw_root, target)
