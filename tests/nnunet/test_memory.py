@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,7 +8,8 @@ from hypothesis import strategies as st
 
 from ccdcseg.errors import UserError
 from ccdcseg.methods import METHODS
-from ccdcseg.nnunet.memory import largest_that_fits
+from ccdcseg.nnunet.memory import does_not_fit, halved, largest_that_fits
+from ccdcseg.nnunet.preset import UnlabelledScans
 
 
 def memory_for(patches: int) -> Callable[[int], None]:
@@ -26,7 +28,7 @@ def test_the_largest_batch_is_found(size: int, patches: int):
 
 @pytest.mark.parametrize(
     ("method", "patches", "words"),
-    [("nnunet", 2, r"batch_size=2"), ("nnunet", 0, r"patch_size"), ("ccdc", 2, r"batch_size=2")],
+    [("nnunet", 2, r"batch_size=2"), ("nnunet", 0, r"patch_size=\[32,64\]"), ("ccdc", 2, r"batch_size=2")],
 )
 def test_a_training_that_does_not_fit_names_the_batch_that_does(
     tiny_run, make_trainer, monkeypatch: pytest.MonkeyPatch, method: str, patches: int, words: str
@@ -45,6 +47,28 @@ def test_a_training_that_does_not_fit_names_the_batch_that_does(
     monkeypatch.setattr(trainer.network, "forward", limited)
     with pytest.raises(UserError, match=rf"A batch of 3 does not fit into the memory of cpu.*{words}"):
         trainer.train_step(batch)
+
+
+def test_the_patch_that_is_advised_has_the_axes_of_the_plans():
+    assert halved([16, 128, 96]) == "[16,64,96]"
+    assert halved((8, 8)) == "[4,8]"
+
+
+def test_no_batch_is_advised_that_has_no_room_for_scans_without_masks():
+    error = does_not_fit(8, 2, [128, 128], torch.device("cpu"), Path("run"), memory_for(1))
+    assert error.remedy.startswith(
+        "2 patches do not either: give smaller ones, such as --set network.patch_size=[64,"
+    )
+
+
+@given(st.floats(0.001, 0.999))
+def test_the_smallest_batch_with_room_is_advised(share: float):
+    scans = UnlabelledScans(share=share)
+    least = next(batch for batch in range(1, 2000) if max(1, round(batch * share)) < batch)
+    assert scans.least_batch == least
+    assert 0 < scans.patches(least) < least
+    with pytest.raises(UserError, match=f"to {least} or more"):
+        scans.patches(least - 1)
 
 
 def test_other_failures_of_a_step_are_not_for_want_of_memory():

@@ -10,6 +10,7 @@ from ccdcseg.datasets.splits import draw_splits
 from ccdcseg.errors import UserError
 from ccdcseg.nnunet.preset import (
     Preset,
+    Training,
     load_preset,
     preset_names,
     preset_of_plans,
@@ -89,6 +90,13 @@ def test_no_preset_trains_as_nnunet_does():
     training = preset.training
     assert (training.epochs, training.iterations_per_epoch, training.validation_iterations) == (1000, 250, 50)
     assert (training.initial_learning_rate, training.foreground_oversampling) == (0.01, 0.33)
+
+
+def test_an_empty_section_is_one_without_settings(tmp_path: Path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("description: mine\ntraining:\n")
+    assert load_preset(str(path))[1].training == Training()
+    assert load_preset(str(path), ["training.epochs=2"])[1].training == Training(epochs=2)
 
 
 def test_changes_are_applied_and_named():

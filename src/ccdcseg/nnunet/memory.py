@@ -1,6 +1,6 @@
 """What to say, and to advise, when a step does not fit into a device's memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -8,11 +8,20 @@ import torch
 from ccdcseg.errors import UserError
 
 
-def does_not_fit(size: int, device: torch.device, folder: Path, step: Callable[[int], object]) -> UserError:
-    """The error of a batch that is too large; it names the largest that is not.
+def does_not_fit(
+    size: int,
+    least: int,
+    patch: Sequence[int],
+    device: torch.device,
+    folder: Path,
+    step: Callable[[int], object],
+) -> UserError:
+    """The error of a batch that is too large; it names the largest that is not, or a smaller patch.
 
     Args:
         size: of the batch, in patches.
+        least: number of patches that the training needs.
+        patch: its size in voxels, slowest axis first.
         device: whose memory did not suffice.
         folder: of the training.
         step: tries a step of that many patches; raises `torch.OutOfMemoryError` where they do not fit either.
@@ -20,13 +29,21 @@ def does_not_fit(size: int, device: torch.device, folder: Path, step: Callable[[
     largest = largest_that_fits(size, step)
     remedy = (
         f"The largest batch that does is {largest}: add --set network.batch_size={largest}"
-        if largest
-        else "One patch does not either: give smaller ones, such as --set network.patch_size=[128,128]"
+        if largest >= least
+        else f"{least} {'patches do' if least > 1 else 'patch does'} not either: give smaller ones, such as "
+        f"--set network.patch_size={halved(patch)}"
     )
     return UserError(
         f"A batch of {size} does not fit into the memory of {device} ({folder}).",
         f"{remedy}, or take a device with more memory.",
     )
+
+
+def halved(patch: Sequence[int]) -> str:
+    """A patch of half the size along its longest axis, as ``--set`` reads it."""
+    longest = max(patch)
+    where = list(patch).index(longest)
+    return f"[{','.join(str(size // 2 if i == where else size) for i, size in enumerate(patch))}]"
 
 
 def largest_that_fits(size: int, step: Callable[[int], object]) -> int:

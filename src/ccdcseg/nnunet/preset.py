@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -150,14 +151,19 @@ class UnlabelledScans(_Section):
         Raises:
             UserError: none is left for the annotated scans.
         """
-        patches = max(1, round(batch * self.share))
-        if patches >= batch:
+        if batch < self.least_batch:
             raise UserError(
                 f"A batch of {batch} has no room for annotated and unlabelled patches "
                 f"(unlabelled.share is {self.share:g}).",
-                "Set network.batch_size to 2 or more, or unlabelled.share lower.",
+                f"Set network.batch_size to {self.least_batch} or more, or unlabelled.share lower.",
             )
-        return patches
+        return max(1, round(batch * self.share))
+
+    @property
+    def least_batch(self) -> int:
+        """Patches of the smallest batch that holds some of them and some of annotated scans."""
+        fewer = max(2, int(0.5 / (1 - self.share)))
+        return next(batch for batch in count(fewer) if round(batch * self.share) < batch)
 
 
 class Preset(_Section):
@@ -276,7 +282,7 @@ def _read(name: str) -> tuple[dict[str, Any], str]:
         raise UserError(f"{name} is not valid YAML ({error}).", "Mend the file.") from error
     if not isinstance(content, dict):
         raise UserError(f"{name} holds no settings.", "Copy one of the shipped presets and change it.")
-    return content, Path(name).stem
+    return {key: {} if held is None else held for key, held in content.items()}, Path(name).stem
 
 
 def _apply(content: dict[str, Any], change: str) -> None:

@@ -153,8 +153,14 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
             return self._train_step(batch)
         except torch.OutOfMemoryError:
             pass  # outside of the block, what the step has made is let go
+        size, *_ = batch["data"].shape
         raise does_not_fit(
-            len(batch["data"]), self.device, Path(self.output_folder), partial(self._try_step, batch)
+            size,
+            1 if self.unlabelled is None else self.preset.unlabelled.least_batch,
+            self.configuration_manager.patch_size,
+            self.device,
+            Path(self.output_folder),
+            partial(self._try_step, batch),
         )
 
     def _try_step(self, batch: dict[str, Any], patches: int) -> None:
