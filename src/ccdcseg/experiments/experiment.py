@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from ccdcseg.errors import UserError
 from ccdcseg.measure.patients import SUMMARY_METRICS
 from ccdcseg.methods import METHODS
+from ccdcseg.nnunet.preset import Section
 from ccdcseg.statistics.family import FAMILY
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -24,11 +25,7 @@ def _check_metrics(names: Sequence[str]) -> None:
             raise ValueError(f"{name} is none of {', '.join(SUMMARY_METRICS)}")
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Metric(_Section):
+class Metric(Section):
     """What is shown of each row.
 
     Attributes:
@@ -47,7 +44,7 @@ class Metric(_Section):
         return self
 
 
-class Compare(_Section):
+class Compare(Section):
     """Which row is tested against every other; all pairs and metrics are one family (Holm).
 
     Attributes:
@@ -64,7 +61,7 @@ class Compare(_Section):
         return self
 
 
-class Row(_Section):
+class Row(Section):
     """One line of a table: a method with its changes to the preset.
 
     Attributes:
@@ -92,7 +89,7 @@ class Row(_Section):
         return self
 
 
-class Published(_Section):
+class Published(Section):
     """Which published numbers stand beside ours.
 
     Attributes:
@@ -109,7 +106,7 @@ class Published(_Section):
     file: str = ""
 
 
-class Experiment(_Section):
+class Experiment(Section):
     """A grid of trainings: rows, each with the fractions and seeds.
 
     Attributes:
@@ -129,7 +126,7 @@ class Experiment(_Section):
     rows: tuple[Row, ...] = Field(min_length=1)
     fractions: tuple[Fraction, ...] = Field((0.1,), min_length=1)
     seeds: tuple[Seed, ...] = Field((0,), min_length=1)
-    presets: dict[str, str] = {}
+    presets: dict[str, str] = Field({})
     metrics: tuple[Metric, ...] = Field((Metric(name="dice"), Metric(name="hd95_pooled_mm")), min_length=1)
     compare: Compare | None = None
     figure: Literal["fractions", "cases"] | None = None

@@ -28,11 +28,13 @@ from ccdcseg.runs.removed import refuse_removed, without_removed
 Positive = Annotated[int, Field(ge=1)]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A part of a YAML file that people write: an entry that is not known is an error."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class LabelledShare(_Section):
+class LabelledShare(Section):
     """With how many labelled patients the set-up is trained.
 
     Attributes:
@@ -43,7 +45,7 @@ class LabelledShare(_Section):
     fractions: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(min_length=1)] = (0.1,)
 
 
-class Network(_Section):
+class Network(Section):
     """The network and its input. What is null is left to nnU-Net's planner.
 
     Attributes:
@@ -61,7 +63,7 @@ class Network(_Section):
     batch_size: Positive | None = None
 
 
-class Training(_Section):
+class Training(Section):
     """How long and how the network is trained; the defaults are nnU-Net's.
 
     Attributes:
@@ -99,7 +101,7 @@ class Training(_Section):
         return self.epochs * self.iterations_per_epoch
 
 
-class Prediction(_Section):
+class Prediction(Section):
     """How test scans are predicted.
 
     Attributes:
@@ -111,7 +113,7 @@ class Prediction(_Section):
     tile_step_size: Annotated[float, Field(gt=0, le=1)] = 0.5
 
 
-class UnlabelledScans(_Section):
+class UnlabelledScans(Section):
     """How scans without masks take part: networks label them, and the training learns from these labels too.
 
     From ``first`` on, ``times`` times, evenly spread over the rest of the training, the network that predicts (the
@@ -166,7 +168,7 @@ class UnlabelledScans(_Section):
         return next(batch for batch in count(fewer) if round(batch * self.share) < batch)
 
 
-class Preset(_Section):
+class Preset(Section):
     """One way to train and predict; see the sections.
 
     Attributes:
