@@ -41,20 +41,15 @@ def program(tmp_path: Path) -> tuple[str, ...]:
     return sys.executable, str(script)
 
 
-class Training(SimpleNamespace):
-    """What a job reads of its training."""
-
-    @property
-    def finished(self) -> bool:
-        return bool((self.folder / "run.json").exists())
-
-
 def training(folder: Path, fraction: float = 0.1, seed: int = 0) -> Any:
+    """What a job reads of its training."""
     preset = SimpleNamespace(
         training=SimpleNamespace(epochs=4), unlabelled=SimpleNamespace(use=False, teachers=None)
     )
     split = {"fraction": fraction, "seed": seed}
-    return Training(folder=folder, raw=folder / "raw", split=split, preset=preset, method="nnunet")
+    return SimpleNamespace(
+        folder=folder, raw=folder / "raw", split=split, preset=preset, method="nnunet", finished=False
+    )
 
 
 @pytest.fixture
