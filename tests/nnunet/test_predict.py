@@ -444,7 +444,7 @@ def test_missing_image_is_named(tiny_run, train_run):
     folder = train_run(tiny_run())
     run = json.loads((folder / "run.json").read_text())
     elsewhere = Path(run["images"]).parent.parent.parent / "moved"
-    elsewhere.mkdir(exist_ok=True)
+    (elsewhere / "imagesTr").mkdir(parents=True, exist_ok=True)
     for name in ("dataset.json", "splits_final.json"):
         shutil.copy(Path(run["images"]).parent / name, elsewhere)
     (folder / "run.json").write_text(json.dumps(run | {"images": str(elsewhere / "imagesTr")}))
