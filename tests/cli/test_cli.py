@@ -254,7 +254,7 @@ def test_ctrl_c_while_an_archive_is_converted(release: Path):
     program = "from ccdcseg.cli import main; main()"
     command = [sys.executable, "-c", program, "prepare", "acdc", archive, "--dataset", "902"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        wait_for(lambda: process.poll() is not None or list(raw.glob("*/.*.partial/labelsTr/*.nii.gz")))
+        wait_for(lambda: process.poll() is not None or list(raw.glob("*/.*.partial/*/labelsTr/*.nii.gz")))
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 2, out
