@@ -210,7 +210,7 @@ class ContrastiveSegLoss(ContrastiveLoss[ContrastiveSegSettings]):
 def draw_from(sizes: Sequence[int], limit: int, generator: torch.Generator | None) -> list[Tensor]:
     """Places in lists of these sizes: all of them, or ``limit`` at random."""
     if sum(sizes) <= limit:
-        return [torch.arange(size) for size in sizes]
+        return [torch.arange(size, device="cpu") for size in sizes]
     drawn = without_replacement(range(sum(sizes)), limit, generator)
     parts = consecutive(sizes)
     return [drawn[(drawn >= part.start) & (drawn < part.stop)] - part.start for part in parts]

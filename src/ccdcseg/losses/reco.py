@@ -100,7 +100,7 @@ class ReCoLoss(ContrastiveLoss[ReCoSettings]):
         self.selection = located(self._draw(batch, read, numbers, *to_host(chances)), read.sets)
         keys = _Keys(torch.cat(pixels), F.normalize(torch.cat(embeddings), dim=1))
         results = self._results(batch.features, prototypes, keys, self.selection)
-        thresholds = torch.full((self.num_classes,), settings.hard_threshold)
+        thresholds = torch.full((self.num_classes,), settings.hard_threshold, device="cpu")
         self.diagnostics = diagnose(read.statistics, self.selection, results, prototypes.device, thresholds)
         if not results:
             return self._nothing(batch.features, prototypes), True
@@ -197,11 +197,12 @@ def draw_negative_classes(
         The negatives, on the CPU, with numbers in place of pixels.
     """
     pool = torch.cat(list(members))
-    sizes = torch.tensor([len(pixels) for pixels in members])
+    sizes = torch.tensor([len(pixels) for pixels in members], device="cpu")
     starts = sizes.cumsum(0) - sizes
     classes = torch.multinomial(probabilities, queries * negatives, replacement=True, generator=generator)
-    inside = (torch.rand(len(classes), generator=generator, dtype=torch.float64) * sizes[classes]).long()
-    used = torch.zeros(len(pool), dtype=torch.bool)
+    shares = torch.rand(len(classes), generator=generator, dtype=torch.float64, device="cpu")
+    inside = (shares * sizes[classes]).long()
+    used = torch.zeros(len(pool), dtype=torch.bool, device="cpu")
     used[starts[classes] + inside] = True
     columns = (used.cumsum(0) - 1)[starts[classes] + inside]
     shape = (queries, negatives)

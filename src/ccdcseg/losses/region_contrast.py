@@ -80,8 +80,9 @@ class RegionContrastLoss(ContrastiveLoss[RegionContrastSettings]):
 
     def _term(self, batch: PixelBatch, read: Read) -> tuple[Tensor, bool]:
         members, kept = read.numbers["class"], self.memory.sizes(*read.more)
-        there, held = present(members), torch.tensor(kept)
-        of_centres, of_keys = there % self.num_classes, torch.arange(self.num_classes).repeat_interleave(held)
+        there, held = present(members), torch.tensor(kept, device="cpu")
+        classes = torch.arange(self.num_classes, device="cpu")
+        of_centres, of_keys = there % self.num_classes, classes.repeat_interleave(held)
         seen = (held[of_centres] > 0).nonzero()[:, 0]
         rows = {c: (of_centres == c).nonzero()[:, 0] for c in torch.unique(of_centres[seen]).tolist()}
         (pixels,), sent = read.sets.find(

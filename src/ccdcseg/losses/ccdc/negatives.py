@@ -65,5 +65,5 @@ def draw_negatives(
         with_replacement(own, count, generator) for own, count in zip(members, counts, strict=True) if count
     ]
     numbers = torch.cat([no_numbers(), *drawn])
-    classes = torch.repeat_interleave(torch.tensor(counts))
-    return ClassNegatives(numbers, torch.arange(len(numbers)), classes)
+    classes = torch.repeat_interleave(torch.tensor(counts, device="cpu"))
+    return ClassNegatives(numbers, torch.arange(len(numbers), device="cpu"), classes)

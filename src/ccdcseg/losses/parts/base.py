@@ -195,10 +195,7 @@ class ContrastiveLoss(nn.Module, Generic[S]):
             refuse_probabilities(logits)
             self._saw_logits = logits.numel() > 0
         source = self._source(generator)
-        with (
-            torch.autocast(features.device.type, enabled=False),
-            torch.device("cpu"),
-        ):  # unless said otherwise
+        with torch.autocast(features.device.type, enabled=False):
             batch = self._batch(features, logits, labels.flatten(1), annotated, progress or 0.0, source)
             read = self._read(batch, findings)
             if not read.statistics.matrix.isfinite().all():

@@ -10,7 +10,7 @@ from torch import Tensor
 
 def with_replacement(members: range, count: int, generator: torch.Generator | None) -> Tensor:
     """``count`` members, independent and uniform: (count,) int64."""
-    return members.start + torch.randint(len(members), (count,), generator=generator)
+    return members.start + torch.randint(len(members), (count,), generator=generator, device="cpu")
 
 
 def without_replacement(members: range, count: int, generator: torch.Generator | None) -> Tensor:
@@ -26,17 +26,17 @@ def without_replacement(members: range, count: int, generator: torch.Generator |
     if count > size:
         raise ValueError(f"cannot draw {count} different indices of {size}")
     if size < 4 * count:
-        return members.start + torch.randperm(size, generator=generator)[:count]
-    drawn = torch.empty(0, dtype=torch.int64)
+        return members.start + torch.randperm(size, generator=generator, device="cpu")[:count]
+    drawn = torch.empty(0, dtype=torch.int64, device="cpu")
     while len(drawn) < count:
-        more = torch.randint(size, (count + count // 2 + 8,), generator=generator)
+        more = torch.randint(size, (count + count // 2 + 8,), generator=generator, device="cpu")
         drawn = torch.unique(torch.cat((drawn, more)))
-    order = torch.randperm(len(drawn), generator=generator)[:count]
+    order = torch.randperm(len(drawn), generator=generator, device="cpu")[:count]
     return members.start + drawn[order]
 
 
 def at_most(members: range, limit: int | None, generator: torch.Generator | None) -> Tensor:
     """All members, in order, or ``limit`` (None: no limit) different ones where there are more: (n,) int64."""
     if limit is None or len(members) <= limit:
-        return torch.arange(members.start, members.stop)
+        return torch.arange(members.start, members.stop, device="cpu")
     return without_replacement(members, limit, generator)

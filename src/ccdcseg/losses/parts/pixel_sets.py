@@ -82,7 +82,7 @@ def of_classes(labels: Tensor, classes: int) -> Tensor:
 
 def no_numbers() -> Tensor:
     """(0,) int64 on the CPU."""
-    return torch.empty(0, dtype=torch.int64)
+    return torch.empty(0, dtype=torch.int64, device="cpu")
 
 
 def _counts(blocks: Tensor) -> Tensor:

@@ -34,7 +34,8 @@ def region_centres(
 
 def present(regions: Sequence[range]) -> Tensor:
     """(r,) which regions have pixels, in ascending order, on the CPU."""
-    return torch.tensor([region for region, own in enumerate(regions) if own], dtype=torch.int64)
+    found = [region for region, own in enumerate(regions) if own]
+    return torch.tensor(found, dtype=torch.int64, device="cpu")
 
 
 def draw_by_image(regions: Sequence[range], limit: int | None, generator: torch.Generator | None) -> Tensor:

@@ -169,7 +169,7 @@ def selection_map(selection: Selection, query_class: int | None = None) -> Tenso
     """
     classes = selection.queries.keys() if query_class is None else {query_class} & selection.queries.keys()
     cores = selection.core.keys() if query_class is None else {query_class} & selection.core.keys()
-    roles = torch.zeros(selection.shape, dtype=torch.uint8).flatten()
+    roles = torch.zeros(selection.shape, dtype=torch.uint8, device="cpu").flatten()
     for c in selection.negatives.keys() & classes:
         roles[selection.negatives[c].pixels.cpu()] = Role.NEGATIVE
     for c in cores:
@@ -199,11 +199,11 @@ def diagnose(
     """
     absent = statistics.counts == 0
     confusion = statistics.matrix.masked_fill(absent[:, None], math.nan)
-    limits = torch.full((len(absent),), math.nan) if thresholds is None else thresholds
+    limits = torch.full((len(absent),), math.nan, device="cpu") if thresholds is None else thresholds
     nothing = torch.full((), math.nan, device=device)
 
     def known(values: Mapping[int, float]) -> Tensor:
-        return torch.tensor([float(values.get(c, math.nan)) for c in range(len(absent))])
+        return torch.tensor([float(values.get(c, math.nan)) for c in range(len(absent))], device="cpu")
 
     def computed(values: Mapping[int, Tensor]) -> Tensor:
         return torch.stack([values.get(c, nothing).detach().float() for c in range(len(absent))])
