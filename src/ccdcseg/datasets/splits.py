@@ -332,14 +332,15 @@ def _check_patients(place: Path, fold: int, entry: Mapping[str, Any]) -> None:
     if not (place / CASES_FILE).exists():
         return
     patients = {case.case: case.patient for case in read_cases(place)}
-    measured = {*entry["test"], *entry["val"]} - {*entry["train"]}
-    torn = {patients.get(case) for case in entry["train"]} & {patients.get(case) for case in measured} - {
-        None
-    }
-    if torn:
+    train = {*entry["train"]}
+    measured = {*entry["test"], *entry["val"]} - train
+    trained_on, tested_on = (
+        {patients[case] for case in cases if case in patients} for cases in (train, measured)
+    )
+    if torn := sorted(trained_on & tested_on):
         raise UserError(
-            f"Fold {fold} of {place / SPLITS_FILE} trains on a scan of {sorted(map(str, torn))[0]} and tests on "
-            f"another, as {CASES_FILE} says now.",
+            f"Fold {fold} of {place / SPLITS_FILE} trains on a scan of {torn[0]} and tests on another, as "
+            f"{CASES_FILE} says now.",
             f"Draw a split by patient and train on it: {_drawing_like(entry, place.name)}",
         )
 
