@@ -475,29 +475,28 @@ def test_help_imports_nothing_slow():
 
 
 @pytest.mark.slow
-def test_the_whole_path_by_commands(pristine: Path, tmp_path: Path):
+def test_the_whole_path_by_commands(pristine: Path, ccdcseg, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Raw release to page, as a user would, with one training stopped by Ctrl-C and continued."""
-    script = Path(sys.executable).parent / "ccdcseg"
-    environment = dict(os.environ)
     for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-        environment[name] = str(tmp_path / name)
+        monkeypatch.setenv(name, str(tmp_path / name))
 
-    def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-        result = subprocess.run(
-            [script, *map(str, arguments)], env=environment, capture_output=True, text=True, check=False
-        )
-        assert result.returncode == code, result.stderr
-        assert "Traceback" not in result.stderr
-        return result
+    def run(*arguments: object) -> str:
+        result = ccdcseg(*arguments)
+        assert result.code == 0, result.err
+        return result.out
 
     short = ("--set", "training.epochs=6", "--set", "training.iterations_per_epoch=8")
     smoke = ("--preset", "smoke", "--fraction", 0.34, *short)
     run("prepare", "acdc", pristine, "--dataset", 902)
     run("split", 902, "--fraction", 0.34, "--seed", 0)
-    run("train", 902, "--method", "nnunet", *smoke)
+    script = Path(sys.executable).parent / "ccdcseg"
+    plain = [script, "train", "902", "--method", "nnunet", *map(str, smoke)]
+    trained = subprocess.run(plain, capture_output=True, text=True, check=False)
+    assert trained.returncode == 0, trained.stderr
+    assert "Traceback" not in trained.stderr
 
-    command = [script, "train", "902", "--method", "ccdc", *map(str, smoke)]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+    ccdc = ("train", 902, "--method", "ccdc", *smoke)
+    with subprocess.Popen([script, *map(str, ccdc)], stderr=subprocess.PIPE, text=True) as process:
         wait_for(lambda: list(tmp_path.rglob("nnUNetTrainerCCDC__*/fold_0/checkpoint_latest.pth")))
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
@@ -506,15 +505,16 @@ def test_the_whole_path_by_commands(pristine: Path, tmp_path: Path):
     assert one_line(messages) == (
         "ccdcseg: Interrupted. The same command with --resume continues from the last checkpoint."
     )
-    refused = run("train", 902, "--method", "ccdc", *smoke, code=2)
-    assert "--resume" in one_line(refused.stderr)
-    run("train", 902, "--method", "ccdc", *smoke, "--resume")
+    refused = ccdcseg(*ccdc)
+    assert refused.code == 2
+    assert "--resume" in one_line(refused.err)
+    run(*ccdc, "--resume")
 
     run("predict", 902)
-    table = run("evaluate", 902).stdout
+    table = run("evaluate", 902)
     assert "nnunet" in table
     assert "ccdc" in table
-    compared = run("compare", 902, "--as-in-the-paper", "--output", tmp_path / "compared.csv").stdout
+    compared = run("compare", 902, "--as-in-the-paper", "--output", tmp_path / "compared.csv")
     assert "AS IN THE PAPER" in " ".join(compared.split())
     assert json.loads((tmp_path / "compared.json").read_text())["unit"] == "case"
     page = tmp_path / "report.html"
