@@ -45,6 +45,10 @@ SCANS = [
     ("and 50 without masks", ("10 annotated, cpu_long unlabelled", "postprocessed"), 6),
 ]
 """Rows of the table of docs/scans.md, the same way."""
+DRAWS = [("5 annotated, cpu", "5 annotated, cpu unlabelled")] + [
+    (f"5 annotated, cpu, seed {seed}", f"5 annotated, cpu unlabelled, seed {seed}") for seed in (1, 2)
+]
+"""Its second table: the two trainings of each draw of five patients."""
 
 Scores = dict[str, tuple[float, float]]
 """Patient to Dice in % and distance in mm."""
@@ -113,7 +117,7 @@ RIVALS = [
 
 
 def main() -> None:
-    for table in (unlabelled_table(), scans_table()):
+    for table in (unlabelled_table(), scans_table(), draws_table()):
         print("\n".join(table), end="\n\n")
     readings = [(row, row.comparison) for row in READINGS]
     print("\n".join(readings_table(readings)))
@@ -129,6 +133,25 @@ def unlabelled_table() -> Iterator[str]:
 def scans_table() -> Iterator[str]:
     """What a lab can do with its scans, on the patients for choosing."""
     return steps_table(SCANS, read_scores(RESULTS / "choosing.csv"))
+
+
+def draws_table() -> Iterator[str]:
+    """Scans without masks beside each draw of five patients, and by patient over all draws that measured them."""
+    trainings = read_scores(RESULTS / "choosing.csv")
+    gains: dict[str, list[float]] = defaultdict(list)
+    yield "| five patients of seed | nnU-Net | and 50 without masks | Dice points |"
+    yield "| --- | --- | --- | --- |"
+    for seed, names in enumerate(DRAWS):
+        plain, both = (trainings[name, "postprocessed"] for name in names)
+        apart = {patient: both[patient][0] - plain[patient][0] for patient in plain}
+        shown = " | ".join(
+            f"{mean(dice for dice, _ in scores.values()):.1f}, {mean(far for _, far in scores.values()):.1f} mm"
+            for scores in (plain, both)
+        )
+        yield f"| {seed} | {shown} | {gain_of([*apart.values()])} |"
+        for patient, gain in apart.items():
+            gains[patient].append(gain)
+    yield f"| all, {len(gains)} patients | | | {gain_of([mean(values) for values in gains.values()])} |"
 
 
 def read_scores(path: Path) -> dict[tuple[str, str], Scores]:
@@ -156,12 +179,16 @@ def steps_table(steps: Steps, trainings: Mapping[tuple[str, str], Scores]) -> It
         before = [trainings[steps[other - 1][1]][patient] for patient in patients] if other else []
         dice, distances = ([pair[place] for pair in scores] for place in (0, 1))
         gains = [now[0] - then[0] for now, then in zip(scores, before, strict=True)] if before else []
-        p_value = p_text(wilcoxon_p(gains)) if gains else ""
-        gain = f"{other}: {mean(gains):+.1f} {interval(gains, '+.1f')}, p {p_value}" if gains else ""
+        gain = f"{other}: {gain_of(gains)}" if gains else ""
         shown = (
             f"{mean(dice):.1f} {interval(dice, '.1f')} | {mean(distances):.1f} {interval(distances, '.1f')}"
         )
         yield f"| {number} | {label} | {shown} | {gain} |"
+
+
+def gain_of(gains: Sequence[float]) -> str:
+    """Mean difference of patients, its interval and p."""
+    return f"{mean(gains):+.1f} {interval(gains, '+.1f')}, p {p_text(wilcoxon_p(gains))}"
 
 
 def readings_table(found: Sequence[tuple[Row, Comparison]]) -> Iterator[str]:
