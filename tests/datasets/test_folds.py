@@ -13,11 +13,12 @@ from ccdcseg.errors import UserError
 
 
 @given(st.dictionaries(st.text("ab", min_size=1), st.sampled_from("xyz"), min_size=2), st.integers(2, 6))
-def test_each_patient_is_in_one_fold_and_no_fold_is_much_larger(groups: dict[str, str], folds: int) -> None:
+def test_each_patient_is_in_one_fold_and_every_group_is_dealt_evenly(groups: dict[str, str], folds: int) -> None:
     drawn = draw_folds(groups, folds, 0)
     assert sorted(patient for fold in drawn for patient in fold) == sorted(groups)
-    sizes = [len(fold) for fold in drawn]
-    assert max(sizes) - min(sizes) <= 1
+    for group in ({*groups}, *({one for one in groups if groups[one] == name} for name in "xyz")):
+        sizes = [len(group & {*fold}) for fold in drawn]
+        assert max(sizes) - min(sizes) <= 1
 
 
 def test_folds_hold_the_training_patients_alone_and_leave_other_splits_as_they_are(raw_folder: Path) -> None:

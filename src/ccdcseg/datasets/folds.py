@@ -56,7 +56,7 @@ def add_folds(raw_folder: Path, split: Mapping[str, Any], folds: int) -> list[tu
 
 
 def draw_folds(groups: Mapping[str, str], folds: int, seed: int) -> list[tuple[str, ...]]:
-    """Deal patients out, each group evenly.
+    """Deal patients out, each group evenly: no two folds differ by more than one patient of a group, or of all.
 
     Args:
         groups: group of each patient.
@@ -66,7 +66,7 @@ def draw_folds(groups: Mapping[str, str], folds: int, seed: int) -> list[tuple[s
     Returns:
         The patients of each fold, sorted.
     """
-    order = stratified_order(groups, seed)
+    order = sorted(stratified_order(groups, seed), key=groups.__getitem__)
     return [tuple(sorted(order[first::folds])) for first in range(folds)]
 
 
