@@ -104,7 +104,12 @@ def tiny() -> str:
 
 @pytest.fixture(scope="session")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
-    """Five synthetic patients, two to train on; trainings of the tests share its preprocessed data."""
+    """Five synthetic patients, two to train on; trainings of the tests share its preprocessed data.
+
+    nnU-Net's plot of the progress, which takes longer than a tiny training, is left out.
+    """
+    from nnunetv2.training.logging.nnunet_logger import LocalLogger
+
     from ccdcseg.datasets.acdc import prepare_acdc
     from ccdcseg.datasets.splits import split_dataset
     from ccdcseg.phantom import write_phantom
@@ -116,6 +121,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     preset = root / "tiny.yaml"
     preset.write_text(TINY)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LocalLogger, "plot_progress_png", lambda *_: None)
         for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
             patch.setenv(name, str(root / name))
         yield Workspace(root, preset)

@@ -18,14 +18,11 @@ from ccdcseg.review import networks
 @pytest.fixture(scope="module")
 def reviewed(workspace: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """nnU-Net's folders of a data set that was reviewed by two folds."""
-    from nnunetv2.training.logging.nnunet_logger import LocalLogger
-
     root = tmp_path_factory.mktemp("reviewed")
     for name in ("nnUNet_raw", "nnUNet_preprocessed"):  # what other tests planned is not planned again
         if (workspace.root / name).exists():
             shutil.copytree(workspace.root / name, root / name)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LocalLogger, "plot_progress_png", lambda *_: None)
         for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
             patch.setenv(name, str(root / name))
         assert run_review(patch, root, workspace, "-o", root / "review.html") == 0

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +35,6 @@ def train_run() -> Callable[..., Path]:
         return train(run, **(settings | options))
 
     return go
-
-
-@pytest.fixture(scope="session", autouse=True)
-def no_plots() -> Iterator[None]:
-    """nnU-Net's plot of the progress takes longer than a tiny training."""
-    from nnunetv2.training.logging.nnunet_logger import LocalLogger
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LocalLogger, "plot_progress_png", lambda *_: None)
-        yield
 
 
 @pytest.fixture(scope="session")

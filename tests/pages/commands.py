@@ -5,8 +5,8 @@
 What a page is not run with word for word is done here, and nowhere else:
 
 - the preset ``cpu``, and nnU-Net's own plans, train two steps of a tiny network;
-- nnU-Net's pools of worker processes are threads, its validation after a training is left out, and its commands are
-  told ``-device cpu``.
+- nnU-Net's pools of worker processes are threads, its plot of the progress and its validation after a training are
+  left out, and its commands are told ``-device cpu``.
 """
 
 import json
@@ -48,6 +48,7 @@ def serve(place: str) -> None:
     """Run what comes in, one command after the other, until nobody asks any more."""
     for name in WARM:
         import_module(name)
+    import_module("nnunetv2.training.logging.nnunet_logger").LocalLogger.plot_progress_png = lambda *_: None
     server = socket.socket(socket.AF_UNIX)
     server.bind(place)
     server.listen()
