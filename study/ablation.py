@@ -2,7 +2,7 @@
 
     python study/ablation.py DATASET study/ablation/runs.yaml --output study/data/ablation --workers 2
 
-It is ``ccdcseg reproduce FILE --dataset DATASET`` for runs that the tables of the output do not have yet, on the
+It is ``ccdcseg reproduce DATASET FILE`` for runs that the tables of the output do not have yet, on the
 patients for choosing (``--part test``: for testing), and then ``published.py add``; ``--store`` keeps results.
 """
 

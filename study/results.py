@@ -36,9 +36,9 @@ STEPS = [
 ]
 """Rows of the first table: name, training and prediction in the file, number of the row it is compared with."""
 SCANS = [
-    ("5 annotated, ten minutes", ("5 annotated, cpu", "postprocessed"), 0),
+    ("5 annotated, a quarter of an hour", ("5 annotated, cpu", "postprocessed"), 0),
     ("and 50 without masks", ("5 annotated, cpu unlabelled", "postprocessed"), 1),
-    ("10 annotated, ten minutes", ("10 annotated, cpu", "postprocessed"), 1),
+    ("10 annotated, a quarter of an hour", ("10 annotated, cpu", "postprocessed"), 1),
     ("and 50 without masks", ("10 annotated, cpu unlabelled", "postprocessed"), 3),
     ("two networks of row 3 together", ("10 annotated, 2 x cpu", "postprocessed"), 3),
     ("10 annotated, an hour", ("10 annotated, cpu_long", "postprocessed"), 3),

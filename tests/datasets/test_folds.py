@@ -13,7 +13,9 @@ from ccdcseg.errors import UserError
 
 
 @given(st.dictionaries(st.text("ab", min_size=1), st.sampled_from("xyz"), min_size=2), st.integers(2, 6))
-def test_each_patient_is_in_one_fold_and_every_group_is_dealt_evenly(groups: dict[str, str], folds: int) -> None:
+def test_each_patient_is_in_one_fold_and_every_group_is_dealt_evenly(
+    groups: dict[str, str], folds: int
+) -> None:
     drawn = draw_folds(groups, folds, 0)
     assert sorted(patient for fold in drawn for patient in fold) == sorted(groups)
     for group in ({*groups}, *({one for one in groups if groups[one] == name} for name in "xyz")):

@@ -1,7 +1,7 @@
 """Few-label splits: patient-wise, stratified by group, nested over the fractions, seeded, hashed.
 
-They are stored where nnU-Net looks for them, as entries of ``splits_final.json``: a fold number of nnU-Net is
-the index of an entry, so the file only ever grows at its end.
+They are stored in the raw folder as entries of ``splits_final.json``, which a training copies to where nnU-Net
+looks: a fold number of nnU-Net is the index of an entry, so the file only ever grows at its end.
 """
 
 import hashlib

@@ -97,7 +97,9 @@ def _executor(folder: Path, cluster: str) -> Any:
         python = shlex.join(PYTHON)
         return submitit.AutoExecutor(folder, cluster, slurm_python=python, local_python=python)
     except ImportError as error:
-        raise UserError("The package submitit is not installed.", "pip install 'ccdcseg[slurm]'") from error
+        raise UserError(
+            "The package submitit is not installed.", "pip install '.[slurm]' in a clone of ccdcseg."
+        ) from error
     except RuntimeError as error:
         raise UserError("There is no SLURM here (no srun).", "Use --launcher local.") from error
 
