@@ -230,10 +230,19 @@ def predict(
             arguments that do not go together.
     """
     from ccdcseg.datasets.splits import part_folder
-    from ccdcseg.nnunet.predict import check_alike, folder_images, input_output, run_images, run_output
+    from ccdcseg.nnunet.predict import (
+        check_alike,
+        check_model,
+        folder_images,
+        input_output,
+        run_images,
+        run_output,
+    )
     from ccdcseg.nnunet.predict import predict as predict_runs
 
     folders = [Path(folder) for folder in ([run] if isinstance(run, (str, Path)) else run)]
+    for folder in folders:
+        check_model(folder)
     first, *others = folders
     if images is None:
         if others:

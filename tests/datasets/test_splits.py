@@ -25,6 +25,7 @@ from ccdcseg.datasets.splits import (
     part_cases,
     part_folder,
     split_dataset,
+    unlabelled_split,
 )
 from ccdcseg.errors import UserError
 
@@ -217,10 +218,21 @@ def test_the_cases_of_a_part(tmp_path: Path) -> None:
     assert part_cases(tmp_path, 0, "test") == entry["test"]
     assert part_cases(tmp_path, 0, "validation") == entry["val"]
     assert len(part_cases(tmp_path, 1, "test")) == 180
-    like = rf"ccdcseg split {tmp_path.name} --fraction 0\.1 --seed 2 --test N$"
+    like = rf"ccdcseg split {tmp_path.name} --fraction 0\.1 --seed 2 --test 85$"
     with pytest.raises(UserError, match=rf"Fold 1 of \S+ has no patients for validation.*{like}"):
         part_cases(tmp_path, 1, "validation")
     assert part_folder(tmp_path, "test") == tmp_path != part_folder(tmp_path, "validation")
+
+
+def test_a_split_that_is_advised_is_new_and_keeps_the_patients_for_testing(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        add_splits(tmp_path, draw_splits(ACDC, [0.1], seed, test_patients=85), ACDC, SLICES)
+    add_splits(tmp_path, draw_splits(ACDC, [1.0], 0), ACDC, SLICES)
+    for fold, share in ((0, r"0\.1"), (2, "1")):
+        with pytest.raises(UserError, match=rf"--fraction {share} --seed 2 --test 85 --unlabelled imagesTs"):
+            unlabelled_split(tmp_path, tmp_path / "splits_final.json", fold)
+    with pytest.raises(UserError, match=r"no patients for test\. .*--fraction 0\.5 --seed 2 --test 85$"):
+        part_cases(tmp_path, 2, "test")
 
 
 def test_a_split_that_tears_a_patient_apart_by_the_table_of_today(tmp_path: Path) -> None:

@@ -31,3 +31,10 @@ def test_no_slurm_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_an_unknown_option_is_named(tmp_path: Path):
     with pytest.raises(UserError, match="nonsense"):
         SlurmRunner(1, tmp_path, {"nonsense": 1}, cluster="local")
+
+
+def test_a_limit_of_ours_gives_way_to_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(shutil, "which", lambda *_: "srun")
+    options = {"timeout_min": 5, "slurm_array_parallelism": 3, "slurm_partition": "gpu"}
+    given = SlurmRunner(8, tmp_path, options)._executor._executor.parameters
+    assert (given["time"], given["array_parallelism"], given["partition"]) == (5, 3, "gpu")

@@ -133,6 +133,12 @@ def test_a_changed_scan_is_planned_anew(plan, raw_folder: Path, describe_dataset
     assert plan() == 3
 
 
+def test_folders_among_the_scans_are_passed_over(plan, raw_folder: Path):
+    """Such as those that a NAS makes."""
+    (raw_folder / "imagesTr" / "@eaDir").mkdir()
+    assert plan() == 1
+
+
 def test_plans_of_nnunets_own_commands_are_kept(plan, raw_folder: Path, change_volume):
     path = raw_folder.parent / "preprocessed" / "nnUNetPlans.json"
     plan()

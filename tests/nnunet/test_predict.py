@@ -13,6 +13,7 @@ import torch
 from nnunetv2.ensembling.ensemble import merge_files
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
+from ccdcseg import workflow
 from ccdcseg.errors import UserError
 from ccdcseg.nnunet import predict as module
 from ccdcseg.nnunet.checkpoints import FINAL, load_checkpoint
@@ -404,6 +405,12 @@ def test_any_folder_of_images(tiny_run, train_run, workspace, tmp_path: Path):
     assert len(cases) == 10
     with pytest.raises(UserError, match="holds no image named like CASE_0000"):
         folder_images(tmp_path, folder.parent)
+
+
+def test_a_run_that_was_taken_out_of_its_model_folder(finished_run: Run, workspace, tmp_path: Path):
+    alone = shutil.copytree(finished_run.folder, tmp_path / "laptop" / "mine")
+    with pytest.raises(UserError, match=r"laptop has no plans\.json\. Copy plans\.json and dataset\.json"):
+        workflow.predict(alone, workspace.raw / "imagesTr", tmp_path / "masks")
 
 
 def test_an_image_of_no_case_is_not_predicted(tmp_path: Path):

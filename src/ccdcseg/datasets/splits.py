@@ -231,7 +231,7 @@ def find_fold(place: Path, fraction: float, seed: int) -> tuple[int, dict[str, A
     fold = _index(entries, fraction, seed)
     if fold is None:
         raise _not_drawn(path, [(fraction, seed)], entries)
-    _check_patients(path.parent, fold, entries[fold])
+    _check_patients(path.parent, fold, entries)
     return fold, entries[fold]
 
 
@@ -317,21 +317,23 @@ def part_cases(place: Path, fold: int, part: str) -> list[str]:
         )
     entry = entries[fold]
     if not entry["patients"][part]:
+        share = 0.5 if entry["fraction"] == 1 else entry["fraction"]
+        drawing = _drawing_next(place.name, share, entries)
         raise UserError(
             f"Fold {fold} of {place / SPLITS_FILE} has no patients for {part}.",
-            f"Draw a split that has some, with a new seed, and train on it: {_drawing_like(entry, place.name)}"
-            + (" --test N" if part == "validation" else ""),
+            f"Draw a split that has some, with a new seed, and train on it: {drawing}"
+            + (" --test N" if part == "validation" and "--test" not in drawing else ""),
         )
-    _check_patients(place, fold, entry)
+    _check_patients(place, fold, entries)
     cases: list[str] = entry["test" if part == "test" else "val"]
     return cases
 
 
-def _check_patients(place: Path, fold: int, entry: Mapping[str, Any]) -> None:
+def _check_patients(place: Path, fold: int, entries: Sequence[Mapping[str, Any]]) -> None:
     """Refuse a split that trains and tests on one patient by a table that was mended, or written, since."""
     if not (place / CASES_FILE).exists():
         return
-    patients = {case.case: case.patient for case in read_cases(place)}
+    entry, patients = entries[fold], {case.case: case.patient for case in read_cases(place)}
     train = {*entry["train"]}
     measured = {*entry["test"], *entry["val"]} - train
     trained_on, tested_on = (
@@ -341,15 +343,15 @@ def _check_patients(place: Path, fold: int, entry: Mapping[str, Any]) -> None:
         raise UserError(
             f"Fold {fold} of {place / SPLITS_FILE} trains on a scan of {torn[0]} and tests on another, as "
             f"{CASES_FILE} says now.",
-            f"Draw a split by patient and train on it: {_drawing_like(entry, place.name)}",
+            f"Draw a split by patient and train on it: {_drawing_next(place.name, entry['fraction'], entries)}",
         )
 
 
-def _drawing_like(entry: Mapping[str, Any], dataset: str) -> str:
-    """The command line that draws a split like one, with the next seed; half are trained on in place of all."""
-    fraction, seed = entry.get("fraction", 0.1), entry.get("seed", -1) + 1
-    share = exactly(fraction if fraction < 1 else 0.5)
-    return shlex.join(["ccdcseg", "split", dataset, "--fraction", share, "--seed", str(seed)])
+def _drawing_next(dataset: str, fraction: float, entries: Sequence[Mapping[str, Any]]) -> str:
+    """The command line that draws a split of the first seed after all there are; nnU-Net's own folds have none."""
+    ours = [entry for entry in entries if "seed" in entry]
+    seed = max((entry["seed"] for entry in ours), default=-1) + 1
+    return _drawing(dataset, [(fraction, seed)], ours)
 
 
 def check_split(place: Path, fold: int, split_hash: str | None, run: Path) -> None:
@@ -413,10 +415,11 @@ def unlabelled_split(raw_folder: Path, splits: Path, fold: int | str) -> Unlabel
     entries = read_json(splits) if splits.exists() else []
     entry = entries[fold] if isinstance(fold, int) and fold < len(entries) else {}
     if "unlabelled" not in entry:
+        drawing = _drawing_next(raw_folder.name, entry.get("fraction", 0.1), entries)
         raise UserError(
             f"Fold {fold} of {splits} names no scans without masks.",
-            f"Draw a split that has some, with a new seed: {_drawing_like(entry, raw_folder.name)} --unlabelled "
-            "imagesTs (or another folder, or a number of patients whose masks are not read).",
+            f"Draw a split that has some, with a new seed: {drawing} --unlabelled imagesTs (or another folder, or "
+            "a number of patients whose masks are not read).",
         )
     folder = raw_folder / entry["unlabelled"]["images"]
     return UnlabelledSplit(

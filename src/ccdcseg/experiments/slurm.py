@@ -43,7 +43,7 @@ class SlurmRunner:
         self._alive: Callable[[Sequence[Any]], set[str]] = _queued if cluster == "slurm" else _running
         limits = {"slurm_array_parallelism": workers, "timeout_min": 24 * 60} if cluster == "slurm" else {}
         try:
-            self._executor.update_parameters(**limits, **options)
+            self._executor.update_parameters(**{**limits, **options})
         except (NameError, ValueError, TypeError) as error:
             raise UserError(f"--slurm: {str(error).splitlines()[0]}", "See submitit's options.") from error
 

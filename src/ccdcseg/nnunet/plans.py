@@ -76,7 +76,9 @@ def base_plans(raw: Path, preprocessed: Path, processes: int = 2) -> dict[str, A
 def _planning_sources(raw: Path) -> Sources:
     folders = {"images": raw / "imagesTr", "masks": raw / "labelsTr"}
     scans = {
-        name: Source(tuple(path for path in folder.iterdir() if not path.name.startswith(".")))
+        name: Source(
+            tuple(path for path in folder.iterdir() if not (path.name.startswith(".") or path.is_dir()))
+        )
         for name, folder in folders.items()
     }
     return {**scans, "dataset.json": Source(settings=read_json(raw / "dataset.json"))}

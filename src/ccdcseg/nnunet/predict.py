@@ -271,6 +271,20 @@ def predict(
         _predict(folders, images, output, device, progress)
 
 
+def check_model(folder: Path) -> None:
+    """See that a run lies in its model folder.
+
+    Raises:
+        UserError: the plans or ``dataset.json`` are not beside it.
+    """
+    for name in ("plans.json", "dataset.json"):
+        if not (folder.parent / name).exists():
+            raise UserError(
+                f"{folder} lies outside of the model folder that it was trained in: {folder.parent} has no {name}.",
+                "Copy plans.json and dataset.json from there too.",
+            )
+
+
 def check_alike(folders: Sequence[Path]) -> None:
     """See that runs can predict together.
 

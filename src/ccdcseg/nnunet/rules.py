@@ -12,6 +12,9 @@ from ccdcseg.postprocessing import FOREGROUND, Postprocessing
 
 RULES = "postprocessing.json"
 NNUNET_RULES = "postprocessing.pkl"
+_REMEDY = (
+    "Restore it, move the run's folder away and train again, or predict images with --no-postprocessing."
+)
 
 
 def write_rules(rules: Postprocessing, labels: Mapping[str, int], folder: Path) -> None:
@@ -49,11 +52,8 @@ def read_rules(folder: Path) -> Postprocessing | None:
     if not path.exists():
         return None
     try:
-        return TypeAdapter(Postprocessing).validate_python(read_json(path))
+        return TypeAdapter(Postprocessing).validate_python(read_json(path, _REMEDY))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise UserError(
-            f"{path} is damaged at {place}: {first['msg']}.",
-            "Restore it, or predict with --no-postprocessing.",
-        ) from error
+        raise UserError(f"{path} is damaged at {place}: {first['msg']}.", _REMEDY) from error

@@ -23,6 +23,7 @@ PLAIN_PREDICTIONS = "predictions_plain"
 """Folder of what the network predicts, with every piece, beside `PREDICTIONS` that post-processing made of it."""
 BEGUN_FILE = "begun.json"
 """What ``run.json`` will say, as far as it is known when a training begins: the mark of what was begun here."""
+_REMEDY = "Restore it from a copy, or move the folder away and train again."
 
 
 def _is_time(text: str) -> str:
@@ -289,7 +290,7 @@ def read_record(folder: Path) -> RunRecord:
     path = folder / RUN_FILE
     if not path.exists():
         raise no_run(folder)
-    return RunRecord.read(path, "Restore it from a copy, or train the run again.")
+    return RunRecord.read(path, _REMEDY)
 
 
 def no_run(folder: Path) -> UserError:
@@ -311,7 +312,7 @@ def read_begun(folder: Path) -> Begun:
     Raises:
         UserError: it is missing, or a field of it is missing or wrong.
     """
-    return Begun.read(folder / BEGUN_FILE, "Restore it from a copy, or move the folder away and train again.")
+    return Begun.read(folder / BEGUN_FILE, _REMEDY)
 
 
 def read_known(folder: Path) -> Known | None:
