@@ -1,7 +1,8 @@
 """The page in a real browser, where there is one."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -271,3 +272,64 @@ def test_a_review_is_answered_by_keys_kept_and_saved(
     assert [said[one.case].answer for one in (*cases[:3], cases[4])] == ["wrong", "unsure", "unsure", "right"]
     assert all(said[one.case].mask == one.mask for one in cases if one.case in said)
     assert complaints == []
+
+
+def answers_on(tab: Any) -> list[str]:
+    found: list[str] = tab.evaluate(
+        "[...document.querySelectorAll('article')].map((card) => card.dataset.answer)"
+    )
+    return found
+
+
+def test_open_pages_keep_the_answers_of_each_other(
+    browser: Any, small_review: Any, write_review_page: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Each case has its own answer, though all masks are the same to the byte."""
+    alike = replace(small_review, cases=tuple(replace(one, mask="a" * 64) for one in small_review.cases))
+    context, place = browser.new_context(), write_review_page(alike, tmp_path / "page.html").as_uri()
+    tabs = [context.new_page() for _ in range(2)]
+    for tab in tabs:
+        tab.goto(place)
+    for tab, keys in zip(tabs, ("w", "jjr"), strict=True):
+        for key in keys:
+            tab.keyboard.press(key)
+    for tab in tabs:
+        tab.get_by_text("2 of 6 answered").wait_for()
+        tab.reload()
+        assert answers_on(tab) == ["wrong", "right", "", "", "", ""]
+    context.close()
+
+
+def test_a_newer_answer_beside_the_data_stands(
+    browser: Any, small_review: Any, write_review_page: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A colleague says the opposite; it can be changed again, and what was agreed on stays."""
+    first, *others = small_review.cases
+    written = [
+        replace(small_review, cases=(replace(first, answer=said), *others)) for said in ("", "wrong", "right")
+    ]
+    pages = [write_review_page(one, tmp_path / f"{n}.html").as_uri() for n, one in enumerate(written)]
+    context = browser.new_context()
+    tab = context.new_page()
+    said = ["", "wrong", "right", "right", "wrong", "right"]
+    for page_number, shown, key in zip([0, 1, 1, 2, 1, 2], said, "rrjwrj", strict=True):
+        tab.goto(pages[page_number])
+        assert answers_on(tab)[0] == shown
+        tab.keyboard.press(key)
+    context.close()
+
+
+def test_keys_answer_what_is_seen_once(browser: Any, review_html: Path) -> None:
+    context = browser.new_context(viewport={"width": 1000, "height": 300})
+    tab = context.new_page()
+    tab.goto(review_html.as_uri())
+    tab.keyboard.press("w")  # no mask is seen yet: the first one is shown
+    assert not any(answers_on(tab))
+    for _ in range(4):
+        tab.keyboard.down("r")
+    assert answers_on(tab) == ["right", "", "", "", "", ""]
+    tab.keyboard.up("r")
+    tab.evaluate("document.querySelectorAll('article')[4].scrollIntoView({ behavior: 'instant' })")
+    tab.keyboard.press("w")
+    assert answers_on(tab) == ["right", "", "", "", "wrong", ""]
+    context.close()

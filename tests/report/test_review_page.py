@@ -1,4 +1,6 @@
+import html
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +38,17 @@ def test_names_are_escaped(small_review: Review, write_review_page: object, tmp_
     hostile = replace(small_review, dataset="Dataset007_<script>alert(1)</script>")
     text = write_review_page(hostile, tmp_path / "page.html").read_text()  # type: ignore[operator]
     assert "<script>alert" not in text
+
+
+def test_the_command_takes_a_name_with_spaces(
+    small_review: Review, write_review_page: object, tmp_path: Path
+) -> None:
+    spaced = replace(small_review, dataset="Dataset007_My Heart")
+    text = write_review_page(spaced, tmp_path / "page.html").read_text()  # type: ignore[operator]
+    (command,) = re.findall("<code>(.*?)</code>", text)
+    assert shlex.split(html.unescape(command)) == [
+        "ccdcseg", "review", "Dataset007_My Heart", "--answers", "answers_Dataset007_My Heart.csv",
+    ]  # fmt: skip
 
 
 def test_a_long_list_ends_with_how_many_are_left_out(

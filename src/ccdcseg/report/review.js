@@ -1,58 +1,76 @@
 "use strict";
-// Answers of a review: kept in the browser under the hash of the mask, saved as a table by a button.
+// Answers of a review: kept in the browser by case and mask, saved as a table by a button.
 {
   const review = document.querySelector("[data-store]");
   const cards = [...review.querySelectorAll("article")];
   const keys = { r: "right", 1: "right", w: "wrong", 2: "wrong", u: "unsure", 3: "unsure" };
-  const said = (() => {
-    try { return JSON.parse(localStorage.getItem(review.dataset.store)) ?? {}; } catch { return {}; }
-  })();
   const status = document.getElementById("answered");
 
   function answerOf(card) {
     return card.querySelector("input:checked")?.value ?? "";
   }
-  function count() {
+  function writtenIn(card) {
+    return card.querySelector("input[checked]")?.value ?? "";
+  }
+  function keyOf(card) {
+    return `${card.dataset.case} ${card.dataset.mask}`;
+  }
+  function kept() {
+    try { return JSON.parse(localStorage.getItem(review.dataset.store)) ?? {}; } catch { return {}; }
+  }
+  // Other pages of this data set keep their answers in the same place.
+  function keep(card) {
+    const said = { ...kept(), [keyOf(card)]: { answer: answerOf(card), insteadOf: writtenIn(card) } };
+    try { localStorage.setItem(review.dataset.store, JSON.stringify(said)); } catch { /* kept by this page alone */ }
+    tell();
+  }
+  // An answer that the page was written with stands, unless the browser's was given instead of it.
+  function show() {
+    const all = kept();
+    for (const card of cards) {
+      const said = all[keyOf(card)];
+      if (said && ["", said.insteadOf].includes(writtenIn(card))) {
+        card.querySelector(`input[value="${said.answer}"]`).checked = true;
+      }
+    }
+    tell();
+  }
+  function tell() {
+    for (const card of cards) card.dataset.answer = answerOf(card);
     status.textContent = `${cards.filter(answerOf).length} of ${cards.length} answered`;
   }
-  function keep(card) {
-    said[card.dataset.mask] = answerOf(card);
-    card.dataset.answer = answerOf(card);
-    try { localStorage.setItem(review.dataset.store, JSON.stringify(said)); } catch { /* kept by this page alone */ }
-    count();
+  function onScreen(card) {
+    const box = card.getBoundingClientRect();
+    return box.bottom > 80 && box.top < innerHeight;
   }
   function current() {
     const focused = document.activeElement.closest("article");
-    if (focused) return cards.indexOf(focused);
-    const visible = cards.findIndex((card) => card.getBoundingClientRect().bottom > 80);
-    return visible < 0 ? 0 : visible;
+    return focused && onScreen(focused) ? focused : cards.find(onScreen);
   }
   function go(place) {
     const card = cards[Math.min(Math.max(place, 0), cards.length - 1)];
     card.focus({ preventScroll: true });
-    card.scrollIntoView({ block: "start" });
+    card.scrollIntoView({ block: "start", behavior: "instant" });  // the next key is for what is seen
   }
-  for (const card of cards) {
-    const kept = said[card.dataset.mask];
-    const box = kept && card.querySelector(`input[value="${CSS.escape(kept)}"]`);
-    if (box) box.checked = true;
-    card.dataset.answer = answerOf(card);
-    card.addEventListener("change", () => keep(card));
-  }
-  count();
+  for (const card of cards) card.addEventListener("change", () => keep(card));
+  addEventListener("storage", show);
+  show();
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || !cards.length) return;
-    const place = current();
+    const card = current();
+    const place = cards.indexOf(card);
     if (event.key === "j" || event.key === "k") {
-      const onCard = document.activeElement.closest("article");
-      go(event.key === "k" ? place - 1 : onCard ? place + 1 : place);
+      const isFocused = card?.contains(document.activeElement);
+      go(event.key === "k" ? place - 1 : isFocused ? place + 1 : place);
       return;
     }
     const answer = keys[event.key];
-    if (!answer) return;
+    if (!answer || event.repeat) return;
     event.preventDefault();
-    cards[place].querySelector(`input[value="${answer}"]`).checked = true;
-    keep(cards[place]);
+    if (card) {
+      card.querySelector(`input[value="${answer}"]`).checked = true;
+      keep(card);
+    }
     go(place + 1);
   });
 

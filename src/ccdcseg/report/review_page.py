@@ -1,5 +1,6 @@
 """The page of a review: masks that contradict networks, the worst first, to be answered by keys."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -118,5 +119,8 @@ def _context(result: Review, cards: Sequence[Card], synthetic: bool) -> dict[str
         "networks": result.networks,
         "answers": ANSWERS,
         "columns": COLUMNS,
-        "store": f"ccdcseg-review-{json_hash([result.dataset])[:16]}",
+        "store": f"ccdcseg-answers-{json_hash([result.dataset])[:16]}",
+        "keeping": shlex.join(
+            ["ccdcseg", "review", result.dataset, "--answers", f"answers_{result.dataset}.csv"]
+        ),
     }
