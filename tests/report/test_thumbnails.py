@@ -93,6 +93,11 @@ def test_pictures_are_small() -> None:
     assert len(base64.b64decode(jpeg(outlined_pixels(noise, noise > 200, 1.0)).split(",")[1])) < 60_000
 
 
+def test_noise_in_colour_is_drawn() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (320, 320, 3), np.uint8)
+    assert decoded(jpeg(noise)).size == (320, 320)
+
+
 def test_the_slice_with_most_foreground(raw_folder: Path, change_volume: Callable[..., None]) -> None:
     def paint(array: np.ndarray) -> None:
         array[...] = 0

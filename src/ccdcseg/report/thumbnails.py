@@ -120,7 +120,7 @@ def outlined_pixels(
 def jpeg(rgb: NDArray[np.uint8]) -> str:
     """RGB pixels as a data URI."""
     buffer = io.BytesIO()
-    Image.fromarray(rgb).save(buffer, "JPEG", quality=_QUALITY, subsampling=0, optimize=True)
+    Image.fromarray(rgb).save(buffer, "JPEG", quality=_QUALITY, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
