@@ -91,3 +91,18 @@ def test_distances_are_of_ranks() -> None:
     np.testing.assert_allclose(apart[0, 2], np.sqrt(2 / 3))
     np.testing.assert_allclose(apart, apart.T)
     assert distances(scans[:1]).tolist() == [[0.0]]
+
+
+def test_rounded_sizes_are_equal() -> None:
+    """Noise of headers plays no role, at no size; what differs by more is told apart."""
+    steps = np.array([5.0, 1.40625, 0.703125, 5.0, 1.40625, 5.002])
+    noise = 1 + np.random.default_rng(0).uniform(-2e-5, 2e-5, (2, 6))
+    exact, rounded = (
+        distances([ScanFeatures((9, 256, 256), (step, same, 1.0), (0.0,) * 5, ()) for step, same in pairs])
+        for pairs in (
+            zip(steps, np.full(6, 0.78125), strict=True),
+            zip(steps * noise[0], 0.78125 * noise[1], strict=True),
+        )
+    )
+    np.testing.assert_array_equal(rounded, exact)
+    assert exact[0, 3] == 0 < exact[0, 5]

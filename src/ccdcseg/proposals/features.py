@@ -115,11 +115,19 @@ def distances(scans: Sequence[ScanFeatures]) -> NDArray[np.float64]:
     Ranks know no units and no outliers; the distance is Euclidean, spacing, extent and intensities of equal weight.
     """
     numbers = np.array([scan.numbers for scan in scans])
-    ranks = (rankdata(numbers, axis=0) - 1) / max(len(scans) - 1, 1)
+    intensities = rankdata(numbers[:, 6:], axis=0) - 1
+    ranks = np.column_stack([*map(_size_ranks, numbers[:, :6].T), intensities]) / max(len(scans) - 1, 1)
     weights = np.r_[np.full(6, 1 / 3), np.full(ranks.shape[1] - 6, 1 / (ranks.shape[1] - 6))]
     weighted = ranks * np.sqrt(weights)
     apart: NDArray[np.float64] = cdist(weighted, weighted)
     return apart
+
+
+def _size_ranks(sizes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Ranks from 0 on of sizes, shape (n,); those within a ten-thousandth are equal, as headers are rounded."""
+    below = sizes < (1 - 1e-4) * sizes[:, None]
+    ranks: NDArray[np.float64] = (len(sizes) - 1 + below.sum(1) - below.sum(0)) / 2
+    return ranks
 
 
 def same_patient(scans: Sequence[Case], features: Sequence[ScanFeatures]) -> NDArray[np.bool_]:
