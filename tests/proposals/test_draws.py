@@ -52,6 +52,17 @@ def test_groups_have_their_share() -> None:
         assert (groups.count("a"), groups.count("b")) == (4, 2)
 
 
+def test_groups_have_their_share_of_those_who_can_be_drawn() -> None:
+    """Five patients of each group have a mask, on another scan; four of the others are drawn."""
+    cases = [Case(f"{number}", f"{number}", "ab"[number % 2], "") for number in range(20)]
+    same = np.eye(21, dtype=bool)
+    same[20, :10] = same[:10, 20] = True
+    pool = Pool(cases, same, np.random.default_rng(0).random((21, 21)))
+    for seed in range(9):
+        for draw in (random_draw, covering_draw):
+            assert sorted(cases[place].group for place in draw(pool, 4, seed)) == [*"aabb"]
+
+
 def test_chance_is_seeded() -> None:
     pool = made_up([("a", 2)] * 20, 0, 0)
     draws = [tuple(random_draw(pool, 5, seed)) for seed in (0, 0, 1, 2)]

@@ -37,13 +37,17 @@ class Pool:
         used = set(np.flatnonzero(self.same[[*taken, *self.annotated]].any(axis=0)).tolist())
         return [place for place in range(len(self.scans)) if place not in used]
 
+    @property
+    def groups(self) -> dict[str, str]:
+        """The group of each patient who can be chosen."""
+        return {self.scans[place].patient: self.scans[place].group for place in self.free([])}
+
 
 def random_draw(pool: Pool, count: int, seed: int) -> list[int]:
     """Draw scans of different patients, each group in its share, as `ccdcseg split` does."""
     generator = np.random.default_rng([seed, 1])
-    order = stratified_order({case.patient: case.group for case in pool.scans}, seed)
     taken: list[int] = []
-    for patient in order:
+    for patient in stratified_order(pool.groups, seed):
         scans = [place for place in pool.free(taken) if pool.scans[place].patient == patient]
         if scans and len(taken) < count:
             taken.append(int(generator.choice(scans)))
@@ -102,5 +106,5 @@ def stood_for(pool: Pool, chosen: Sequence[int]) -> list[int]:
 
 def _turns(pool: Pool, count: int, seed: int) -> list[str]:
     """The group of each choice."""
-    groups = {pool.scans[place].patient: pool.scans[place].group for place in pool.free([])}
+    groups = pool.groups
     return [groups[patient] for patient in stratified_order(groups, seed)[:count]]
