@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from ccdcseg import workflow
-from ccdcseg.datasets.cases import Case, dataset_folder, read_cases, read_labels
+from ccdcseg.datasets.cases import Case, dataset_folder, read_cases
 from ccdcseg.datasets.splits import Split, add_splits, draw_splits
 from ccdcseg.datasets.unlabelled import channel_files
 from ccdcseg.nnunet.paths import nnunet_folder
@@ -89,7 +89,7 @@ def splits_of(
     if not dry_run:
         run = trained(raw, cases, base, seed, preset)
         asked = [scans[place] for place in order[: len(pool.scans)]]
-        told = doubts([run], asked, read_labels(raw), "auto", cache / f"doubts_{seed}", lambda *_: None)
+        told = doubts([run], asked, raw, "auto", cache / f"doubts_{seed}", lambda *_: None)
         chosen["unsure"] = unsure_draw(pool, MORE, seed, [doubt.sure for doubt in told])
     return [
         ("start", base),

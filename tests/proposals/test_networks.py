@@ -61,7 +61,8 @@ def runs(tmp_path: Path) -> list[Path]:
     for number, folder in enumerate(folders):
         folder.mkdir(parents=True)
         (folder / "checkpoint_final.pth").write_text(str(number))
-    write_json(tmp_path / "model" / "dataset.json", {"labels": {"background": 0, **LABELS, "ignore": 3}})
+    labels = {"background": 0, **LABELS, "ignore": 3}
+    write_json(tmp_path / "model" / "dataset.json", {"labels": labels, "channel_names": {"0": "MRI"}})
     return folders
 
 
@@ -93,7 +94,7 @@ def test_several_networks_speak_by_their_mean(
     )
 
     def ask(folders: list[Path]) -> list[Doubt]:
-        return doubts(folders, scans, LABELS, "cpu", tmp_path / "cache", lambda *_: None)
+        return doubts(folders, scans, half_annotated, "cpu", tmp_path / "cache", lambda *_: None)
 
     expected = [doubt_of(votes[:, scan].mean(0), LABELS, 0) for scan in range(2)]
     assert ask(runs) == expected == ask(runs)

@@ -91,7 +91,11 @@ def test_runs_that_cannot_be_asked(make: Callable[..., Proposals], tmp_path: Pat
     with pytest.raises(UserError, match=r"fold_0 is no finished training"):
         make(runs=(run,))
     (run / "checkpoint_final.pth").write_bytes(b"")
-    labels = {"background": 0, "liver": 1}
-    (run.parent / "dataset.json").write_text(json.dumps({"labels": labels}))
-    with pytest.raises(UserError, match=r"fold_0 was trained on the classes liver, not on "):
+    theirs = {"channel_names": {"0": "T1", "1": "T2"}, "labels": {"background": 0, "liver": 1}}
+    (run.parent / "dataset.json").write_text(json.dumps(theirs))
+    with pytest.raises(UserError, match=r"fold_0 was trained on the classes liver, not on RV, LV"):
+        make(runs=(run,))
+    theirs["labels"] = {"background": 0, "RV": 1, "LV": 2}
+    (run.parent / "dataset.json").write_text(json.dumps(theirs))
+    with pytest.raises(UserError, match=r"fold_0 was trained on the channels T1, T2, not on MRI"):
         make(runs=(run,))

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from ccdcseg.datasets.cases import read_channels, read_labels
 from ccdcseg.datasets.volumes import read_image, slice_axis
 from ccdcseg.errors import UserError
 from ccdcseg.files import read_json
@@ -62,7 +63,7 @@ _FORM = TypeAdapter(Doubt)
 def doubts(
     runs: Sequence[Path],
     scans: Sequence[ScanFiles],
-    labels: Mapping[str, int],
+    raw_folder: Path,
     device: str,
     cache: Path,
     progress: Callable[[int, int], None],
@@ -72,16 +73,17 @@ def doubts(
     Args:
         runs: folders of finished trainings.
         scans: to be predicted.
-        labels: value of each foreground class of the data set by name.
+        raw_folder: the data set's folder in ``nnUNet_raw``.
         device: "cpu", "cuda", "mps" or "auto".
         cache: folder of what was told, one file a scan.
         progress: called with scans done and scans in all.
 
     Raises:
-        UserError: a run is not finished or has other classes, or a scan cannot be used.
+        UserError: a run is not finished or has other classes or channels, or a scan cannot be used.
     """
+    labels = read_labels(raw_folder)
     for run in runs:
-        _check_classes(run, labels)
+        _check_run(run, labels, read_channels(raw_folder))
     ensemble, found = Ensemble(runs, device), []
     for scan in scans:
         file = cache / f"{scan.name}.json"
@@ -91,15 +93,17 @@ def doubts(
     return found
 
 
-def _check_classes(run: Path, labels: Mapping[str, int]) -> None:
+def _check_run(run: Path, labels: Mapping[str, int], channels: Sequence[str]) -> None:
     if not (run / FINAL).exists():
         raise UserError(f"{run} is no finished training: it has no {FINAL}.", "Name a run's folder, fold_N.")
-    theirs = class_values(read_json(run.parent / "dataset.json"))
-    if theirs != labels:
-        raise UserError(
-            f"{run} was trained on the classes {', '.join(theirs)}, not on {', '.join(labels)}.",
-            "Name a run of this data set, or of one with the same labels.",
-        )
+    classes = class_values(read_json(run.parent / "dataset.json"))
+    both = {"classes": (classes, labels), "channels": (read_channels(run.parent), channels)}
+    for what, (theirs, ours) in both.items():
+        if theirs != ours:
+            raise UserError(
+                f"{run} was trained on the {what} {', '.join(theirs)}, not on {', '.join(ours)}.",
+                "Name a run of this data set, or of one with the same labels and channels.",
+            )
 
 
 def _told(path: Path, labels: Mapping[str, int], probabilities: NDArray[np.float32]) -> bytes:

@@ -14,7 +14,6 @@ from ccdcseg.datasets.cases import (
     read_cases,
     read_channels,
     read_file_ending,
-    read_labels,
 )
 from ccdcseg.datasets.unlabelled import UnlabelledFolder, cases_in, channel_files, read_unlabelled
 from ccdcseg.errors import UserError
@@ -127,7 +126,7 @@ def propose(
 
     Raises:
         UserError: no scan without mask, none of another patient than the annotated ones, an image that cannot be
-            used, or a run of other classes.
+            used, or a run of other classes or channels.
     """
     folder = read_unlabelled(raw_folder, images)
     scans, annotated = _scans_without(raw_folder, folder), _annotated(raw_folder)
@@ -143,7 +142,7 @@ def propose(
     ways = _without_network(pool, features, wanted)
     if runs:
         predicting = partial(progress, "predict")
-        told = _asked(runs, scans, read_labels(raw_folder), device, cache / "doubts", predicting)
+        told = _asked(runs, scans, raw_folder, device, cache / "doubts", predicting)
         ways[UNSURE] = _unsure(pool, told, wanted)
     return Proposals(
         raw_folder.name,
