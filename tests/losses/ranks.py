@@ -201,6 +201,9 @@ def work(rank: int, folder: Path) -> None:
         ),
         "broken": made_loss(GLOBAL)(*half(broken(joined()), rank)),
         "broken features": made_loss(GLOBAL)(*half(broken_features(joined()), rank)),
+        "broken features without a mask": made_loss(GLOBAL)(
+            *half(broken_features(joined()), rank), annotated=1 - rank
+        ),
         "pushed": pushed(rank),
         "rivals": {pair: rival_steps(*pair, rank) for pair in RIVALS},
     }

@@ -110,7 +110,7 @@ def test_a_rank_without_core_has_no_queries_by_itself() -> None:
 
 
 def test_broken_logits_on_one_rank_are_known_to_both(results: list[Results]) -> None:
-    for case in ("broken", "broken features"):
+    for case in ("broken", "broken features", "broken features without a mask"):
         assert all(found[case].isnan() for found in results)
 
 

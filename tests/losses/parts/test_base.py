@@ -262,6 +262,9 @@ def test_what_does_not_fit(name: str) -> None:
         criterion(features, logits, double_batch(ignored=1).target)
     with pytest.raises(ValueError, match="num_classes at least 2"):
         made(name, classes=1)
+    for count in (-1, 3):
+        with pytest.raises(ValueError, match=f"annotated must be between 0 and 2, the images, not {count}"):
+            criterion(features, logits, target, annotated=count)
 
 
 # In ordinary training loops

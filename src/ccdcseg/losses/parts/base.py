@@ -4,7 +4,7 @@ import functools
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import torch
@@ -172,8 +172,8 @@ class ContrastiveLoss(nn.Module, Generic[S]):
             target: (B, *spatial) or (B, 1, *spatial) class labels, of an integer or floating type.
             progress: Share of the training that is over, 0 to 1; a strategy that goes by it needs it.
             generator: CPU source of the draws; None: see the class.
-            annotated: Class confidence and confusion, and which classes are there, are taken from the first
-                ``annotated`` images, where the labels of the others are a network's own; None: from all.
+            annotated: Class confidence and confusion are taken from the first ``annotated`` images, where the
+                labels of the others are a network's own; None: from all.
 
         Returns:
             () float32 (float64 from a head in that), connected to features and head whatever the batch holds: zero
@@ -183,10 +183,13 @@ class ContrastiveLoss(nn.Module, Generic[S]):
         Raises:
             ValueError: shapes that do not match, a target of several channels (one-hot or overlapping
                 regions), labels outside [0, C) other than ``ignore_index``, a progress that is needed and not given
-                or outside its range, and, in the first call, probabilities in place of logits.
+                or outside its range, more annotated images than there are, and, in the first call, probabilities
+                in place of logits.
         """
         self._check_progress(progress)
         _check_shapes(features, logits, target, self.head.hidden.in_features, self.num_classes)
+        if annotated is not None and not 0 <= annotated <= len(features):
+            raise ValueError(f"annotated must be between 0 and {len(features)}, the images, not {annotated}")
         if self._needs_cpu(features.device):
             options = {"progress": progress, "generator": generator, "annotated": annotated}
             return on_cpu(self, features, logits, target, **options)
@@ -256,10 +259,7 @@ class ContrastiveLoss(nn.Module, Generic[S]):
         self, features: Tensor, logits: Tensor, labels: Tensor, annotated: int | None, *drawn_by: Any
     ) -> PixelBatch:
         probabilities = _probabilities(features, logits, labels)
-        statistics = class_statistics(probabilities[:annotated], labels[:annotated], self._scope)
-        if annotated is not None:  # what is not finite in the other images is noticed by the matrix, too
-            others = 0 * probabilities[annotated:].sum()
-            statistics = replace(statistics, matrix=statistics.matrix + others)
+        statistics = class_statistics(probabilities, labels, self._scope, annotated)
         return PixelBatch(features, probabilities, labels, statistics, *drawn_by)
 
     def _read(self, batch: PixelBatch, findings: Tensor) -> Read:

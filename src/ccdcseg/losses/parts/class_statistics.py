@@ -40,7 +40,10 @@ def sum_over_ranks(*tensors: Tensor) -> None:
 
 
 def class_statistics(
-    probabilities: Tensor, labels: Tensor, scope: StatisticsScope = StatisticsScope.RANK
+    probabilities: Tensor,
+    labels: Tensor,
+    scope: StatisticsScope = StatisticsScope.RANK,
+    annotated: int | None = None,
 ) -> ClassStatistics:
     """Confidence and confusion of every class over a batch.
 
@@ -50,15 +53,20 @@ def class_statistics(
         probabilities: (B, C, N) softmax probabilities, N pixels an image.
         labels: (B, N) integer labels; pixels outside [0, C) are left out.
         scope: the pixels of this rank or of all ranks.
+        annotated: the first so many images alone; None: all.
 
     Returns:
-        The statistics; rows of classes without pixels are zero.
+        The statistics; rows of classes without pixels are zero. All are NaN where an image that is left out
+        holds what is not finite.
     """
     classes = torch.arange(probabilities.shape[1], device=labels.device)
-    members = (labels[:, None] == classes[:, None]).to(probabilities.dtype)
-    parts = zip(torch.split(members, _CHUNK, 2), torch.split(probabilities, _CHUNK, 2), strict=True)
+    members = (labels[:annotated, None] == classes[:, None]).to(probabilities.dtype)
+    seen = probabilities[:annotated]
+    parts = zip(torch.split(members, _CHUNK, 2), torch.split(seen, _CHUNK, 2), strict=True)
     sums = torch.stack([torch.bmm(m, p.transpose(1, 2)).sum(0) for m, p in parts]).sum(0)
     counts = members.sum(2).long().sum(0)
+    if annotated is not None:
+        sums += 0 * probabilities[annotated:].sum()
     if scope is StatisticsScope.GLOBAL:
         sum_over_ranks(sums, counts)
     return ClassStatistics(sums / counts.clamp(min=1)[:, None], counts)
