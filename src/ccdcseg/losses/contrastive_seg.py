@@ -171,7 +171,7 @@ class ContrastiveSegLoss(ContrastiveLoss[ContrastiveSegSettings]):
     def _contrast(
         self, anchors: Mapping[int, Tensor], places: Mapping[int, Sequence[Tensor]]
     ) -> tuple[dict[int, ClassResult], Tensor]:
-        """Results by class, and the losses of all anchors that have positives."""
+        """Results by class, and the losses of all anchors that have positives and negatives."""
         results, losses, itself = {}, [self.head.output.bias.new_empty(0)], not self._banks()
         in_batch = dict(zip(anchors, consecutive([len(part) for part in anchors.values()]), strict=True))
         for c, part in anchors.items():
@@ -184,7 +184,7 @@ class ContrastiveSegLoss(ContrastiveLoss[ContrastiveSegSettings]):
             if itself:
                 same[:, own].fill_diagonal_(-1)
             found = supervised_losses(similarity, same, self.settings.temperature)
-            losses.append(found if own.stop - own.start > itself else found[:0])
+            losses.append(found if itself < own.stop - own.start < len(keys) else found[:0])
             results[c] = supervised_result(losses[-1], similarity, own, itself=itself)
         return results, torch.cat(losses)
 

@@ -83,7 +83,7 @@ class RegionContrastLoss(ContrastiveLoss[RegionContrastSettings]):
         there, held = present(members), torch.tensor(kept, device="cpu")
         classes = torch.arange(self.num_classes, device="cpu")
         of_centres, of_keys = there % self.num_classes, classes.repeat_interleave(held)
-        seen = (held[of_centres] > 0).nonzero()[:, 0]
+        seen = ((held > 0) & (held < held.sum()))[of_centres].nonzero()[:, 0]
         rows = {c: (of_centres == c).nonzero()[:, 0] for c in torch.unique(of_centres[seen]).tolist()}
         (pixels,), sent = read.sets.find(
             [draw_by_image(members, self.settings.region_pixels, batch.generator)],

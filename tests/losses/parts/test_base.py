@@ -509,6 +509,17 @@ def test_a_term_that_stays_zero_says_so_once(name: str, monkeypatch: pytest.Monk
     assert f"{type(criterion).__name__} was zero in 3 calls in a row" in str(caught[0].message)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_batches_of_one_class_are_nothing_to_contrast(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "PATIENCE", 3)
+    criterion, batch = made(name), double_batch()
+    batch.target.fill_(2)
+    for _ in range(2):
+        criterion(*batch)
+    with pytest.warns(UserWarning, match="3 calls in a row: the batches held one class only"):
+        criterion(*batch)
+
+
 def test_a_term_that_is_zero_now_and_then_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "PATIENCE", 3)
     criterion, unsure = made("ccdc", core_threshold=0.9), double_batch()

@@ -58,8 +58,9 @@ class CCDCLoss(ContrastiveLoss[CCDCSettings]):
 
     settings_type = CCDCSettings
     _idle_because = (
-        "no query class had a core, pixels with a probability above core_threshold; lower it, let the term "
-        "start later (start_iteration), or look whether logits and target belong together"
+        "the batches held one class only, or no query class had a core, pixels with a probability above "
+        "core_threshold; lower it, let the term start later (start_iteration), or look whether logits and target "
+        "belong together"
     )
 
     @property
@@ -91,7 +92,8 @@ class CCDCLoss(ContrastiveLoss[CCDCSettings]):
             batch.generator,
         )
         self.selection = located(drawn, read.sets)
-        return self._contrast(batch, read.statistics, self.selection), not drawn.queries
+        idle = not any(len(negatives.classes) for negatives in drawn.negatives.values())
+        return self._contrast(batch, read.statistics, self.selection), idle
 
     def _contrast(self, batch: PixelBatch, statistics: ClassStatistics, selection: Selection) -> Tensor:
         """Project what was drawn and contrast it, class by class (Eq. 5 to 7)."""

@@ -122,7 +122,7 @@ class ContrastiveLoss(nn.Module, Generic[S]):
     """
 
     settings_type: type[S]
-    _idle_because = "no class of a batch had pixels to contrast"
+    _idle_because = "the batches held one class only, or no pixels to contrast"
     _saw_logits = False
     _idle_calls = 0
     _tried = COMPLETE

@@ -40,7 +40,7 @@ def supervised_result(losses: Tensor, similarity: Tensor, own: slice, *, itself:
     """Result of the anchors of one class.
 
     Args:
-        losses: (A,) of those that have positives.
+        losses: (A,) of those that have positives and negatives.
         similarity: (A, n) dot products of anchors and keys.
         own: the keys of the class; all others are negatives.
         itself: whether these keys are the anchors.
