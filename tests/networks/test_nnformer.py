@@ -3,6 +3,7 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -296,6 +297,11 @@ def test_lists_become_tuples():
     settings = NNFormerSettings(windows=[[3, 5, 5], [3, 5, 5], None, None])  # type: ignore[arg-type]
     assert settings == NNFormerSettings()
     assert hash(settings) == hash(NNFormerSettings())
+
+
+def test_numbers_of_numpy_become_those_of_python():
+    settings = NNFormerSettings(depths=[*np.full(4, 2)], drop_path=np.float32(0.5))  # type: ignore[arg-type]
+    assert repr(settings) == repr(NNFormerSettings(drop_path=0.5))
 
 
 def test_layers_are_left_out_while_training_alone():

@@ -6,7 +6,7 @@ and window is given in the order S, H, W.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import accumulate
 from typing import Any, ClassVar
 
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ccdcseg.errors import UserError
+from ccdcseg.losses.parts.settings import plain
 
 Size = tuple[int, int, int]
 
@@ -53,10 +54,11 @@ class NNFormerSettings:
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
-        """Coerce lists to tuples and check everything."""
+        """Coerce lists to tuples, and numbers to Python's, and check everything."""
+        for field in fields(self):
+            object.__setattr__(self, field.name, _plain(getattr(self, field.name)))
         for name in ("embedding_stride", "strides", "windows", "depths", "heads"):
-            self._require(name, isinstance(getattr(self, name), Sequence), "a list")
-            object.__setattr__(self, name, _tuples(getattr(self, name)))
+            self._require(name, isinstance(getattr(self, name), tuple), "a list")
         self._check_sizes()
         self._check_stages()
         for name in ("embedding_channels", "mlp_ratio"):
@@ -547,8 +549,8 @@ def _quotient(first: Sequence[int], second: Sequence[int]) -> Size:
     return _triple(a // b for a, b in zip(first, second, strict=True))
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
+def _plain(value: Any) -> Any:
+    return tuple(map(_plain, value)) if isinstance(value, list | tuple) else plain(value)
 
 
 def _is_count(value: Any) -> bool:

@@ -2,6 +2,7 @@ from dataclasses import FrozenInstanceError, asdict
 from enum import StrEnum
 from typing import Any
 
+import numpy as np
 import pytest
 from batches import ENUMS
 from pydantic import TypeAdapter, ValidationError
@@ -39,6 +40,13 @@ STILL_RIGHT = [
     ("temperature", 1e-6),
     ("core_pixels", None),
 ]
+
+
+def test_numbers_of_numpy_become_those_of_python() -> None:
+    settings = CCDCSettings(
+        queries=np.int64(64), temperature=np.float32(0.25), core_threshold=np.float64(0.9)
+    )
+    assert repr(settings) == repr(CCDCSettings(queries=64, temperature=0.25, core_threshold=0.9))
 
 
 def test_the_defaults_are_the_specification() -> None:

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 
@@ -13,6 +14,13 @@ class StatisticsScope(StrEnum):
     """Those of this process."""
     GLOBAL = "global"
     """Summed over all ranks of the default process group."""
+
+
+def plain(value: Any) -> Any:
+    """A number of another library's type, such as NumPy's, as Python's own; anything else as it is."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +61,8 @@ class Settings:
         return [name for part in cls.__mro__ for name in vars(part).get(limit, ())]
 
     def _check_type(self, name: str, annotation: Any) -> None:
-        value = getattr(self, name)
+        value = plain(getattr(self, name))
+        object.__setattr__(self, name, value)
         if isinstance(annotation, type) and issubclass(annotation, StrEnum):
             known = [member.value for member in annotation]
             self._require(name, value in known, f"one of {', '.join(known)}")
