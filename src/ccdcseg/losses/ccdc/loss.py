@@ -29,8 +29,8 @@ class CCDCLoss(ContrastiveLoss[CCDCSettings]):
 
     Of state it has its projection head alone: see `ContrastiveLoss` for its parameters, its call and its draws.
 
-    Source: Chen et al., Pattern Recognition 145 (2024) 109881. The paper leaves much open; each choice is a
-    setting of `CCDCSettings` and is named there.
+    Source: Chen et al., Pattern Recognition 145 (2024) 109881. The paper leaves much open; most choices
+    are settings of `CCDCSettings`, and ``docs/method.md`` names all.
 
     Args:
         in_channels: Channels of the decoder features.
