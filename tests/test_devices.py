@@ -36,3 +36,10 @@ def test_a_device_that_is_not_there(machine, wanted: str, built: str | None, wor
     with pytest.raises(UserError, match=words) as caught:
         usable_device(wanted)
     assert "--device cpu" in caught.value.remedy
+
+
+@pytest.mark.parametrize("wanted", ["cuda:0", "gpu", ""])
+def test_a_device_that_nobody_knows(machine, wanted: str):
+    machine(cuda=True)
+    with pytest.raises(UserError, match=f"no device '{wanted}'"):
+        usable_device(wanted)

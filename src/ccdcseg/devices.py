@@ -17,6 +17,11 @@ def usable_device(wanted: str) -> str:
     """
     import torch  # noqa: PLC0415 - slow
 
+    if wanted not in ("cpu", "cuda", "mps", "auto"):
+        raise UserError(
+            f"There is no device {wanted!r}.",
+            "Use cpu, cuda, mps or auto; CUDA_VISIBLE_DEVICES=1 takes the second of several GPUs.",
+        )
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if wanted == "cuda" and not torch.cuda.is_available():
