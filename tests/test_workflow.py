@@ -9,7 +9,7 @@ import pytest
 
 from ccdcseg.datasets.own import Layout, OwnData, prepare_own
 from ccdcseg.errors import UserError
-from ccdcseg.workflow import Prepared, choose, predict, prepare, split
+from ccdcseg.workflow import Prepared, choose, evaluate, predict, prepare, split
 
 DATA = OwnData("Hearts", {"heart": 1}, ["MRI"])
 FOUND = Layout(("{patient}/scan.nii.gz",), "{patient}/mask.nii.gz")
@@ -73,3 +73,12 @@ def test_a_mistake_is_a_user_error(scans: Path):
 def test_what_is_predicted_where_is_said(given: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         predict(**given)
+
+
+def test_folders_may_be_strings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ccdcseg.nnunet.predict.run_images", lambda *_: {})
+    monkeypatch.setattr("ccdcseg.nnunet.predict.predict", lambda *_: None)
+    run, output = tmp_path / "run", tmp_path / "out"
+    assert predict(str(run), output=str(output)) == predict(run, output=output)
+    with pytest.raises(UserError, match=r"has no run\.json"):
+        evaluate(str(run), output=str(output))

@@ -94,7 +94,7 @@ def split(
     seeds: Iterable[int] = (0,),
     *,
     test: int | None = None,
-    unlabelled: int | Path | None = None,
+    unlabelled: int | str | Path | None = None,
     redraw: bool = False,
 ) -> list[dict[str, Any]]:
     """Draw few-label splits: patient-wise, stratified, nested and seeded.
@@ -200,9 +200,9 @@ def train(
 
 
 def predict(
-    run: Path | Sequence[Path],
-    images: Path | None = None,
-    output: Path | None = None,
+    run: str | Path | Sequence[str | Path],
+    images: str | Path | None = None,
+    output: str | Path | None = None,
     *,
     part: str = "test",
     postprocessing: bool = True,
@@ -252,7 +252,7 @@ def predict(
                 "--keep and --no-postprocessing are for --input, a folder of images.",
                 "Test cases are predicted both ways: predictions_plain has every piece.",
             )
-        wanted, place = run_images(first, part), run_output(first, part_folder(output or first, part))
+        wanted, place = run_images(first, part), run_output(first, part_folder(Path(output or first), part))
     else:
         if output is None:
             raise UserError(
@@ -270,10 +270,10 @@ def predict(
 
 
 def evaluate(
-    run: Path,
+    run: str | Path,
     part: str = "test",
     *,
-    output: Path | None = None,
+    output: str | Path | None = None,
     workers: int | None = None,
     progress: Progress = quiet,
 ) -> "dict[str, Evaluation]":
@@ -294,15 +294,16 @@ def evaluate(
     """
     from ccdcseg.nnunet.evaluate import evaluate_run
 
-    return evaluate_run(Path(run), part, workers or worker_count(), partial(progress, "evaluate"), output)
+    place = Path(output) if output else None
+    return evaluate_run(Path(run), part, workers or worker_count(), partial(progress, "evaluate"), place)
 
 
 def review(
     dataset: int | str,
-    runs: Sequence[Path],
-    output: Path,
+    runs: Sequence[str | Path],
+    output: str | Path,
     *,
-    cache: Path,
+    cache: str | Path,
     cases: Iterable[str] | None = None,
     named: Sequence[str] = (),
     device: str = "auto",
@@ -337,19 +338,20 @@ def review(
     check_labels(raw)
     chosen = None if cases is None else {*cases}
     all_cases = [case for case in read_cases(raw) if chosen is None or case.case in chosen]
-    wanted = judges(all_cases, read_networks(raw, runs), named)
+    wanted = judges(all_cases, read_networks(raw, map(Path, runs)), named)
     answers = stored_answers(raw)
     masks = mask_files(raw, [case for case in all_cases if case.case in wanted])
-    files = predict_all(raw, wanted, cache, usable_device(device), partial(progress, "predict"))
+    files = predict_all(raw, wanted, Path(cache), usable_device(device), partial(progress, "predict"))
     result = review_masks(raw, all_cases, wanted, files, answers, partial(progress, "measure"))
-    write_review(result, output.with_suffix(".json"))
+    page = Path(output)
+    write_review(result, page.with_suffix(".json"))
     build_review_page(
         result,
         lambda case: (
             image_files(raw / "imagesTr", case, read_file_ending(raw), 1)[0],
             read_opinions(raw, masks[case], files[case]),
         ),
-        output,
+        page,
         bool(read_json(raw / "dataset.json").get("synthetic", False)),
         partial(progress, "draw"),
     )

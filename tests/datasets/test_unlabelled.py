@@ -92,7 +92,7 @@ def test_scans_of_measured_patients_are_left_out_by_name(with_scans: Path):
         "p1",
     ]
     seed = next(s for s in range(20) if draw_splits(read_cases(with_scans), [0.33], s)[0].train == ("p2",))
-    (entry,) = split_dataset(with_scans, [0.33], seed, unlabelled=Path("imagesTs"))
+    (entry,) = split_dataset(with_scans, [0.33], seed, unlabelled="imagesTs")
     assert entry["unlabelled"]["cases"] == ["new_00", "other_00"]
     assert entry["unlabelled"]["left_out"] == {"p1_10": "p1", "p1_11": "p1"}
 

@@ -277,7 +277,7 @@ def test_the_commands_are_shown(whole):
 def test_nothing_is_written_where_a_run_is_unusable(bare_runs, tmp_path):
     (bare_runs[0] / "run.json").unlink()
     with pytest.raises(UserError, match=r"has no run\.json"):
-        build_report(bare_runs, tmp_path / "out" / "report.html", "A title")
+        build_report([*map(str, bare_runs)], str(tmp_path / "out" / "report.html"), "A title")
     assert not (tmp_path / "out").exists()
 
 

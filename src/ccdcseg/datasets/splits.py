@@ -447,7 +447,7 @@ def split_dataset(
     fractions: Iterable[float],
     seed: int,
     test_patients: int | None = None,
-    unlabelled: int | Path | None = None,
+    unlabelled: int | str | Path | None = None,
     *,
     redraw: bool = False,
 ) -> list[dict[str, Any]]:
@@ -469,8 +469,9 @@ def split_dataset(
         UserError: as `draw_splits`, `check_classes`, `add_splits`, or an unusable table, label list or mask.
     """
     cases, labels = read_cases(raw_folder), read_labels(raw_folder)
-    patients = unlabelled if isinstance(unlabelled, int) else 0
-    scans = read_unlabelled(raw_folder, unlabelled) if isinstance(unlabelled, Path) else None
+    folder = Path(unlabelled) if isinstance(unlabelled, str | Path) else None
+    scans = read_unlabelled(raw_folder, folder) if folder else None
+    patients = 0 if isinstance(unlabelled, str | Path) else int(unlabelled or 0)
     has_ignored = read_ignore_label(raw_folder) is not None
     masks = mask_facts(raw_folder, cases) if has_ignored else {}
     in_part = {case.patient for case in cases if has_ignored and masks[case.case].in_part}

@@ -79,8 +79,8 @@ class Differences:
 
 
 def build_report(
-    runs: Sequence[Path],
-    output: Path,
+    runs: Sequence[str | Path],
+    output: str | Path,
     title: str,
     progress: Progress | None = None,
     part: str = "test",
@@ -98,16 +98,16 @@ def build_report(
         sections: shown between the answer and the results.
 
     Returns:
-        ``output``.
+        The page's path.
 
     Raises:
         UserError: a folder is no run folder, a file is damaged, or the runs are of different data sets.
     """
-    arms = load_arms(runs, part)
+    arms, page = load_arms([Path(run) for run in runs], part), Path(output)
     about = {"title": title, "part": part, "sections": sections}
     context = about | _facts(arms) | _context(arms, part, progress)
-    write_text(output, render("page.html.j2", context, niivue_script() or ""))
-    return output
+    write_text(page, render("page.html.j2", context, niivue_script() or ""))
+    return page
 
 
 def _facts(arms: Sequence[Arm]) -> dict[str, Any]:
