@@ -1,5 +1,6 @@
 """Training, prediction and measurement are run as docs/python.md shows them: test_pages.py."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ def test_scans_become_a_run_that_can_be_trained(scans: Path):
     assert set(stages) == {"convert"}
     again = prepare(prepare_own, scans, 61, data=DATA, found_by=FOUND, workers=1)
     assert again == Prepared(made.folder, False)
+    data, found = replace(DATA, channels=("MRI",)), replace(FOUND, images=[*FOUND.images])
+    assert prepare(prepare_own, scans, 61, data=data, found_by=found) == again
 
     entries = split(61, [0.5, 0.25], seeds=[0, 1])
     assert [(entry["fraction"], entry["seed"]) for entry in entries] == [

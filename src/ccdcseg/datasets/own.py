@@ -68,6 +68,10 @@ class OwnData:
     unlabelled: bool = False
     empty_masks: bool = False
 
+    def __post_init__(self) -> None:
+        """Take channels of any sequence alike: what a data set was made from is told by how this is written."""
+        object.__setattr__(self, "channels", [*self.channels])
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -82,6 +86,10 @@ class Layout:
     images: tuple[str, ...]
     mask: str | None
     folders: bool = False
+
+    def __post_init__(self) -> None:
+        """As `OwnData`."""
+        object.__setattr__(self, "images", tuple(self.images))
 
 
 @dataclass(frozen=True)
