@@ -1,6 +1,7 @@
 import json
 import shutil
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -236,13 +237,27 @@ def test_annotated_scans_of_the_same_name_are_watched_too(namesakes: list[Run], 
 
 
 @pytest.mark.filterwarnings("default")
-def test_folds_of_other_plans_share_no_folder(finished_run: Run, train_run):
-    stored = json.loads((finished_run.model / "plans.json").read_text())
-    stored["configurations"]["2d"]["patch_size"] = [32, 32]
-    (finished_run.model / "plans.json").write_text(json.dumps(stored))
+@pytest.mark.parametrize(
+    ("name", "change", "what"),
+    [
+        ("plans.json", lambda plans: plans["configurations"]["2d"].update(patch_size=[32, 32]), "plans"),
+        ("dataset.json", lambda dataset: dataset["labels"].update(scar=4), "labels"),
+        (
+            "dataset.json",
+            lambda dataset: dataset["labels"].update(right=dataset["labels"].pop("RV")),
+            "labels",
+        ),
+    ],
+)
+def test_folds_of_other_plans_or_labels_share_no_folder(
+    finished_run: Run, train_run, name: str, change: Callable[[Any], object], what: str
+):
+    stored = json.loads((finished_run.model / name).read_text())
+    change(stored)
+    (finished_run.model / name).write_text(json.dumps(stored))
     finished_run.folder.rename(finished_run.model / "fold_1")
     before = contents(finished_run.model)
-    with pytest.raises(UserError, match="was trained with other plans"):
+    with pytest.raises(UserError, match=f"was trained with other {what}"):
         train_run(finished_run)
     assert contents(finished_run.model) == before
 

@@ -260,11 +260,17 @@ def _check_settings(run: Run) -> None:
 
 
 def _check_plans(run: Run, plans: dict[str, Any]) -> None:
-    """Refuse a folder whose other folds have another network or input: nnU-Net keeps one file of plans for all."""
+    """Refuse a folder whose other folds have another network, input or labels: nnU-Net keeps one file for all."""
     stored = run.model / "plans.json"
     if stored.exists() and plans_hash(read_json(stored)) != plans_hash(plans):
         raise UserError(
             f"{run.model} was trained with other plans: nnU-Net plans otherwise since the scans were changed.",
+            "Move that folder away, then train again.",
+        )
+    before, today = run.model / "dataset.json", run.raw / "dataset.json"
+    if before.exists() and read_json(before)["labels"] != read_json(today)["labels"]:
+        raise UserError(
+            f"{run.model} was trained with other labels: {today} was changed since.",
             "Move that folder away, then train again.",
         )
 
