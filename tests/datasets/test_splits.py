@@ -18,13 +18,13 @@ from ccdcseg.datasets.splits import (
     Split,
     add_splits,
     check_classes,
-    check_split,
     check_splits,
     draw_splits,
     find_fold,
     part_cases,
     part_folder,
     split_dataset,
+    stored_hash,
     unlabelled_split,
 )
 from ccdcseg.errors import UserError
@@ -312,8 +312,8 @@ def test_splits_are_drawn_again_in_their_places_where_that_is_wanted(tmp_path: P
     stored = json.loads((tmp_path / "splits_final.json").read_text())
     assert stored == [entries[0], kept, entries[1]]
     assert add_splits(tmp_path, again, ACDC, SLICES) == entries
-    with pytest.raises(UserError, match="drawn anew since"):
-        check_split(tmp_path, 0, first["hash"], tmp_path / "run")
+    hashes = [stored_hash(tmp_path, fold) for fold in range(4)]
+    assert hashes == [*(entry["hash"] for entry in stored), None]
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,8 @@ def test_another_training(job: Job):
 
 def test_other_labels(job: Job, describe_dataset: Any):
     describe_dataset(job.training.raw, labels={"background": 0, "RV": 1, "muscle": 2, "LV": 3})
-    assert why_stale(job) == "it was trained with other labels: dataset.json was changed since"
+    changed = job.training.raw / "dataset.json"
+    assert why_stale(job) == f"it was trained with other labels: {changed} was changed since"
 
 
 def test_other_plans(job: Job, tmp_path: Path):

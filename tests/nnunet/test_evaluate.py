@@ -3,6 +3,7 @@ import json
 import shutil
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from ccdcseg.nnunet.evaluate import evaluate_run
 from ccdcseg.runs.evaluation import Evaluation, read_current, read_evaluation
 from ccdcseg.runs.record import PLAIN_PREDICTIONS, PREDICTIONS, read_record, write_record
 from kills import killed_before, moments
+
+RAW = "Dataset901_Phantom"
 
 
 @pytest.fixture
@@ -87,7 +90,7 @@ def test_no_patients_for_choosing(run: Path):
 def test_a_run_of_a_split_that_was_drawn_anew(run: Path):
     record = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps(record | {"split_hash": "0" * 64}))
-    with pytest.raises(UserError, match=r"was trained on another split than fold 0 of .*splits_final\.json"):
+    with pytest.raises(UserError, match=r"was trained on another split: .*splits_final\.json was drawn anew"):
         evaluate_run(run, "test", 1, lambda *_: None)
     assert not (run / "evaluation.json").exists()
 
@@ -100,9 +103,10 @@ def evaluated(run: Path) -> list[tuple[int, int]]:
 
 
 @pytest.fixture
-def own_scans(run: Path, workspace) -> Path:
-    """The run with a raw folder of its own, without images."""
-    raw = shutil.copytree(workspace.raw, run / "raw", ignore=shutil.ignore_patterns("imagesTr"))
+def own_scans(run: Path, workspace, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The run with a raw folder of its own, without images, in ``nnUNet_raw``."""
+    raw = shutil.copytree(workspace.raw, run / RAW, ignore=shutil.ignore_patterns("imagesTr"))
+    monkeypatch.setenv("nnUNet_raw", str(run))
     record = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps(record | {"reference": str(raw / "labelsTr")}))
     return run
@@ -123,8 +127,8 @@ def test_what_was_measured_is_written_down_and_not_measured_twice(run: Path, wor
 
 CHANGES = {
     "prediction": lambda run: shift(next((run / "predictions").iterdir())),
-    "reference": lambda run: shift(run / "raw" / "labelsTr" / next((run / "predictions").iterdir()).name),
-    "patients": lambda run: edit(run / "raw" / "cases.csv", "patient002,", "patient009,"),
+    "reference": lambda run: shift(run / RAW / "labelsTr" / next((run / "predictions").iterdir()).name),
+    "patients": lambda run: edit(run / RAW / "cases.csv", "patient002,", "patient009,"),
     "version": lambda run: edit(run / "evaluation.json", '"version": "', '"version": "0.'),
     "damaged": lambda run: (run / "evaluation.json").write_text("{"),
     "earlier version": lambda run: edit(run / "evaluation.json", '"measured"', '"unknown"'),
@@ -189,19 +193,28 @@ def test_an_evaluation_of_other_files_is_not_shown(own_scans: Path, change: str)
 
 def test_an_evaluation_of_another_split_is_not_shown(own_scans: Path):
     evaluated(own_scans)
-    (entry,) = json.loads((own_scans / "raw" / "splits_final.json").read_text())
+    (entry,) = json.loads((own_scans / RAW / "splits_final.json").read_text())
     edit(own_scans / "evaluation.json", entry["hash"], "0" * 64)
     with pytest.raises(UserError, match=r"out of date: run\.json has another split"):
         shown(own_scans)
-    (own_scans / "raw" / "splits_final.json").write_text("[]")
-    with pytest.raises(UserError, match="was trained on another split than fold 0"):
+    (own_scans / RAW / "splits_final.json").write_text("[]")
+    with pytest.raises(UserError, match="was trained on another split"):
         shown(own_scans)
+
+
+def test_labels_that_were_changed_since_the_training(own_scans: Path, describe_dataset: Any):
+    """In ``dataset.json`` and masks alike."""
+    evaluated(own_scans)
+    describe_dataset(own_scans / RAW, labels={"background": 0, "LV": 1, "Myo": 2, "RV": 3})
+    for look in (evaluated, shown):
+        with pytest.raises(UserError, match=r"was trained with other labels: .*dataset\.json was changed"):
+            look(own_scans)
 
 
 def test_what_is_gone_is_not_compared(own_scans: Path):
     assert shown(own_scans) is None
     evaluated(own_scans)
-    shutil.rmtree(own_scans / "raw")
+    shutil.rmtree(own_scans / RAW)
     shutil.rmtree(own_scans / PREDICTIONS)
     assert shown(own_scans) is not None
     write_record(own_scans, read_record(own_scans).published)

@@ -327,7 +327,10 @@ def test_predictions_of_an_earlier_version_are_kept_and_said_to_be(
         predictions.go(place)
 
 
-def test_predictions_that_are_out_of_date_are_not_measured(predictions, change_volume):
+def test_predictions_that_are_out_of_date_are_not_measured(
+    predictions, change_volume, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("nnUNet_raw")
     folder, place = predictions.folder, predictions.folder / "predictions"
     record = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps(record | {"images": str(predictions.image.parent)}))
@@ -447,8 +450,9 @@ def test_scans_that_cannot_be_used_are_named_once_the_others_are_predicted(
     assert {path.name for path in (tmp_path / "out").glob("*.nii.gz")} == {"a.nii.gz", "z.nii.gz"}
 
 
-def test_missing_image_is_named(tiny_run, train_run):
+def test_missing_image_is_named(tiny_run, train_run, monkeypatch: pytest.MonkeyPatch):
     folder = train_run(tiny_run())
+    monkeypatch.delenv("nnUNet_raw")
     run = json.loads((folder / "run.json").read_text())
     elsewhere = Path(run["images"]).parent.parent.parent / "moved"
     (elsewhere / "imagesTr").mkdir(parents=True, exist_ok=True)

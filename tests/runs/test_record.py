@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from scored import STORED, record
 
+from ccdcseg.datasets.splits import Split, split_entry
 from ccdcseg.errors import UserError
 from ccdcseg.runs.record import RunRecord, read_record
 
@@ -70,8 +71,22 @@ def test_scans_that_moved_are_found_in_nnunets_folder(tmp_path: Path, monkeypatc
             found.local("reference", tmp_path)
     moved.mkdir(parents=True)
     assert found.here("reference") == found.local("reference", tmp_path) == moved
-    recorded.mkdir(parents=True)
-    assert found.local("reference", tmp_path) == recorded
+
+
+def test_scans_in_nnunets_folder_count_where_the_runs_split_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    recorded, today = (tmp_path / place / "Dataset901_Phantom" / "labelsTr" for place in ("old", "new"))
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "new"))
+    ours, other = (split_entry(Split(0.4, seed, ("a",), (), ("b",)), [], {}) for seed in (0, 1))
+    found = RunRecord.model_validate(record(reference=str(recorded), split_hash=ours["hash"]))
+    for folder in (recorded, today):
+        folder.mkdir(parents=True)
+    for entries in (None, [other], [other, ours], [ours, other]):
+        if entries:
+            (today.parent / "splits_final.json").write_text(json.dumps(entries))
+        is_ours = entries is not None and entries[found.fold] == ours
+        assert found.local("reference", tmp_path) == (today if is_ours else recorded)
 
 
 def test_the_label_names_plans_that_are_not_the_presets(tmp_path: Path):

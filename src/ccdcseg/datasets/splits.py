@@ -354,25 +354,18 @@ def _drawing_next(dataset: str, fraction: float, entries: Sequence[Mapping[str, 
     return _drawing(dataset, [(fraction, seed)], ours)
 
 
-def check_split(place: Path, fold: int, split_hash: str | None, run: Path) -> None:
-    """See that a run's split is still the one that is stored.
+def stored_hash(place: Path, fold: int) -> str | None:
+    """Hash of a stored split; None where there is none of that number.
 
     Args:
-        place: the folder with ``splits_final.json``; where there is none, there is nothing to compare.
+        place: the folder with ``splits_final.json``, whether it exists or not.
         fold: number of the entry.
-        split_hash: of the split that the run was trained on; None: it was not recorded.
-        run: its folder, for the message.
 
     Raises:
-        UserError: splits were drawn anew since: patients that the run was trained on may be for testing now.
+        UserError: the file was not made here.
     """
-    path = place / SPLITS_FILE
-    entries = read_entries(path) if path.exists() and split_hash is not None else None
-    if entries is not None and (fold >= len(entries) or entries[fold]["hash"] != split_hash):
-        raise UserError(
-            f"{run} was trained on another split than fold {fold} of {path}, which was drawn anew since.",
-            "Move that run's folder out of nnUNet_results, or put the old splits back.",
-        )
+    entries = _entries_there(place / SPLITS_FILE)
+    return entries[fold]["hash"] if fold < len(entries) else None
 
 
 def check_ours(path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from ccdcseg import __version__
 from ccdcseg.datasets.cases import read_cases, read_ignore_label
 from ccdcseg.datasets.release import MASK_SUFFIX
-from ccdcseg.datasets.splits import check_split, part_cases, part_folder
+from ccdcseg.datasets.splits import part_cases, part_folder
 from ccdcseg.errors import UserError
 from ccdcseg.files import check_writable, file_hash
 from ccdcseg.nnunet.predict import check_predictions
@@ -47,8 +47,8 @@ def evaluate_run(
         Of `PREDICTIONS` and, if there are any, of `PLAIN_PREDICTIONS`.
 
     Raises:
-        UserError: a prediction is missing, does not fit its reference or is not what the run predicts today, or
-            splits were drawn anew since the run was trained.
+        UserError: a prediction is missing, does not fit its reference or is not what the run predicts today; or
+            as `RunRecord.local`.
         OSError: the evaluation cannot be written; this is found out before anything is measured.
     """
     place = part_folder(output or folder, part)
@@ -56,7 +56,6 @@ def evaluate_run(
     record = read_record(folder)
     reference = record.local("reference", folder)
     raw = reference.parent
-    check_split(raw, record.fold, record.split_hash, folder)
     cases = part_cases(raw, record.fold, part)
     patients = {case.case: case.patient for case in read_cases(raw)}
     source = predictions_folder(folder, part, output).parent

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ccdcseg.cores import keep_to_cores
 from ccdcseg.datasets.cases import image_files
 from ccdcseg.datasets.release import MASK_SUFFIX
-from ccdcseg.datasets.splits import check_split, part_cases
+from ccdcseg.datasets.splits import part_cases
 from ccdcseg.datasets.unicode_names import missing
 from ccdcseg.datasets.usable import check_scan
 from ccdcseg.datasets.volumes import read_mask
@@ -112,11 +112,10 @@ def run_images(folder: Path, part: str) -> dict[str, list[Path]]:
     """Images of the "test" or "validation" cases of a run, by case.
 
     Raises:
-        UserError: an image is missing, there are no patients for validation, or splits were drawn anew since.
+        UserError: an image is missing, there are no patients for validation; or as `RunRecord.local`.
     """
     record = read_record(folder)
     images = record.local("images", folder)
-    check_split(images.parent, record.fold, record.split_hash, folder)
     dataset = read_json(images.parent / "dataset.json")
     return {case: _channels(images, case, dataset) for case in part_cases(images.parent, record.fold, part)}
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from ccdcseg.datasets.cases import read_labels
 from ccdcseg.datasets.raw_folder import case_files
 from ccdcseg.datasets.splits import SPLITS_FILE, unlabelled_split
 from ccdcseg.errors import UserError
@@ -54,10 +53,8 @@ def changed_since(run: Run, record: Known) -> str:
     Returns:
         Such as "on other scans: labelsTr/a.nii.gz was changed since".
     """
-    if record.split_hash != run.split["hash"]:
-        return f"on another split: {SPLITS_FILE} was drawn anew since"
-    if record.labels != read_labels(run.raw):
-        return "with other labels: dataset.json was changed since"
+    if changed := record.changed_since(run.raw, run.split["hash"]):
+        return changed
     if changed := _changed_scan(run, record):
         return f"on other scans: {changed} was changed since"
     plans = run.preprocessed / f"{run.plans_name}.json"

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from ccdcseg.datasets.cases import CASES_FILE, read_cases
 from ccdcseg.datasets.release import MASK_SUFFIX
-from ccdcseg.datasets.splits import check_split, part_folder
+from ccdcseg.datasets.splits import part_folder
 from ccdcseg.errors import UserError
 from ccdcseg.files import file_hash, write_json, write_text
 from ccdcseg.measure.metrics import DISTANCES, METRIC_NAMES, Status
@@ -291,7 +291,8 @@ def read_current(folder: Path, part: str, predictions: str, record: RunRecord) -
         None where there is none. A warning names one of an earlier version, which does not say what it is of.
 
     Raises:
-        UserError: as `read_evaluation`; predictions, references, patients or the split are other ones today.
+        UserError: as `read_evaluation` and `RunRecord.check_data`; predictions, references or patients are other ones
+            today.
     """
     place = part_folder(folder, part)
     path = evaluation_folder(place, predictions) / EVALUATION_FILE
@@ -300,7 +301,7 @@ def read_current(folder: Path, part: str, predictions: str, record: RunRecord) -
     evaluation = read_evaluation(path)
     reference = record.here("reference")
     if reference is not None:
-        check_split(reference.parent, record.fold, record.split_hash, folder)
+        record.check_data(reference.parent, folder)
     if changed := changed_since(evaluation, place / predictions, reference, record):
         raise UserError(f"{path} is out of date: {changed}.", f"Make it anew: {_command(path.parent)}")
     if evaluation.measured is None and (place / predictions).exists():

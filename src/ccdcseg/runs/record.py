@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from ccdcseg.datasets.cases import read_labels
+from ccdcseg.datasets.splits import SPLITS_FILE, stored_hash
 from ccdcseg.errors import UserError
 from ccdcseg.files import write_json
 from ccdcseg.measure.patients import MEAN
@@ -147,6 +149,23 @@ class Known(Stored):
         found = re.search(r"(\d+) threads", self.machine)
         return int(found[1]) if found else None
 
+    def changed_since(self, raw: Path, split_hash: str | None) -> str:
+        """What of its data set a run is of that is another today; empty where nothing is.
+
+        Args:
+            raw: the data set's folder; without ``dataset.json``, labels are not compared.
+            split_hash: of the split in the place of the run's; None: there is none.
+
+        Returns:
+            Such as "with other labels: .../dataset.json was changed since".
+        """
+        if split_hash != self.split_hash:
+            return f"on another split: {raw / SPLITS_FILE} was drawn anew since"
+        description = raw / "dataset.json"
+        if description.exists() and read_labels(raw) != self.labels:
+            return f"with other labels: {description} was changed since"
+        return ""
+
     @model_validator(mode="after")
     def _usable_labels(self) -> Self:
         if (
@@ -235,30 +254,31 @@ class RunRecord(Known):
         )
 
     def here(self, name: ScanFolder) -> Path | None:
-        """The recorded folder of scans or, where it is not on this machine, the one in ``nnUNet_raw`` that is.
+        """A folder of scans on this machine: in ``nnUNet_raw``, where that has the run's split; else as recorded.
 
         Args:
             name: which.
 
         Returns:
-            The recorded one where neither is there; None where none is recorded.
+            That of ``nnUNet_raw``, whatever its split, where only that is there; None where none is recorded.
         """
         recorded = self.images if name == "images" else self.reference
         raw = os.environ.get("nnUNet_raw")  # noqa: SIM112
-        if recorded is None or recorded.is_dir() or not raw:
+        if recorded is None or not raw:
             return recorded
-        moved = Path(raw, self.dataset, recorded.name)
-        return moved if moved.is_dir() else recorded
+        today = Path(raw, self.dataset, recorded.name)
+        counts = not recorded.is_dir() or stored_hash(today.parent, self.fold) == self.split_hash
+        return today if today.is_dir() and counts else recorded
 
     def local(self, name: ScanFolder, run: Path) -> Path:
-        """A folder of scans on this machine, see `here`.
+        """A folder of scans on this machine, see `here`, of the data set that the run was trained on.
 
         Args:
             name: which.
             run: folder of the run, for the message.
 
         Raises:
-            UserError: the record names none, or none is there.
+            UserError: the record names none, or none is there; or as `check_data`.
         """
         folder = self.here(name)
         if folder is None:
@@ -272,7 +292,26 @@ class RunRecord(Known):
                 f"{self.dataset}/{folder.name}.",
                 "Set nnUNet_raw to the folder with that data set.",
             )
+        self.check_data(folder.parent, run)
         return folder
+
+    def check_data(self, raw: Path, run: Path) -> None:
+        """See that a data set is still what the run was trained on, see `changed_since`.
+
+        Args:
+            raw: its folder; what is gone is not compared.
+            run: folder of the run, for the message.
+
+        Raises:
+            UserError: splits were drawn anew since, so that patients who were trained on may be for testing now; or
+                classes have other values or names.
+        """
+        has_splits = (raw / SPLITS_FILE).exists()
+        if changed := self.changed_since(raw, stored_hash(raw, self.fold) if has_splits else self.split_hash):
+            raise UserError(
+                f"{run} was trained {changed}.",
+                "Move that run's folder out of nnUNet_results, or put back what was changed.",
+            )
 
     @property
     def published(self) -> "RunRecord":
