@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -201,6 +201,23 @@ def change_volume() -> Callable[..., None]:
         write_volume(path, replace(volume, array=array if result is None else result, **fields))
 
     return change
+
+
+@pytest.fixture
+def scan_again() -> Callable[[Path, str], str]:
+    """Give the patient of a case a further scan, and draw the split of `workspace` anew; name of the scan."""
+    from ccdcseg.datasets.cases import read_cases, write_cases
+    from ccdcseg.datasets.splits import split_dataset
+
+    def again(raw: Path, case: str) -> str:
+        cases = read_cases(raw)
+        for file in (*raw.glob(f"labelsTr/{case}.nii.gz"), *raw.glob(f"imagesTr/{case}_0000.nii.gz")):
+            shutil.copy(file, file.with_name(file.name.replace(case, f"{case}_again")))
+        write_cases(raw, [*cases, *(replace(row, case=f"{case}_again") for row in cases if row.case == case)])
+        split_dataset(raw, [0.4], 0, redraw=True)
+        return f"{case}_again"
+
+    return again
 
 
 @pytest.fixture

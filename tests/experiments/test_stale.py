@@ -114,6 +114,11 @@ def test_other_labels(job: Job, describe_dataset: Any):
     assert why_stale(job) == f"it was trained with other labels: {changed} was changed since"
 
 
+def test_a_further_scan_of_a_tested_patient(job: Job, scan_again: Any):
+    new = scan_again(job.training.raw, job.training.split["test"][0])
+    assert why_stale(job) == f"splits_final.json and the evaluation differ in the scan {new}"
+
+
 def test_other_plans(job: Job, tmp_path: Path):
     for path in (job.result, job.run / "run.json"):
         content = json.loads(path.read_text())

@@ -202,6 +202,18 @@ def test_an_evaluation_of_another_split_is_not_shown(own_scans: Path):
         shown(own_scans)
 
 
+def test_an_evaluation_of_other_scans_of_the_patients_is_not_shown(own_scans: Path, scan_again: Any):
+    """The split has the same patients, and so the same hash."""
+    evaluated(own_scans)
+    case = next((own_scans / PREDICTIONS).iterdir()).name.removesuffix(".nii.gz")
+    new = scan_again(own_scans / RAW, case)
+    with pytest.raises(UserError, match=rf"out of date: splits_final\.json .* differ in the scan {new}\."):
+        shown(own_scans)
+    shutil.copy(own_scans / RAW / "labelsTr" / f"{new}.nii.gz", own_scans / PREDICTIONS)
+    assert evaluated(own_scans) != []
+    assert shown(own_scans) is not None
+
+
 def test_labels_that_were_changed_since_the_training(own_scans: Path, describe_dataset: Any):
     """In ``dataset.json`` and masks alike."""
     evaluated(own_scans)

@@ -207,7 +207,8 @@ def _place(entry: dict[str, Any], entries: list[dict[str, Any]], path: Path, red
         raise UserError(
             f"{path} has other patients or cases for the fraction {exactly(entry['fraction'])} and seed "
             f"{entry['seed']}: its fold {fold} was drawn with another number of test patients or from other cases.",
-            "Choose another seed, or replace it with --redraw; runs that were trained on it are then refused.",
+            "Choose another seed, or replace it with --redraw; what was trained or measured on other patients or "
+            "cases is then refused.",
         )
 
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import replace
 
-from ccdcseg.datasets.splits import part_folder
+from ccdcseg.datasets.splits import part_cases, part_folder
 from ccdcseg.errors import UserError
 from ccdcseg.experiments.jobs import Job, Result, read_result
 from ccdcseg.files import move_aside
@@ -40,7 +40,7 @@ def why_stale(job: Job) -> str:
     """Why a job's result is not what its commands would give today; empty where nothing says so.
 
     Looked at are, as far as they are there, the scans that were trained on, the run, its predictions with what they
-    are made from, and the references.
+    are made from, the references, and of which scans the part is.
 
     Raises:
         UserError: the result is damaged.
@@ -50,7 +50,8 @@ def why_stale(job: Job) -> str:
         return f"it was trained {changed}"
     predictions = part_folder(job.run, job.part) / PREDICTIONS
     references = job.training.raw / "labelsTr"
-    if changed := evaluation.changed_since(result.evaluation, predictions, references, result.run):
+    cases = part_cases(job.training.raw, job.training.fold, job.part)
+    if changed := evaluation.changed_since(result.evaluation, predictions, references, result.run, cases):
         return changed
     return _of_another_run(job, result) if (job.run / RUN_FILE).exists() else ""
 

@@ -4,7 +4,7 @@ import logging
 import math
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from ccdcseg.datasets.cases import CASES_FILE, read_cases
 from ccdcseg.datasets.release import MASK_SUFFIX
-from ccdcseg.datasets.splits import part_folder
+from ccdcseg.datasets.splits import SPLITS_FILE, part_cases, part_folder
 from ccdcseg.errors import UserError
 from ccdcseg.files import file_hash, write_json, write_text
 from ccdcseg.measure.metrics import DISTANCES, METRIC_NAMES, Status
@@ -291,18 +291,20 @@ def read_current(folder: Path, part: str, predictions: str, record: RunRecord) -
         None where there is none. A warning names one of an earlier version, which does not say what it is of.
 
     Raises:
-        UserError: as `read_evaluation` and `RunRecord.check_data`; predictions, references or patients are other ones
-            today.
+        UserError: as `read_evaluation` and `RunRecord.check_data`; predictions, references, or the part's cases or
+            their patients are other ones today.
     """
     place = part_folder(folder, part)
     path = evaluation_folder(place, predictions) / EVALUATION_FILE
     if not path.exists():
         return None
     evaluation = read_evaluation(path)
-    reference = record.here("reference")
+    reference, cases = record.here("reference"), None
     if reference is not None:
         record.check_data(reference.parent, folder)
-    if changed := changed_since(evaluation, place / predictions, reference, record):
+        if (reference.parent / SPLITS_FILE).exists():
+            cases = part_cases(reference.parent, record.fold, part)
+    if changed := changed_since(evaluation, place / predictions, reference, record, cases):
         raise UserError(f"{path} is out of date: {changed}.", f"Make it anew: {_command(path.parent)}")
     if evaluation.measured is None and (place / predictions).exists():
         logger.warning(
@@ -315,7 +317,11 @@ def read_current(folder: Path, part: str, predictions: str, record: RunRecord) -
 
 
 def changed_since(
-    evaluation: Evaluation, predictions: Path, references: Path | None, record: RunRecord
+    evaluation: Evaluation,
+    predictions: Path,
+    references: Path | None,
+    record: RunRecord,
+    cases: Collection[str] | None,
 ) -> str:
     """What an evaluation is of that is another today; empty where nothing is. Files that are gone are not compared.
 
@@ -324,12 +330,17 @@ def changed_since(
         predictions: their folder.
         references: folder of the reference masks; None: it is not known.
         record: of the run.
+        cases: that the run is measured on; None: they are not known.
     """
-    return next(_changed(evaluation, predictions, references, record), "")
+    return next(_changed(evaluation, predictions, references, record, cases), "")
 
 
 def _changed(
-    evaluation: Evaluation, predictions: Path, references: Path | None, record: RunRecord
+    evaluation: Evaluation,
+    predictions: Path,
+    references: Path | None,
+    record: RunRecord,
+    cases: Collection[str] | None,
 ) -> Iterator[str]:
     measured = evaluation.measured
     if list(evaluation.classes) != record.classes:
@@ -339,6 +350,8 @@ def _changed(
         for case, patient in evaluation.patient_of.items():
             if patients.get(case, patient) != patient:
                 yield f"{references.parent / CASES_FILE} has another patient for {case}"
+    if cases is not None and (others := evaluation.patient_of.keys() ^ {*cases}):
+        yield f"{SPLITS_FILE} and the evaluation differ in the scan {min(others)}"
     if measured is None:
         return
     if measured.split != record.split_hash:
