@@ -70,7 +70,9 @@ def test_runs_of_something_else_are_refused(
 def test_two_runs_of_one_name_are_refused(raw_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(networks, "read_record", lambda _: network("p0").record)
     with pytest.raises(UserError, match="Two of the runs are called model/fold_0"):
-        read_networks(raw_folder, [Path("here/model/fold_0"), Path("there/model/fold_0")])
+        read_networks(
+            raw_folder, [Path("model/fold_3"), Path("here/model/fold_0"), Path("there/model/fold_0")]
+        )
 
 
 def test_whose_masks_were_trained_on_is_asked_of_todays_table(

@@ -11,6 +11,7 @@ import pytest
 from ccdcseg.datasets.cases import read_cases
 from ccdcseg.errors import UserError
 from ccdcseg.review.measure import Opinions, measure
+from ccdcseg.review.networks import Network
 from ccdcseg.review.review import (
     Review,
     Reviewed,
@@ -20,8 +21,10 @@ from ccdcseg.review.review import (
     ranking_file,
     ranking_rows,
     read_opinions,
+    review,
     write_review,
 )
+from ccdcseg.runs.record import FoldOf, Patients, RunRecord
 
 
 def reviewed(case: str, moved: int) -> Reviewed:
@@ -86,6 +89,31 @@ def test_a_mask_on_other_voxels_than_its_scan_is_refused(raw_folder: Path, tmp_p
     np.savez_compressed(tmp_path / "p.npz", probabilities=np.zeros((3, 4, 20, 23), np.uint8))
     with pytest.raises(UserError, match=r"another shape \(z, y, x\) than its scan"):
         read_opinions(raw_folder, raw_folder / "labelsTr" / "p1_ED.nii.gz", [tmp_path / "p.npz"])
+
+
+@pytest.mark.parametrize("fold", [False, True])
+def test_patients_whom_a_split_measures_are_counted(
+    raw_folder: Path, monkeypatch: pytest.MonkeyPatch, fold: bool
+) -> None:
+    """A fold's own tests are of labelled patients; its split has others."""
+    split = Patients(train=("p1",), validation=(), test=("p2",))
+    own = Patients(train=(), validation=(), test=("p1",)) if fold else split
+    fold_of = FoldOf(split="1" * 64, number=1, folds=2) if fold else None
+    record = RunRecord.model_construct(patients=own, fold_of=fold_of)
+    entries = [
+        {"hash": "1" * 64, "patients": split.model_dump()},
+        {"hash": "2" * 64, "patients": own.model_dump()},
+    ]
+    monkeypatch.setattr("ccdcseg.review.review.read_entries", lambda _: entries)
+    monkeypatch.setattr(Network, "hash", "0" * 64)
+    cases = read_cases(raw_folder)
+    files = {}
+    for case in cases:
+        files[case.case] = [raw_folder / f"{case.case}.npz"]
+        np.savez_compressed(files[case.case][0], probabilities=np.full((3, 4, 20, 24), 85, np.uint8))
+    wanted = {case.case: [Network(Path("model/fold_0"), record, frozenset())] for case in cases}
+    found = review(raw_folder, cases, wanted, files, {}, lambda *_: None)
+    assert found.measured == sum(case.patient == "p2" for case in cases) > 0
 
 
 def test_an_answer_belongs_to_a_mask(result: Review) -> None:

@@ -78,9 +78,10 @@ def read_networks(raw_folder: Path, folders: Iterable[Path]) -> list[Network]:
                 "has others now.",
                 "Name a run of the data set as it is.",
             )
-    if len({network.name for network in networks}) < len(networks):
+    names = [network.name for network in networks]
+    if doubled := [name for name in names if names.count(name) > 1]:
         raise UserError(
-            f"Two of the runs are called {networks[0].name}: results could not tell them apart.",
+            f"Two of the runs are called {doubled[0]}: results could not tell them apart.",
             "Name one of them.",
         )
     return networks

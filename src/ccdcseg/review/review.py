@@ -9,6 +9,7 @@ from typing import Any
 
 import ccdcseg
 from ccdcseg.datasets.cases import Case, numbering_fault, read_file_ending, read_ignore_label, read_labels
+from ccdcseg.datasets.splits import SPLITS_FILE, read_entries
 from ccdcseg.datasets.volumes import read_mask
 from ccdcseg.errors import UserError
 from ccdcseg.files import file_hash, write_json, write_text
@@ -16,6 +17,7 @@ from ccdcseg.review.answers import Answer
 from ccdcseg.review.measure import Measures, Opinions, measure
 from ccdcseg.review.networks import Network, read_probabilities
 from ccdcseg.review.suspicion import Suspicion, Usual, suspicions, usual
+from ccdcseg.runs.record import RunRecord
 from ccdcseg.tabular import csv_text
 
 FORMAT = "ccdcseg-review/1"
@@ -63,7 +65,8 @@ class Review:
         networks: SHA-256 of the weights of each network.
         normal: what is usual in this list.
         cases: the masks.
-        measured: how many are of patients for validation or testing in the split of a network that judged them.
+        measured: how many are of patients for validation or testing in the split of a network, or the one that its
+            fold is of.
     """
 
     dataset: str
@@ -141,9 +144,11 @@ def review(
         progress: called with the number of masks measured and to be measured.
 
     Raises:
-        UserError: as `read_opinions`, or a mask is missing.
+        UserError: as `read_opinions`; a mask is missing, or the splits are that folds are of.
     """
     masks = mask_files(raw_folder, [case for case in cases if case.case in wanted])
+    used = {network.name: network for networks in wanted.values() for network in networks}
+    measured = _measured(raw_folder, [network.record for network in used.values()])
     reviewed = []
     for done, case in enumerate((case for case in cases if case.case in wanted), 1):
         digest = file_hash(masks[case.case])
@@ -153,15 +158,18 @@ def review(
         answer = said.answer if said and said.mask == digest else ""
         reviewed.append(Reviewed(case.case, case.patient, names, digest, measure(opinions), answer=answer))
         progress(done, len(wanted))
-    networks = {one.name: one.hash for used in wanted.values() for one in used}
-    measured = sum(_is_measured(one, wanted[one.case]) for one in reviewed)
-    return Review(raw_folder.name, check_labels(raw_folder), networks, *rank(reviewed), measured)
+    hashes = {name: network.hash for name, network in used.items()}
+    count = sum(one.patient in measured for one in reviewed)
+    return Review(raw_folder.name, check_labels(raw_folder), hashes, *rank(reviewed), count)
 
 
-def _is_measured(one: Reviewed, networks: Sequence[Network]) -> bool:
-    """Whether a split that a network was drawn with measures the patient; a fold tests on labelled ones."""
-    records = [network.record for network in networks if network.record.fold_of is None]
-    return any(one.patient in (*record.patients.validation, *record.patients.test) for record in records)
+def _measured(raw_folder: Path, records: Sequence[RunRecord]) -> set[str]:
+    """Patients for validation or testing in the splits of runs; of a fold in the split that it is of."""
+    splits = {record.fold_of.split for record in records if record.fold_of}
+    entries = read_entries(raw_folder / SPLITS_FILE) if splits else []
+    parts = [entry["patients"] for entry in entries if entry["hash"] in splits]
+    parts += [record.patients.model_dump() for record in records if not record.fold_of]
+    return {patient for part in parts for patient in (*part["validation"], *part["test"])}
 
 
 def rank(reviewed: Sequence[Reviewed]) -> tuple[Usual, tuple[Reviewed, ...]]:
