@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ccdcseg.postprocessing import FOREGROUND
-from ccdcseg.review.measure import Mend, Opinions, measure, soft_minimum
+from ccdcseg.review.measure import WHOLE, Mend, Opinions, measure, soft_minimum
 
 NAMES = ("RV", "LV")
 SPACING = (8.0, 1.5, 1.5)
@@ -119,14 +118,14 @@ def test_slices_may_lie_along_any_axis():
     seen = labels.copy()
     labels[:, :, 3] = 0
     found = measure(Opinions.of(labels, sure(seen), (1.5, 1.5, 8.0), NAMES))
-    assert found.classes[FOREGROUND].gap.numbers == (4,)
+    assert found.classes[WHOLE].gap.numbers == (4,)
 
 
 def test_voxels_that_nobody_labelled_contradict_nothing():
     labels = heart()
     labels[2:4] = 3
     found = measure(Opinions.of(labels, sure(heart()), SPACING, NAMES, ignore=3))
-    assert found.classes[FOREGROUND].contradiction_mm == 0
+    assert found.classes[WHOLE].contradiction_mm == 0
 
 
 @pytest.mark.parametrize("labels", [np.zeros((4, 9, 9), np.int16), np.ones((4, 9, 9), np.int16)])

@@ -27,12 +27,12 @@ from ccdcseg.review.review import (
 from ccdcseg.runs.record import FoldOf, Patients, RunRecord
 
 
-def reviewed(case: str, moved: int) -> Reviewed:
+def reviewed(case: str, moved: int, name: str = "RV") -> Reviewed:
     labels = np.zeros((4, 20, 20), np.int16)
     labels[1:3, 4:12, 4:12] = 1
     probabilities = np.where(np.arange(2)[:, None, None, None] == np.roll(labels, moved, 1), 0.95, 0.05)
     return Reviewed(
-        case, case, ("n",), "0" * 64, measure(Opinions.of(labels, probabilities, (8, 1, 1), ("RV",)))
+        case, case, ("n",), "0" * 64, measure(Opinions.of(labels, probabilities, (8, 1, 1), (name,)))
     )
 
 
@@ -55,7 +55,7 @@ def test_the_list_begins_with_the_strongest_suspicion(result: Review) -> None:
 def test_ranking_and_record_are_written_whole(result: Review, tmp_path: Path) -> None:
     write_review(result, tmp_path / "review.json")
     content = json.loads((tmp_path / "review.json").read_text())
-    assert content["format"] == "ccdcseg-review/1"
+    assert content["format"] == "ccdcseg-review/2"
     assert content["networks"] == {"n": "1" * 64}
     assert content["versions"].keys() >= {"ccdcseg", "torch", "nnunetv2"}
     assert [case["mask"] for case in content["cases"]] == ["0" * 64] * 3
@@ -68,6 +68,15 @@ def test_ranking_and_record_are_written_whole(result: Review, tmp_path: Path) ->
 def test_the_ranking_has_a_row_for_each_class_in_the_order_of_their_scores(result: Review) -> None:
     scores = [row[3] for row in ranking_rows(result)[1:]]
     assert scores == sorted(scores, reverse=True)  # type: ignore[type-var]
+
+
+def test_a_class_may_be_called_foreground(result: Review) -> None:
+    normal, cases = rank(
+        [reviewed(case, moved, "foreground") for case, moved in (("a", 0), ("b", 3), ("c", 1))]
+    )
+    named = ranking_rows(replace(result, labels={"foreground": 1}, normal=normal, cases=cases))
+    rows = [[str(value).replace("foreground", "RV") for value in row] for row in named]
+    assert rows == [[str(value) for value in row] for row in ranking_rows(result)]
 
 
 def test_a_missing_mask_is_named(raw_folder: Path) -> None:

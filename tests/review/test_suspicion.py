@@ -2,15 +2,14 @@ from dataclasses import replace
 
 import pytest
 
-from ccdcseg.postprocessing import FOREGROUND
-from ccdcseg.review.measure import ClassMeasures, Measures, Mend, Slices
+from ccdcseg.review.measure import WHOLE, ClassMeasures, Measures, Mend, Slices
 from ccdcseg.review.suspicion import ALL_BOUNDS, suspicions, usual
 
 PLAIN = ClassMeasures(0.9, 1.0, 0.4, Slices(), Slices(), Slices(), 0.0, {"background": 0.1, "RV": 0.9}, 3)
 
 
 def mask(*mends: Mend, **changes: ClassMeasures) -> Measures:
-    return Measures({FOREGROUND: PLAIN, "RV": PLAIN, "LV": PLAIN} | changes, mends)
+    return Measures({WHOLE: PLAIN, "RV": PLAIN, "LV": PLAIN} | changes, mends)
 
 
 NORMAL = usual([mask()] * 3)
@@ -45,14 +44,14 @@ def test_each_suspicion_of_a_class_is_named(changed: dict[str, object], sentence
 def test_what_explains_a_mask_is_named_before_what_it_explains(kind: str) -> None:
     mend = Mend(kind, ("RV", "LV"), "The mask looks odd", 0.8)  # type: ignore[arg-type]
     contradicting = replace(PLAIN, contradiction_mm=99.0, dice=0.2)
-    first, *_ = suspicions(mask(mend, **{FOREGROUND: contradicting}), NORMAL)
+    first, *_ = suspicions(mask(mend, **{WHOLE: contradicting}), NORMAL)
     assert first.sentence == "The mask looks odd: without that 80% of the contradiction would go."
 
 
 def test_a_mask_that_nothing_explains_may_be_another_scans():
     mend = Mend("shifted", ("RV", "LV"), "The mask looks shifted", 0.2)
     contradicting = replace(PLAIN, contradiction_mm=99.0, dice=0.2)
-    first, *_ = suspicions(mask(mend, **{FOREGROUND: contradicting}), NORMAL)
+    first, *_ = suspicions(mask(mend, **{WHOLE: contradicting}), NORMAL)
     assert first.sentence.endswith("is it another scan's?")
 
 

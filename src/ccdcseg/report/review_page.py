@@ -11,7 +11,6 @@ import numpy as np
 
 from ccdcseg.datasets.volumes import read_image, slice_axis
 from ccdcseg.files import json_hash, write_text
-from ccdcseg.postprocessing import FOREGROUND
 from ccdcseg.processes import Progress
 from ccdcseg.report.pictures import class_colour, crop_box
 from ccdcseg.report.template import PATIENTS, SYNTHETIC, render
@@ -115,7 +114,6 @@ def _context(result: Review, cards: Sequence[Card], synthetic: bool) -> dict[str
         "colours": {name: class_colour(value) for name, value in result.labels.items()},
         "cards": cards,
         "cases": result.cases,
-        "foreground": FOREGROUND,
         "networks": result.networks,
         "answers": ANSWERS,
         "columns": COLUMNS,

@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ccdcseg.datasets.volumes import slice_axis
-from ccdcseg.postprocessing import FOREGROUND, label_pieces
+from ccdcseg.postprocessing import label_pieces
 
 Mask = NDArray[np.bool_]
 Costs = NDArray[np.float32]
 Kind = Literal["swapped", "mirrored", "shifted", "wide", "narrow"]
 
+WHOLE = ""
+"""Name of all classes together: no class is called so."""
 OUT_OF_THE_QUESTION = 0.02
 """Probabilities below count as this one, whose cost is 1."""
 SHIFT_MM = 10.0
@@ -106,7 +108,7 @@ class Measures:
     """A mask against a network that never saw it.
 
     Attributes:
-        classes: by name, and all together as `FOREGROUND`.
+        classes: by name, and all together as `WHOLE`.
         mends: the best of each kind for the same classes, what explains most first.
     """
 
@@ -178,18 +180,16 @@ class Opinions:
         cost: Costs = np.take_along_axis(self.costs, labels[None], 0)[0]
         return cost
 
-    def regions(self, name: str) -> tuple[Mask, Mask]:
-        """A class, or the foreground, by the label and by the network."""
-        if name == FOREGROUND:
-            return self.labels > 0, self.predicted > 0
-        value = self.names.index(name) + 1
-        return self.labels == value, self.predicted == value
+    def regions(self, value: int) -> tuple[Mask, Mask]:
+        """A class, or all together (0), by the label and by the network."""
+        ours, theirs = (seen == value if value else seen > 0 for seen in (self.labels, self.predicted))
+        return ours, theirs
 
 
 def measure(opinions: Opinions) -> Measures:
     """Hold a mask against a network that never saw it."""
     return Measures(
-        {name: _class_measures(opinions, name) for name in (FOREGROUND, *opinions.names)},
+        {name: _class_measures(opinions, value) for value, name in enumerate((WHOLE, *opinions.names))},
         tuple(sorted(_mends(opinions), key=lambda mend: -mend.share)),
     )
 
@@ -205,15 +205,15 @@ def outline(region: Mask) -> Mask:
     return region & ~inside
 
 
-def _class_measures(opinions: Opinions, name: str) -> ClassMeasures:
-    ours, theirs = opinions.regions(name)
+def _class_measures(opinions: Opinions, value: int) -> ClassMeasures:
+    ours, theirs = opinions.regions(value)
     both = ours | theirs
     by_slice = np.where(both, opinions.contradiction, 0).sum((1, 2))
     total = np.count_nonzero(ours) + np.count_nonzero(theirs)
     return ClassMeasures(
         dice=float(2 * np.count_nonzero(ours & theirs) / total) if total else None,
         contradiction_mm=_in_mm(opinions, float(by_slice.sum()), (ours, theirs)),
-        surface_probability=_surface_probability(opinions, name, ours),
+        surface_probability=_surface_probability(opinions, value, ours),
         gap=_slices(opinions, ours, theirs, inside=True),
         early=_slices(opinions, ours, theirs, inside=False),
         late=_slices(opinions, theirs, ours, inside=False),
@@ -229,13 +229,12 @@ def _in_mm(opinions: Opinions, contradiction: float, regions: Sequence[Mask]) ->
     return float(contradiction / length * opinions.pixel_mm) if length else 0.0
 
 
-def _surface_probability(opinions: Opinions, name: str, ours: Mask) -> float | None:
+def _surface_probability(opinions: Opinions, value: int, ours: Mask) -> float | None:
     edge = outline(ours)
     if not edge.any():
         return None
-    costs = opinions.costs[0] if name == FOREGROUND else opinions.costs[opinions.names.index(name) + 1]
-    probability = np.power(OUT_OF_THE_QUESTION, costs)
-    if name == FOREGROUND:
+    probability = np.power(OUT_OF_THE_QUESTION, opinions.costs[value])
+    if not value:
         probability = 1 - probability
     return soft_minimum(ndimage.maximum_filter(probability, size=(1, 3, 3))[edge])
 
@@ -344,24 +343,22 @@ def _resized(opinions: Opinions) -> Iterator[Mend]:
     near = _surroundings(opinions.labels > 0, max(WIDTHS))
     labels, costs = opinions.labels[near], opinions.costs[:, *near]
     given = np.take_along_axis(costs, labels[None], 0)[0]
-    for name in (FOREGROUND, *opinions.names):
-        total = float(opinions.contradiction[np.logical_or(*opinions.regions(name))].sum())
-        for kind, width, mended in _other_widths(labels, opinions.names, name):
+    for value, name in enumerate(("The whole mask", *opinions.names)):
+        total = float(opinions.contradiction[np.logical_or(*opinions.regions(value))].sum())
+        for kind, width, mended in _other_widths(labels, value):
             gain = float((given - np.take_along_axis(costs, mended[None], 0)[0]).sum())
-            what = "The whole mask" if name == FOREGROUND else name
             yield Mend(
                 kind,
-                opinions.names if name == FOREGROUND else (name,),
-                f"{what} looks drawn about {width * opinions.pixel_mm:.1f} mm too {kind}",
+                (name,) if value else opinions.names,
+                f"{name} looks drawn about {width * opinions.pixel_mm:.1f} mm too {kind}",
                 gain / total if total else 0.0,
             )
 
 
 def _other_widths(
-    labels: NDArray[np.intp], names: Sequence[str], name: str
+    labels: NDArray[np.intp], value: int
 ) -> Iterator[tuple[Kind, int, NDArray[np.intp]]]:
-    """A class, or the foreground, eroded where it looks too wide and dilated where it looks too narrow."""
-    value = 0 if name == FOREGROUND else names.index(name) + 1
+    """A class, or all together (0), eroded where it looks too wide and dilated where it looks too narrow."""
     ours = labels == value if value else labels > 0
     if not ours.any():
         return

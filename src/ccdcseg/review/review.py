@@ -20,7 +20,7 @@ from ccdcseg.review.suspicion import Suspicion, Usual, suspicions, usual
 from ccdcseg.runs.record import RunRecord
 from ccdcseg.tabular import csv_text
 
-FORMAT = "ccdcseg-review/1"
+FORMAT = "ccdcseg-review/2"
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from statistics import median
 
-from ccdcseg.postprocessing import FOREGROUND
-from ccdcseg.review.measure import ClassMeasures, Measures, Slices
+from ccdcseg.review.measure import WHOLE, ClassMeasures, Measures, Slices
 
 CONTRADICTS = "contradicts"
 ALL_BOUNDS = {
@@ -23,7 +22,7 @@ ALL_BOUNDS = {
 }
 """Where a suspicion has the strength 1: share of the contradiction that a mend takes away; weight of slices (see
 `Slices`); share of a class that lies apart; contradiction as a multiple of the usual one in the same list."""
-_FOREGROUND_BOUNDS = {"wide": 0.13, "narrow": 0.15, "early": 0.7, "late": 0.7, CONTRADICTS: 3.5}
+_WHOLE_BOUNDS = {"wide": 0.13, "narrow": 0.15, "early": 0.7, "late": 0.7, CONTRADICTS: 3.5}
 """The same where they are others for all classes together, whose outline is surer than that of one."""
 LEAST_MM = 0.3
 """A usual contradiction below this counts as this one: in a list of perfect masks a voxel is no suspicion."""
@@ -52,7 +51,7 @@ class Suspicion:
 
 @dataclass(frozen=True)
 class Usual:
-    """What is usual in a list of masks, by class and as `FOREGROUND`.
+    """What is usual in a list of masks, by class and as `WHOLE`.
 
     Attributes:
         contradiction_mm: median.
@@ -83,14 +82,14 @@ def suspicions(measures: Measures, normal: Usual) -> tuple[Suspicion, ...]:
     """
     found = [*_mended(measures)]
     for name, one in measures.classes.items():
-        classes = tuple(measures.classes)[1:] if name == FOREGROUND else (name,)
+        classes = tuple(measures.classes)[1:] if name == WHOLE else (name,)
         found += [*_slices(name, classes, one), *_apart(name, one), _contradicts(name, classes, one, normal)]
     return tuple(sorted((s for s in found if s.strength > 0), key=partial(_order, measures)))
 
 
 def _order(measures: Measures, suspicion: Suspicion) -> tuple[int, float]:
     """Strong before weak; of strong ones those that name a mistake first, unless the mask lies elsewhere."""
-    elsewhere = (measures.classes[FOREGROUND].dice or 0) < ELSEWHERE
+    elsewhere = (measures.classes[WHOLE].dice or 0) < ELSEWHERE
     explained = any(mend.share > ELSEWHERE for mend in measures.mends)
     named = (suspicion.kind == CONTRADICTS) == (elsewhere and not explained)
     return (2 if suspicion.strength < 1 else 0 if named else 1), -suspicion.strength
@@ -98,20 +97,20 @@ def _order(measures: Measures, suspicion: Suspicion) -> tuple[int, float]:
 
 def _mended(measures: Measures) -> Iterator[Suspicion]:
     """The mend of each class, and of all together, that explains most."""
-    shown, everything = measures.classes[FOREGROUND].worst_slice, tuple(measures.classes)[1:]
+    shown, everything = measures.classes[WHOLE].worst_slice, tuple(measures.classes)[1:]
     best = {mend.classes: mend for mend in reversed(measures.mends)}
     for mend in best.values():
         yield Suspicion(
             mend.kind,
             mend.classes,
-            mend.share / _bound(mend.kind, FOREGROUND if mend.classes == everything else mend.classes[0]),
+            mend.share / _bound(mend.kind, WHOLE if mend.classes == everything else mend.classes[0]),
             f"{mend.words}: without that {mend.share:.0%} of the contradiction would go.",
             shown if len(mend.classes) > 1 else measures.classes[mend.classes[0]].worst_slice,
         )
 
 
 def _slices(name: str, classes: tuple[str, ...], one: ClassMeasures) -> Iterator[Suspicion]:
-    what = "the mask" if name == FOREGROUND else name
+    what = "the mask" if name == WHOLE else name
     for kind, slices, words in (
         ("gap", one.gap, "{what} is missing in {numbers}, between slices that have it; the network sees it."),
         ("early", one.early, "{what} ends too early: the network sees it in {numbers} too."),
@@ -124,7 +123,7 @@ def _slices(name: str, classes: tuple[str, ...], one: ClassMeasures) -> Iterator
 
 
 def _apart(name: str, one: ClassMeasures) -> Iterator[Suspicion]:
-    if one.apart and name != FOREGROUND:
+    if one.apart and name != WHOLE:
         text = f"A piece of {name}, {one.apart:.1%} of it, lies apart where the network sees nothing of it."
         yield Suspicion("apart", (name,), one.apart / ALL_BOUNDS["apart"], text, one.worst_slice)
 
@@ -138,9 +137,9 @@ def _contradicts(name: str, classes: tuple[str, ...], one: ClassMeasures, normal
 def _contradiction(name: str, one: ClassMeasures, normal: Usual) -> str:
     dice, most = one.dice, normal.dice[name]
     if dice is None or most is None:
-        return f"{'The mask' if name == FOREGROUND else name} is neither in the label nor to the network."
+        return f"{'The mask' if name == WHOLE else name} is neither in the label nor to the network."
     numbers = f"Dice {dice:.0%}, where {most:.0%} is usual here"
-    if name == FOREGROUND:
+    if name == WHOLE:
         doubt = "is it another scan's?" if dice < ELSEWHERE else f"most in slice {one.worst_slice}."
         return f"Label and network disagree about the whole mask ({numbers}): {doubt}"
     others = {other: share for other, share in one.taken_for.items() if other != name}
@@ -150,7 +149,7 @@ def _contradiction(name: str, one: ClassMeasures, normal: Usual) -> str:
 
 
 def _bound(kind: str, name: str) -> float:
-    return _FOREGROUND_BOUNDS.get(kind, ALL_BOUNDS[kind]) if name == FOREGROUND else ALL_BOUNDS[kind]
+    return _WHOLE_BOUNDS.get(kind, ALL_BOUNDS[kind]) if name == WHOLE else ALL_BOUNDS[kind]
 
 
 def _numbered(slices: Slices) -> str:
