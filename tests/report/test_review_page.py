@@ -4,9 +4,11 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ccdcseg.report import review_page
+from ccdcseg.review.measure import Opinions, measure
 from ccdcseg.review.review import Review
 
 
@@ -23,6 +25,18 @@ def test_the_worst_comes_first_with_slice_sentence_and_numbers(
     assert "1 of 6 masks is worth a second look." in text
     assert text.count('<img src="data:image/jpeg;base64,') == 12
     assert "http" not in re.sub(r"data:[^\"]+", "", text).replace("http-equiv", "")
+
+
+def test_of_a_mask_of_some_slices_one_of_these_is_shown(
+    small_review: Review, pristine_raw_folder: Path
+) -> None:
+    labels = np.full((4, 20, 24), 3)
+    labels[2] = 0
+    empty = np.stack([np.ones(labels.shape), *np.zeros((2, *labels.shape))])
+    opinions = Opinions.of(labels, empty, (8.0, 1.5, 1.4), ("RV", "LV"), ignore=3)
+    reviewed = replace(small_review.cases[0], measures=measure(opinions), suspicions=())
+    image = pristine_raw_folder / "imagesTr" / f"{reviewed.case}_0000.nii.gz"
+    assert review_page.card(reviewed, image, opinions).slice_number == 3
 
 
 def test_an_answer_that_is_kept_is_shown(

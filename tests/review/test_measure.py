@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ccdcseg.review.measure import WHOLE, Mend, Opinions, measure, soft_minimum
+from ccdcseg.review.measure import WHOLE, Measures, Mend, Opinions, measure, soft_minimum
 
 NAMES = ("RV", "LV")
 SPACING = (8.0, 1.5, 1.5)
@@ -121,11 +121,87 @@ def test_slices_may_lie_along_any_axis():
     assert found.classes[WHOLE].gap.numbers == (4,)
 
 
-def test_voxels_that_nobody_labelled_contradict_nothing():
+def long_heart() -> np.ndarray:
+    """The same two boxes in slices 2 to 11 of 12."""
+    return np.pad(np.repeat(heart()[3:4], 10, 0), ((1, 1), (0, 0), (0, 0)))
+
+
+def annotated(labels: np.ndarray, seen: np.ndarray, slices: list[int]) -> Measures:
+    """Measures of some slices alone."""
+    kept = np.isin(np.arange(len(labels)), slices)[:, None, None]
+    return measure(Opinions.of(np.where(kept, labels, 3), sure(seen), SPACING, NAMES, ignore=3))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.array([0, 2, 1])[long_heart()],
+        np.flip(long_heart(), 2),
+        np.roll(long_heart(), (3, 3), (1, 2)),
+        np.roll(long_heart(), (-9, -9), (1, 2)),
+        np.where(long_heart() == 1, 0, long_heart()),
+    ],
+)
+def test_some_slices_say_what_all_of_them_say(wrong: np.ndarray) -> None:
+    """Slices like each other, so that shares and distances are the same."""
+    whole = measure(Opinions.of(wrong, sure(long_heart()), SPACING, NAMES))
+    some = annotated(wrong, long_heart(), [2, 5, 8])
+    for name, one in whole.classes.items():
+        found = some.classes[name]
+        assert found.dice == one.dice
+        assert found.contradiction_mm == pytest.approx(one.contradiction_mm)
+        assert found.surface_probability == pytest.approx(one.surface_probability)
+        assert found.taken_for == pytest.approx(one.taken_for)
+        assert found.apart == pytest.approx(one.apart)
+        assert found.worst_slice in (3, 6, 9)
+    assert [mend.words for mend in some.mends] == [mend.words for mend in whole.mends]
+    assert [mend.share for mend in some.mends] == pytest.approx([mend.share for mend in whole.mends])
+
+
+def test_slices_that_nobody_labelled_are_no_slices_without_a_class():
+    labels = long_heart()
+    right = annotated(labels, labels, [2, 8]).classes["RV"]
+    assert right.gap.numbers == ()
+    assert right.worst_slice == 3
+    labels[5] = 0
+    found = annotated(labels, long_heart(), [2, 5, 8])
+    assert found.classes["RV"].gap.numbers == (6,)
+    assert found.classes["RV"].gap.weight == pytest.approx(1, abs=0.1)
+    assert found.classes[WHOLE].worst_slice == 6
+
+
+def test_voxels_that_nobody_labelled_say_nothing():
     labels = heart()
-    labels[2:4] = 3
-    found = measure(Opinions.of(labels, sure(heart()), SPACING, NAMES, ignore=3))
-    assert found.classes[WHOLE].contradiction_mm == 0
+    labels[2:4, 10:30, 10:30] = 3
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(3), labels.shape).transpose(3, 0, 1, 2)
+    others = np.where(labels == 3, np.roll(probabilities, 1, 0), probabilities)
+    one, other = (
+        measure(Opinions.of(labels, said, SPACING, NAMES, ignore=3)) for said in (probabilities, others)
+    )
+    assert one == other
+    assert measure(Opinions.of(np.full_like(labels, 3), others, SPACING, NAMES, ignore=3)).mends == ()
+
+
+def test_a_structure_does_not_end_where_labels_do():
+    """Drawn two voxels too wide; then where the network sees nothing."""
+    labels = np.zeros((4, 36, 40), np.int16)
+    labels[1:3, 10:26, 10:30] = 1
+    seen = np.zeros_like(labels)
+    seen[1:3, 12:24, 12:30] = 1
+    labels[:, :, 24:] = 3
+    found = measure(Opinions.of(labels, sure(seen), SPACING, NAMES, ignore=3))
+    assert found.mends[0].words.endswith("looks drawn about 3.0 mm too wide")
+    assert found.mends[0].share == pytest.approx(1)
+    found = measure(Opinions.of(labels, sure(np.zeros_like(seen)), SPACING, NAMES, ignore=3))
+    assert found.classes["RV"].surface_probability == pytest.approx(0.02)
+
+
+def test_where_nobody_labelled_nothing_is_drawn_but_what_the_network_says():
+    labels = heart()
+    labels[3] = 3
+    opinions = Opinions.of(labels, sure(heart()), SPACING, NAMES, ignore=3)
+    assert not opinions.labels[3].any()
+    assert np.array_equal(opinions.predicted, heart())
 
 
 @pytest.mark.parametrize("labels", [np.zeros((4, 9, 9), np.int16), np.ones((4, 9, 9), np.int16)])

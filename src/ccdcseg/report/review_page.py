@@ -16,7 +16,7 @@ from ccdcseg.report.pictures import class_colour, crop_box
 from ccdcseg.report.template import PATIENTS, SYNTHETIC, render
 from ccdcseg.report.thumbnails import jpeg, outlined_pixels
 from ccdcseg.review.answers import ANSWERS, COLUMNS
-from ccdcseg.review.measure import Opinions
+from ccdcseg.review.measure import WHOLE, Opinions
 from ccdcseg.review.review import Review, Reviewed
 
 MOST_CARDS = 200
@@ -85,7 +85,8 @@ def card(reviewed: Reviewed, image: Path, opinions: Opinions) -> Card:
     """
     volume = read_image(image)
     across = slice_axis(volume.array.shape, volume.spacing_mm)
-    number = reviewed.suspicions[0].slice if reviewed.suspicions else 1
+    whole = reviewed.measures.classes[WHOLE]
+    number = reviewed.suspicions[0].slice if reviewed.suspicions else whole.worst_slice
     grey = np.take(volume.array, number - 1, across)
     maps = opinions.labels[number - 1], opinions.predicted[number - 1]
     around = [opinions.labels.max(0), *(maps if maps[1].any() else ())]

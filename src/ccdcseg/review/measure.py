@@ -9,7 +9,7 @@ says how well it explains it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations, product
 from typing import Any, Literal
@@ -70,7 +70,8 @@ class ClassMeasures:
         gap: slices without the class between slices with it, where the network sees it.
         early: the same beyond the label's first and last slice: it ends too early.
         late: slices with the class beyond the last that the network sees.
-        apart: the largest piece beside the main one that the network sees nothing of, as a share of the class.
+        apart: the largest piece beside the main one that the network sees nothing of, as a share of the class;
+            slices that nobody labelled are passed over.
         taken_for: what the network takes the class's voxels for: share of each class, background included.
         worst_slice: in which most of the contradiction lies, from 1.
     """
@@ -121,13 +122,18 @@ class Opinions:
     """What label and network say of each voxel, the first axis across the slices.
 
     Attributes:
-        labels: (Z, Y, X) class values, 0 the background; where nobody labelled, what the network says.
-        costs: (C, Z, Y, X) of each class, in the order of their values.
+        labels: (Z, Y, X) class values, 0 the background and where nobody labelled.
+        known: (Z, Y, X) where somebody labelled.
+        predicted: (Z, Y, X) the cheapest class, wherever it is.
+        costs: (C, Z, Y, X) of each class, in the order of their values; 0 where nobody labelled, so that nothing
+            is contradicted there, and a mend gains and loses nothing.
         spacing_mm: along Z, Y, X.
         names: of the classes from 1 on.
     """
 
     labels: NDArray[np.intp]
+    known: Mask
+    predicted: NDArray[np.intp]
     costs: Costs
     spacing_mm: tuple[float, ...]
     names: tuple[str, ...]
@@ -153,16 +159,12 @@ class Opinions:
         across = slice_axis(labels.shape, spacing_mm)
         bounded = np.clip(probabilities.astype(np.float32), OUT_OF_THE_QUESTION, 1)
         costs = np.moveaxis(np.log(bounded) / np.log(np.float32(OUT_OF_THE_QUESTION)), across + 1, 1)
-        known = np.moveaxis(labels, across, 0)
-        known = np.where(known == ignore, costs.argmin(0), known) if ignore is not None else known
+        given, predicted = np.moveaxis(labels, across, 0).astype(np.intp), costs.argmin(0)
+        known = given != ignore
+        given[~known] = 0
+        costs[:, ~known] = 0
         spacing = (spacing_mm[across], *np.delete(spacing_mm, across).tolist())
-        return cls(known.astype(np.intp), costs, spacing, tuple(names))
-
-    @cached_property
-    def predicted(self) -> NDArray[np.intp]:
-        """The cheapest class of each voxel."""
-        cheapest: NDArray[np.intp] = self.costs.argmin(0)
-        return cheapest
+        return cls(given, known, predicted, costs, spacing, tuple(names))
 
     @cached_property
     def contradiction(self) -> Costs:
@@ -181,9 +183,9 @@ class Opinions:
         return cost
 
     def regions(self, value: int) -> tuple[Mask, Mask]:
-        """A class, or all together (0), by the label and by the network."""
+        """A class, or all together (0), by the label and by the network, where somebody labelled."""
         ours, theirs = (seen == value if value else seen > 0 for seen in (self.labels, self.predicted))
-        return ours, theirs
+        return ours, theirs & self.known
 
 
 def measure(opinions: Opinions) -> Measures:
@@ -207,7 +209,7 @@ def outline(region: Mask) -> Mask:
 
 def _class_measures(opinions: Opinions, value: int) -> ClassMeasures:
     ours, theirs = opinions.regions(value)
-    both = ours | theirs
+    both, labelled = ours | theirs, opinions.known.any((1, 2))
     by_slice = np.where(both, opinions.contradiction, 0).sum((1, 2))
     total = np.count_nonzero(ours) + np.count_nonzero(theirs)
     return ClassMeasures(
@@ -217,9 +219,9 @@ def _class_measures(opinions: Opinions, value: int) -> ClassMeasures:
         gap=_slices(opinions, ours, theirs, inside=True),
         early=_slices(opinions, ours, theirs, inside=False),
         late=_slices(opinions, theirs, ours, inside=False),
-        apart=_apart(ours, theirs),
+        apart=_apart(ours[labelled], theirs[labelled]),
         taken_for=_taken_for(opinions, ours),
-        worst_slice=int(by_slice.argmax()) + 1,
+        worst_slice=int(np.where(labelled, by_slice, -1).argmax()) + 1,
     )
 
 
@@ -236,7 +238,7 @@ def _surface_probability(opinions: Opinions, value: int, ours: Mask) -> float | 
     probability = np.power(OUT_OF_THE_QUESTION, opinions.costs[value])
     if not value:
         probability = 1 - probability
-    return soft_minimum(ndimage.maximum_filter(probability, size=(1, 3, 3))[edge])
+    return soft_minimum(ndimage.maximum_filter(probability * opinions.known, size=(1, 3, 3))[edge])
 
 
 def _slices(opinions: Opinions, one: Mask, other: Mask, *, inside: bool) -> Slices:
@@ -307,7 +309,8 @@ def _mirrored(opinions: Opinions) -> Iterator[Mend]:
         axes = tuple(axis for axis, flip in enumerate(turned) if flip)
         if axes:
             words = " and ".join(_AXES[axis] for axis in axes)
-            share = _share(opinions, np.flip(opinions.labels, axes))
+            known = np.flip(opinions.known, axes)
+            share = _share(opinions, np.where(known, np.flip(opinions.labels, axes), opinions.labels))
             yield Mend("mirrored", opinions.names, f"The mask looks mirrored along its {words}", share)
 
 
@@ -341,12 +344,18 @@ def _shifted(opinions: Opinions) -> Iterator[Mend]:
 def _resized(opinions: Opinions) -> Iterator[Mend]:
     """Each outline moved inwards and outwards, within the slices."""
     near = _surroundings(opinions.labels > 0, max(WIDTHS))
-    labels, costs = opinions.labels[near], opinions.costs[:, *near]
-    given = np.take_along_axis(costs, labels[None], 0)[0]
+    part = replace(
+        opinions,
+        labels=opinions.labels[near],
+        known=opinions.known[near],
+        predicted=opinions.predicted[near],
+        costs=opinions.costs[:, *near],
+    )
+    given = part.cost(part.labels)
     for value, name in enumerate(("The whole mask", *opinions.names)):
         total = float(opinions.contradiction[np.logical_or(*opinions.regions(value))].sum())
-        for kind, width, mended in _other_widths(labels, value):
-            gain = float((given - np.take_along_axis(costs, mended[None], 0)[0]).sum())
+        for kind, width, mended in _other_widths(part, value):
+            gain = float((given - part.cost(mended)).sum())
             yield Mend(
                 kind,
                 (name,) if value else opinions.names,
@@ -355,14 +364,12 @@ def _resized(opinions: Opinions) -> Iterator[Mend]:
             )
 
 
-def _other_widths(
-    labels: NDArray[np.intp], value: int
-) -> Iterator[tuple[Kind, int, NDArray[np.intp]]]:
+def _other_widths(opinions: Opinions, value: int) -> Iterator[tuple[Kind, int, NDArray[np.intp]]]:
     """A class, or all together (0), eroded where it looks too wide and dilated where it looks too narrow."""
-    ours = labels == value if value else labels > 0
+    labels, (ours, _) = opinions.labels, opinions.regions(value)
     if not ours.any():
         return
-    inside, beyond = _nearest(ours, labels)
+    inside, beyond = _nearest(ours | ~opinions.known, labels)
     outside, within = _nearest(~ours, labels)
     for width in reversed(WIDTHS):
         yield "wide", width, np.where(ours & (inside <= width), beyond, labels)
