@@ -2,11 +2,11 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ccdcseg.review.measure import WHOLE, Measures, Mend, Opinions, measure, soft_minimum
+from ccdcseg.review.measure import WHOLE, Measures, Mend, Opinions, best_shift, measure, soft_minimum
 
 NAMES = ("RV", "LV")
 SPACING = (8.0, 1.5, 1.5)
@@ -202,6 +202,72 @@ def test_where_nobody_labelled_nothing_is_drawn_but_what_the_network_says():
     opinions = Opinions.of(labels, sure(heart()), SPACING, NAMES, ignore=3)
     assert not opinions.labels[3].any()
     assert np.array_equal(opinions.predicted, heart())
+
+
+@settings(max_examples=40)
+@given(
+    arrays(np.int16, (2, 5, 6), elements=st.integers(0, 3)),
+    arrays(np.float32, (3, 2, 5, 6), elements=st.floats(0.015625, 1, width=32)),
+)
+def test_no_mend_takes_away_more_than_there_is(labels: np.ndarray, raw: np.ndarray) -> None:
+    found = measure(Opinions.of(labels, raw / raw.sum(0), SPACING, NAMES, ignore=3))
+    assert all(0 < mend.share <= 1 + 1e-6 for mend in found.mends)
+
+
+def test_a_class_beside_one_that_was_forgotten_is_not_too_narrow():
+    """The network prefers either of the two to the background where the outer one is not drawn."""
+    y, x = np.mgrid[:64, :64]
+    seen = np.zeros((4, 64, 64), np.int16)
+    seen[1:3] = np.select([np.hypot(y - 32, x - 32) < 9, np.hypot(y - 32, x - 32) < 14], [2, 1])
+    probabilities = np.where(seen == 1, np.array([0.05, 0.75, 0.2])[:, None, None, None], sure(seen))
+    labels = np.where(seen == 1, 0, seen)
+    labels[1, 32, 41] = 2
+    mends = measure(Opinions.of(labels, probabilities, SPACING, NAMES)).mends
+    assert ("LV",) not in [mend.classes for mend in mends]
+
+
+def test_a_structure_that_the_border_cuts_off_is_no_more_shifted_than_another():
+    for left in (0, 16):
+        seen = np.zeros((4, 40, 48), np.int16)
+        seen[1:3, 8:30, left : left + 14] = 1
+        wide = seen.copy()
+        wide[1:3, 8:30, left + 14 : left + 18] = 1
+        mends = measure(Opinions.of(wide, sure(seen), SPACING, NAMES)).mends
+        assert "shifted" not in [mend.kind for mend in mends]
+
+
+def test_of_a_large_mask_a_part_is_moved_and_the_whole_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    shifted = np.roll(heart(), (2, -3), (1, 2))
+    shifted[3] = 0
+    whole = best_mend(shifted, heart(), "shifted")
+    monkeypatch.setattr("ccdcseg.review.measure.MOST_MOVED", 100)
+    assert best_mend(shifted, heart(), "shifted") == whole
+
+
+def test_on_fine_pixels_shifts_are_found_in_few_trials() -> None:
+    labels = np.zeros((1, 150, 200), np.int16)
+    labels[:, 50:75, 60:130] = 1
+    labels[:, 65:90, 120:150] = 2
+    moved = np.roll(labels, (-23, 31), (1, 2))
+    found = measure(Opinions.of(moved, sure(labels), (1, 0.01, 0.02), NAMES))
+    mend = next(mend for mend in found.mends if mend.kind == "shifted")
+    assert "(+31 columns, -23 rows)" in mend.words
+    tried: list[tuple[int, ...]] = []
+
+    def gain(shift: tuple[int, ...]) -> float:
+        tried.append(shift)
+        return -abs(shift[0] + 1234) - abs(shift[1] - 567)
+
+    assert best_shift(gain, (2564, 854)) == (-1234, 567)
+    assert len(tried) < 2000
+
+
+@given(st.integers(0, 20), st.integers(0, 20), st.integers(0, 100))
+def test_few_shifts_are_all_tried(rows: int, columns: int, seed: int) -> None:
+    gains = np.random.default_rng(seed).integers(0, 50, (2 * rows + 1, 2 * columns + 1))
+    down, right = np.unravel_index(gains.argmax(), gains.shape)
+    best = best_shift(lambda shift: gains[shift[0] + rows, shift[1] + columns], (rows, columns))
+    assert best == (down - rows, right - columns)
 
 
 @pytest.mark.parametrize("labels", [np.zeros((4, 9, 9), np.int16), np.ones((4, 9, 9), np.int16)])

@@ -8,9 +8,9 @@ mistake - two classes swapped, mirrored, shifted, too wide; the share of the con
 says how well it explains it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import combinations, product
 from typing import Any, Literal
 
@@ -23,6 +23,8 @@ from ccdcseg.postprocessing import label_pieces
 
 Mask = NDArray[np.bool_]
 Costs = NDArray[np.float32]
+Shift = tuple[int, ...]
+"""Rows and columns."""
 Kind = Literal["swapped", "mirrored", "shifted", "wide", "narrow"]
 
 WHOLE = ""
@@ -31,6 +33,8 @@ OUT_OF_THE_QUESTION = 0.02
 """Probabilities below count as this one, whose cost is 1."""
 SHIFT_MM = 10.0
 """How far a mask is shifted at most."""
+STEPS = 20
+"""Shifts to either side that are tried of an axis: by a voxel each, or by several where 10 mm are more voxels."""
 MOST_MOVED = 50_000
 """Voxels of a mask that are shifted; of a larger one every second, third and so on."""
 WIDTHS = (1, 2, 3)
@@ -207,6 +211,18 @@ def outline(region: Mask) -> Mask:
     return region & ~inside
 
 
+def best_shift(gain: Callable[[Shift], float], reach: Sequence[int]) -> Shift:
+    """Of all shifts within reach; where these are many, in coarse steps first and then finer around the best."""
+    steps = [max(1, -(-most // STEPS)) for most in reach]
+    counts = [most // step for most, step in zip(reach, steps, strict=True)]
+    best: Shift = (0, 0)
+    while True:
+        best = max(product(*map(_tried, best, steps, counts, reach)), key=gain)
+        if max(steps) == 1:
+            return best
+        steps, counts = [-(-step // 2) for step in steps], [1, 1]
+
+
 def _class_measures(opinions: Opinions, value: int) -> ClassMeasures:
     ours, theirs = opinions.regions(value)
     both, labelled = ours | theirs, opinions.known.any((1, 2))
@@ -315,34 +331,43 @@ def _mirrored(opinions: Opinions) -> Iterator[Mend]:
 
 
 def _shifted(opinions: Opinions) -> Iterator[Mend]:
-    """The best shift in the plane of the slices."""
-    reach = [int(SHIFT_MM // step) for step in opinions.spacing_mm[1:]]
+    """The best shift in the plane of the slices; a voxel that leaves the image costs 1."""
     saved = opinions.costs[0] - opinions.costs  # by a class in place of the background
-    padded = np.pad(saved, ((0, 0), (0, 0), *((most, most) for most in reach)), mode="edge")
-    foreground = np.argwhere(opinions.labels)
-    every = -(-len(foreground) // MOST_MOVED)
-    z, y, x = foreground[::every].T
-    values = opinions.labels[z, y, x]
-    gains = np.array(
-        [
-            [
-                padded[values, z, y + down, x + right].sum(dtype=np.float64)
-                for right in range(2 * reach[1] + 1)
-            ]
-            for down in range(2 * reach[0] + 1)
-        ]
-    )
-    best = np.unravel_index(int(gains.argmax()), gains.shape)
-    down, right = (int(found) - most for found, most in zip(best, reach, strict=True))
+    saved = np.pad(saved, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-1)
+    places = np.nonzero(opinions.labels)
+    voxels = np.stack([opinions.labels[places], *places])
+    few = voxels[:, :: -(-voxels.shape[1] // MOST_MOVED)]
+    sides = zip(opinions.labels.shape[1:], opinions.spacing_mm[1:], strict=True)
+    reach = [min(int(SHIFT_MM // step), side - 1) for side, step in sides]
+    down, right = best_shift(partial(_saved, saved, few), reach)
+    gain = _saved(saved, voxels, (down, right)) - _saved(saved, voxels, (0, 0))
     far = float(np.hypot(down * opinions.spacing_mm[1], right * opinions.spacing_mm[2]))
-    gain = every * float(gains[best] - gains[reach[0], reach[1]])
     words = f"The mask looks shifted by {far:.1f} mm ({-right:+d} columns, {-down:+d} rows)"
     total = float(opinions.contradiction.sum())
     yield Mend("shifted", opinions.names, words, gain / total if total else 0.0)
 
 
+def _tried(middle: int, step: int, count: int, most: int) -> list[int]:
+    tried: list[int] = np.clip(middle + step * np.arange(-count, count + 1), -most, most).tolist()
+    return tried
+
+
+def _saved(saved: Costs, voxels: NDArray[np.intp], shift: Shift) -> float:
+    """What the foreground saves if it is shifted.
+
+    Args:
+        saved: (C, Z, Y + 2, X + 2) by a class in place of the background, with a margin that stands for outside.
+        voxels: (4, N) class, slice, row and column.
+        shift: rows and columns.
+    """
+    value, z, *places = voxels
+    moved = zip(places, shift, saved.shape[2:], strict=True)
+    y, x = (np.clip(place + by + 1, 0, side - 1) for place, by, side in moved)
+    return float(saved[value, z, y, x].sum(dtype=np.float64))
+
+
 def _resized(opinions: Opinions) -> Iterator[Mend]:
-    """Each outline moved inwards and outwards, within the slices."""
+    """Each outline moved inwards and outwards, within the slices; on what is another class's it can only lose."""
     near = _surroundings(opinions.labels > 0, max(WIDTHS))
     part = replace(
         opinions,
@@ -351,11 +376,13 @@ def _resized(opinions: Opinions) -> Iterator[Mend]:
         predicted=opinions.predicted[near],
         costs=opinions.costs[:, *near],
     )
-    given = part.cost(part.labels)
+    given, least = part.cost(part.labels), part.costs.min(0)
     for value, name in enumerate(("The whole mask", *opinions.names)):
         total = float(opinions.contradiction[np.logical_or(*opinions.regions(value))].sum())
+        concerned = np.logical_or(*part.regions(value))
         for kind, width, mended in _other_widths(part, value):
-            gain = float((given - part.cost(mended)).sum())
+            before = np.where(concerned | (mended == part.labels), given, least)
+            gain = float((before - part.cost(mended)).sum())
             yield Mend(
                 kind,
                 (name,) if value else opinions.names,
