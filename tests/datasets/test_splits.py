@@ -222,6 +222,11 @@ def test_the_cases_of_a_part(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"Fold 1 of \S+ has no patients for validation.*{like}"):
         part_cases(tmp_path, 1, "validation")
     assert part_folder(tmp_path, "test") == tmp_path != part_folder(tmp_path, "validation")
+    for part in ("train", "val"):
+        with pytest.raises(UserError, match=f"There is no part {part} of a split to measure"):
+            part_cases(tmp_path, 0, part)
+        with pytest.raises(UserError, match=f"There is no part {part} of a split to measure"):
+            part_folder(tmp_path, part)
 
 
 def test_a_split_that_is_advised_is_new_and_keeps_the_patients_for_testing(tmp_path: Path) -> None:

@@ -307,7 +307,7 @@ def part_cases(place: Path, fold: int, part: str) -> list[str]:
         part: "test" or "validation".
 
     Raises:
-        UserError: there is no such split, it has no patients for ``part``, or it tears a patient apart by
+        UserError: there is no such split or part, it has no patients for ``part``, or it tears a patient apart by
             ``cases.csv`` as it is now.
     """
     entries = read_entries(place / SPLITS_FILE)
@@ -317,6 +317,7 @@ def part_cases(place: Path, fold: int, part: str) -> list[str]:
             "Restore the file, or correct the fold in the run's run.json.",
         )
     entry = entries[fold]
+    check_part(part)
     if not entry["patients"][part]:
         share = 0.5 if entry["fraction"] == 1 else entry["fraction"]
         drawing = _drawing_next(place.name, share, entries)
@@ -431,8 +432,19 @@ def unread_cases(raw_folder: Path) -> set[str]:
     return {case for scans in apart if scans["images"] == "imagesTr" for case in scans["cases"]} - trained
 
 
+def check_part(part: str) -> None:
+    """Refuse what is no part of a split that is measured, such as those who were trained on."""
+    if part not in ("test", "validation"):
+        raise UserError(f"There is no part {part} of a split to measure.", "Choose test or validation.")
+
+
 def part_folder(run: Path, part: str) -> Path:
-    """Where predictions and measurements of a run lie: those on test patients in the run's folder itself."""
+    """Where predictions and measurements of a run lie: those on test patients in the run's folder itself.
+
+    Raises:
+        UserError: there is no such part.
+    """
+    check_part(part)
     return run if part == "test" else run / "validation_patients"
 
 
