@@ -2,6 +2,7 @@ import csv
 import io
 
 import pytest
+import scored
 
 from ccdcseg.experiments.experiment import Experiment, load_experiment
 from ccdcseg.experiments.measured import measured_rows
@@ -106,6 +107,20 @@ def test_three_forms_of_one_table(tables):
         "1",
         "80.9",
     )
+
+
+def test_structures_marked_where_there_is_none_are_counted(job, result):
+    found = result(RV=0.8, LV=0.9)
+    rows = [row.model_copy(update=scored.SPURIOUS) for row in found.evaluation.cases[:1]]
+    evaluation = scored.evaluation([*rows, *found.evaluation.cases[1:]])
+    experiment = load_experiment("table1")
+    measured = measured_rows(experiment, {job("ccdc"): found.model_copy(update={"evaluation": evaluation})})
+    tables = result_tables(experiment, measured)
+    assert (table_grid(tables[0]).rows[0][-1].text, table_grid(tables[0]).rows[0][-1].note) == (
+        "0",
+        "1 spurious",
+    )
+    assert {row["spurious"] for row in csv.DictReader(io.StringIO(to_csv(tables)))} == {"1"}
 
 
 def test_nothing_measured_yet():

@@ -189,8 +189,19 @@ def test_doubts_name_leaks_other_data_other_patients_and_other_seeds(bare_runs):
     found = " ".join(doubts(load_arms(bare_runs[:3])))
     assert "CCDC, seed 0 was tested on 1 of its training or validation patients (p1" in found
     assert "seed 0 were not trained on the same data" in found
-    assert "4 are common to all" in found
+    assert "not tested on the same scans; 4 patients are common to all" in found
     assert "not trained with the same seeds" in found
+
+
+def test_what_one_method_alone_marks_is_no_other_patient_but_another_scan_is_another(bare_runs):
+    ours, theirs = (bare_runs[place] / "evaluation.json" for place in (0, 2))
+    scored.change_rows(ours, lambda row: scored.SPURIOUS if row.patient == "p0" else {})
+    scored.change_rows(theirs, lambda row: scored.ABSENT if row.patient == "p0" else {})
+    assert doubts(load_arms([ours.parent, theirs.parent])) == []
+    scored.change_rows(ours, lambda row: None if row.case == "p1_es" else {})
+    assert doubts(load_arms([ours.parent, theirs.parent])) == [
+        "The methods were not tested on the same scans; 5 patients are common to all."
+    ]
 
 
 @pytest.mark.parametrize(("others", "doubtful"), [("e" * 64, True), ("f" * 64, False)])

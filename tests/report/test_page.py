@@ -111,6 +111,20 @@ def test_missed_structures_are_counted_in_the_tables(make_run, build):
     assert float(rows[1][4].split()[0]) > float(rows[1][1].split()[0]) == 0
 
 
+def test_what_is_marked_where_there_is_none_is_counted_compared_and_shown(make_run, build):
+    marked, other = make_run("ccdc", [0] * 10), make_run("nnunet", [0] * 10)
+    for run, fields in ((marked, scored.SPURIOUS), (other, scored.ABSENT)):
+        scored.change_rows(
+            run / "evaluation.json", lambda row, new=fields: new if row.patient == "p0" else {}
+        )
+    found = build([marked, other])
+    assert "On 5 test patients, no difference in Dice" in found.text
+    assert [row[-1] for row in found.table("Dice, %")[1:]] == ["0 of 16 4 spurious", "0 of 16"]
+    assert "2 spurious" in found.table("Dice, %")[1][2]
+    assert found.text.count("structures marked where there is none") == 1
+    assert found.text.count("test patients5") == 2
+
+
 def test_without_a_baseline_there_is_no_comparison(bare_runs, build):
     found = build(bare_runs[:2])
     assert "There is no comparison: no nnU-Net" in found.text

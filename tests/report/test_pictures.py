@@ -3,6 +3,7 @@ import io
 
 import numpy as np
 import pytest
+import scored
 from matplotlib.image import imread
 
 from ccdcseg.report.pictures import (
@@ -49,6 +50,16 @@ def test_cases_are_chosen_by_rule(runs):
 def test_of_a_patient_the_scan_with_the_lowest_dice_is_shown(make_run):
     arms = load_arms([make_run("nnunet", [0, 1, 2, 0, 0, 3, 4, 3, 5, 6])])
     assert [choice.case for choice in choose_cases(arms)] == ["p4_es", "p2_es", "p0_es"]
+
+
+def test_a_patient_whom_one_method_alone_marks_has_the_largest_difference(make_run):
+    runs = [make_run(method, [0] * 10) for method in ("ccdc", "nnunet")]
+    for run, fields in zip(runs, (scored.ABSENT, scored.SPURIOUS), strict=True):
+        scored.change_rows(
+            run / "evaluation.json", lambda row, new=fields: new if row.patient == "p3" else {}
+        )
+    *_, last = choose_cases(load_arms(runs))
+    assert (last.case, last.reasons) == ("p3_ed", ("largest difference between CCDC and nnU-Net",))
 
 
 def test_one_method_has_no_largest_difference(make_run):

@@ -13,6 +13,10 @@ STORED = Path(__file__).parent / "stored"
 
 MISSED = {"status": "missed", "dice": 0.0} | dict.fromkeys(DISTANCES)
 """Fields of a structure that was not predicted at all."""
+SPURIOUS = MISSED | {"status": "spurious"}
+"""Fields of a structure that was predicted where there is none."""
+ABSENT = MISSED | {"status": "absent", "dice": None}
+"""Fields of a structure that is neither there nor predicted."""
 
 
 def record(**changes: Any) -> dict[str, Any]:

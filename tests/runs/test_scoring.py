@@ -193,9 +193,9 @@ def test_what_is_written_is_what_was_measured(folders, tmp_path):
 def test_the_table_shows_runs_with_their_misses(folders):
     result = evaluate_folder(*folders, LABELS, PATIENTS)
     perfect = evaluate_folder(folders[0], folders[0], LABELS, PATIENTS)
-    rows = [
-        [entry.text for entry in row] for row in summary_grid([("nnunet", result), ("ccdc", perfect)]).rows
-    ]
+    grid = summary_grid([("nnunet", result), ("ccdc", perfect)])
+    rows = [[entry.text for entry in row] for row in grid.rows]
+    assert [row[-1].note for row in grid.rows] == ["1 spurious", "", "1 spurious", "", "", ""]
     summary = result.summary["mean"]
     dice, distance = f"{100 * summary.dice.value:.2f}", f"{summary.hd95_pooled_mm.value:.2f}"
     assert [row[0] for row in rows] == ["nnunet", "", "", "ccdc", "", ""]

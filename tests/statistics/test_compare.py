@@ -111,6 +111,50 @@ def test_who_misses_hard_structures_does_not_win_in_distance():
     assert frequencies == {"ours": [0, 1], "theirs": [1, 0]}
 
 
+def healthy(marked, patients="EFGH"):
+    """Four patients with what is looked for and ``patients`` without it, of whom ``marked`` are said to have it."""
+    found = [scored.scores(patient, patient, "LV", 0.9) for patient in "ABCD"]
+    status = {patient: scored.SPURIOUS if patient in marked else scored.ABSENT for patient in patients}
+    return scored.evaluation(found + [scored.scores(p, p, "LV", **fields) for p, fields in status.items()])
+
+
+def test_who_marks_nothing_where_there_is_nothing_has_a_dice_of_1_where_the_other_marks_it():
+    for other in ({0: healthy("")}, {1: healthy("")}):
+        result = compare({0: healthy("EFG")}, other, "dice")
+        assert result.differences == dict.fromkeys("ABCD", 0) | dict.fromkeys("EFG", -1)
+        assert compare({0: healthy("EFG")}, other, "hd95_pooled_mm").n == 4
+    assert compare({0: healthy("E")}, {0: healthy("E")}, "dice").differences == dict.fromkeys("ABCDE", 0)
+    ranks = rank_frequencies({"sure": {0: healthy("")}, "wild": {0: healthy("EFGH")}}, "dice")
+    assert (ranks.frequencies["sure"][0], ranks.patients) == (1, 8)
+
+
+def test_a_seed_that_marks_nothing_agrees_with_what_is_not_there():
+    """Marked with one of five seeds is better than with four."""
+    ours, theirs = ({seed: healthy("EFGH" * (seed < count)) for seed in range(5)} for count in (1, 4))
+    result = compare(ours, theirs, "dice")
+    assert result.differences == pytest.approx(dict.fromkeys("ABCD", 0) | dict.fromkeys("EFGH", 0.6))
+    assert result.per_seed == {0: 0, 1: 0.5, 2: 0.5, 3: 0.5, 4: 0}
+
+
+def test_structures_that_only_one_was_measured_on_do_not_count():
+    def measured(classes, phases):
+        return scored.evaluation(
+            scored.scores(patient + phase, patient, name, 0.9 - 0.1 * (name == "RV") - 0.2 * (phase == "ES"))
+            for patient in "ABC"
+            for phase in phases
+            for name in classes
+        )
+
+    whole = measured(["LV", "RV"], ["ED", "ES"])
+    for other in (measured(["LV"], ["ED", "ES"]), measured(["LV", "RV"], ["ED"])):
+        for first, second in (({0: whole}, {0: other}), ({0: other}, {1: whole})):
+            assert compare(first, second, "dice").differences == dict.fromkeys("ABC", 0)
+    assert rank_frequencies({"a": {0: whole}, "b": {0: other}}, "dice").frequencies == {
+        "a": [1, 0],
+        "b": [1, 0],
+    }
+
+
 def test_no_common_patient_is_refused():
     with pytest.raises(UserError, match="No patient has dice with both"):
         compare({0: evaluation({"A": 0.9})}, {0: evaluation({"B": 0.9})}, "dice")

@@ -26,6 +26,16 @@ def test_it_is_told_of_all_seeds():
     assert failure([evaluated(12, 0.0)]) == "Dice 0.00 %, 12 of 24 structures missed"
 
 
+def test_who_finds_what_there_is_did_not_fail_by_marking_more():
+    healthy = [scored.scores(f"c{p}", f"c{p}", "LV", **scored.SPURIOUS) for p in range(60)]
+    wild = scored.evaluation([*evaluated(0).cases, *healthy])
+    absent = [row.model_copy(update=scored.ABSENT) for row in healthy]
+    sure = scored.evaluation([*evaluated(0).cases, *absent])
+    (outcome,) = compare_family({"wild": {0: wild}, "sure": {0: sure}}, [("wild", "sure")], ["dice"])
+    assert (outcome.failures, outcome.spurious) == ({}, {"wild": 60})
+    assert "Marked where there is none, over all scans and seeds: wild 60." in comparison_grid([outcome]).note
+
+
 def test_a_comparison_names_who_failed():
     methods = {"good": {0: evaluated(0)}, "bad": {0: evaluated(0, 0.06)}, "fair": {0: evaluated(0, 0.8)}}
     one, other = compare_family(methods, [("good", "bad"), ("good", "fair")], ["dice"])
@@ -33,3 +43,4 @@ def test_a_comparison_names_who_failed():
     assert other.failures == {}
     assert "bad hardly finds the structures (Dice 6.00 %, 0 of 12" in comparison_grid([one, other]).note
     assert "hardly" not in comparison_grid([other]).note
+    assert "Marked" not in comparison_grid([other]).note

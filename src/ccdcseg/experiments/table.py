@@ -7,8 +7,9 @@ from typing import Any
 from ccdcseg.experiments.experiment import Experiment, Metric
 from ccdcseg.experiments.measured import Measured, Place, percent
 from ccdcseg.experiments.published import Values, published_structure, published_values
-from ccdcseg.measure.display import METRICS, NONE
+from ccdcseg.measure.display import METRICS, NONE, spurious_text
 from ccdcseg.measure.patients import MEAN, average, mean
+from ccdcseg.runs.evaluation import spurious
 from ccdcseg.runs.finished import Arm
 from ccdcseg.statistics.compare import paired
 from ccdcseg.statistics.failure import failure
@@ -16,7 +17,7 @@ from ccdcseg.tabular import Entry, Grid, csv_text, ranked
 
 COLUMNS = (
     "row", "title", "fraction", "metric", "minus", "class", "value", "interval_low", "interval_high",
-    "rank", "published", "patients", "seeds", "missed",
+    "rank", "published", "patients", "seeds", "missed", "spurious",
 )  # fmt: skip
 
 
@@ -82,7 +83,7 @@ def table_grid(table: Table) -> Grid:
         (
             Entry(line.arm.label),
             *(_entry(cell, table.metric) for cell in line.cells),
-            *(Entry(str(count)) for count in _counts(line.arm)),
+            *_count_entries(line.arm),
         )
         for line in table.lines
     )
@@ -106,9 +107,14 @@ def _csv_row(metric: Metric, line: Line, cell: Cell) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _counts(arm: Arm) -> tuple[int, int, int]:
-    """Patients, seeds and structures that were missed."""
-    return arm.patients, len(arm.evaluations), arm.missed[0]
+def _counts(arm: Arm) -> tuple[int, int, int, int]:
+    """Patients, seeds, structures that were missed and structures marked where there is none."""
+    return arm.patients, len(arm.evaluations), arm.missed[0], spurious(arm.evaluations.values())
+
+
+def _count_entries(arm: Arm) -> tuple[Entry, Entry, Entry]:
+    patients, seeds, missed, marked = _counts(arm)
+    return Entry(str(patients)), Entry(str(seeds)), Entry(str(missed), note=spurious_text(marked))
 
 
 def _table(experiment: Experiment, metric: Metric, measured: Measured, published: Values) -> Table:

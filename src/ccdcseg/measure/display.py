@@ -59,6 +59,11 @@ def interval_text(interval: Sequence[float] | None, metric: Metric, is_differenc
     return f"{low} to {high}"
 
 
+def spurious_text(count: int) -> str:
+    """How many structures were marked where there is none; empty where none was."""
+    return f"{count} spurious" if count else ""
+
+
 def p_text(p_value: float) -> str:
     """A p value as printed in papers."""
     return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"

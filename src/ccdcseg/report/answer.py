@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from ccdcseg.measure.display import METRICS, interval_text, number, p_text, signed
 from ccdcseg.measure.patients import describe
@@ -81,7 +82,7 @@ def _claim(outcome: Outcome) -> str:
 
 
 def doubts(arms: Sequence[Arm]) -> list[str]:
-    """What makes a comparison doubtful: other data, patients seen in training, other patients or seeds tested."""
+    """What makes a comparison doubtful: other data, patients seen in training, other scans or seeds tested."""
     found = [text for arm, run in runs_of(arms) if (text := _leak(arm, run))]
     hashes: dict[tuple[float, int, bool], set[str]] = defaultdict(set)
     for arm, run in runs_of(arms):  # the hash is of all scans that were trained on, those without masks too
@@ -92,10 +93,12 @@ def doubts(arms: Sequence[Arm]) -> list[str]:
                 f"Runs of fraction {fraction:g} and seed {seed} were not trained on the same data (hashes)."
             )
     evaluated = [arm for arm in arms if arm.evaluations]
-    tested = [frozenset(arm.values("dice")) for arm in evaluated]
+    tested = [
+        frozenset(chain(*(item.patient_of.items() for item in arm.evaluations.values()))) for arm in evaluated
+    ]
     if len(set(tested)) > 1:
-        common = len(frozenset.intersection(*tested))
-        found.append(f"The methods were not tested on the same patients; {common} are common to all.")
+        common = len({patient for _, patient in frozenset.intersection(*tested)})
+        found.append(f"The methods were not tested on the same scans; {common} patients are common to all.")
     if len({tuple(arm.evaluations) for arm in evaluated}) > 1:
         found.append("The methods were not trained with the same seeds.")
     found += unlike(run.record for _, run in runs_of(arms))

@@ -28,7 +28,7 @@ from ccdcseg.report.sections import Section
 from ccdcseg.report.template import PATIENTS, SYNTHETIC, render
 from ccdcseg.report.unlabelled import writings
 from ccdcseg.report.viewer import NO_VIEWER, STRAY_MARGIN_MM, Gallery, Progress, gallery, niivue_script
-from ccdcseg.runs.evaluation import missed
+from ccdcseg.runs.evaluation import missed, spurious
 from ccdcseg.runs.finished import Arm, FinishedRun, load_arms, runs_of
 from ccdcseg.statistics.family import FAMILY, Outcome, Pair
 from ccdcseg.statistics.family_table import comparison_grid, rank_grid
@@ -52,6 +52,7 @@ class Card:
     distance: str
     distance_interval: str
     missed: str
+    spurious: int
     patients: int
 
 
@@ -211,7 +212,8 @@ def _card(arm: Arm, index: int) -> Card:
         number(distance["value"], METRICS["hd95_pooled_mm"]),
         interval_text(distance["interval"], METRICS["hd95_pooled_mm"]),
         f"{count} of {present}",
-        dice["n_patients"],
+        spurious(arm.evaluations.values()),
+        arm.patients,
     )
 
 

@@ -19,7 +19,7 @@ from ccdcseg.datasets.volumes import Volume, check_pair, read_image, read_mask
 from ccdcseg.errors import UserError
 from ccdcseg.measure.patients import average
 from ccdcseg.report.figures import ROLES
-from ccdcseg.runs.evaluation import Evaluation
+from ccdcseg.runs.evaluation import Evaluation, comparable_values
 from ccdcseg.runs.finished import Arm, FinishedRun
 
 Grey = NDArray[np.floating[Any]]
@@ -87,7 +87,7 @@ def choose_cases(arms: Sequence[Arm]) -> list[Choice]:
     farthest = _largest_difference(arms)
     if farthest:
         reasons.setdefault(farthest, []).append(f"largest difference between {label} and {arms[1].label}")
-    return [Choice(_lowest_scan(arms[0], patient), patient, tuple(why)) for patient, why in reasons.items()]
+    return [Choice(_lowest_scan(arms, patient), patient, tuple(why)) for patient, why in reasons.items()]
 
 
 def case_pictures(choice: Choice, arms: Sequence[Arm]) -> CasePictures:
@@ -292,13 +292,13 @@ def _padded(indices: NDArray[np.integer[Any]], size: int, spacing_mm: float) -> 
 def _largest_difference(arms: Sequence[Arm]) -> str | None:
     if len(arms) < 2:
         return None
-    first, second = (arm.values("dice") for arm in arms[:2])
-    common = sorted(first.keys() & second.keys())
-    return max(common, key=lambda patient: abs(first[patient] - second[patient]), default=None)
+    ((first, second),) = comparable_values([[[*arm.evaluations.values()] for arm in arms[:2]]], "dice")
+    return max(sorted(first), key=lambda patient: abs(first[patient] - second[patient]), default=None)
 
 
-def _lowest_scan(arm: Arm, patient: str) -> str:
-    dice = scan_dice(arm, patient)
+def _lowest_scan(arms: Sequence[Arm], patient: str) -> str:
+    """By the first arm that has a Dice there: it may leave out what is not there and another marks."""
+    dice = next(filter(None, (scan_dice(arm, patient) for arm in arms)))
     return min(sorted(dice), key=lambda case: dice[case])
 
 

@@ -1,13 +1,13 @@
 """The numbers of the page: results, differences by structure, settings, provenance."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ccdcseg.measure.display import METRICS, NONE, Metric, interval_text, number, signed
+from ccdcseg.measure.display import METRICS, NONE, Metric, interval_text, number, signed, spurious_text
 from ccdcseg.measure.patients import MEAN, WITH_MISSES, describe
 from ccdcseg.postprocessing import in_words
-from ccdcseg.runs.evaluation import Evaluation, missed, seed_means
+from ccdcseg.runs.evaluation import Evaluation, missed, seed_means, spurious
 from ccdcseg.runs.finished import BASELINE, Arm, FinishedRun, flattened
 from ccdcseg.statistics.compare import compare
 from ccdcseg.statistics.failure import failure
@@ -189,7 +189,8 @@ def _score(evaluations: Sequence[Evaluation], metric: Metric, class_name: str) -
         note = f"{interval_text(summary['interval'], metric)}, n = {summary['n_patients']}"
     else:
         count, _ = missed(evaluations, class_name)
-        note = f"{count} missed" if count else ""
+        lost = f"{count} missed" if count else ""
+        note = ", ".join(filter(None, (lost, spurious_text(spurious(evaluations, class_name)))))
     return summary["value"], Entry(number(summary["value"], metric), note=note)
 
 
@@ -202,9 +203,9 @@ def _marked(
     return [replace(entry, rank=rank) for (_, entry), rank in zip(column, ranks, strict=True)]
 
 
-def _missed_entry(evaluations: Iterable[Evaluation]) -> Entry:
-    count, present = missed(list(evaluations))
-    return Entry(f"{count} of {present}")
+def _missed_entry(evaluations: Collection[Evaluation]) -> Entry:
+    count, present = missed(evaluations)
+    return Entry(f"{count} of {present}", note=spurious_text(spurious(evaluations)))
 
 
 def _note(arm: Arm, metric: Metric) -> str:

@@ -5,6 +5,7 @@ import math
 import shlex
 from collections import Counter, defaultdict
 from collections.abc import Collection, Container, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -15,7 +16,7 @@ from ccdcseg.datasets.release import MASK_SUFFIX
 from ccdcseg.datasets.splits import SPLITS_FILE, part_cases, part_folder
 from ccdcseg.errors import UserError
 from ccdcseg.files import file_hash, write_json, write_text
-from ccdcseg.measure.metrics import DISTANCES, METRIC_NAMES, Status
+from ccdcseg.measure.metrics import METRIC_NAMES, Status
 from ccdcseg.measure.patients import (
     MEAN,
     SUMMARY_METRICS,
@@ -33,8 +34,8 @@ TABLE_FILE = "evaluation.csv"
 TOLERANCE = 1e-9
 COLUMNS = ("case", "patient", "class", "status", *METRIC_NAMES, "diagonal_mm")
 
-Structure = tuple[str, str]
-"""A scan and a class."""
+Structure = tuple[str, str, str]
+"""A patient, a scan and a class."""
 
 logger = logging.getLogger(__name__)
 
@@ -69,12 +70,21 @@ class CaseScores(Stored):
             raise ValueError(f"dice is {self.dice} of a structure whose status is {self.status}")
         return self
 
-    def value(self, metric: str) -> float | None:
+    @property
+    def structure(self) -> Structure:
+        """What the scores are of."""
+        return self.patient, self.case, self.class_name
+
+    def value(self, metric: str, is_marked: bool = False) -> float | None:
         """The value of one of `SUMMARY_METRICS`; ``None`` where it is undefined.
 
         `WITH_MISSES` is ``hd95_pooled_mm`` with the image's diagonal where the structure was missed, so
         that nobody wins by predicting nothing.
+
+        ``is_marked``: one of those compared marks the structure, which is not there; who does not has Dice 1.
         """
+        if metric == "dice" and is_marked and self.status == "absent":
+            return 1.0
         if metric == WITH_MISSES:
             return self.diagonal_mm if self.status == "missed" else self.hd95_pooled_mm
         found: float | None = getattr(self, metric)
@@ -187,12 +197,16 @@ class Evaluation(Stored):
         return {row.case: row.patient for row in self.cases}
 
     @property
-    def missed(self) -> set[Structure]:
-        """The structures that were not predicted at all."""
-        return {(row.case, row.class_name) for row in self.cases if row.status == "missed"}
+    def spurious(self) -> set[Structure]:
+        """The structures that were predicted where there is none."""
+        return {row.structure for row in self.cases if row.status == "spurious"}
 
     def values(
-        self, metric: str, class_name: str = MEAN, without: Container[Structure] = ()
+        self,
+        metric: str,
+        class_name: str = MEAN,
+        without: Container[Structure] = (),
+        marked: Container[Structure] = (),
     ) -> dict[str, float]:
         """The value of each patient: the mean over the scans, then (for "mean") over the classes.
 
@@ -200,12 +214,13 @@ class Evaluation(Stored):
             metric: one of `SUMMARY_METRICS`.
             class_name: one of ``classes``, or "mean".
             without: structures to leave out.
+            marked: those that are not there and that one of those compared marks; see `CaseScores.value`.
 
         Returns:
             Patient to value; undefined scores are left out, and so is a patient who has no other.
         """
-        rows = (row for row in self.cases if (row.case, row.class_name) not in without)
-        return _values(rows, self.classes, metric, class_name)
+        rows = (row for row in self.cases if row.structure not in without)
+        return _values(rows, self.classes, metric, class_name, marked)
 
 
 def seed_means(evaluations: Iterable[Evaluation], metric: str, class_name: str = MEAN) -> dict[str, float]:
@@ -219,24 +234,43 @@ def seed_means(evaluations: Iterable[Evaluation], metric: str, class_name: str =
     return average([evaluation.values(metric, class_name) for evaluation in evaluations])
 
 
-def found_by_all(
-    methods: Sequence[Sequence[Evaluation]], metric: str, class_name: str = MEAN
-) -> list[dict[str, float]]:
-    """The value of each patient with each method, its evaluations averaged, where methods are compared.
+Round = Sequence[Sequence[Evaluation]]
+"""The evaluations of each method that are averaged before methods are compared: of one seed, or of all seeds."""
 
-    A structure that was missed has no distance, and it is mostly a hard one: distances are those of the structures
-    that none of the evaluations missed, or who misses them would have the smaller mean.
+
+def comparable_values(
+    rounds: Sequence[Round], metric: str, class_name: str = MEAN
+) -> list[list[dict[str, float]]]:
+    """The value of each patient with each method, where methods are compared: of the same structures.
+
+    Of a round those count that all methods were measured on and that have a value in every evaluation. A structure
+    that was missed has no distance, and is mostly a hard one: who misses it would have the smaller mean. One that
+    is not there has a Dice where an evaluation of any round marks it: 0 for who does, 1 for who does not.
 
     Args:
-        methods: the evaluations of each.
+        rounds: see `Round`.
         metric: see `Evaluation.values`.
         class_name: see `Evaluation.values`.
+
+    Returns:
+        For each round and method patient to value, for the same patients; a method's evaluations averaged.
     """
-    every = [evaluation for evaluations in methods for evaluation in evaluations]
-    lost = (
-        set[Structure]().union(*(evaluation.missed for evaluation in every)) if metric in DISTANCES else set()
-    )
-    return [average([one.values(metric, class_name, lost) for one in evaluations]) for evaluations in methods]
+    every = (one for methods in rounds for evaluations in methods for one in evaluations)
+    marked = {structure for one in every for structure in one.spurious}
+    return [_comparable(methods, metric, class_name, marked) for methods in rounds]
+
+
+def _comparable(
+    methods: Round, metric: str, class_name: str, marked: Container[Structure]
+) -> list[dict[str, float]]:
+    rows = [[row for one in evaluations for row in one.cases] for evaluations in methods]
+    held = [{row.structure for row in of_method} for of_method in rows]
+    undefined = {row.structure for row in chain(*rows) if row.value(metric, row.structure in marked) is None}
+    without = undefined.union(*held) - (set.intersection(*held) - undefined)
+    return [
+        average([one.values(metric, class_name, without, marked) for one in evaluations])
+        for evaluations in methods
+    ]
 
 
 def missed(evaluations: Iterable[Evaluation], class_name: str = MEAN) -> tuple[int, int]:
@@ -249,6 +283,11 @@ def missed(evaluations: Iterable[Evaluation], class_name: str = MEAN) -> tuple[i
     rows = [row for item in evaluations for row in item.cases if class_name in (row.class_name, MEAN)]
     present = [row.status for row in rows if row.status in ("ok", "missed")]
     return present.count("missed"), len(present)
+
+
+def spurious(evaluations: Iterable[Evaluation], class_name: str = MEAN) -> int:
+    """Structures predicted where there is none, over all scans and seeds; see `missed`."""
+    return sum(class_name in (name, MEAN) for item in evaluations for _, _, name in item.spurious)
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
@@ -378,11 +417,15 @@ def _command(folder: Path) -> str:
 
 
 def _values(
-    rows: Iterable[CaseScores], classes: Sequence[str], metric: str, class_name: str
+    rows: Iterable[CaseScores],
+    classes: Sequence[str],
+    metric: str,
+    class_name: str,
+    marked: Container[Structure] = (),
 ) -> dict[str, float]:
     scans: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in classes}
     for row in rows:
-        value = row.value(metric)
+        value = row.value(metric, row.structure in marked)
         if value is not None:
             scans[row.class_name][row.patient].append(value)
     wanted = classes if class_name == MEAN else [class_name]

@@ -10,7 +10,7 @@ import numpy as np
 from ccdcseg.datasets.release import MASK_SUFFIX
 from ccdcseg.datasets.volumes import Volume, check_pair, read_mask
 from ccdcseg.errors import UserError
-from ccdcseg.measure.display import METRICS, number
+from ccdcseg.measure.display import METRICS, number, spurious_text
 from ccdcseg.measure.metrics import Scores, measure
 from ccdcseg.measure.patients import MEAN
 from ccdcseg.processes import thread_map
@@ -66,7 +66,10 @@ def summary_grid(results: Iterable[tuple[str, Evaluation]]) -> Grid:
         for run, result in results
         for place, name in enumerate((*result.classes, MEAN))
     )
-    note = "Mean over patients. Missed: structures not predicted at all, left out of HD95."
+    note = (
+        "Mean over patients. Missed: structures not predicted at all, left out of HD95; spurious: predicted where "
+        "there is none, Dice 0."
+    )
     return Grid("", ("run", "class", "Dice, %", "hd95_pooled_mm", "missed"), rows, note)
 
 
@@ -74,7 +77,7 @@ def _cells(summary: Summary) -> tuple[Entry, Entry, Entry]:
     return (
         Entry(number(summary.dice.value, METRICS["dice"])),
         Entry(number(summary.hd95_pooled_mm.value, METRICS["hd95_pooled_mm"])),
-        Entry(str(summary.n_missing)),
+        Entry(str(summary.n_missing), note=spurious_text(summary.n_spurious)),
     )
 
 

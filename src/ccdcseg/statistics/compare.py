@@ -21,9 +21,9 @@ from ccdcseg.measure.patients import (
     bootstrap_interval,
     percentile_interval,
 )
-from ccdcseg.runs.evaluation import Evaluation, found_by_all
+from ccdcseg.runs.evaluation import Evaluation, comparable_values
 
-Paired = tuple[dict[str, float], dict[str, float]]
+Paired = list[dict[str, float]]
 """Patient to value with the one method and with the other, for the same patients."""
 
 
@@ -183,7 +183,7 @@ def scans_as_patients(evaluations: Mapping[int, Evaluation]) -> dict[int, Evalua
 def paired(
     first: Mapping[int, Evaluation], second: Mapping[int, Evaluation], metric: str, class_name: str = MEAN
 ) -> dict[int | None, Paired]:
-    """The values of two methods with the seeds, and of the patients, that both have; see `found_by_all`.
+    """The values of two methods with the seeds, and of the structures, that both have; see `comparable_values`.
 
     Args:
         first: seed to evaluation of the one method.
@@ -194,17 +194,12 @@ def paired(
     Returns:
         By seed; where they share none, by None, each method's own averaged; empty where they share no patient.
     """
-    seeds = {seed: ([first[seed]], [second[seed]]) for seed in first if seed in second}
-    found = {seed: _of_both(*found_by_all(methods, metric, class_name)) for seed, methods in seeds.items()}
-    if any(ours for ours, _ in found.values()):
-        return {seed: pair for seed, pair in found.items() if pair[0]}
-    pair = _of_both(*found_by_all([[*first.values()], [*second.values()]], metric, class_name))
+    seeds = [seed for seed in first if seed in second]
+    pairs = comparable_values([[[first[seed]], [second[seed]]] for seed in seeds], metric, class_name)
+    if any(ours for ours, _ in pairs):
+        return {seed: pair for seed, pair in zip(seeds, pairs, strict=True) if pair[0]}
+    (pair,) = comparable_values([[[*first.values()], [*second.values()]]], metric, class_name)
     return {None: pair} if pair[0] else {}
-
-
-def _of_both(first: Mapping[str, float], second: Mapping[str, float]) -> Paired:
-    both = first.keys() & second.keys()
-    return {patient: first[patient] for patient in both}, {patient: second[patient] for patient in both}
 
 
 def _differences(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 from ccdcseg.measure.display import METRICS, number
-from ccdcseg.measure.patients import describe
-from ccdcseg.runs.evaluation import Evaluation, missed, seed_means
+from ccdcseg.measure.patients import average, describe
+from ccdcseg.runs.evaluation import Evaluation, missed
 
 MANY_MISSED = 0.25
 """A share of all structures from which on there is no verdict: with three classes, most of one."""
@@ -12,14 +12,15 @@ LITTLE_DICE = 0.2
 
 
 def failure(evaluations: Iterable[Evaluation]) -> str:
-    """What a method that hardly found the structures came to, in words; empty where it did find them.
+    """What a method that hardly found what there is came to, in words; empty where it did find it.
 
     Args:
         evaluations: of the method, one for each seed.
     """
     evaluations = list(evaluations)
     count, present = missed(evaluations)
-    dice = describe(seed_means(evaluations, "dice"))["value"]
+    found = average([one.values("dice", without=one.spurious) for one in evaluations])
+    dice = describe(found)["value"]
     if dice is None or (dice >= LITTLE_DICE and count < MANY_MISSED * present):
         return ""
     return f"Dice {number(dice, METRICS['dice'])} %, {count} of {present} structures missed"

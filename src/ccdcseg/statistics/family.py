@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,7 @@ from scipy.stats import rankdata
 
 from ccdcseg.measure.display import METRICS
 from ccdcseg.measure.patients import MEAN, RESAMPLES
-from ccdcseg.runs.evaluation import Evaluation, found_by_all
+from ccdcseg.runs.evaluation import Evaluation, comparable_values, spurious
 from ccdcseg.statistics.compare import (
     Comparison,
     compare,
@@ -25,6 +26,8 @@ FAMILY = ("dice", "hd95_pooled_mm")
 Methods = Mapping[str, Mapping[int, Evaluation]]
 """Name of a method to its evaluations by seed."""
 
+Told = TypeVar("Told", str, int)
+
 Pair = tuple[str, str]
 """Names of two methods; the difference is the first minus the second."""
 
@@ -36,6 +39,7 @@ class Outcome:
     Attributes:
         failures: name and what it came to of those of the two that hardly found the structures; where there is
             one, which of them is better means nothing.
+        spurious: name and number of structures marked where there is none of those of the two that marked some.
     """
 
     first: str
@@ -43,6 +47,7 @@ class Outcome:
     comparison: Comparison
     p_adjusted: float
     failures: dict[str, str] = field(default_factory=dict)
+    spurious: dict[str, int] = field(default_factory=dict)
 
     @property
     def metric(self) -> str:
@@ -84,11 +89,17 @@ def compare_family(methods: Methods, pairs: Sequence[Pair], metrics: Sequence[st
         if have_common(methods, pair, metric)
     ]
     adjusted = holm([comparison.p_value for _, comparison in found])
-    failures = {name: text for name, of_seeds in methods.items() if (text := failure(of_seeds.values()))}
+    failures = {name: failure(of_seeds.values()) for name, of_seeds in methods.items()}
+    marked = {name: spurious(of_seeds.values()) for name, of_seeds in methods.items()}
     return [
-        Outcome(*pair, comparison, p, {name: failures[name] for name in pair if name in failures})
+        Outcome(*pair, comparison, p, _told(pair, failures), _told(pair, marked))
         for (pair, comparison), p in zip(found, adjusted, strict=True)
     ]
+
+
+def _told(pair: Pair, told: Mapping[str, Told]) -> dict[str, Told]:
+    """What there is to tell of the two."""
+    return {name: told[name] for name in pair if told[name]}
 
 
 def have_common(methods: Methods, pair: Pair, metric: str, class_name: str = MEAN) -> bool:
@@ -106,11 +117,11 @@ def rank_frequencies(methods: Methods, metric: str) -> Ranks | None:
     Returns:
         None where there are fewer than two methods, or patients that all were tested on.
     """
-    table = _paired_table([*methods.values()], metric)
-    tested = ~np.isnan(table[0]).all(axis=0) if len(table) > 1 else np.zeros(0, bool)
-    if tested.sum() < 2:
+    if len(methods) < 2:
         return None
-    table = table[:, :, tested]
+    table = _paired_table([*methods.values()], metric)
+    if table.shape[2] < 2:
+        return None
     generator = np.random.default_rng(0)
     means = np.array([resampled_means(table, generator) for _ in range(RESAMPLES)])
     means = means[~np.isnan(means).any(axis=1)]
@@ -119,20 +130,18 @@ def rank_frequencies(methods: Methods, metric: str) -> Ranks | None:
         name: [float(np.mean(ranks[:, index] == rank)) for rank in range(1, len(methods) + 1)]
         for index, name in enumerate(methods)
     }
-    return Ranks(metric, shares, int(tested.sum()), table.shape[1])
+    return Ranks(metric, shares, table.shape[2], table.shape[1])
 
 
 def _paired_table(methods: Sequence[Mapping[int, Evaluation]], metric: str) -> NDArray[np.float64]:
-    """Shape (methods, seeds, patients), NaN for all where one lacks a value.
+    """Shape (methods, seeds, patients), NaN where a patient has no value with a seed.
 
     Seeds that all methods have are kept apart; where there is none, each method's seeds are averaged first.
     """
-    common = sorted(set.intersection(*(set(seeds) for seeds in methods))) if methods else []
+    common = sorted(set.intersection(*map(set, methods)))
     rounds = [[[seeds[seed]] for seeds in methods] for seed in common]
-    by_seed = [found_by_all(one, metric) for one in rounds or [[[*seeds.values()] for seeds in methods]]]
-    patients = sorted({patient for found in by_seed for values in found for patient in values})
-    table = np.array(
+    by_seed = comparable_values(rounds or [[[*seeds.values()] for seeds in methods]], metric)
+    patients = sorted({patient for found in by_seed for patient in found[0]})
+    return np.array(
         [[[values.get(p, np.nan) for p in patients] for values in found] for found in by_seed], dtype=float
     ).swapaxes(0, 1)
-    table[:, np.isnan(table).any(axis=0)] = np.nan
-    return table

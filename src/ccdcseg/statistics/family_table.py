@@ -38,7 +38,15 @@ def comparison_grid(outcomes: Sequence[Outcome], abbreviate: bool = True) -> Gri
     rows = tuple(_comparison_row(outcome, names, has_seeds) for outcome in outcomes)
     has_one_seed = any(len(outcome.comparison.per_seed) < 2 for outcome in outcomes)
     legend = [f"{short}: {name}." for name, short in names.items() if short != name]
-    note = " ".join([METHOD_NOTE, *([ONE_SEED_NOTE] if has_one_seed else []), *failed(outcomes), *legend])
+    note = " ".join(
+        [
+            METHOD_NOTE,
+            *([ONE_SEED_NOTE] if has_one_seed else []),
+            *failed(outcomes),
+            *marked(outcomes),
+            *legend,
+        ]
+    )
     return Grid("Paired comparisons", header, rows, note)
 
 
@@ -49,6 +57,14 @@ def failed(outcomes: Sequence[Outcome]) -> list[str]:
         f"{name} hardly finds the structures ({text}): which of two methods is better means nothing then."
         for name, text in failures.items()
     ]
+
+
+def marked(outcomes: Sequence[Outcome]) -> list[str]:
+    """A sentence about structures that are not there and were marked, where there are some."""
+    counts = {name: count for outcome in outcomes for name, count in outcome.spurious.items()}
+    found = ", ".join(f"{name} {count}" for name, count in counts.items())
+    meaning = "Their Dice is 0; where only the other method or seed marks them, it is 1."
+    return [f"Marked where there is none, over all scans and seeds: {found}. {meaning}"] if found else []
 
 
 def of_scans(grid: Grid) -> Grid:
