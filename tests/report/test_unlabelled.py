@@ -4,6 +4,9 @@ import shutil
 import numpy as np
 import pytest
 
+from ccdcseg.datasets.cases import Case
+from ccdcseg.datasets.splits import Split, split_entry
+from ccdcseg.datasets.unlabelled import UnlabelledFolder
 from ccdcseg.report.unlabelled import writings
 from ccdcseg.runs.finished import load_arms
 
@@ -25,11 +28,14 @@ def run(make_run, scans, tmp_path):
     shutil.copytree(scans / "imagesTr", raw / "imagesTr")
     shutil.copytree(scans / "imagesTr", raw / "imagesTs")
     (raw / "imagesTs" / "p0_ed_0000.nii.gz").rename(raw / "imagesTs" / "u1_0000.nii.gz")
-    channels = {"channel_names": {"0": "MRI"}, "file_ending": ".nii.gz"}
-    (raw / "dataset.json").write_text(json.dumps(channels))
-    entry = {"train": ["p0_ed"], "val": [], "unlabelled": {"images": "imagesTs", "cases": ["u1"]}}
+    labels = {"RV": 1, "LV": 2}
+    description = {"channel_names": {"0": "MRI"}, "labels": labels, "file_ending": ".nii.gz"}
+    (raw / "dataset.json").write_text(json.dumps(description))
+    split, others = Split(1.0, 0, ("p0",), (), ()), UnlabelledFolder("imagesTs", {"u1": None})
+    entry = split_entry(split, [Case("p0_ed", "p0", "", "ED")], {}, others)
     (raw / "splits_final.json").write_text(json.dumps([entry]))
-    return make_run("nnunet", [0] * 10, images=str(raw / "imagesTr"))
+    changes = {"images": str(raw / "imagesTr"), "labels": labels, "split_hash": entry["hash"]}
+    return make_run("nnunet", [0] * 10, **changes)
 
 
 def write_labels(folder, *changes):
