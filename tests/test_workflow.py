@@ -69,6 +69,7 @@ def test_a_mistake_is_a_user_error(scans: Path):
         ({"run": "a", "images": "scans"}, "needs an --output"),
         ({"run": ["a", "b"], "images": "scans"}, "needs an --output"),
         ({"run": "a", "images": "scans", "output": "out", "part": "validation"}, "exclude each other"),
+        ({"run": ["a", "b"], "images": "scans", "output": "out"}, "a lies outside of the model folder"),
         ({"run": "a", "postprocessing": False}, "are for --input"),
         ({"run": "a", "output": "out", "keep": ["RV=0"]}, "are for --input"),
     ],

@@ -241,8 +241,6 @@ def predict(
     from ccdcseg.nnunet.predict import predict as predict_runs
 
     folders = [Path(folder) for folder in ([run] if isinstance(run, (str, Path)) else run)]
-    for folder in folders:
-        check_model(folder)
     first, *others = folders
     if images is None:
         if others:
@@ -262,6 +260,8 @@ def predict(
             raise UserError(
                 "--input, a folder of images, and --part exclude each other.", "Leave one of them out."
             )
+        for folder in folders:
+            check_model(folder)
         check_alike(folders)
         wanted = folder_images(Path(images), first.parent)
         place = input_output(folders, Path(output), postprocessing, keep)

@@ -112,9 +112,11 @@ def run_images(folder: Path, part: str) -> dict[str, list[Path]]:
     """Images of the "test" or "validation" cases of a run, by case.
 
     Raises:
-        UserError: an image is missing, there are no patients for validation; or as `RunRecord.local`.
+        UserError: an image is missing, there are no patients for validation; or as `RunRecord.local` and
+            `check_model`.
     """
     record = read_record(folder)
+    check_model(folder)
     images = record.local("images", folder)
     dataset = read_json(images.parent / "dataset.json")
     return {case: _channels(images, case, dataset) for case in part_cases(images.parent, record.fold, part)}
