@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -179,7 +180,7 @@ def stored(raw_folder: Path) -> Path:
     """A preprocessed folder with plans and splits of ours."""
     (raw_folder / "splits_final.json").write_text("[]")
     store_plans(plans_of(), raw_folder, raw_folder.parent / "preprocessed")
-    check_stored("cpu", raw_folder.parent / "preprocessed")
+    check_stored("cpu", raw_folder, raw_folder.parent / "preprocessed")
     return raw_folder.parent / "preprocessed"
 
 
@@ -192,7 +193,21 @@ def stored(raw_folder: Path) -> Path:
         ("splits_final.json", "[ ]", "was changed since"),
     ],
 )
-def test_what_somebody_else_put_there_is_not_overwritten(stored: Path, name: str, content: str, words: str):
+def test_what_somebody_else_put_there_is_not_overwritten(
+    stored: Path, raw_folder: Path, name: str, content: str, words: str
+):
     (stored / name).write_text(content)
     with pytest.raises(UserError, match=rf"{name} {words}"):
-        check_stored("cpu", stored)
+        check_stored("cpu", raw_folder, stored)
+
+
+def test_splits_may_be_copied_by_hand(stored: Path, raw_folder: Path):
+    """As docs/nnunet.md advises for nnU-Net's own command."""
+    ours = raw_folder / "splits_final.json"
+    for content in ("[ ]", "[  ]"):
+        ours.write_text(content)
+        shutil.copy(ours, stored)
+        check_stored("cpu", raw_folder, stored)
+        store_plans(plans_of(), raw_folder, stored)
+    ours.write_text("[]")
+    check_stored("cpu", raw_folder, stored)

@@ -26,7 +26,6 @@ from ccdcseg.provenance import (
     Sources,
     Stamp,
     forget_origin,
-    origin_file,
     read_origin,
     stamp,
     write_origin,
@@ -229,15 +228,17 @@ def _input_settings(plans: Mapping[str, Any]) -> dict[str, Any]:
     return {**{name: plans.get(name) for name in names}, "intensities": intensities}
 
 
-def check_stored(name: str, preprocessed: Path) -> None:
+def check_stored(name: str, raw: Path, preprocessed: Path) -> None:
     """See that `store_plans` overwrites nothing of somebody else.
 
     Args:
         name: of the plans.
-        preprocessed: folder of the dataset.
+        raw: the data set's folder in ``nnUNet_raw``.
+        preprocessed: that in ``nnUNet_preprocessed``.
 
     Raises:
-        UserError: plans of that name, or splits, are there that were not made here or were changed since.
+        UserError: plans of that name, or splits, are there that were not made here or were changed since; a copy of
+            the splits of today is welcome.
     """
     plans, splits = preprocessed / f"{name}.json", preprocessed / SPLITS_FILE
     if plans.exists() and "ccdcseg" not in read_json(plans):
@@ -247,7 +248,7 @@ def check_stored(name: str, preprocessed: Path) -> None:
     check_ours(splits)
     for path in (plans, splits):
         origin = read_origin(path, {}) if path.exists() else None
-        if origin and not origin.intact:
+        if origin and not origin.intact and not (path == splits and _same(path, raw / SPLITS_FILE)):
             raise UserError(f"{path} was changed since ccdcseg wrote it.", "Move it away, then train again.")
 
 
@@ -256,13 +257,18 @@ def store_plans(plans: dict[str, Any], raw: Path, preprocessed: Path) -> None:
     contents = {f"{plans['plans_name']}.json": plans, SPLITS_FILE: read_json(raw / SPLITS_FILE)}
     for name, content in contents.items():
         path = preprocessed / name
-        if not (_holds(path, content) and origin_file(path).exists()):
+        origin = read_origin(path, {}) if _holds(path, content) else None
+        if origin is None or not origin.intact:
             forget_origin(path)
             write_json(path, content)
             write_origin(path, {}, path)
     description = read_json(raw / "dataset.json")
     if not _holds(preprocessed / "dataset.json", description):
         write_json(preprocessed / "dataset.json", description)
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.read_bytes() == other.read_bytes()
 
 
 def _holds(path: Path, content: Any) -> bool:

@@ -211,7 +211,7 @@ def _held(folder: Path) -> AbstractContextManager[None]:
 
 def _prepare(run: Run, processes: int, progress: Progress) -> dict[str, Any]:
     _check_split(run, run.raw)
-    check_stored(run.plans_name, run.preprocessed)
+    check_stored(run.plans_name, run.raw, run.preprocessed)
     check_description(run.raw)
     progress("plan", 0, 1)
     with stock_nnunet():
