@@ -303,7 +303,7 @@ def test_open_pages_keep_the_answers_of_each_other(
 def test_a_newer_answer_beside_the_data_stands(
     browser: Any, small_review: Any, write_review_page: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """A colleague says the opposite; it can be changed again, and what was agreed on stays."""
+    """A colleague says the opposite; it can be changed again, and what was taken up or overruled is past."""
     first, *others = small_review.cases
     written = [
         replace(small_review, cases=(replace(first, answer=said), *others)) for said in ("", "wrong", "right")
@@ -311,8 +311,8 @@ def test_a_newer_answer_beside_the_data_stands(
     pages = [write_review_page(one, tmp_path / f"{n}.html").as_uri() for n, one in enumerate(written)]
     context = browser.new_context()
     tab = context.new_page()
-    said = ["", "wrong", "right", "right", "wrong", "right"]
-    for page_number, shown, key in zip([0, 1, 1, 2, 1, 2], said, "rrjwrj", strict=True):
+    said = ["", "wrong", "right", "right", "wrong", "right", "wrong", "right", "wrong"]
+    for page_number, shown, key in zip([0, 1, 1, 2, 1, 2, 1, 2, 1], said, "rrjwrjujj", strict=True):
         tab.goto(pages[page_number])
         assert answers_on(tab)[0] == shown
         tab.keyboard.press(key)

@@ -18,20 +18,30 @@
   function kept() {
     try { return JSON.parse(localStorage.getItem(review.dataset.store)) ?? {}; } catch { return {}; }
   }
+  function store(all) {
+    try { localStorage.setItem(review.dataset.store, JSON.stringify(all)); } catch { /* kept by this page alone */ }
+  }
   // Other pages of this data set keep their answers in the same place.
   function keep(card) {
-    const said = { ...kept(), [keyOf(card)]: { answer: answerOf(card), insteadOf: writtenIn(card) } };
-    try { localStorage.setItem(review.dataset.store, JSON.stringify(said)); } catch { /* kept by this page alone */ }
+    store({ ...kept(), [keyOf(card)]: { answer: answerOf(card), insteadOf: writtenIn(card) } });
     tell();
   }
   // An answer that the page was written with stands, unless the browser's was given instead of it.
+  function counts(said, card) {
+    return said && ["", said.insteadOf].includes(writtenIn(card));
+  }
+  // What review.csv has taken up or overruled is not said again, whatever it says later. Done when a page is
+  // opened, not when another one keeps an answer: open pages leave each other theirs.
+  function forget() {
+    const all = kept();
+    for (const card of cards) if (!counts(all[keyOf(card)], card)) delete all[keyOf(card)];
+    store(all);
+  }
   function show() {
     const all = kept();
     for (const card of cards) {
       const said = all[keyOf(card)];
-      if (said && ["", said.insteadOf].includes(writtenIn(card))) {
-        card.querySelector(`input[value="${said.answer}"]`).checked = true;
-      }
+      if (counts(said, card)) card.querySelector(`input[value="${said.answer}"]`).checked = true;
     }
     tell();
   }
@@ -54,6 +64,7 @@
   }
   for (const card of cards) card.addEventListener("change", () => keep(card));
   addEventListener("storage", show);
+  forget();
   show();
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || !cards.length) return;
