@@ -100,29 +100,54 @@ def test_a_mask_on_other_voxels_than_its_scan_is_refused(raw_folder: Path, tmp_p
         read_opinions(raw_folder, raw_folder / "labelsTr" / "p1_ED.nii.gz", [tmp_path / "p.npz"])
 
 
-@pytest.mark.parametrize("fold", [False, True])
-def test_patients_whom_a_split_measures_are_counted(
-    raw_folder: Path, monkeypatch: pytest.MonkeyPatch, fold: bool
-) -> None:
-    """A fold's own tests are of labelled patients; its split has others."""
-    split = Patients(train=("p1",), validation=(), test=("p2",))
-    own = Patients(train=(), validation=(), test=("p1",)) if fold else split
-    fold_of = FoldOf(split="1" * 64, number=1, folds=2) if fold else None
-    record = RunRecord.model_construct(patients=own, fold_of=fold_of)
-    entries = [
-        {"hash": "1" * 64, "patients": split.model_dump()},
-        {"hash": "2" * 64, "patients": own.model_dump()},
-    ]
-    monkeypatch.setattr("ccdcseg.review.review.read_entries", lambda _: entries)
-    monkeypatch.setattr(Network, "hash", "0" * 64)
+SPLIT = {"train": ["p1"], "validation": [], "test": ["p2"]}
+OWN = {"train": [], "validation": [], "test": ["p1"]}
+
+
+def entries(split: str) -> list[dict[str, object]]:
+    """Of a split, and of a fold of another one."""
+    fold_of = {"split": "1" * 64, "number": 1, "folds": 2}
+    return [{"hash": split, "patients": SPLIT}, {"hash": "2" * 64, "patients": OWN, "fold_of": fold_of}]
+
+
+def reviewed_by(raw_folder: Path, record: RunRecord) -> Review:
+    """All masks, held against the network of a run."""
     cases = read_cases(raw_folder)
-    files = {}
-    for case in cases:
-        files[case.case] = [raw_folder / f"{case.case}.npz"]
-        np.savez_compressed(files[case.case][0], probabilities=np.full((3, 4, 20, 24), 85, np.uint8))
+    files = {case.case: [raw_folder / f"{case.case}.npz"] for case in cases}
+    for (file,) in files.values():
+        np.savez_compressed(file, probabilities=np.full((3, 4, 20, 24), 85, np.uint8))
     wanted = {case.case: [Network(Path("model/fold_0"), record, frozenset())] for case in cases}
-    found = review(raw_folder, cases, wanted, files, {}, lambda *_: None)
-    assert found.measured == sum(case.patient == "p2" for case in cases) > 0
+    return review(raw_folder, cases, wanted, files, {}, lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    ("fold", "split"), [(False, "1"), (True, "1"), (True, "3")], ids=["run", "fold", "redrawn"]
+)
+def test_patients_whom_a_split_measures_are_counted(
+    raw_folder: Path, monkeypatch: pytest.MonkeyPatch, fold: bool, split: str
+) -> None:
+    """A fold's own tests are of labelled patients; its split, or the one drawn since, has others."""
+    fold_of = FoldOf(split="1" * 64, number=1, folds=2) if fold else None
+    patients = Patients.model_validate(OWN if fold else SPLIT)
+    record = RunRecord.model_construct(patients=patients, fold_of=fold_of)
+    monkeypatch.setattr("ccdcseg.review.review.read_entries", lambda _: entries(split * 64))
+    monkeypatch.setattr(Network, "hash", "0" * 64)
+    found = reviewed_by(raw_folder, record)
+    assert found.measured == sum(one.patient == "p2" for one in found.cases) > 0
+
+
+@pytest.mark.parametrize("theirs", [None, '[{"train": ["p1_ED"], "val": []}]', "["])
+def test_without_a_list_of_splits_of_ours_a_fold_s_network_reviews_too(
+    raw_folder: Path, monkeypatch: pytest.MonkeyPatch, theirs: str | None
+) -> None:
+    if theirs:
+        (raw_folder / "splits_final.json").write_text(theirs)
+    fold_of = FoldOf(split="1" * 64, number=1, folds=2)
+    record = RunRecord.model_construct(patients=Patients.model_validate(OWN), fold_of=fold_of)
+    monkeypatch.setattr(Network, "hash", "0" * 64)
+    found = reviewed_by(raw_folder, record)
+    assert found.cases
+    assert found.measured == 0
 
 
 def test_an_answer_belongs_to_a_mask(result: Review) -> None:

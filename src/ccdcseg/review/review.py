@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import ccdcseg
 from ccdcseg.datasets.cases import Case, numbering_fault, read_file_ending, read_ignore_label, read_labels
-from ccdcseg.datasets.splits import SPLITS_FILE, read_entries
+from ccdcseg.datasets.splits import FOLD_OF, SPLITS_FILE, read_entries
 from ccdcseg.datasets.volumes import read_mask
 from ccdcseg.errors import UserError
 from ccdcseg.files import file_hash, write_json, write_text
@@ -66,7 +67,7 @@ class Review:
         normal: what is usual in this list.
         cases: the masks.
         measured: how many are of patients for validation or testing in the split of a network, or the one that its
-            fold is of.
+            fold is of; by all splits there are where that one is gone, and 0 where there is none.
     """
 
     dataset: str
@@ -144,7 +145,7 @@ def review(
         progress: called with the number of masks measured and to be measured.
 
     Raises:
-        UserError: as `read_opinions`; a mask is missing, or the splits are that folds are of.
+        UserError: as `read_opinions`; a mask is missing.
     """
     masks = mask_files(raw_folder, [case for case in cases if case.case in wanted])
     used = {network.name: network for networks in wanted.values() for network in networks}
@@ -164,12 +165,20 @@ def review(
 
 
 def _measured(raw_folder: Path, records: Sequence[RunRecord]) -> set[str]:
-    """Patients for validation or testing in the splits of runs; of a fold in the split that it is of."""
+    """Patients for validation or testing in the splits of runs; of a fold as `Review` says."""
     splits = {record.fold_of.split for record in records if record.fold_of}
-    entries = read_entries(raw_folder / SPLITS_FILE) if splits else []
-    parts = [entry["patients"] for entry in entries if entry["hash"] in splits]
+    drawn = _drawn(raw_folder) if splits else []
+    gone = splits - {entry["hash"] for entry in drawn}
+    parts = [entry["patients"] for entry in drawn if gone or entry["hash"] in splits]
     parts += [record.patients.model_dump() for record in records if not record.fold_of]
     return {patient for part in parts for patient in (*part["validation"], *part["test"])}
+
+
+def _drawn(raw_folder: Path) -> list[dict[str, Any]]:
+    """Entries of the splits there are, without folds; none where the list is missing or somebody else's."""
+    with suppress(UserError):
+        return [entry for entry in read_entries(raw_folder / SPLITS_FILE) if FOLD_OF not in entry]
+    return []
 
 
 def rank(reviewed: Sequence[Reviewed]) -> tuple[Usual, tuple[Reviewed, ...]]:
