@@ -196,6 +196,20 @@ def test_a_structure_does_not_end_where_labels_do():
     assert found.classes["RV"].surface_probability == pytest.approx(0.02)
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_mask_does_not_shift_onto_what_nobody_labelled(axis: int) -> None:
+    """Slices of any axis of an isotropic scan, drawn far too wide."""
+    z, y, x = np.ogrid[-12:12, -12:12, -12:12]
+    from_middle = np.sqrt(z**2 + y**2 + x**2)
+    wide, seen = (from_middle < 8).astype(np.int16), (from_middle < 5).astype(np.int16)
+    labels = np.full_like(wide, 3)
+    slices = (*[slice(None)] * axis, slice(9, 16, 3))
+    labels[slices] = wide[slices]
+    mends = measure(Opinions.of(labels, sure(seen), (1, 1, 1), NAMES, ignore=3)).mends
+    assert mends[0].kind == "wide"
+    assert "shifted" not in [mend.kind for mend in mends]
+
+
 def test_where_nobody_labelled_nothing_is_drawn_but_what_the_network_says():
     labels = heart()
     labels[3] = 3

@@ -130,7 +130,7 @@ class Opinions:
         known: (Z, Y, X) where somebody labelled.
         predicted: (Z, Y, X) the cheapest class, wherever it is.
         costs: (C, Z, Y, X) of each class, in the order of their values; 0 where nobody labelled, so that nothing
-            is contradicted there, and a mend gains and loses nothing.
+            is contradicted there, and a mend gains nothing.
         spacing_mm: along Z, Y, X.
         names: of the classes from 1 on.
     """
@@ -331,8 +331,9 @@ def _mirrored(opinions: Opinions) -> Iterator[Mend]:
 
 
 def _shifted(opinions: Opinions) -> Iterator[Mend]:
-    """The best shift in the plane of the slices; a voxel that leaves the image costs 1."""
+    """The best shift in the plane of the slices; a voxel that leaves the image, or what is labelled, costs 1."""
     saved = opinions.costs[0] - opinions.costs  # by a class in place of the background
+    saved[:, ~opinions.known] = -1
     saved = np.pad(saved, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-1)
     places = np.nonzero(opinions.labels)
     voxels = np.stack([opinions.labels[places], *places])
