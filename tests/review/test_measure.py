@@ -273,7 +273,18 @@ def test_on_fine_pixels_shifts_are_found_in_few_trials() -> None:
         return -abs(shift[0] + 1234) - abs(shift[1] - 567)
 
     assert best_shift(gain, (2564, 854)) == (-1234, 567)
-    assert len(tried) < 2000
+    assert len(tried) < 2500
+
+
+@pytest.mark.parametrize("down", [9, 12, 30, 53, -86])
+def test_a_thin_layer_is_found_wherever_it_went(down: int) -> None:
+    """Coarse steps are longer than it is thick."""
+    labels = np.zeros((1, 300, 300), np.int16)
+    labels[:, 150:156] = 1
+    opinions = Opinions.of(np.roll(labels, down, 1), sure(labels), (1, 0.004, 0.012), NAMES)
+    mend = measure(opinions).mends[0]
+    assert f"(+0 columns, {down:+d} rows)" in mend.words
+    assert mend.share == pytest.approx(1)
 
 
 @given(st.integers(0, 20), st.integers(0, 20), st.integers(0, 100))

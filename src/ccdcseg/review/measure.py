@@ -35,6 +35,10 @@ SHIFT_MM = 10.0
 """How far a mask is shifted at most."""
 STEPS = 20
 """Shifts to either side that are tried of an axis: by a voxel each, or by several where 10 mm are more voxels."""
+STEPS_OF_ONE = 100
+"""The same for shifts along rows or columns alone."""
+STARTS = 3
+"""Around so many of the best coarse shifts, and around none, finer ones are tried."""
 MOST_MOVED = 50_000
 """Voxels of a mask that are shifted; of a larger one every second, third and so on."""
 WIDTHS = (1, 2, 3)
@@ -212,15 +216,35 @@ def outline(region: Mask) -> Mask:
 
 
 def best_shift(gain: Callable[[Shift], float], reach: Sequence[int]) -> Shift:
-    """Of all shifts within reach; where these are many, in coarse steps first and then finer around the best."""
-    steps = [max(1, -(-most // STEPS)) for most in reach]
-    counts = [most // step for most, step in zip(reach, steps, strict=True)]
-    best: Shift = (0, 0)
-    while True:
-        best = max(product(*map(_tried, best, steps, counts, reach)), key=gain)
-        if max(steps) == 1:
-            return best
-        steps, counts = [-(-step // 2) for step in steps], [1, 1]
+    """Of all shifts within reach; where these are many, in coarse steps first and then finer around the best few.
+
+    Coarse steps pass over what is thinner, such as a layer that is shifted across: along rows and columns alone
+    they are finer.
+    """
+    rows, columns = (_spread(most, STEPS) for most in reach)
+    downs, rights = (_spread(most, STEPS_OF_ONE) for most in reach)
+    tried = dict.fromkeys([*product(rows, columns), *product(downs, (0,)), *product((0,), rights)])
+    starts = sorted(tried, key=gain, reverse=True)[:STARTS]
+    return max((_refined(gain, start, reach) for start in (*starts, (0, 0))), key=gain)
+
+
+def _spread(most: int, count: int) -> list[int]:
+    """Shifts of an axis in even steps, at most so many to either side."""
+    step = max(1, -(-most // count))
+    return [step * number for number in range(-(most // step), most // step + 1)]
+
+
+def _refined(gain: Callable[[Shift], float], best: Shift, reach: Sequence[int]) -> Shift:
+    """The best shift that is found around one in ever finer steps."""
+    steps = [-(-most // STEPS) for most in reach]
+    while max(steps) > 1:
+        steps = [-(-step // 2) for step in steps]
+        best = max(product(*map(_around, best, steps, reach)), key=gain)
+    return best
+
+
+def _around(middle: int, step: int, most: int) -> list[int]:
+    return [max(middle - step, -most), middle, min(middle + step, most)]
 
 
 def _class_measures(opinions: Opinions, value: int) -> ClassMeasures:
@@ -346,11 +370,6 @@ def _shifted(opinions: Opinions) -> Iterator[Mend]:
     words = f"The mask looks shifted by {far:.1f} mm ({-right:+d} columns, {-down:+d} rows)"
     total = float(opinions.contradiction.sum())
     yield Mend("shifted", opinions.names, words, gain / total if total else 0.0)
-
-
-def _tried(middle: int, step: int, count: int, most: int) -> list[int]:
-    tried: list[int] = np.clip(middle + step * np.arange(-count, count + 1), -most, most).tolist()
-    return tried
 
 
 def _saved(saved: Costs, voxels: NDArray[np.intp], shift: Shift) -> float:
