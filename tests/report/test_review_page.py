@@ -39,6 +39,18 @@ def test_of_a_mask_of_some_slices_one_of_these_is_shown(
     assert review_page.card(reviewed, image, opinions).slice_number == 3
 
 
+def test_small_contradictions_are_told(
+    small_review: Review, write_review_page: object, tmp_path: Path
+) -> None:
+    first, *others = small_review.cases
+    classes = first.measures.classes
+    small = replace(classes["RV"], contradiction_mm=0.0321)
+    measures = replace(first.measures, classes={**classes, "RV": small})
+    shown = replace(small_review, cases=(replace(first, measures=measures), *others))
+    text = write_review_page(shown, tmp_path / "page.html").read_text()  # type: ignore[operator]
+    assert "<td>0.032</td>" in text
+
+
 def test_an_answer_that_is_kept_is_shown(
     small_review: Review, write_review_page: object, tmp_path: Path
 ) -> None:

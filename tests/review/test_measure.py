@@ -6,7 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ccdcseg.review.measure import WHOLE, Measures, Mend, Opinions, best_shift, measure, soft_minimum
+from ccdcseg.review.measure import (
+    WHOLE,
+    Measures,
+    Mend,
+    Opinions,
+    best_shift,
+    in_digits,
+    measure,
+    soft_minimum,
+)
 
 NAMES = ("RV", "LV")
 SPACING = (8.0, 1.5, 1.5)
@@ -283,8 +292,16 @@ def test_a_thin_layer_is_found_wherever_it_went(down: int) -> None:
     labels[:, 150:156] = 1
     opinions = Opinions.of(np.roll(labels, down, 1), sure(labels), (1, 0.004, 0.012), NAMES)
     mend = measure(opinions).mends[0]
-    assert f"(+0 columns, {down:+d} rows)" in mend.words
+    assert f"shifted by {in_digits(abs(down) * 0.004)} mm (+0 columns, {down:+d} rows)" in mend.words
     assert mend.share == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("length_mm", "digits"),
+    [(12.34, "12.3"), (0.1, "0.1"), (0.036, "0.036"), (0.00123, "0.0012"), (1e-5, "0.0"), (0, "0.0")],
+)
+def test_short_lengths_keep_their_digits(length_mm: float, digits: str) -> None:
+    assert in_digits(length_mm) == digits
 
 
 @given(st.integers(0, 20), st.integers(0, 20), st.integers(0, 100))

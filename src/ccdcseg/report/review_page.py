@@ -16,7 +16,7 @@ from ccdcseg.report.pictures import class_colour, crop_box
 from ccdcseg.report.template import PATIENTS, SYNTHETIC, render
 from ccdcseg.report.thumbnails import jpeg, outlined_pixels
 from ccdcseg.review.answers import ANSWERS, COLUMNS
-from ccdcseg.review.measure import WHOLE, Opinions
+from ccdcseg.review.measure import WHOLE, Opinions, in_digits
 from ccdcseg.review.review import Review, Reviewed
 
 MOST_CARDS = 200
@@ -116,6 +116,7 @@ def _context(result: Review, cards: Sequence[Card], synthetic: bool) -> dict[str
         "cards": cards,
         "cases": result.cases,
         "networks": result.networks,
+        "in_digits": in_digits,
         "answers": ANSWERS,
         "columns": COLUMNS,
         "store": f"ccdcseg-answers-{json_hash([result.dataset])[:16]}",

@@ -209,6 +209,11 @@ def soft_minimum(values: NDArray[Any]) -> float:
     return float(-SOFTNESS * np.log(np.mean(np.exp(-values.astype(np.float64) / SOFTNESS))))
 
 
+def in_digits(length_mm: float) -> str:
+    """A length with one digit after the point, or two that are significant below 0.1 mm."""
+    return f"{length_mm:.2g}" if 1e-4 <= length_mm < 0.1 else f"{length_mm:.1f}"
+
+
 def outline(region: Mask) -> Mask:
     """Voxels of a region with a neighbour outside it in their slice."""
     inside: Mask = ndimage.binary_erosion(region, _IN_PLANE)
@@ -367,7 +372,7 @@ def _shifted(opinions: Opinions) -> Iterator[Mend]:
     down, right = best_shift(partial(_saved, saved, few), reach)
     gain = _saved(saved, voxels, (down, right)) - _saved(saved, voxels, (0, 0))
     far = float(np.hypot(down * opinions.spacing_mm[1], right * opinions.spacing_mm[2]))
-    words = f"The mask looks shifted by {far:.1f} mm ({-right:+d} columns, {-down:+d} rows)"
+    words = f"The mask looks shifted by {in_digits(far)} mm ({-right:+d} columns, {-down:+d} rows)"
     total = float(opinions.contradiction.sum())
     yield Mend("shifted", opinions.names, words, gain / total if total else 0.0)
 
@@ -406,7 +411,7 @@ def _resized(opinions: Opinions) -> Iterator[Mend]:
             yield Mend(
                 kind,
                 (name,) if value else opinions.names,
-                f"{name} looks drawn about {width * opinions.pixel_mm:.1f} mm too {kind}",
+                f"{name} looks drawn about {in_digits(width * opinions.pixel_mm)} mm too {kind}",
                 gain / total if total else 0.0,
             )
 
