@@ -9,7 +9,7 @@ PLAIN = ClassMeasures(0.9, 1.0, 0.4, Slices(), Slices(), Slices(), 0.0, {"backgr
 
 
 def mask(*mends: Mend, **changes: ClassMeasures) -> Measures:
-    return Measures({WHOLE: PLAIN, "RV": PLAIN, "LV": PLAIN} | changes, mends)
+    return Measures({WHOLE: PLAIN, "RV": PLAIN, "LV": PLAIN} | changes, mends, 1.5)
 
 
 NORMAL = usual([mask()] * 3)
@@ -66,6 +66,16 @@ def test_in_a_list_of_perfect_masks_a_voxel_is_no_suspicion():
     perfect = usual([mask(RV=replace(PLAIN, contradiction_mm=0.0))] * 3)
     found = suspicions(mask(RV=replace(PLAIN, contradiction_mm=0.1)), perfect)
     assert all(one.strength < 1 for one in found)
+
+
+def test_on_fine_pixels_a_forgotten_structure_is_as_suspicious() -> None:
+    """A list of perfect masks; one is empty where the network sees a structure of some ten pixels."""
+    perfect = usual([mask(RV=replace(PLAIN, contradiction_mm=0.0))] * 3)
+    for pixel_mm in (0.012, 0.05, 1.5):
+        empty = mask(RV=replace(PLAIN, contradiction_mm=12 * pixel_mm, dice=0.0))
+        assert suspicions(replace(empty, pixel_mm=pixel_mm), perfect)[0].strength > 1
+        voxel = mask(RV=replace(PLAIN, contradiction_mm=0.1 * pixel_mm))
+        assert all(one.strength < 1 for one in suspicions(replace(voxel, pixel_mm=pixel_mm), perfect))
 
 
 def test_the_strengths_are_shares_of_the_bounds():

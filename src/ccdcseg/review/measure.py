@@ -119,10 +119,12 @@ class Measures:
     Attributes:
         classes: by name, and all together as `WHOLE`.
         mends: the best of each kind for the same classes, what explains most first.
+        pixel_mm: side of a square as large as a voxel in the slice.
     """
 
     classes: Mapping[str, ClassMeasures]
     mends: tuple[Mend, ...]
+    pixel_mm: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,6 +203,7 @@ def measure(opinions: Opinions) -> Measures:
     return Measures(
         {name: _class_measures(opinions, value) for value, name in enumerate((WHOLE, *opinions.names))},
         tuple(sorted(_mends(opinions), key=lambda mend: -mend.share)),
+        opinions.pixel_mm,
     )
 
 

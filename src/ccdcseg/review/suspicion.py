@@ -26,6 +26,8 @@ _WHOLE_BOUNDS = {"wide": 0.13, "narrow": 0.15, "early": 0.7, "late": 0.7, CONTRA
 """The same where they are others for all classes together, whose outline is surer than that of one."""
 LEAST_MM = 0.3
 """A usual contradiction below this counts as this one: in a list of perfect masks a voxel is no suspicion."""
+LEAST_PIXELS = 0.5
+"""The same in pixels, where that is less: of fine ones 0.3 mm are a structure."""
 ELSEWHERE = 0.5
 """Below this Dice of all classes together a mask is said to lie elsewhere."""
 
@@ -83,7 +85,11 @@ def suspicions(measures: Measures, normal: Usual) -> tuple[Suspicion, ...]:
     found = [*_mended(measures)]
     for name, one in measures.classes.items():
         classes = tuple(measures.classes)[1:] if name == WHOLE else (name,)
-        found += [*_slices(name, classes, one), *_apart(name, one), _contradicts(name, classes, one, normal)]
+        found += [
+            *_slices(name, classes, one),
+            *_apart(name, one),
+            _contradicts(name, classes, measures, normal),
+        ]
     return tuple(sorted((s for s in found if s.strength > 0), key=partial(_order, measures)))
 
 
@@ -128,8 +134,10 @@ def _apart(name: str, one: ClassMeasures) -> Iterator[Suspicion]:
         yield Suspicion("apart", (name,), one.apart / ALL_BOUNDS["apart"], text, one.worst_slice)
 
 
-def _contradicts(name: str, classes: tuple[str, ...], one: ClassMeasures, normal: Usual) -> Suspicion:
-    multiple = one.contradiction_mm / max(normal.contradiction_mm[name], LEAST_MM)
+def _contradicts(name: str, classes: tuple[str, ...], measures: Measures, normal: Usual) -> Suspicion:
+    one = measures.classes[name]
+    least = min(LEAST_MM, LEAST_PIXELS * measures.pixel_mm)
+    multiple = one.contradiction_mm / max(normal.contradiction_mm[name], least)
     strength = multiple / _bound(CONTRADICTS, name)
     return Suspicion(CONTRADICTS, classes, strength, _contradiction(name, one, normal), one.worst_slice)
 
