@@ -233,10 +233,16 @@ def test_a_split_that_is_advised_is_new_and_keeps_the_patients_for_testing(tmp_p
     for seed in (0, 1):
         add_splits(tmp_path, draw_splits(ACDC, [0.1], seed, test_patients=85), ACDC, SLICES)
     add_splits(tmp_path, draw_splits(ACDC, [1.0], 0), ACDC, SLICES)
-    for fold, share in ((0, r"0\.1"), (2, "1")):
+    copy = tmp_path / "nnU-Net's.json"  # of before the splits that were drawn later
+    copy.write_text(json.dumps(json.loads((tmp_path / "splits_final.json").read_text())[:1]))
+    for splits, fold, share in (
+        ("splits_final.json", 0, r"0\.1"),
+        ("splits_final.json", 2, "1"),
+        (copy.name, 0, r"0\.1"),
+    ):
         with pytest.raises(UserError, match=rf"--fraction {share} --seed 2 --test 85 --unlabelled imagesTs"):
-            unlabelled_split(tmp_path, tmp_path / "splits_final.json", fold)
-    with pytest.raises(UserError, match=r"no patients for test\. .*--fraction 0\.5 --seed 2 --test 85$"):
+            unlabelled_split(tmp_path, tmp_path / splits, fold)
+    with pytest.raises(UserError, match=r"no patients for test\. .*--fraction 0\.07 --seed 2 --test 85$"):
         part_cases(tmp_path, 2, "test")
 
 
@@ -252,7 +258,9 @@ def test_a_split_that_tears_a_patient_apart_by_the_table_of_today(tmp_path: Path
     write_cases(
         tmp_path, [replace(case, patient="z") if case.case in (trained, tested) else case for case in unknown]
     )
-    message = r"Fold 0 .* trains on a scan of z and tests on another, as cases\.csv says now"
+    message = (
+        r"Fold 0 .* trains on a scan of z and tests on another, as cases\.csv says now.* --seed 1 --test N$"
+    )
     with pytest.raises(UserError, match=message):
         part_cases(tmp_path, 0, "test")
     with pytest.raises(UserError, match=message):

@@ -1,3 +1,4 @@
+import hashlib
 import json
 from pathlib import Path
 
@@ -73,20 +74,26 @@ def test_scans_that_moved_are_found_in_nnunets_folder(tmp_path: Path, monkeypatc
     assert found.here("reference") == found.local("reference", tmp_path) == moved
 
 
-def test_scans_in_nnunets_folder_count_where_the_runs_split_is_there(
+def test_scans_in_nnunets_folder_count_where_it_is_the_runs_data_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    """It has the run's split, and the images that the run was trained on; else it is another one of the name."""
     recorded, today = (tmp_path / place / "Dataset901_Phantom" / "labelsTr" for place in ("old", "new"))
-    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "new"))
+    monkeypatch.setenv("HOME", str(tmp_path))
     ours, other = (split_entry(Split(0.4, seed, ("a",), (), ("b",)), [], {}) for seed in (0, 1))
-    found = RunRecord.model_validate(record(reference=str(recorded), split_hash=ours["hash"]))
-    for folder in (recorded, today):
+    scans = {"imagesTr/a_0000.nii.gz": hashlib.sha256(b"scan").hexdigest(), "labelsTr/a.nii.gz": "0" * 64}
+    found = RunRecord.model_validate(record(reference=str(recorded), split_hash=ours["hash"], scans=scans))
+    for folder in (recorded, today, today.with_name("imagesTr")):
         folder.mkdir(parents=True)
-    for entries in (None, [other], [other, ours], [ours, other]):
+    for entries in (None, "foreign", [other], [other, ours], [ours, other]):
         if entries:
             (today.parent / "splits_final.json").write_text(json.dumps(entries))
-        is_ours = entries is not None and entries[found.fold] == ours
-        assert found.local("reference", tmp_path) == (today if is_ours else recorded)
+        for content in (b"scan", b"another"):
+            (today.parent / "imagesTr" / "a_0000.nii.gz").write_bytes(content)
+            counts = (entries, content) == ([ours, other], b"scan")
+            for raw in (tmp_path / "new", "~/new", "$HOME/new"):
+                monkeypatch.setenv("nnUNet_raw", str(raw))
+                assert found.here("reference") == (today if counts else recorded)
 
 
 def test_the_label_names_plans_that_are_not_the_presets(tmp_path: Path):

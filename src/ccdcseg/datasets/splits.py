@@ -283,8 +283,7 @@ def _drawing(dataset: str, missing: Iterable[tuple[float, int]], entries: Sequen
     by_seeds: dict[tuple[int, ...], list[float]] = defaultdict(list)
     for fraction, seeds in fractions.items():
         by_seeds[tuple(seeds)].append(fraction)
-    aside = {len(entry["patients"]["test"]) for entry in entries if entry["patients"]["validation"]}
-    test = ["--test", str(aside.pop())] if len(aside) == 1 else []
+    test = ["--test", str(aside)] if (aside := _aside(entries)) else []
     return " && ".join(
         shlex.join(
             [
@@ -296,6 +295,16 @@ def _drawing(dataset: str, missing: Iterable[tuple[float, int]], entries: Sequen
         )
         for seeds, found in by_seeds.items()
     )  # fmt: skip
+
+
+def _aside(entries: Iterable[Mapping[str, Any]]) -> int:
+    """How many patients splits set aside for testing; 0 where none does, or they differ."""
+    found = {len(entry["patients"]["test"]) for entry in entries if entry["patients"]["validation"]}
+    return found.pop() if len(found) == 1 else 0
+
+
+def _next_seed(entries: Iterable[Mapping[str, Any]]) -> int:
+    return max((entry["seed"] for entry in entries), default=-1) + 1
 
 
 def part_cases(place: Path, fold: int, part: str) -> list[str]:
@@ -319,12 +328,14 @@ def part_cases(place: Path, fold: int, part: str) -> list[str]:
     entry = entries[fold]
     check_part(part)
     if not entry["patients"][part]:
-        share = 0.5 if entry["fraction"] == 1 else entry["fraction"]
-        drawing = _drawing_next(place.name, share, entries)
+        share, everybody = entry["fraction"], len(entry["patients"]["train"])
+        if share == 1:
+            share = round((everybody - _aside(entries)) / 2 / everybody, 2)
+        drawing = _drawing(place.name, [(share, _next_seed(entries))], entries)
         raise UserError(
             f"Fold {fold} of {place / SPLITS_FILE} has no patients for {part}.",
             f"Draw a split that has some, with a new seed, and train on it: {drawing}"
-            + (" --test N" if part == "validation" and "--test" not in drawing else ""),
+            + (" --test N" if part == "validation" and not _aside(entries) else ""),
         )
     _check_patients(place, fold, entries)
     cases: list[str] = entry["test" if part == "test" else "val"]
@@ -345,15 +356,10 @@ def _check_patients(place: Path, fold: int, entries: Sequence[Mapping[str, Any]]
         raise UserError(
             f"Fold {fold} of {place / SPLITS_FILE} trains on a scan of {torn[0]} and tests on another, as "
             f"{CASES_FILE} says now.",
-            f"Draw a split by patient and train on it: {_drawing_next(place.name, entry['fraction'], entries)}",
+            "Draw a split by patient and train on it: "
+            + _drawing(place.name, [(entry["fraction"], _next_seed(entries))], [])
+            + (" --test N" if entry["patients"]["validation"] else ""),
         )
-
-
-def _drawing_next(dataset: str, fraction: float, entries: Sequence[Mapping[str, Any]]) -> str:
-    """The command line that draws a split of the first seed after all there are; nnU-Net's own folds have none."""
-    ours = [entry for entry in entries if "seed" in entry]
-    seed = max((entry["seed"] for entry in ours), default=-1) + 1
-    return _drawing(dataset, [(fraction, seed)], ours)
 
 
 def stored_hash(place: Path, fold: int) -> str | None:
@@ -410,7 +416,8 @@ def unlabelled_split(raw_folder: Path, splits: Path, fold: int | str) -> Unlabel
     entries = read_json(splits) if splits.exists() else []
     entry = entries[fold] if isinstance(fold, int) and fold < len(entries) else {}
     if "unlabelled" not in entry:
-        drawing = _drawing_next(raw_folder.name, entry.get("fraction", 0.1), entries)
+        ours = _entries_there(raw_folder / SPLITS_FILE)
+        drawing = _drawing(raw_folder.name, [(entry.get("fraction", 0.1), _next_seed(ours))], ours)
         raise UserError(
             f"Fold {fold} of {splits} names no scans without masks.",
             f"Draw a split that has some, with a new seed: {drawing} --unlabelled imagesTs (or another folder, or "

@@ -1,7 +1,6 @@
 """A run: one method trained with one preset on one split of one dataset, and the folder it lives in."""
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -209,8 +208,6 @@ def find_runs(target: str, part: str | None = None) -> list[Path]:
         UserError: there is none.
     """
     check_environment()
-    if os.environ.get("nnUNet_raw"):  # noqa: SIM112
-        nnunet_folder("nnUNet_raw")  # as a path for whoever looks for the run's scans
     path = absolute(Path(target))
     if (path / RUN_FILE).exists():
         return [path if (path.parent / "plans.json").exists() else real(path)]  # a link from elsewhere

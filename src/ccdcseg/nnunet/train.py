@@ -267,10 +267,9 @@ def _check_plans(run: Run, plans: dict[str, Any]) -> None:
             f"{run.model} was trained with other plans: nnU-Net plans otherwise since the scans were changed.",
             "Move that folder away, then train again.",
         )
-    before, today = run.model / "dataset.json", run.raw / "dataset.json"
-    if before.exists() and read_json(before)["labels"] != read_json(today)["labels"]:
+    if (run.model / "dataset.json").exists() and read_labels(run.model) != read_labels(run.raw):
         raise UserError(
-            f"{run.model} was trained with other labels: {today} was changed since.",
+            f"{run.model} was trained with other labels: {run.raw / 'dataset.json'} was changed since.",
             "Move that folder away, then train again.",
         )
 

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, model_validator
 from ccdcseg.datasets.cases import read_labels
 from ccdcseg.datasets.splits import SPLITS_FILE, stored_hash
 from ccdcseg.errors import UserError
-from ccdcseg.files import write_json
+from ccdcseg.files import file_hash, write_json
 from ccdcseg.measure.patients import MEAN
 from ccdcseg.postprocessing import Postprocessing
 from ccdcseg.runs.stored import Count, Digest, Name, NotNegative, Stored, check_finite
@@ -254,21 +254,34 @@ class RunRecord(Known):
         )
 
     def here(self, name: ScanFolder) -> Path | None:
-        """A folder of scans on this machine: in ``nnUNet_raw``, where that has the run's split; else as recorded.
+        """A folder of scans on this machine: in ``nnUNet_raw``, where that is the run's data set; else as recorded.
 
         Args:
             name: which.
 
         Returns:
-            That of ``nnUNet_raw``, whatever its split, where only that is there; None where none is recorded.
+            That of ``nnUNet_raw``, whatever it holds, where only that is there; None where none is recorded.
         """
         recorded = self.images if name == "images" else self.reference
         raw = os.environ.get("nnUNet_raw")  # noqa: SIM112
         if recorded is None or not raw:
             return recorded
-        today = Path(raw, self.dataset, recorded.name)
-        counts = not recorded.is_dir() or stored_hash(today.parent, self.fold) == self.split_hash
-        return today if today.is_dir() and counts else recorded
+        expanded = os.path.expandvars(os.path.expanduser(raw))  # noqa: PTH111 - raises nothing
+        today = Path(expanded, self.dataset, recorded.name)
+        counts = today.is_dir() and (not recorded.is_dir() or self._is_of(today.parent))
+        return today if counts else recorded
+
+    def _is_of(self, raw: Path) -> bool:
+        """Whether a data set's folder has the run's split and the images that it was trained on."""
+        try:
+            if stored_hash(raw, self.fold) != self.split_hash:
+                return False
+        except UserError:  # the splits of somebody else
+            return False
+        images = {
+            raw / name: digest for name, digest in (self.scans or {}).items() if name.startswith("imagesTr/")
+        }
+        return bool(images) and all(path.is_file() and file_hash(path) == images[path] for path in images)
 
     def local(self, name: ScanFolder, run: Path) -> Path:
         """A folder of scans on this machine, see `here`, of the data set that the run was trained on.
