@@ -1,4 +1,4 @@
-"""Does a way of choosing scans beat chance? ``python benchmarks/next.py 27 [--dry-run]``, resumable, about 4 hours.
+"""Does a way of choosing scans beat chance? ``python benchmarks/next.py 27 [--dry-run]``, resumable, 6 hours.
 
 Declared before anything was run. Data: ACDC, all groups, as ``ccdcseg prepare acdc`` makes it. For each of the
 seeds 0, 1 and 2:

@@ -268,8 +268,9 @@ class RunRecord(Known):
             return recorded
         expanded = os.path.expandvars(os.path.expanduser(raw))  # noqa: PTH111 - raises nothing
         today = Path(expanded, self.dataset, recorded.name)
-        counts = today.is_dir() and (not recorded.is_dir() or self._is_of(today.parent))
-        return today if counts else recorded
+        if today == recorded or not today.is_dir():
+            return recorded
+        return today if not recorded.is_dir() or self._is_of(today.parent) else recorded
 
     def _is_of(self, raw: Path) -> bool:
         """Whether a data set's folder has the run's split and the images that it was trained on."""
