@@ -248,7 +248,9 @@ def check_stored(name: str, raw: Path, preprocessed: Path) -> None:
     check_ours(splits)
     for path in (plans, splits):
         origin = read_origin(path, {}) if path.exists() else None
-        if origin and not origin.intact and not (path == splits and _same(path, raw / SPLITS_FILE)):
+        if origin is None or origin.intact:
+            continue
+        if path == plans or file_hash(path) != file_hash(raw / SPLITS_FILE):
             raise UserError(f"{path} was changed since ccdcseg wrote it.", "Move it away, then train again.")
 
 
@@ -265,10 +267,6 @@ def store_plans(plans: dict[str, Any], raw: Path, preprocessed: Path) -> None:
     description = read_json(raw / "dataset.json")
     if not _holds(preprocessed / "dataset.json", description):
         write_json(preprocessed / "dataset.json", description)
-
-
-def _same(one: Path, other: Path) -> bool:
-    return one.read_bytes() == other.read_bytes()
 
 
 def _holds(path: Path, content: Any) -> bool:
