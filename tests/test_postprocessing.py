@@ -7,9 +7,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from scipy import ndimage
 
+from ccdcseg import postprocessing
 from ccdcseg.errors import UserError
-from ccdcseg.postprocessing import FOREGROUND, decide, keep_pieces, log_odds, mildest, override
+from ccdcseg.postprocessing import (
+    FOREGROUND,
+    PieceCounts,
+    decide,
+    keep_pieces,
+    label_pieces,
+    log_odds,
+    mildest,
+    override,
+)
 
 LABELS = {"rv": 1, "lv": 2}
 
@@ -71,6 +82,65 @@ def test_against_a_naive_search(segmentation, shares, seed):
     probabilities = np.exp(noise) / np.exp(noise).sum(0)
     found = keep_pieces(segmentation, probabilities, LABELS, shares)
     np.testing.assert_array_equal(found, naive(segmentation, probabilities, shares))
+
+
+def whole_scan_counts(masks, values):
+    """Of one class, or of all, with the pieces of whole scans."""
+    pieces = [label_pieces(np.isin(mask, values))[0] for mask in masks]
+    sizes = [np.bincount(found.ravel())[1:].astype(float) for found in pieces if found.any()]
+    smallest = [(found / found.sum()).min() for found in sizes]
+    return PieceCounts(len(sizes), sum(len(s) == 1 for s in sizes), float(min(smallest))) if sizes else None
+
+
+def whole_scan_kept(segmentation, probabilities, shares):
+    result = segmentation.copy()
+    for name, values in ((FOREGROUND, [1, 2]), ("rv", [1]), ("lv", [2])):
+        pieces, count = label_pieces(np.isin(result, values))
+        if count and (share := shares.get(name, 0)) > 0:
+            sizes = np.bincount(pieces.ravel())[1:].astype(float)
+            weights = sizes
+            if probabilities is not None:
+                probability = 1 - probabilities[0] if name == FOREGROUND else probabilities[values[0]]
+                weights = ndimage.sum_labels(log_odds(probability), pieces, range(1, count + 1))
+            kept = sizes / sizes.sum() >= share
+            kept[np.argmax(weights)] = True
+            result[(pieces > 0) & ~np.concatenate([[False], kept])[pieces]] = 0
+    return result
+
+
+@given(st.lists(segmentations, max_size=3))
+@settings(max_examples=50)
+def test_rules_are_those_of_whole_scans(masks):
+    counts = decide(masks, LABELS).counts
+    for name, values in ((FOREGROUND, [1, 2]), ("rv", [1]), ("lv", [2])):
+        assert counts.get(name) == whole_scan_counts(masks, values)
+
+
+@given(
+    segmentations, shares, st.sampled_from([None, np.float16, np.float32]), st.booleans(), st.integers(0, 99)
+)
+@settings(max_examples=50)
+def test_voxels_removed_are_those_of_whole_scans(segmentation, shares, kind, turned, seed):
+    """Bit for bit; many pieces are equally large here, and the first of them is kept."""
+    noise = np.random.default_rng(seed).random((3, *segmentation.shape))
+    probabilities = None if kind is None else (noise / noise.sum(0)).astype(kind)
+    if turned:
+        segmentation = np.asfortranarray(segmentation)
+    found = keep_pieces(segmentation, probabilities, LABELS, shares)
+    np.testing.assert_array_equal(found, whole_scan_kept(segmentation, probabilities, shares))
+
+
+def test_pieces_are_looked_for_around_their_class_alone(monkeypatch: pytest.MonkeyPatch):
+    """On whole scans of a hundred classes that takes minutes for each."""
+    shapes = []
+    monkeypatch.setattr(
+        postprocessing, "label_pieces", lambda region: shapes.append(region.shape) or label_pieces(region)
+    )
+    mask = np.zeros((9, 40, 50), np.uint8)
+    mask[2:4, 10:13, 5:9], mask[5, 20, 30] = 1, 2
+    rules = decide([mask], LABELS)
+    keep_pieces(mask, None, LABELS, dict.fromkeys(rules.shares, 1))
+    assert sorted(shapes) == sorted(2 * [(2, 3, 4), (1, 1, 1), (4, 11, 26)])
 
 
 @given(segmentations, shares)

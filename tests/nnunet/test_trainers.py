@@ -182,8 +182,10 @@ def test_other_settings_under_the_same_name_are_refused(tiny_run, train_run):
         train_run(run)
 
 
-def test_what_a_run_leaves(tiny_run, train_run):
-    folder = train_run(tiny_run())
+def test_what_a_run_tells_and_leaves(tiny_run, train_run):
+    told = {}
+    folder = train_run(tiny_run(), progress=lambda stage, *counts: told.update({stage: counts[:2]}))
+    assert (list(told)[-2:], told["pieces"]) == (["pieces", "train"], (4, 4))
     record = json.loads((folder / "run.json").read_text())
     assert (record["method"], record["fraction"], record["seed"], record["iterations"]) == ("ccdc", 0.4, 0, 6)
     assert record["synthetic"] is True
@@ -436,6 +438,14 @@ def test_stock_nnunet_finds_the_trainers(ccdcseg):
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
     )
     assert result.stdout.strip().endswith("['nnUNetTrainerCCDC', 'nnUNetTrainerPreset']")
+
+
+def test_no_rank_waits_for_another_to_look_at_the_masks(make_trainer, tiny_run):
+    trainer = make_trainer(tiny_run("nnunet"), "nnUNetTrainerPreset")
+    trainer.local_rank = 1
+    trainer._decide_postprocessing()
+    assert trainer.postprocessing.masks == 4
+    assert not (Path(trainer.output_folder) / "postprocessing.json").exists()
 
 
 def test_progress_is_plotted_with_checkpoints_and_at_the_end(make_trainer, tiny_run):

@@ -369,7 +369,7 @@ def _split(run: Run) -> tuple[list[str], list[str]]:
 
 
 def _report_steps(trainer: Any, progress: Progress) -> None:
-    """Call ``progress`` after every optimiser step."""
+    """Call ``progress`` after every mask whose pieces are looked at, and after every optimiser step."""
     step, every = trainer.train_step, trainer.num_iterations_per_epoch
     done = trainer.current_epoch * every
 
@@ -380,6 +380,7 @@ def _report_steps(trainer: Any, progress: Progress) -> None:
         progress("train", done, trainer.num_epochs * every, _state(trainer.history))
         return result
 
+    trainer.report_pieces = partial(progress, "pieces")
     trainer.train_step = counted
 
 

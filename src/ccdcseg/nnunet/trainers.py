@@ -13,6 +13,7 @@ import torch
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
@@ -33,7 +34,7 @@ from ccdcseg.nnunet.seeding import derived_seed, seed_everything, seed_from_envi
 from ccdcseg.nnunet.selections import save_selection
 from ccdcseg.nnunet.unlabelled import UnlabelledTraining, ignore_value
 from ccdcseg.postprocessing import Postprocessing, decide
-from ccdcseg.processes import can_share
+from ccdcseg.processes import Progress, can_share
 from ccdcseg.runs.history import Epoch, read_history, write_history
 
 GRADIENT_NORM = 12
@@ -60,12 +61,14 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         averaged: the network with averaged weights, which predicts; None: the trained one does.
         unlabelled: the part that scans without masks have; None: they have none.
         postprocessing: what the training masks say of the pieces of a prediction; None: not known yet, or regions.
+        report_pieces: called with the training masks whose pieces were looked at, and how many there are.
     """
 
     predicted_by = STOCK_TRAINER
     always_unlabelled = False
     teachers: Sequence[Path] = ()
     postprocessing: Postprocessing | None = None
+    report_pieces: Progress = staticmethod(lambda *_: None)
     network: Any
 
     def __init__(
@@ -364,15 +367,27 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         return torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def _decide_postprocessing(self) -> None:
-        """Decide from the training masks which pieces of a prediction are kept, and write it beside the run."""
-        if self.label_manager.has_regions or self.local_rank != 0:
+        """Decide from the training masks which pieces of a prediction are kept, and write it beside the run.
+
+        Every rank decides for itself: those that waited for the first would give up after ten minutes.
+        """
+        if self.label_manager.has_regions:
             return
+        ignored = self.label_manager.ignore_label
+        self.postprocessing = decide(self._training_masks(), self.class_values, ignored)
+        if self.local_rank == 0:
+            write_rules(self.postprocessing, self.class_values, Path(self.output_folder))
+
+    def _training_masks(self) -> Iterator[NDArray[np.int32]]:
+        """Masks of the scans that are trained on, (Z, Y, X), as their files have them."""
         reader = self.plans_manager.image_reader_writer_class()
         folder = Path(self.preprocessed_dataset_folder_base) / "gt_segmentations"
-        files = [folder / f"{case}{self.dataset_json['file_ending']}" for case in self.do_split()[0]]
-        masks = (np.squeeze(reader.read_seg(str(file))[0], 0) for file in files)
-        self.postprocessing = decide(masks, self.class_values, self.label_manager.ignore_label)
-        write_rules(self.postprocessing, self.class_values, Path(self.output_folder))
+        cases = self.do_split()[0]
+        self.print_to_log_file(f"Looking at the pieces of each class in {len(cases)} masks.")
+        for done, case in enumerate(cases, 1):
+            mask, _ = reader.read_seg(str(folder / f"{case}{self.dataset_json['file_ending']}"))
+            yield mask[0].astype(np.int32)
+            self.report_pieces(done, len(cases))
 
     @property
     def class_values(self) -> dict[str, int]:
