@@ -153,7 +153,7 @@ class ContrastiveSegLoss(ContrastiveLoss[ContrastiveSegSettings]):
 
     def _draw_new(self, regions: Sequence[range], generator: torch.Generator | None) -> list[Tensor]:
         """Numbers of the pixels whose embeddings, and whose means, enter the memories; nothing where none does."""
-        if not self.training or not self._banks():
+        if not self._learning or not self._banks():
             return []
         limits = (self.settings.pixel_keys, self.settings.region_pixels)
         return [draw_by_image(regions, limit, generator) for limit in limits]
@@ -203,7 +203,7 @@ class ContrastiveSegLoss(ContrastiveLoss[ContrastiveSegSettings]):
             bank.push(keys, classes)
 
     def _idle(self, features: Tensor) -> None:
-        for bank in self._banks() if self.training else ():
+        for bank in self._banks() if self._learning else ():
             bank.push(self._project(features, no_pixels(features), gradient=False), no_pixels(features))
 
 

@@ -99,11 +99,11 @@ class RegionContrastLoss(ContrastiveLoss[RegionContrastSettings]):
         }
         selection = Selection(batch.shape, {}, {}, {}, {})
         self.diagnostics = diagnose(read.statistics, selection, results, centres.device)
-        if self.training:
+        if self._learning:
             self.memory.push(centres, classes)
         return (losses[sent[2]].mean(), False) if results else (self._nothing(batch.features, centres), True)
 
     def _idle(self, features: Tensor) -> None:
-        if self.training:
+        if self._learning:
             none = self._project(features, no_pixels(features), gradient=False)
             self.memory.push(none, no_pixels(features))

@@ -529,3 +529,29 @@ def test_a_term_that_is_zero_now_and_then_is_quiet(monkeypatch: pytest.MonkeyPat
     criterion.eval()
     for _ in range(9):
         criterion(unsure.features, 0 * unsure.logits, unsure.target)
+
+
+class Tagged(Tensor):
+    """Stays what it is in every sum, as MONAI's tensors do."""
+
+
+@pytest.mark.parametrize("name", MEMORIES)
+def test_no_foreign_kind_of_tensor_enters_a_state(name: str) -> None:
+    criterion = made(name)
+    for seed in range(2):
+        criterion(*(part.as_subclass(Tagged) for part in double_batch(seed=seed)))
+    assert all(value.any() for value in banks(criterion).values())
+    assert {type(value) for value in criterion.state_dict().values()} == {Tensor}
+
+
+@pytest.mark.parametrize("without", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_call_without_gradients_is_an_evaluation(name: str, without: Callable[[], Any]) -> None:
+    criterion, (features, *others) = made(name), double_batch()
+    criterion(features, *others)
+    kept, state = banks(criterion), torch.get_rng_state()
+    with without():
+        first, second = (criterion(features.detach(), *others, generator=None) for _ in range(2))
+    assert first == second
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(value, kept[name]) for name, value in banks(criterion).items())

@@ -97,12 +97,13 @@ class ContrastiveLoss(nn.Module, Generic[S]):
 
     The module owns its projection head: give ``criterion.parameters()`` to the optimiser, and wrap it in
     ``DistributedDataParallel`` where the network is. Its value is a function of the arguments of a call and of the
-    head, and of the memory where the method has one, to which calls in training mode add; nothing goes by the
+    head, and of the memory where the method has one, to which calls of a training add; nothing goes by the
     number of calls. Weight and start of the term belong to who adds the losses up, see `Schedule`.
 
-    Pixels are drawn at random, on the CPU, so that a generator gives the same ones on every device. In training
-    mode they are drawn from ``generator``, or from torch's default one; in evaluation mode, where none is given,
-    from one that begins anew in each call: an evaluation repeats itself and disturbs no training.
+    Pixels are drawn at random, on the CPU, so that a generator gives the same ones on every device. In a training
+    they are drawn from ``generator``, or from torch's default one; in evaluation mode, or where no gradient is
+    recorded, and none is given, from one that begins anew in each call: an evaluation repeats itself and
+    disturbs no training.
 
     Args:
         in_channels: Channels of the decoder features.
@@ -224,8 +225,13 @@ class ContrastiveLoss(nn.Module, Generic[S]):
             raise ValueError(f"progress must be between 0 and 1, not {progress}")
 
     def _source(self, generator: torch.Generator | None) -> torch.Generator | None:
-        """The generator, or in evaluation mode one that begins anew."""
-        return torch.Generator() if generator is None and not self.training else generator
+        """The generator, or in an evaluation one that begins anew."""
+        return torch.Generator() if generator is None and not self._learning else generator
+
+    @property
+    def _learning(self) -> bool:
+        """Whether a call is of a training: in training mode, and where gradients are recorded."""
+        return self.training and torch.is_grad_enabled()
 
     @property
     def _goes_by_progress(self) -> bool:
@@ -304,7 +310,7 @@ class ContrastiveLoss(nn.Module, Generic[S]):
 
     def _notice_idleness(self, idle: bool) -> None:
         """Warn once if there was nothing to contrast in `PATIENCE` calls of a training in a row."""
-        if not self.training or self._idle_calls == PATIENCE:
+        if not self._learning or self._idle_calls == PATIENCE:
             return
         self._idle_calls = self._idle_calls + 1 if idle else 0
         if self._idle_calls == PATIENCE:

@@ -76,7 +76,7 @@ class MemoryBank(nn.Module):
         source = torch.arange(len(keys), device=keys.device).where(stored, stored.long().argmax())
         held, slots = self.keys.view(-1, channels), slots[source]
         held[slots] = keys[source].where(stored.any(), held[slots])
-        self.written += counts
+        self.written.add_(counts)  # In place: a sum with MONAI's tensors is one of theirs, metadata and all.
 
 
 def gather_over_ranks(keys: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
