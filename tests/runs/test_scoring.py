@@ -57,6 +57,25 @@ def test_rows_hold_the_scores_of_each_case_and_class(folders):
     assert row.diagonal_mm == pytest.approx(np.linalg.norm([3 * 8, 20 * 1.5, 24 * 1.25]))
 
 
+@pytest.mark.parametrize("across", [0, 1, 2])
+def test_a_single_slice_has_its_outlines_in_the_slice(tmp_path, across):
+    from medpy.metric.binary import assd, hd95
+
+    reference, prediction = np.zeros((2, 40, 40), np.uint8)
+    reference[10:30, 10:30] = 1
+    prediction[10:30, 10:30] = prediction[18:21, 30:38] = 1
+    flat_mm = SPACING_MM[:across] + SPACING_MM[across + 1 :]
+    for folder, array in (("r", reference), ("p", prediction)):
+        write(tmp_path / folder, "a", np.expand_dims(array, across))
+    (row,) = evaluate_folder(tmp_path / "r", tmp_path / "p", {"x": 1}, {"a": "a"}).cases
+    assert row.hd95_pooled_mm == pytest.approx(hd95(prediction, reference, flat_mm))
+    assert row.hd95_pooled_vox == pytest.approx(hd95(prediction, reference)) != 0
+    assert row.assd_mm == pytest.approx(assd(prediction, reference, flat_mm))
+    sides_mm = 40 * np.array(SPACING_MM)
+    sides_mm[across] /= 40
+    assert row.diagonal_mm == pytest.approx(np.linalg.norm(sides_mm))
+
+
 def test_the_summary_counts_patients_and_empty_structures(folders):
     summary = evaluate_folder(*folders, LABELS, PATIENTS).summary
     assert list(summary) == ["RV", "LV", "mean"]
