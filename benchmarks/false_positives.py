@@ -7,7 +7,7 @@ differences are alike. Measured through `ccdcseg.statistics.compare`, as any com
 import argparse
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from ccdcseg.statistics.compare import compare, scans_as_patients, wilcoxon_p
 
 NOMINAL = 0.05
 CLASSES = ("RV", "Myo", "LV")
+PATIENTS = (2, 3, 4, 5, 6, 10, 20)
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,10 @@ def main() -> None:
     study = Study()
     result: dict[str, Any] = {
         "false_positives": false_positives(study, arguments.studies),
+        "by_patients": {
+            str(patients): coverage(replace(study, patients=patients), arguments.studies, 1)["patients"]
+            for patients in PATIENTS
+        },
         "coverage": {str(seeds): coverage(study, arguments.intervals, seeds) for seeds in (2, 3, 5)},
     }
     if arguments.json:
@@ -119,6 +124,8 @@ def main() -> None:
         return
     for unit, share in result["false_positives"].items():
         print(f"p < 0.05 without a difference, unit {unit}: {100 * share:.1f} %")
+    for patients, share in result["by_patients"].items():
+        print(f"95 % interval over {patients} patients, one seed, holds the truth: {100 * share:.1f} %")
     for seeds, held in result["coverage"].items():
         for name, share in held.items():
             print(f"95 % interval over {name}, {seeds} seeds, holds the truth: {100 * share:.1f} %")

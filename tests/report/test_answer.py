@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import scored
 
+from ccdcseg.report import answer
 from ccdcseg.report.answer import doubts, headline, patients_text, verdict
 from ccdcseg.report.tables import baseline_outcomes
 from ccdcseg.runs.finished import load_arms
@@ -27,24 +28,40 @@ def outcomes_of(make_run, ours, theirs):
     return baseline_outcomes(load_arms([make_run("ccdc", ours), make_run("nnunet", theirs)]))
 
 
-def test_a_winning_ccdc_is_called_better(make_run):
-    dice, distance = outcomes_of(make_run, [0] * 10, [2, 2, 3, 3, 2, 2, 3, 3, 4, 4])
-    assert verdict(dice).startswith(
-        "On 5 test patients, one network of CCDC has a better Dice than one of nnU-Net: mean difference +"
+@pytest.mark.parametrize(("ours", "theirs", "word"), [(0, 3, "better"), (3, 0, "worse")])
+def test_what_is_better_is_called_so(make_run, monkeypatch, ours, theirs, word):
+    monkeypatch.setattr(answer, "FEWEST_PATIENTS", 5)
+    dice, distance = outcomes_of(make_run, [ours] * 10, [theirs] * 10)
+    claim = f"On 5 test patients, one network of CCDC has a {word} Dice than one of nnU-Net: mean difference "
+    assert verdict(dice).startswith(claim + ("+" if word == "better" else "−"))
+    assert f"one network of CCDC has a {word} hd95_pooled_mm" in verdict(distance)
+    assert "does not confirm it (Holm-adjusted p = 0.125)" in verdict(dice)
+
+
+def test_no_difference_is_called_no_difference():
+    claim = (
+        "no difference in Dice between one network of A and one of nnU-Net is shown: mean difference +0.10"
     )
-    assert "one network of CCDC has a better hd95_pooled_mm" in verdict(distance)
-    assert "does not confirm" in verdict(dice)  # five patients cannot reach p < 0.05
+    assert claim in verdict(outcome("A", 0.001))
 
 
-def test_a_losing_ccdc_is_called_worse(make_run):
-    dice, distance = outcomes_of(make_run, [2, 2, 3, 3, 2, 2, 3, 3, 4, 4], [0] * 10)
-    assert "CCDC has a worse Dice than one of nnU-Net: mean difference −" in verdict(dice)
-    assert "CCDC has a worse hd95_pooled_mm" in verdict(distance)
-
-
-def test_no_difference_is_called_no_difference(make_run):
-    dice, _ = outcomes_of(make_run, [0, 2, 2, 0, 1, 1, 2, 1, 0, 1], [2, 0, 0, 2, 1, 1, 1, 2, 1, 0])
-    assert "no difference in Dice between one network of CCDC and one of nnU-Net is shown" in verdict(dice)
+def test_fewer_than_six_patients_cannot_tell(runs):
+    """Not even those who all agree: the least p of five is 0.0625."""
+    assert "has a better" in verdict(outcome("A", 0.0075, half=0.0025, n=6))
+    five = outcome("A", 0.0075, half=0.0025, n=5)
+    assert verdict(five) == (
+        "On 5 test patients, there is no verdict on Dice between A and nnU-Net, since so few patients cannot tell: "
+        "mean difference +0.75 points (95 % interval +0.50 to +1.00 over patients)."
+    )
+    failed = replace(outcome("B", 0.02, n=5), failures={"B": "Dice 6.10 %"})
+    assert "since B hardly finds the structures" in verdict(failed)
+    more = [outcome(name, 0.02) for name in "CDEF"]
+    summary, adjusted, *_ = headline(load_arms(runs), [five, failed, outcome("G", 0.001), *more]).sentences
+    assert summary.endswith(
+        "F (+2.00 points); no difference for G; no verdict for A, since so few patients cannot tell; "
+        "no verdict for B, since structures are hardly found."
+    )
+    assert adjusted.endswith("4 of these 4.")
 
 
 @pytest.mark.parametrize(
@@ -87,14 +104,14 @@ def test_the_part_of_the_split_is_named():
 
 
 def test_the_answer_names_its_interval_and_one_seed_its_limit(runs):
-    def answer(folders):
+    def sentences(folders):
         arms = load_arms(folders)
         return " ".join(headline(arms, baseline_outcomes(arms)).sentences)
 
-    assert "over patients and seeds" in answer(runs)
-    assert "compares trained networks" not in answer(runs)
-    assert "over patients)" in answer([runs[0], runs[2]])
-    assert "compares trained networks, not methods" in answer([runs[0], runs[2]])
+    assert "over patients and seeds" in sentences(runs)
+    assert "compares trained networks" not in sentences(runs)
+    assert "over patients)" in sentences([runs[0], runs[2]])
+    assert "compares trained networks, not methods" in sentences([runs[0], runs[2]])
 
 
 def test_few_comparisons_have_a_sentence_each(runs):

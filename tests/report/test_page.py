@@ -118,7 +118,7 @@ def test_what_is_marked_where_there_is_none_is_counted_compared_and_shown(make_r
             run / "evaluation.json", lambda row, new=fields: new if row.patient == "p0" else {}
         )
     found = build([marked, other])
-    assert "On 5 test patients, no difference in Dice" in found.text
+    assert "On 5 test patients, there is no verdict on Dice" in found.text
     assert [row[-1] for row in found.table("Dice, %")[1:]] == ["0 of 16 4 spurious", "0 of 16"]
     assert "2 spurious" in found.table("Dice, %")[1][2]
     assert found.text.count("structures marked where there is none") == 1
@@ -326,7 +326,7 @@ def validated(make_run):
 
 def test_validation_patients_are_called_so_everywhere(validated, build):
     found = build(validated, part="validation")
-    assert "On 5 validation patients, one network of CCDC has a better Dice than one of nnU-Net" in found.text
+    assert "On 5 validation patients, there is no verdict on Dice between CCDC and nnU-Net" in found.text
     assert "Mean over validation patients, those on which settings may be chosen;" in found.text
     assert "test patients" not in found.text
     assert len(found.all("img")) == 2 + 3 * 3  # selection maps; reference and both predictions of three scans

@@ -14,6 +14,8 @@ from ccdcseg.statistics.family_table import ONE_SEED_NOTE
 
 MOST_SENTENCES = 6
 """Where there would be more, the page opens with a summary."""
+FEWEST_PATIENTS = 6
+"""Of fewer, not even those who all agree give the signed-rank test p < 0.05, and intervals are far too narrow."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,11 @@ def _claim(outcome: Outcome) -> str:
     """What is shown; of one seed each, two networks are spoken of, not two methods."""
     title, shown = METRICS[outcome.metric].title, _shown(outcome)
     first, second = outcome.first, outcome.second
-    if outcome.failures:
+    if hindrance := _hindrance(outcome):
         reasons = " and ".join(
             f"{name} hardly finds the structures ({text})" for name, text in outcome.failures.items()
         )
-        return f"there is no verdict on {title} between {first} and {second}, since {reasons}"
+        return f"there is no verdict on {title} between {first} and {second}, since {reasons or hindrance}"
     seeds = len(outcome.comparison.per_seed)
     if seeds < 2:
         one, other = ("one network of", "one of") if seeds else ("the networks of", "those of")
@@ -116,10 +118,17 @@ def _interval(outcome: Outcome) -> list[float] | None:
     return outcome.comparison.interval_seeds or outcome.comparison.interval
 
 
+def _hindrance(outcome: Outcome) -> str:
+    """Why there is no verdict, briefly; empty where there is one."""
+    if outcome.failures:
+        return "structures are hardly found"
+    return "so few patients cannot tell" if outcome.comparison.n < FEWEST_PATIENTS else ""
+
+
 def _shown(outcome: Outcome) -> int:
     """1 where the first method is shown to be better, -1 to be worse, 0 where neither is shown."""
     interval = _interval(outcome)
-    if outcome.failures or interval is None or interval[0] <= 0 <= interval[1]:
+    if _hindrance(outcome) or interval is None or interval[0] <= 0 <= interval[1]:
         return 0
     return 1 if _improvement(outcome) > 0 else -1
 
@@ -156,15 +165,17 @@ def _summary(group: Sequence[Outcome], part: str) -> str:
         if found:
             names = ", ".join(f"{outcome.first} ({_difference(outcome)})" for outcome in found)
             clauses.append(f"{_word(sign)} {'' if clauses else 'is shown '}for {names}")
-    failed = [outcome.first for outcome in group if outcome.failures]
-    others = [outcome.first for outcome in group if not _shown(outcome) and not outcome.failures]
+    hindered: dict[str, list[str]] = defaultdict(list)
+    for outcome in group:
+        if not _shown(outcome):
+            hindered[_hindrance(outcome)].append(outcome.first)
+    others = hindered.pop("", [])
     if others and clauses:
         rest = others[0] if len(others) == 1 else f"the other {len(others)}"
         clauses.append(f"no difference for {rest}")
     elif others:
         clauses.append("no difference is shown")
-    if failed:
-        clauses.append(f"no verdict for {', '.join(failed)}, since structures are hardly found")
+    clauses += [f"no verdict for {', '.join(names)}, since {why}" for why, names in hindered.items()]
     is_one = any(len(outcome.comparison.per_seed) < 2 for outcome in group)
     noun = "network" if is_one else "method"
     return (
@@ -187,7 +198,7 @@ def _adjusted(outcomes: Sequence[Outcome]) -> list[str]:
 
 def _disagreement(outcome: Outcome) -> str:
     """What to say where the signed-rank test and the interval of the mean do not agree."""
-    if outcome.failures or _interval(outcome) is None:
+    if _hindrance(outcome):
         return ""
     shown, is_significant = _shown(outcome), outcome.p_adjusted < 0.05
     equals = "" if outcome.p_adjusted < 0.001 else "= "
