@@ -18,6 +18,7 @@ from ccdcseg.datasets.volumes import (
     read_image,
     read_mask,
     slice_axis,
+    slices_first,
     write_volume,
 )
 from ccdcseg.errors import UserError
@@ -418,6 +419,14 @@ def test_slices_lie_across_a_single_voxel_or_the_largest_spacing(
     shape: tuple[int, ...], spacing_mm: tuple[float, ...], axis: int
 ) -> None:
     assert slice_axis(shape, spacing_mm) == axis
+
+
+def test_slices_come_first_and_their_axes_stay_in_order() -> None:
+    array = np.arange(24).reshape(2, 3, 4)
+    spacing_mm, (first, second) = slices_first((1.0, 2.0, 5.0), array, -array)
+    assert spacing_mm == (5.0, 1.0, 2.0)
+    np.testing.assert_array_equal(first[3], array[:, :, 3])
+    np.testing.assert_array_equal(second, -first)
 
 
 def test_every_real_scan_is_accepted(real_data: Path) -> None:

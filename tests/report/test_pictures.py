@@ -1,14 +1,19 @@
 import base64
 import io
+import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import scored
 from matplotlib.image import imread
 
+from ccdcseg.datasets.volumes import Volume, read_image, write_volume
 from ccdcseg.report.pictures import (
     CLASS_COLOURS,
     case_pictures,
+    case_slice,
     choose_cases,
     crop_box,
     largest_slice,
@@ -16,6 +21,7 @@ from ccdcseg.report.pictures import (
     painted_roles,
     selection_pictures,
 )
+from ccdcseg.report.viewer import viewer_case
 from ccdcseg.runs.finished import load_arms, load_run
 
 
@@ -81,6 +87,38 @@ def test_a_case_shows_reference_and_every_method(runs):
     ]
     assert shown.pictures[1].caption == f"CCDC, seed 0: RV {rows['RV']:.1f}, LV {rows['LV']:.1f}"
     assert all(choice.case in picture.alt for picture in shown.pictures)
+
+
+def test_slices_lie_across_the_thickest_axis_and_not_the_first(make_run, tmp_path):
+    """A scan that was turned, so that its slices are those of the last axis, is shown as it was before."""
+    run = make_run("nnunet", [1] * 10)
+    (arm,) = load_arms([run])
+    choice = choose_cases([arm])[0]
+    straight, volume = case_slice(choice, [arm]), viewer_case(choice.case, choice.patient, [arm])
+    record = json.loads((run / "run.json").read_text())
+    folders = {"images": "_0000", "reference": ""}
+    turn_last(run / "predictions" / f"{choice.case}.nii.gz")
+    for field, ending in folders.items():
+        copy = tmp_path / field / f"{choice.case}{ending}.nii.gz"
+        copy.parent.mkdir()
+        shutil.copy(Path(record[field]) / copy.name, copy)
+        turn_last(copy)
+        record[field] = str(copy.parent)
+    (run / "run.json").write_text(json.dumps(record))
+    (arm,) = load_arms([run])
+    turned = case_slice(choice, [arm])
+    assert (turned.number, turned.number_of_slices, turned.aspect) == (2, 3, 1.0)
+    for name in ("image", "reference"):
+        np.testing.assert_array_equal(getattr(turned, name), getattr(straight, name))
+    np.testing.assert_array_equal(turned.predictions, straight.predictions)
+    assert viewer_case(choice.case, choice.patient, [arm]) == volume
+
+
+def turn_last(path):
+    """Make the first axis the last one, in place."""
+    volume = read_image(path)
+    z, y, x = volume.spacing_mm
+    write_volume(path, Volume(path, volume.array.transpose(1, 2, 0), (y, x, z)))
 
 
 def test_largest_slice():

@@ -1,5 +1,6 @@
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from ccdcseg.datasets.cases import Case
 from ccdcseg.datasets.splits import Split, split_entry
 from ccdcseg.datasets.unlabelled import UnlabelledFolder
+from ccdcseg.datasets.volumes import Volume, read_image, write_volume
 from ccdcseg.report.unlabelled import writings
 from ccdcseg.runs.finished import load_arms
 
@@ -100,6 +102,24 @@ def test_the_scans_to_look_at_are_shown_with_their_labels(run, scans, build):
     assert [image["alt"] for image in page.all("img") if "u1" in image["alt"]] == [
         "Labels written for u1, slice 2 of 3."
     ]
+
+
+def test_pictures_lie_across_the_slices_as_those_of_check(run, scans):
+    """The thickest axis is the file's last one."""
+    raw = Path(json.loads((run / "run.json").read_text())["images"]).parent
+    image = read_image(raw / "imagesTs" / "u1_0000.nii.gz")
+    mask = read_image(scans / "labelsTr" / "p0_ed.nii.gz")
+    place = run / "unlabelled" / "epoch_0001"
+    for path, volume in (
+        (raw / "imagesTs" / "u1_0000.nii.gz", image),
+        (place / "u1.nii.gz", mask),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        turned = volume.array.transpose(1, 2, 0)
+        write_volume(path, Volume(path, turned, (*volume.spacing_mm[1:], volume.spacing_mm[0])))
+    write_labels(run, {}, {})
+    (found,) = writings(load_arms([run]))
+    assert [picture.caption for picture in found.pictures] == ["u1, slice 2 of 3"]
 
 
 def test_labels_that_are_gone_are_said_to_be_missing(run, build):

@@ -285,6 +285,20 @@ def slice_axis(shape: Sequence[int], spacing_mm: Sequence[float]) -> int:
     return single[0] if len(single) == 1 else int(np.argmax(largest))
 
 
+def slices_first(
+    spacing_mm: Sequence[float], *arrays: NDArray[Any]
+) -> tuple[tuple[float, float, float], list[NDArray[Any]]]:
+    """The spacing of arrays on the same voxels, and these, with the axis across the slices in front.
+
+    Args:
+        spacing_mm: in the order of the axes.
+        arrays: 3-D; see `slice_axis`. The other two axes stay in their order.
+    """
+    across = slice_axis(arrays[0].shape, spacing_mm)
+    rows_mm, columns_mm = (step for axis, step in enumerate(spacing_mm) if axis != across)
+    return (spacing_mm[across], rows_mm, columns_mm), [np.moveaxis(array, across, 0) for array in arrays]
+
+
 def write_volume(path: Path, volume: Volume, description: str = "") -> None:
     """Write a volume as gzipped NIfTI, atomically; the same volume gives the same bytes.
 

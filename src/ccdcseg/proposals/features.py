@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 
 from ccdcseg.cache import cache_key, made_once
 from ccdcseg.datasets.cases import Case
-from ccdcseg.datasets.volumes import read_image, slice_axis
+from ccdcseg.datasets.volumes import read_image, slices_first
 from ccdcseg.processes import Progress
 
 FORMAT = "ccdcseg-features/1"
@@ -83,16 +83,14 @@ def measure_scan(scan: ScanFiles) -> ScanFeatures:
         UserError: an image cannot be used.
     """
     first, *others = (read_image(path) for path in scan.images)
-    across = slice_axis(first.array.shape, first.spacing_mm)
-    axes = (across, *(axis for axis in range(3) if axis != across))
-    z, y, x = (first.array.shape[axis] for axis in axes)
-    z_mm, y_mm, x_mm = (first.spacing_mm[axis] for axis in axes)
+    spacing_mm, (stack,) = slices_first(first.spacing_mm, first.array)
+    z, y, x = stack.shape
     quantiles = (np.quantile(image.array, _QUANTILES) for image in (first, *others))
     return ScanFeatures(
         (z, y, x),
-        (z_mm, y_mm, x_mm),
+        spacing_mm,
         tuple(float(value) for channel in quantiles for value in channel),
-        tuple(_look(first.array.transpose(axes)).tolist()),
+        tuple(_look(stack).tolist()),
     )
 
 

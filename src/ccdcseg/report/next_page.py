@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ccdcseg.datasets.volumes import read_image, slice_axis
+from ccdcseg.datasets.volumes import read_image, slices_first
 from ccdcseg.files import write_text
 from ccdcseg.processes import Progress, pool_map
 from ccdcseg.proposals.features import ScanFiles
@@ -86,11 +86,9 @@ def build_next_page(
 def _pictures(proposal: Proposal) -> list[tuple[int, str]]:
     scan: ScanFiles = proposal.scan
     image = read_image(scan.images[0])
-    across = slice_axis(image.array.shape, image.spacing_mm)
-    rows_mm, columns_mm = np.delete(image.spacing_mm, across)
-    stack = np.moveaxis(image.array, across, 0)
+    (_, rows_mm, columns_mm), (stack,) = slices_first(image.spacing_mm, image.array)
     nothing = np.zeros(stack.shape[1:], np.int16)
     return [
-        (number, jpeg(outlined_pixels(stack[number - 1], nothing, float(rows_mm / columns_mm))))
+        (number, jpeg(outlined_pixels(stack[number - 1], nothing, rows_mm / columns_mm)))
         for number in proposal.slices
     ]

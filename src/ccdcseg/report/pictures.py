@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 
-from ccdcseg.datasets.volumes import Volume, check_pair, read_image, read_mask
+from ccdcseg.datasets.volumes import check_pair, read_image, read_mask, slices_first
 from ccdcseg.errors import UserError
 from ccdcseg.measure.patients import average
 from ccdcseg.report.figures import ROLES
@@ -126,24 +126,23 @@ class CaseSlice:
 
 
 def case_slice(choice: Choice, arms: Sequence[Arm]) -> CaseSlice:
-    """Read image, reference and every arm's prediction of a scan.
+    """Read a scan and cut out the slice.
 
     Raises:
-        UserError: one is not there, cannot be read, or does not lie on the same voxels.
+        UserError: as `read_scan`.
     """
-    image, reference = scan_of(arms[0], choice.case)
-    predictions = [prediction_of(arm, choice.case, reference) for arm in arms]
-    index = largest_slice(reference.array)
-    masks = [volume.array[index] for volume in (reference, *(found for _, found in predictions))]
-    box = crop_box(masks, reference.spacing_mm[1:])
+    scan = read_scan(choice.case, arms)
+    index = largest_slice(scan.reference)
+    masks = [labels[index] for labels in (scan.reference, *scan.predictions)]
+    box = crop_box(masks, scan.spacing_mm[1:])
     expected, *found = (mask[box] for mask in masks)
     return CaseSlice(
         index + 1,
-        len(reference.array),
-        reference.spacing_mm[1] / reference.spacing_mm[2],
-        image.array[index][box],
+        len(scan.reference),
+        scan.spacing_mm[1] / scan.spacing_mm[2],
+        scan.image[index][box],
         expected,
-        tuple(run for run, _ in predictions),
+        scan.runs,
         tuple(found),
     )
 
@@ -323,30 +322,40 @@ def _run_with(arm: Arm, case: str) -> FinishedRun:
     )
 
 
-def scan_of(arm: Arm, case: str) -> tuple[Volume, Volume]:
-    """A case's first channel and its reference.
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """A scan with what was marked in it, shape (z, y, x) of all, slices first as everywhere (see `slices_first`).
+
+    Attributes:
+        spacing_mm: in the order of the axes.
+        image: its first channel.
+        runs: of each arm that whose prediction it is, with the lowest seed.
+    """
+
+    spacing_mm: tuple[float, float, float]
+    image: Grey
+    reference: Labels
+    runs: tuple[FinishedRun, ...]
+    predictions: tuple[Labels, ...]
+
+
+def read_scan(case: str, arms: Sequence[Arm]) -> Scan:
+    """Read image, reference and every arm's prediction of a scan.
 
     Raises:
-        UserError: they, or the arm's prediction of the case, are not there or cannot be read.
+        UserError: one is not there, cannot be read, or does not lie on the same voxels.
     """
-    run = _run_with(arm, case)
-    images, references = (run.record.local(name, run.folder) for name in ("images", "reference"))
-    image = read_image(images / f"{case}_0000.nii.gz")
-    reference = read_mask(references / f"{case}.nii.gz", run.record.foreground)
+    runs = tuple(_run_with(arm, case) for arm in arms)
+    record, folder = runs[0].record, runs[0].folder
+    image = read_image(record.local("images", folder) / f"{case}_0000.nii.gz")
+    reference = read_mask(record.local("reference", folder) / f"{case}.nii.gz", record.foreground)
     check_pair(image, reference)
-    return image, reference
-
-
-def prediction_of(arm: Arm, case: str, reference: Volume) -> tuple[FinishedRun, Volume]:
-    """The prediction of the arm's lowest seed, and the run that made it.
-
-    Raises:
-        UserError: it is not there, cannot be read, or does not lie on the reference's voxels.
-    """
-    run = _run_with(arm, case)
-    prediction = read_mask(run.predictions / f"{case}.nii.gz", run.record.foreground)
-    check_pair(reference, prediction)
-    return run, prediction
+    predictions = [read_mask(run.predictions / f"{case}.nii.gz", run.record.foreground) for run in runs]
+    for prediction in predictions:
+        check_pair(reference, prediction)
+    arrays = (volume.array for volume in (image, reference, *predictions))
+    spacing_mm, (grey, expected, *found) = slices_first(image.spacing_mm, *arrays)
+    return Scan(spacing_mm, grey, expected, runs, tuple(found))
 
 
 def _caption(arm: Arm, run: FinishedRun, case: str) -> str:

@@ -16,7 +16,7 @@ from scipy.ndimage import binary_erosion
 
 from ccdcseg.cache import cache_key, made_once
 from ccdcseg.checks.contents import CaseFiles, Contents
-from ccdcseg.datasets.volumes import read_image, read_mask, slice_axis
+from ccdcseg.datasets.volumes import read_image, read_mask, slices_first
 from ccdcseg.errors import UserError
 from ccdcseg.processes import Progress
 from ccdcseg.report.pictures import class_colour, largest_slice
@@ -72,7 +72,7 @@ def thumbnails(
 def draw_case(files: CaseFiles, labels: Mapping[str, int], ignore: int | None) -> Thumbnail:
     """Outline the mask on the slice with most foreground; the middle slice where there is none.
 
-    Slices (see `slice_axis`) are shown as stored, in the proportions of the body.
+    Slices (see `slices_first`) are shown as stored, in the proportions of the body.
     """
     if not files.images:
         return Thumbnail("", 0, 0, "there is no image")
@@ -81,13 +81,11 @@ def draw_case(files: CaseFiles, labels: Mapping[str, int], ignore: int | None) -
     except UserError as error:
         return Thumbnail("", 0, 0, error.problem)
     mask, problem = _mask(files, image.array.shape, labels, ignore)
-    across = slice_axis(image.array.shape, image.spacing_mm)
-    foreground = np.isin(mask, [*labels.values()])
-    index = largest_slice(np.moveaxis(foreground, across, 0))
-    grey, outlines = (np.take(array, index, across) for array in (image.array, np.where(foreground, mask, 0)))
-    rows_mm, columns_mm = np.delete(image.spacing_mm, across)
-    picture = jpeg(outlined_pixels(grey, outlines, float(rows_mm / columns_mm)))
-    return Thumbnail(picture, index + 1, image.array.shape[across], problem)
+    foreground = np.where(np.isin(mask, [*labels.values()]), mask, 0)
+    (_, rows_mm, columns_mm), (grey, outlines) = slices_first(image.spacing_mm, image.array, foreground)
+    index = largest_slice(outlines)
+    picture = jpeg(outlined_pixels(grey[index], outlines[index], rows_mm / columns_mm))
+    return Thumbnail(picture, index + 1, len(grey), problem)
 
 
 def outlined_pixels(

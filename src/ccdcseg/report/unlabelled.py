@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ccdcseg.datasets.splits import SPLITS_FILE, unlabelled_split
-from ccdcseg.datasets.volumes import check_pair, read_image, read_mask
+from ccdcseg.datasets.volumes import check_pair, read_image, read_mask, slices_first
 from ccdcseg.errors import UserError
 from ccdcseg.report.curves import Key, Panel, PanelGroup
 from ccdcseg.report.figures import Line, Look, class_look, line_panel
@@ -144,11 +144,12 @@ def _picture(run: FinishedRun, scan: str, path: Path, folder: Path) -> Picture:
     ignore = max(run.record.labels.values()) + 1
     image, labels = read_image(path), read_mask(folder / f"{scan}.nii.gz", run.record.foreground, ignore)
     check_pair(image, labels)
-    unsure = labels.array == ignore
-    known = labels.array * ~unsure
+    spacing_mm, (grey, written) = slices_first(image.spacing_mm, image.array, labels.array)
+    unsure = written == ignore
+    known = written * ~unsure
     index = largest_slice(known)
-    box = crop_box([labels.array[index]], labels.spacing_mm[1:])
-    aspect = labels.spacing_mm[1] / labels.spacing_mm[2]
-    uri = outlined(image.array[index][box], known[index][box], aspect, unsure[index][box].astype(known.dtype))
+    box = crop_box([written[index]], spacing_mm[1:])
+    aspect = spacing_mm[1] / spacing_mm[2]
+    uri = outlined(grey[index][box], known[index][box], aspect, unsure[index][box].astype(known.dtype))
     where = f"{scan}, slice {index + 1} of {len(known)}"
     return Picture(uri, f"Labels written for {where}.", where)

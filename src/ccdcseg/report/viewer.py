@@ -24,10 +24,10 @@ from ccdcseg.processes import thread_map
 from ccdcseg.report.pictures import (
     CLASS_COLOURS,
     Box,
+    Labels,
     crop_box,
     largest_slice,
-    prediction_of,
-    scan_of,
+    read_scan,
     scores,
 )
 from ccdcseg.runs.finished import Arm
@@ -142,27 +142,27 @@ def viewer_case(case: str, patient: str, arms: Sequence[Arm]) -> ViewerCase | No
         The packed scan; None where an image, reference or prediction cannot be read.
     """
     try:
-        image, reference = scan_of(arms[0], case)
-        predictions = [prediction_of(arm, case, reference) for arm in arms]
+        scan = read_scan(case, arms)
     except UserError:
         return None
-    labels = [reference.array, *(prediction.array for _, prediction in predictions)]
-    near, centre = surroundings(labels, reference.spacing_mm)
+    near, centre = surroundings([scan.reference, *scan.predictions], scan.spacing_mm)
     box = find_objects(near.astype(np.uint8))[0]
 
-    def pack(array: NDArray[np.uint8]) -> str:
-        return packed(array[box], reference.spacing_mm)
+    def lines(labels: Labels) -> str:
+        return packed(outlines(labels[box]), scan.spacing_mm)
 
-    layers = [Layer("Reference", REFERENCE_COLOUR, "", pack(outlines(reference.array)))]
-    for arm, (run, prediction), colour in zip(arms, predictions, cycle(METHOD_COLOURS), strict=False):
-        layers.append(Layer(arm.name_of(run), colour, scores(run, case), pack(outlines(prediction.array))))
+    layers = [Layer("Reference", REFERENCE_COLOUR, "", lines(scan.reference))]
+    for arm, run, labels, colour in zip(
+        arms, scan.runs, scan.predictions, cycle(METHOD_COLOURS), strict=False
+    ):
+        layers.append(Layer(arm.name_of(run), colour, scores(run, case), lines(labels)))
     return ViewerCase(
         case,
         patient,
-        len(image.array),
-        largest_slice(reference.array),
+        len(scan.image),
+        largest_slice(scan.reference),
         focus(centre, box[1:]),
-        pack(np.where(near, greys(image.array), np.uint8(0))),
+        packed(np.where(near[box], greys(scan.image, box), np.uint8(0)), scan.spacing_mm),
         tuple(layers),
     )
 
@@ -201,12 +201,14 @@ def focus(centre: Box, outer: Box) -> tuple[float, float, float, float]:
     return left, top, right, bottom
 
 
-def greys(image: NDArray[Any]) -> NDArray[np.uint8]:
-    """The 0.5th to the 99.5th percentile as 0 to 255, what lies beyond clipped."""
+def greys(image: NDArray[Any], box: tuple[slice, ...] = ()) -> NDArray[np.uint8]:
+    """A part of an image, its 0.5th to its 99.5th percentile as 0 to 255, what lies beyond clipped."""
     low, high = np.percentile(image, (0.5, 99.5))
-    scaled = (image.astype(np.float64) - low) / max(high - low, 1e-6)
-    rounded: NDArray[np.uint8] = np.rint(255 * scaled.clip(0, 1)).astype(np.uint8)
-    return rounded
+    shades = np.zeros_like(image[box], np.uint8)
+    for place, plane in enumerate(image[box]):  # one after the other: they are large as fractions
+        shares = (plane.astype(np.float64) - low) / max(high - low, 1e-6)
+        shades[place] = np.rint(255 * shares.clip(0, 1))
+    return shades
 
 
 def outlines(labels: NDArray[Any]) -> NDArray[np.uint8]:
