@@ -177,6 +177,22 @@ def test_what_does_not_fit_is_left_out_but_not_the_chosen_scans(runs):
     assert (found.unread, found.left_out) == (0, 8)
 
 
+def test_a_scan_without_room_hides_no_other_and_no_more_are_packed_where_there_is_none(runs, monkeypatch):
+    packed_cases = []
+
+    def pack(case, patient, _):
+        packed_cases.append(case)
+        return ViewerCase(case, patient, 1, 0, (0, 0, 1, 1), "x" * (100 if case == "p4_es" else 3), ())
+
+    monkeypatch.setattr(viewer, "viewer_case", pack)
+    found = gallery(load_arms(runs), ["p4_es"], most=50)
+    assert ([shown.case for shown in found.cases], found.left_out) == (sorted(PATIENTS)[:-1], 1)
+    packed_cases.clear()
+    found = gallery(load_arms(runs), ["p4_es"], most=10)
+    assert ([shown.case for shown in found.cases], found.left_out) == (["p0_ed", "p0_es", "p1_ed"], 7)
+    assert sorted(packed_cases) == ["p0_ed", "p0_es", "p1_ed", "p1_es", "p2_ed", "p2_es", "p3_ed", "p4_es"]
+
+
 @pytest.fixture(scope="module")
 def viewed(runs, parse, tmp_path_factory):
     """The page with a viewer, without NiiVue itself."""

@@ -9,8 +9,9 @@ import gzip
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
-from itertools import accumulate, cycle
+from itertools import cycle
 from typing import Any
 
 import nibabel
@@ -41,6 +42,8 @@ METHOD_COLOURS = (*CLASS_COLOURS, "#ff5c5c", "#b6ff5c", "#c8a27a", "#00e5ff", "#
 STRAY_MARGIN_MM = 5
 MOST_CHARACTERS = 64 * 2**20
 """The most that all scans together may take on a page; browsers become slow beyond."""
+TOGETHER = 8
+"""Scans that are packed before it is asked whether there is room for more."""
 
 Progress = Callable[[int, int], None]
 
@@ -87,7 +90,7 @@ class Gallery:
 
     Attributes:
         unread: evaluated scans of which an image, a reference or a prediction cannot be read.
-        left_out: scans beyond ``MOST_CHARACTERS``.
+        left_out: scans for which there was no room.
     """
 
     cases: tuple[ViewerCase, ...] = ()
@@ -111,28 +114,44 @@ def gallery(
     most: int = MOST_CHARACTERS,
     progress: Progress | None = None,
 ) -> Gallery:
-    """Pack every evaluated scan that can be read.
+    """Pack the evaluated scans that can be read, until most of some that were packed together find no room.
 
     Args:
         arms: the methods, evaluated.
-        first: scans that are kept before others where not all find room.
+        first: scans that are packed before others.
         most: characters that all scans together may take.
         progress: called with the number of scans read and to be read.
     """
     rows = [row for arm in arms for evaluation in arm.evaluations.values() for row in evaluation.cases]
     patients = {row.case: row.patient for row in rows}
-    names = sorted(patients, key=lambda case: (patients[case], case))
-    found = thread_map(lambda case: viewer_case(case, patients[case], arms), names, worker_count(), progress)
-    read = [case for case in found if case]
-    kept = _within(read, first, most)
-    return Gallery(tuple(kept), len(names) - len(read), len(read) - len(kept))
+    names = sorted(patients, key=lambda case: (case not in first, patients[case], case))
+    kept: list[ViewerCase] = []
+    unread = 0
+    for start in range(0, len(names), TOGETHER):
+        some = names[start : start + TOGETHER]
+        tell = progress and partial(_tell, progress, start, len(names))
+        found = thread_map(lambda case: viewer_case(case, patients[case], arms), some, worker_count(), tell)
+        read = [shown for shown in found if shown]
+        unread += len(some) - len(read)
+        before, kept = len(kept), _within([*kept, *read], most)
+        if len(kept) - before < len(read) / 2:
+            break
+    shown = sorted(kept, key=lambda shown: (shown.patient, shown.case))
+    return Gallery(tuple(shown), unread, len(names) - unread - len(shown))
 
 
-def _within(cases: Sequence[ViewerCase], first: Collection[str], most: int) -> list[ViewerCase]:
-    ranked = sorted(cases, key=lambda shown: shown.case not in first)
-    totals = accumulate(shown.characters for shown in ranked)
-    kept = {shown.case for shown, total in zip(ranked, totals, strict=True) if total <= most}
-    return [shown for shown in cases if shown.case in kept]
+def _tell(progress: Progress, before: int, total: int, done: int, _: int) -> None:
+    progress(before + done, total)
+
+
+def _within(cases: Sequence[ViewerCase], most: int) -> list[ViewerCase]:
+    """Those that find room one after the other; one that is too large takes none."""
+    kept, room = [], most
+    for shown in cases:
+        if shown.characters <= room:
+            kept.append(shown)
+            room -= shown.characters
+    return kept
 
 
 def viewer_case(case: str, patient: str, arms: Sequence[Arm]) -> ViewerCase | None:
