@@ -34,9 +34,10 @@ def decoded(uri: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(uri.removeprefix(prefix))))
 
 
-def test_colours_are_those_of_the_report_and_start_again() -> None:
-    assert [class_colour(value) for value in range(1, 8)] == list(CLASS_COLOURS)
-    assert class_colour(8) == class_colour(1)
+def test_twenty_classes_have_colours_of_their_own() -> None:
+    assert [class_colour(value) for value in range(1, 21)] == list(CLASS_COLOURS)
+    assert len(set(CLASS_COLOURS)) == 20
+    assert class_colour(21) == class_colour(1)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from ccdcseg.datasets.cases import Case
 from ccdcseg.datasets.splits import Split, split_entry
 from ccdcseg.datasets.unlabelled import UnlabelledFolder
 from ccdcseg.datasets.volumes import Volume, read_image, write_volume
+from ccdcseg.report.pictures import CLASS_COLOURS
 from ccdcseg.report.unlabelled import writings
 from ccdcseg.runs.finished import load_arms
 
@@ -101,6 +103,11 @@ def test_the_scans_to_look_at_are_shown_with_their_labels(run, scans, build):
     assert page.table("Scans of which post-processing removed most")[1] == ["u1", "25 %"]
     assert [image["alt"] for image in page.all("img") if "u1" in image["alt"]] == [
         "Labels written for u1, slice 2 of 3."
+    ]
+    section = page.source.split('<section id="unlabelled">')[1].split("</section>")[0]
+    assert re.findall(r'height="4" fill="(#\w+)"/></svg>\s*(RV|LV)<', section) == [
+        (CLASS_COLOURS[0], "RV"),
+        (CLASS_COLOURS[1], "LV"),
     ]
 
 

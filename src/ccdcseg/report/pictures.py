@@ -26,8 +26,12 @@ Grey = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
 Box = tuple[slice, slice]
 
-# Okabe and Ito's colours, distinguishable with any colour vision; the page's CSS holds the same for its legends.
-CLASS_COLOURS = ("#56b4e9", "#e69f00", "#00c08b", "#cc79a7", "#f0e442", "#ff7f3f", "#9aa8ff")
+# The first seven are Okabe and Ito's, distinguishable with any colour vision; all differ in OKLab by 0.08 or more.
+CLASS_COLOURS = (
+    *("#56b4e9", "#e69f00", "#00c08b", "#cc79a7", "#f0e442", "#ff7f3f", "#9aa8ff"),
+    *("#ff5c5c", "#b6ff5c", "#c8a27a", "#00e5ff", "#ff5cf4", "#00e100", "#ffc3ff"),
+    *("#872dff", "#787800", "#c300a5", "#3c78a5", "#b44b4b", "#0069ff"),
+)
 ROLE_COLOURS = {"core": "#009e73", "easy": "#56b4e9", "hard": "#ff6a1a", "negative": "#f0e442"}
 
 _WIDTH_INCHES = 4.0
@@ -148,7 +152,7 @@ def case_slice(choice: Choice, arms: Sequence[Arm]) -> CaseSlice:
 
 
 def class_colour(value: int) -> str:
-    """Colour of a class in hexadecimal, by its label."""
+    """Colour of a class in hexadecimal, by its label; that of the twenty-first is the first one's again."""
     return CLASS_COLOURS[(value - 1) % len(CLASS_COLOURS)]
 
 

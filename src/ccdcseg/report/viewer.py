@@ -38,7 +38,6 @@ NO_VIEWER = (
     "With npm, install it again: pip install --force-reinstall --no-deps ."
 )
 REFERENCE_COLOUR = "#ffffff"
-METHOD_COLOURS = (*CLASS_COLOURS, "#ff5c5c", "#b6ff5c", "#c8a27a", "#00e5ff", "#ff5cf4")
 STRAY_MARGIN_MM = 5
 MOST_CHARACTERS = 64 * 2**20
 """The most that all scans together may take on a page; browsers become slow beyond."""
@@ -172,7 +171,7 @@ def viewer_case(case: str, patient: str, arms: Sequence[Arm]) -> ViewerCase | No
 
     layers = [Layer("Reference", REFERENCE_COLOUR, "", lines(scan.reference))]
     for arm, run, labels, colour in zip(
-        arms, scan.runs, scan.predictions, cycle(METHOD_COLOURS), strict=False
+        arms, scan.runs, scan.predictions, cycle(CLASS_COLOURS), strict=False
     ):
         layers.append(Layer(arm.name_of(run), colour, scores(run, case), lines(labels)))
     return ViewerCase(
