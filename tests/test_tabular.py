@@ -121,8 +121,9 @@ def test_csv_cells_are_no_formulas():
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_numbers_stay_numbers_in_csv(value):
     text = f"{value:+.2f}"
-    grid = Grid("t", ("n",), ((Entry(text),), (Entry(f"{text}, {text}"),)))
-    assert [cell for (cell,) in csv.reader(io.StringIO(to_csv(grid)))] == ["n", text, f"{text}, {text}"]
+    cells = [text, f"{text}, {text}", f"{text} to {text}"]
+    grid = Grid("t", ("n",), tuple((Entry(cell),) for cell in cells))
+    assert [cell for (cell,) in csv.reader(io.StringIO(to_csv(grid)))] == ["n", *cells]
 
 
 def test_brackets_that_begin_a_row_are_no_option_of_the_command_before_it():

@@ -11,7 +11,7 @@ _BREAK = re.compile(r" *(?:[^\S ]|[\x00-\x1f\x7f-\x9f])[\s\x00-\x1f\x7f-\x9f]*")
 _JOINERS = "\u200c\u200d"
 """Invisible, but letters of some scripts are written with them."""
 _UNKNOWN = "\ufffd"
-_NUMBERS = re.compile(r"[+-]?\d+(\.\d+)?(, [+-]?\d+(\.\d+)?)*")
+_NUMBERS = re.compile(r"[+-]?\d+(\.\d+)?((, | to )[+-]?\d+(\.\d+)?)*")
 _SIGNS = "[=+@\uff1d\uff0b\uff0d\uff20-]"
 """What begins a formula, the wide forms too."""
 _FORMULA = re.compile(rf"(^|;)(\s*)(?={_SIGNS})")
@@ -43,7 +43,7 @@ def exactly(number: Any) -> str:
 def no_formula(text: str) -> str:
     """A text as a cell of CSV that is no formula to a spreadsheet: an apostrophe stands before what would be one.
 
-    Numbers, and lists of them, stay as they are.
+    Numbers, and lists and ranges of them, stay as they are.
     """
     return text if _NUMBERS.fullmatch(text) else _FORMULA.sub(r"\1'\2", text)
 

@@ -11,8 +11,8 @@ from ccdcseg.tabular import Entry, Grid
 FORMAT = "ccdcseg-comparison/1"
 LONGEST_NAME = 20
 METHOD_NOTE = (
-    "Mean over structures; distances are of those that none of the methods missed. "
-    "Difference: first minus second of each patient, averaged, with its 95 % bootstrap "
+    "Mean over structures; distances, except with 'missed = diagonal', are of those that none of the methods "
+    "missed. Difference: first minus second of each patient, averaged, with its 95 % bootstrap "
     "interval over patients. With several seeds also the interval with seeds and patients drawn crosswise. p: "
     "two-sided Wilcoxon signed-rank test over patients; Holm: adjusted over all rows. r: matched-pairs "
     "rank-biserial correlation, positive where the first has the larger values."
