@@ -303,9 +303,8 @@ def test_fraction_that_leaves_a_split_without_a_class(release: Path, ccdcseg):
     [
         (["--set", "ccdc.wieght=1"], "ccdc.wieght"),
         (["--set", "ccdc.temperature=-1"], "temperature"),
-        (["--preset", "fast"], "no preset fast"),
         (["--seed", "77"], "seed 77"),
-        (["--fraction", "0.7"], "0.7"),
+        (["--fraction", "0.4"], "--fraction is given twice"),
     ],
 )
 def test_mistakes_before_training(workspace, ccdcseg, arguments, words):
@@ -314,6 +313,27 @@ def test_mistakes_before_training(workspace, ccdcseg, arguments, words):
     assert result.code == 2
     assert words in one_line(result.err)
     assert sorted(workspace.root.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("option", "words"), [("--preset=fast", "no preset fast"), ("--fraction=0.7", "0.7")])
+def test_a_preset_or_a_split_that_is_not_there(workspace, ccdcseg, option, words):
+    result = ccdcseg("train", 901, "--set", "ccdc.temperature=0.1", option)
+    assert result.code == 2
+    assert words in one_line(result.err)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["prepare", "nifti", "scans", "--mask", "a", "--mask=b"], "--mask is given twice. .* all classes of a"),
+        (["split", 901, "--unlabelled", "imagesTs", "--unlabelled", "more"], "--unlabelled is given twice"),
+        (["check", 901, "-o", "a.html", "--output", "b.html"], "-o is given twice"),
+    ],
+)
+def test_an_option_of_one_value_is_given_once(ccdcseg, arguments, words):
+    result = ccdcseg(*arguments)
+    assert result.code == 2
+    assert re.search(words, one_line(result.err))
 
 
 def test_unknown_dataset(workspace, ccdcseg):

@@ -173,8 +173,9 @@ def test_folds_are_no_runs_of_the_data_set(place: Path, ccdcseg: Callable[..., A
 def test_bad_input_is_one_line(
     place: Path, workspace: Any, ccdcseg: Callable[..., Any], words: list[str], problem: str
 ) -> None:
-    given = ["review", "901", "--preset", workspace.preset, "--fraction", "0.4", "--device", "cpu"]
-    result = ccdcseg(*(given[:2] if "--run" in words else given), *words)
+    given = ["review", "901", "--preset", workspace.preset, "--device", "cpu"]
+    fraction = [] if "--fraction" in words else ["--fraction", "0.4"]
+    result = ccdcseg(*(given[:2] if "--run" in words else [*given, *fraction]), *words)
     assert result.code == 2
     assert problem in result.err
     assert len([line for line in result.err.splitlines() if line.startswith("ccdcseg:")]) == 1

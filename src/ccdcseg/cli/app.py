@@ -3,11 +3,12 @@
 import errno
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from ccdcseg import __version__
 from ccdcseg.errors import UserError, system_error
@@ -16,8 +17,32 @@ from ccdcseg.interrupts import terminated_as_interrupted
 from ccdcseg.streams import settle_streams, warnings_shown
 
 
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
 def _interrupted() -> UserError:
     return UserError("Interrupted.", "Nothing half-made was left; run the same command again.")
+
+
+class _Command(TyperCommand):
+    """A command. An option of one value that is given twice is refused; typer would drop the first unread."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As typer does, but for such an option."""
+        _, _, given = self.make_parser(ctx).parse_args(args=[*args])
+        twice = [option for option in given if given.count(option) > 1 and not option.multiple]
+        if twice and not ctx.resilient_parsing:
+            help_text = str(getattr(twice[0], "help", "")).rstrip(".")
+            raise UserError(f"{twice[0].opts[0]} is given twice.", f"Give it once: {help_text}.")
+        return super().parse_args(ctx, args)
+
+
+class Commands(typer.Typer):
+    """Commands that read their words as `_Command` does."""
+
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[_F], _F]:
+        """As typer's."""
+        return super().command(name, cls=_Command, **settings)
 
 
 class _Commands(TyperGroup):
@@ -31,7 +56,7 @@ class _Commands(TyperGroup):
             raise _interrupted() from error
 
 
-app = typer.Typer(
+app = Commands(
     cls=_Commands,
     help="Segmentation with few labels: CCDC in nnU-Net, from raw scans to measured results.",
     no_args_is_help=True,

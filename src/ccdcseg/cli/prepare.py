@@ -7,14 +7,14 @@ from typing import Annotated
 import typer
 
 from ccdcseg import workflow
-from ccdcseg.cli.app import DATA, app
+from ccdcseg.cli.app import DATA, Commands, app
 from ccdcseg.cli.options import PROCESSES, Processes
 from ccdcseg.cli.output import say_next_split
 from ccdcseg.datasets.sequences import CardiacSequence, ChaosSequence
 from ccdcseg.errors import UserError
 from ccdcseg.progress import progress_bars
 
-prepare_app = typer.Typer(help="Convert a raw release to nnU-Net's raw folder.", no_args_is_help=True)
+prepare_app = Commands(help="Convert a raw release to nnU-Net's raw folder.", no_args_is_help=True)
 app.add_typer(prepare_app, name="prepare", rich_help_panel=DATA)
 
 DatasetId = Annotated[int, typer.Option("--dataset", min=1, max=999, help="nnU-Net dataset id to give it.")]
@@ -100,7 +100,11 @@ ImagePattern = Annotated[
     ),
 ]
 MaskPattern = Annotated[
-    str | None, typer.Option("--mask", help="Where masks lie, such as masks/{patient}_{phase}.nii.gz.")
+    str | None,
+    typer.Option(
+        "--mask",
+        help="Where masks lie, such as masks/{patient}_{phase}.nii.gz; a file holds all classes of a scan.",
+    ),
 ]
 ScanTable = Annotated[
     Path | None,
