@@ -195,6 +195,13 @@ def test_names_that_look_alike(raw_folder: Path, find: Callable[[], list]) -> No
     assert (PROBLEM, "names", names, text) in find()
 
 
+def test_patients_that_differ_by_capitals_alone(raw_folder: Path, find: Callable[[], list]) -> None:
+    table = raw_folder / "cases.csv"
+    table.write_text(table.read_text().replace("p1_ES,p1", "p1_ES,P1"))
+    text = "P1, p1 differ by capitals alone, and count as several"
+    assert (PROBLEM, "names", ("p1_ED", "p1_ES"), text) in find()
+
+
 def test_a_case_named_as_the_mask_of_another(raw_folder: Path, find: Callable[[], list]) -> None:
     for path in raw_folder.glob("*Tr/p2_ED*"):
         path.rename(path.with_name(path.name.replace("p2_ED", "p1_ED_seg")))

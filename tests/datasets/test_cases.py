@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ccdcseg.datasets.cases import (
     Case,
+    check_capitals,
     dataset_folder,
     id_in_name,
     read_cases,
@@ -250,3 +251,11 @@ def test_names_that_spreadsheets_would_compute(tmp_path: Path) -> None:
     assert read_cases(tmp_path) == cases
     lines = (tmp_path / "cases.csv").read_text().splitlines()
     assert lines[1:] == ["a,b,'=cmd|x!A0,'+", "'-c,'t Hooft,HPV-;'=1,-2"]
+
+
+@pytest.mark.parametrize(("case", "patient"), [("b", "Jos\u00c9"), ("A", "josef"), ("b", "JOSE\u0301")])
+def test_names_that_differ_by_capitals_alone(case: str, patient: str) -> None:
+    one = Case("a", "jos\u00e9", "", "")
+    check_capitals([one, Case("b", "jos\u00e9", "", ""), Case("c", "josef", "", "")], Path("x"))
+    with pytest.raises(UserError, match=r"^x: .* differ by capitals alone"):
+        check_capitals([one, Case(case, patient, "", "")], Path("x"))

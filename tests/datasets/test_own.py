@@ -280,6 +280,12 @@ def test_a_mask_without_an_image(refused: Callable[..., None], source: Path) -> 
     refused(r"masks/bert_pre\.nii\.gz has no counterpart of the pattern \{patient\}/\{phase\}")
 
 
+def test_patients_that_differ_by_capitals_alone(refused: Callable[..., None], source: Path) -> None:
+    (source / "bert").rename(source / "Anna")
+    (source / "masks" / "bert_pre.nii.gz").rename(source / "masks" / "Anna_pre.nii.gz")
+    refused("Anna and anna differ by capitals alone")
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [

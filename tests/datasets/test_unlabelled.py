@@ -104,6 +104,13 @@ def test_scans_of_a_trained_patient_take_part(with_scans: Path):
     assert entry["unlabelled"]["cases"] == ["new_00", "other_00", "p1_10", "p1_11"]
 
 
+def test_their_patients_are_written_as_the_annotated_ones(with_scans: Path):
+    for name in ("1_10_0000.nii.gz", "1_11_0000.nii.gz"):
+        (with_scans / "imagesTs" / f"p{name}").rename(with_scans / "imagesTs" / f"P{name}")
+    with pytest.raises(UserError, match=r"P1 and p1 differ by capitals alone"):
+        assign_patients(with_scans, "{patient}_{phase}", images=Path("imagesTs"))
+
+
 def test_nobody_else_is_left():
     folder = UnlabelledFolder("imagesTs", {"a_1": "a"})
     with pytest.raises(UserError, match=r"holds scans of test and validation patients alone"):

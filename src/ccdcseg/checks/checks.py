@@ -20,7 +20,7 @@ from ccdcseg.checks.outliers import grid_findings, intensity_findings
 from ccdcseg.checks.split_checks import split_findings
 from ccdcseg.datasets.cases import CASES_FILE, EMPTY_MASKS, NUMBERING_REMEDY, mask_names, numbering_fault
 from ccdcseg.datasets.raw_folder import check_listing
-from ccdcseg.datasets.unicode_names import RENAME, composed
+from ccdcseg.datasets.unicode_names import RENAME, by_case_alone, composed
 from ccdcseg.datasets.usable import check_background
 from ccdcseg.errors import UserError
 from ccdcseg.files import write_json
@@ -189,6 +189,12 @@ def _names(survey: Survey) -> Iterator[Finding]:
         if len(written) > 1:
             text = f"{name} is written in {len(written)} ways that look alike (Unicode), in files or {CASES_FILE}"
             yield problem("names", sorted(written), text, RENAME)
+    patients = survey.contents.patients
+    for alike in dict.fromkeys([*by_case_alone(patients.values()), *by_case_alone(ways)]):
+        cases = [case for case, patient in patients.items() if {case, composed(patient)} & {*alike}]
+        text = f"{_listed(alike)} differ by capitals alone, and count as several"
+        remedy = "Write the name of a patient in one way: else the same patient may be trained on and tested."
+        yield problem("names", cases, text, remedy)
 
 
 def _table(survey: Survey) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ccdcseg.datasets.tables import Row, read_table
-from ccdcseg.datasets.unicode_names import composed
+from ccdcseg.datasets.unicode_names import by_case_alone, composed
 from ccdcseg.errors import UserError
 from ccdcseg.files import read_json, write_text
 from ccdcseg.texts import from_cell, no_formula
@@ -149,6 +149,25 @@ def check_groups(cases: Iterable[Case], source: Path) -> None:
             raise UserError(
                 f"{source}: the patient {case.patient} is in the groups {groups[case.patient]} and {case.group}.",
                 "Give all scans of a patient the same group.",
+            )
+
+
+def check_capitals(cases: Iterable[Case], source: Path) -> None:
+    """Refuse names of patients, or of cases, that differ by capitals alone: one patient would count as two.
+
+    Args:
+        cases: all of a data set, those without masks too.
+        source: where they are from, for the message.
+
+    Raises:
+        UserError: there are two.
+    """
+    cases = [*cases]
+    for names in ([case.patient for case in cases], [case.case for case in cases]):
+        for one, other, *_ in by_case_alone(names):
+            raise UserError(
+                f"{source}: {one} and {other} differ by capitals alone.",
+                "Write the name of a patient in one way; give two patients names that differ otherwise.",
             )
 
 

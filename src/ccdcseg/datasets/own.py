@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ccdcseg.datasets.cases import Case, check_class_names, check_groups, check_names
+from ccdcseg.datasets.cases import Case, check_capitals, check_class_names, check_groups, check_names
 from ccdcseg.datasets.dicom import Series, read_series, read_voxels
 from ccdcseg.datasets.dicom_folder import slices_in
 from ccdcseg.datasets.nrrd import SUFFIXES
@@ -359,6 +359,7 @@ def _check_scans(scans: Sequence[OwnScan], data: OwnData, source: Path) -> None:
                 "Tell them apart by patient or phase.",
             )
     check_names(names, source)
+    check_capitals((scan.case for scan in scans), source)
     check_groups((scan.case for scan in scans), source)
 
 

@@ -8,6 +8,7 @@ from ccdcseg.datasets.cases import (
     CASES_FILE,
     UNLABELLED_FILE,
     Case,
+    check_capitals,
     check_groups,
     check_names,
     image_files,
@@ -50,8 +51,8 @@ def assign_patients(
 
     Raises:
         UserError: not exactly one of ``pattern`` and ``table``; a case without its images or the other way
-            round; a case that the pattern or the table does not know, or knows twice; or ``cases.csv`` is there
-            and says something else.
+            round; a case that the pattern or the table does not know, or knows twice; ``cases.csv`` is there
+            and says something else; or as `check_capitals`.
     """
     if (pattern is None) == (table is None):
         raise UserError("Patients come from --pattern or --table.", "Give one of them.")
@@ -65,6 +66,8 @@ def assign_patients(
             "Move it away if it is wrong; splits that were drawn from it are then wrong too.",
         )
     check_groups(found, raw_folder)
+    annotated = _assigned(raw_folder, None) if folder else []
+    check_capitals([*found, *annotated], raw_folder)
     if not there and folder:
         with locked(raw_folder, "patients", wait=True):
             write_unlabelled_cases(raw_folder, {**read_unlabelled_cases(raw_folder), folder.name: found})

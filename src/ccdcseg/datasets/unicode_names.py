@@ -1,5 +1,7 @@
 """Names that look alike and are not: "ü" is one character on most systems and two on older ones of macOS."""
 
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from unicodedata import normalize
 
@@ -12,6 +14,14 @@ RENAME = "Rename one of them: convmv -f utf8 -t utf8 --nfc -r --notest FOLDER co
 def composed(text: str) -> str:
     """The text with composed characters (Unicode's NFC), by which names are compared."""
     return normalize("NFC", text)
+
+
+def by_case_alone(names: Iterable[str]) -> list[tuple[str, ...]]:
+    """Of names those that differ by capitals alone, together; macOS and Windows take them for one."""
+    alike: dict[str, set[str]] = defaultdict(set)
+    for name in map(composed, names):
+        alike[name.casefold()].add(name)
+    return [tuple(sorted(some)) for some in alike.values() if len(some) > 1]
 
 
 def twin(path: Path) -> Path | None:
