@@ -100,6 +100,31 @@ def test_scans_found_by_patterns(prepare: Callable[..., Path], source: Path) -> 
     )
 
 
+def test_what_looks_like_a_scan_and_fits_no_pattern_is_named(
+    prepare: Callable[..., Path], source: Path
+) -> None:
+    (source / "bert" / "old").mkdir()
+    (source / "bert" / "pre.nii.gz").rename(source / "bert" / "old" / "pre.nii.gz")
+    (source / "masks" / "bert_pre.nii.gz").rename(source / "masks" / "bert-pre.NRRD")
+    assert read_notes(prepare()) == {
+        "2 more look like scans, fit no pattern and were passed over": [
+            "bert/old/pre.nii.gz",
+            "masks/bert-pre.NRRD",
+        ]
+    }
+
+
+def test_folders_of_slices_beside_those_of_the_pattern_are_named(
+    tmp_path: Path, write_slices: Callable[..., list[Path]]
+) -> None:
+    for number, name in enumerate(("anna/CT", "bert/CT", "carl/ct", "carl/ct/deeper")):
+        write_slices(tmp_path / "scans" / name, pixels(number))
+    layout = Layout(("{patient}/CT",), None, folders=True)
+    data = OwnData("Own", DATA.labels, ["CT"], unlabelled=True)
+    folder = prepare_own(tmp_path / "scans", tmp_path / "raw", 7, data, layout, workers=1)
+    assert [*read_notes(folder).values()] == [["carl/ct"]]
+
+
 def test_the_same_scans_listed_in_a_table(prepare: Callable[..., Path], source: Path, tmp_path: Path) -> None:
     rows = [f"{p}/{f}.nii.gz,masks/{p}_{f}.nii.gz,{p},{f},old" for p, f in NAMES]
     folder = prepare(found_by=write_table(tmp_path / "t.csv", "image,mask,patient,phase,group", *rows))
@@ -562,6 +587,7 @@ def test_the_command_line(
         assert result.out.startswith(first)
         assert "Note:    mask had the same voxels in another order of axes" in result.out
         assert "exactly: anna_pre." in result.out
+        assert ("Scans:   3 with masks, of 2 patients\n" in result.out) is (first == "Dataset:")
     assert len(read_cases(tmp_path / "nnUNet_raw" / "Dataset007_Own")) == 3
     mask.unlink()
     result = ccdcseg(*named[:4], 9, *named[5:], *patterns, "--unlabelled")

@@ -185,7 +185,7 @@ def _say_notes(folder: Path) -> None:
 def _prepare(
     convert: Callable[..., Path], source: Path, dataset: int, processes: int, **settings: object
 ) -> Path:
-    from ccdcseg.datasets.cases import UNLABELLED
+    from ccdcseg.datasets.cases import UNLABELLED, read_cases
     from ccdcseg.datasets.release import unlabelled_scans
 
     with progress_bars() as report:
@@ -193,6 +193,8 @@ def _prepare(
     typer.echo(f"Dataset: {made.folder}" if made.is_new else f"Prepared already: {made.folder}")
     _say_notes(made.folder)
     if made.is_new and (made.folder / "labelsTr").exists():
+        cases = read_cases(made.folder)
+        typer.echo(f"Scans:   {len(cases)} with masks, of {len({case.patient for case in cases})} patients")
         say_next_split(dataset, made.folder, Path(UNLABELLED) if unlabelled_scans(made.folder) else None)
     elif made.is_new:
         typer.echo(f"Next:    ccdcseg next {dataset}")

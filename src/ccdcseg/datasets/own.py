@@ -159,7 +159,19 @@ def prepare_own(
         workers,
         progress,
         [scan for scan in scans if scan.mask is None],
+        _passed_over(source, found_by, scans) if isinstance(found_by, Layout) else [],
     )
+
+
+def _passed_over(source: Path, layout: Layout, scans: Sequence[OwnScan]) -> list[str]:
+    """Files with the suffix of a scan, and of DICOM folders as deep as those of the scans, that fit no pattern."""
+    tree, used = walk(source), {place for scan in scans for path in scan.paths for place in (path, *path.parents)}
+    places = [path for path in tree.files if path.name.lower().endswith((".nii", ".nii.gz", *SUFFIXES))]
+    if layout.folders:
+        depths = {len(path.parents) for scan in scans for path in scan.images}
+        holding = {file.parent for file in tree.files}
+        places += [path for path in tree.folders if len(path.parents) in depths and path in holding]
+    return [str(path.relative_to(source)) for path in places if path not in used]
 
 
 def holds_scans(source: Path, found_by: Layout | Path) -> bool:
