@@ -41,12 +41,14 @@ def test_half_cases_channels_and_other_files(raw_folder: Path) -> None:
     for name in ("imagesTr/p1.nii.gz", "imagesTr/p4_0000.nii", "labelsTr/notes.txt"):
         (raw_folder / name).touch()
     (raw_folder / "imagesTs").mkdir()
-    (raw_folder / "imagesTs" / "p9_0000.nii.gz").touch()
+    for name in ("p9_0000.nii.gz", "p9_0001.nii.gz", "._p9_0000.nii.gz", "p8.nii.gz"):
+        (raw_folder / "imagesTs" / name).touch()
     contents = read_contents(raw_folder)
     assert contents.files["p1_ED"].mask is None
     assert contents.files["p2_ED"].images == {}
     assert list(contents.files["p3_ED"].images) == [0, 1]
-    assert contents.others == ("imagesTr/p1.nii.gz", "imagesTr/p4_0000.nii", "labelsTr/notes.txt")
+    others = ("imagesTr/p1.nii.gz", "imagesTr/p4_0000.nii", "labelsTr/notes.txt", "imagesTs/p8.nii.gz")
+    assert contents.others == others
     assert contents.unlabelled == 1
 
 

@@ -315,7 +315,9 @@ def test_mistakes_before_training(workspace, ccdcseg, arguments, words):
     assert sorted(workspace.root.rglob("*")) == before
 
 
-@pytest.mark.parametrize(("option", "words"), [("--preset=fast", "no preset fast"), ("--fraction=0.7", "0.7")])
+@pytest.mark.parametrize(
+    ("option", "words"), [("--preset=fast", "no preset fast"), ("--fraction=0.7", "0.7")]
+)
 def test_a_preset_or_a_split_that_is_not_there(workspace, ccdcseg, option, words):
     result = ccdcseg("train", 901, "--set", "ccdc.temperature=0.1", option)
     assert result.code == 2
@@ -325,7 +327,10 @@ def test_a_preset_or_a_split_that_is_not_there(workspace, ccdcseg, option, words
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["prepare", "nifti", "scans", "--mask", "a", "--mask=b"], "--mask is given twice. .* all classes of a"),
+        (
+            ["prepare", "nifti", "scans", "--mask", "a", "--mask=b"],
+            "--mask is given twice. .* all classes of a",
+        ),
         (["split", 901, "--unlabelled", "imagesTs", "--unlabelled", "more"], "--unlabelled is given twice"),
         (["check", 901, "-o", "a.html", "--output", "b.html"], "-o is given twice"),
     ],

@@ -157,6 +157,16 @@ def test_no_such_folder_and_nothing_in_it(raw_folder: Path):
         read_unlabelled(raw_folder, Path("imagesTs"))
 
 
+@pytest.mark.parametrize(
+    "name", ["u_0000.NII.GZ", "u_0000.nii", "u.nii.gz", "new_00_0001.nii.gz", "u_0001.nii.gz"]
+)
+def test_a_scan_that_is_named_otherwise(with_scans: Path, name: str):
+    (with_scans / "imagesTs" / "notes.txt").touch()
+    (with_scans / "imagesTs" / name).touch()
+    with pytest.raises(UserError, match=rf"{name} is not named like .* CASE_0000\.nii\.gz \(1 such files\)"):
+        read_unlabelled(with_scans, Path("imagesTs"))
+
+
 def test_a_missing_channel_is_named(with_scans: Path):
     dataset = (with_scans / "dataset.json").read_text().replace('"0": "MRI"', '"0": "MRI", "1": "CT"')
     (with_scans / "dataset.json").write_text(dataset)

@@ -59,7 +59,7 @@ class Contents:
         files: of every case in ``imagesTr`` or ``labelsTr``, sorted by name.
         hidden: names of hidden files that nnU-Net takes for scans or masks, with the folder.
         others: names of files that nnU-Net passes over, with the folder.
-        unlabelled: number of files in ``imagesTs``.
+        unlabelled: number of scans in ``imagesTs``.
         table: rows of ``cases.csv``; none where the table is missing or unusable.
         table_error: what makes ``cases.csv`` unusable.
     """
@@ -96,6 +96,11 @@ def read_contents(folder: Path) -> Contents:
             missing, or there is no case.
     """
     ending = read_file_ending(folder)
+    for name in ("imagesTr", "labelsTr"):
+        if not (folder / name).is_dir():
+            raise UserError(
+                f"{folder / name} does not exist.", "Put scans into imagesTr and their masks into labelsTr."
+            )
     images, masks = (_files(folder / name) for name in ("imagesTr", "labelsTr"))
     hidden = [path for path in (*images, *masks) if path.name.startswith(".")]
     images, masks = ([path for path in paths if path not in hidden] for paths in (images, masks))
@@ -105,7 +110,9 @@ def read_contents(folder: Path) -> Contents:
             f"{folder} holds no case: no file in imagesTr or labelsTr is named as nnU-Net wants.",
             f"Name scans CASE_0000{ending} and masks CASE{ending}.",
         )
-    used = {path for one in files.values() for path in one.paths}
+    tests = [path for path in _files(folder / UNLABELLED) if not path.name.startswith(".")]
+    unlabelled = dict(_case_files(tests, [], ending))
+    used = {path for one in (*files.values(), *unlabelled.values()) for path in one.paths}
     table, table_error = _table(folder)
     return Contents(
         folder=folder,
@@ -117,8 +124,8 @@ def read_contents(folder: Path) -> Contents:
         empty_masks=read_json(folder / "dataset.json").get(EMPTY_MASKS) is True,
         files=files,
         hidden=_names(path for path in hidden if path.name.endswith(ending)),
-        others=_names(path for path in (*images, *masks) if path not in used),
-        unlabelled=len(list((folder / UNLABELLED).glob(f"*{ending}"))),
+        others=_names(path for path in (*images, *masks, *tests) if path not in used),
+        unlabelled=len(unlabelled),
         table=table,
         table_error=table_error,
     )
@@ -129,9 +136,7 @@ def _names(paths: Iterable[Path]) -> tuple[str, ...]:
 
 
 def _files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise UserError(f"{folder} does not exist.", "Put scans into imagesTr and their masks into labelsTr.")
-    return sorted(path for path in folder.iterdir() if path.is_file())
+    return sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
 
 
 def _case_files(images: list[Path], masks: list[Path], ending: str) -> Iterator[tuple[str, CaseFiles]]:

@@ -16,7 +16,6 @@ from ccdcseg.files import check_name
 from ccdcseg.interrupts import terminated_as_interrupted
 from ccdcseg.streams import settle_streams, warnings_shown
 
-
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 

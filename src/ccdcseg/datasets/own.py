@@ -165,7 +165,10 @@ def prepare_own(
 
 def _passed_over(source: Path, layout: Layout, scans: Sequence[OwnScan]) -> list[str]:
     """Files with the suffix of a scan, and of DICOM folders as deep as those of the scans, that fit no pattern."""
-    tree, used = walk(source), {place for scan in scans for path in scan.paths for place in (path, *path.parents)}
+    tree, used = (
+        walk(source),
+        {place for scan in scans for path in scan.paths for place in (path, *path.parents)},
+    )
     places = [path for path in tree.files if path.name.lower().endswith((".nii", ".nii.gz", *SUFFIXES))]
     if layout.folders:
         depths = {len(path.parents) for scan in scans for path in scan.images}

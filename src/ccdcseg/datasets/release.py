@@ -131,8 +131,9 @@ def _write_notes(
 
 
 def read_notes(folder: Path) -> dict[str, list[str]]:
-    """What was done to scans of a prepared data set beyond converting them, with the cases to which it was done, and
-    which paths were passed over.
+    """What was done to scans of a prepared data set beyond converting them, with the cases to which it was done.
+
+    What was passed over has its paths instead.
 
     Raises:
         UserError: the notes are damaged.

@@ -1,7 +1,7 @@
 """Scans that nobody annotated: which a folder holds, and whose they are."""
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from ccdcseg.datasets.cases import (
     read_file_ending,
     read_unlabelled_cases,
 )
+from ccdcseg.datasets.walk import is_hidden
 from ccdcseg.errors import UserError
 from ccdcseg.files import real
 
@@ -131,7 +132,8 @@ def read_unlabelled(raw_folder: Path, folder: Path) -> UnlabelledFolder:
         folder: such as ``imagesTs``: of the data set, or any other.
 
     Raises:
-        UserError: no such folder, no scan in it, a channel of one is missing, or as `check_names`.
+        UserError: no such folder, no scan in it, a NIfTI file that is named otherwise, a channel of a scan is
+            missing, or as `check_names`.
     """
     place = raw_folder / folder.expanduser()
     if not place.is_dir():
@@ -148,12 +150,23 @@ def read_unlabelled(raw_folder: Path, folder: Path) -> UnlabelledFolder:
             f"{place} holds no scan named like CASE{ending}.", "Name scans as nnU-Net's imagesTs wants them."
         )
     check_names(names, place)
-    for name in names:
-        channel_files(raw_folder, name, place)
+    _check_others(place, {file.name for name in names for file in channel_files(raw_folder, name, place)})
     known = {case.case: case.patient for case in cases_in(raw_folder, place)}
     relative = real(place).is_relative_to(real(raw_folder))
     name = str(real(place).relative_to(real(raw_folder))) if relative else str(real(place))
     return UnlabelledFolder(name, {scan: known.get(scan) for scan in names})
+
+
+def _check_others(folder: Path, images: Collection[str]) -> None:
+    """Refuse NIfTI files that are none of the images, and would be left out."""
+    names = (path.name for path in folder.iterdir() if not is_hidden(path.name))
+    others = sorted({name for name in names if name.lower().endswith((".nii", ".nii.gz"))} - {*images})
+    if others:
+        raise UserError(
+            f"{folder / others[0]} is not named like a channel of a scan, CASE_0000.nii.gz ({len(others)} such "
+            "files).",
+            "Rename or convert them, or move them away.",
+        )
 
 
 def channel_files(raw_folder: Path, case: str, folder: Path) -> list[Path]:
