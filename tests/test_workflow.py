@@ -1,5 +1,6 @@
 """Training, prediction and measurement are run as docs/python.md shows them: test_pages.py."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,24 @@ def test_scans_become_a_run_that_can_be_trained(scans: Path):
     assert run.split == entries[3]
     assert run.preset.training.epochs == 3
     assert not run.finished
+
+
+def test_a_mask_elsewhere_that_was_corrected_is_told(scans: Path):
+    mask, table = scans.parent / "a.nii.gz", scans.parent / "t.csv"
+    (scans / "a" / "mask.nii.gz").rename(mask)
+    table.write_text("image,mask,patient\na/scan.nii.gz,../a.nii.gz,a\n")
+    steps = [prepare(prepare_own, scans, 61, data=DATA, found_by=table, workers=1).is_new for _ in range(2)]
+    assert steps == [True, False]
+    os.utime(mask, ns=(1, 1))
+    with pytest.raises(UserError, match="changed since"):
+        prepare(prepare_own, scans, 61, data=DATA, found_by=table)
+
+
+def test_a_data_set_below_its_source_is_found(scans: Path):
+    found = replace(FOUND, images=["SCANS/{patient}/scan.nii.gz"], mask="SCANS/{patient}/mask.nii.gz")
+    for is_new in (True, False):
+        made = prepare(prepare_own, scans.parent, 62, data=DATA, found_by=found, workers=1)
+        assert made.is_new is is_new
 
 
 def test_a_mistake_is_a_user_error(scans: Path):

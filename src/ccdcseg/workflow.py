@@ -64,9 +64,9 @@ def prepare(
         UserError: as ``convert``; the number is taken.
     """
     from ccdcseg.datasets.archives import unpacked
-    from ccdcseg.datasets.own import holds_scans, prepare_own
+    from ccdcseg.datasets.own import files_used, holds_scans, prepare_own
     from ccdcseg.datasets.prepared import fingerprint, prepare_once
-    from ccdcseg.nnunet.paths import nnunet_folder
+    from ccdcseg.nnunet.paths import folders_set, nnunet_folder
 
     source = Path(source)
 
@@ -84,7 +84,9 @@ def prepare(
                 **settings,
             )
 
-    mark = fingerprint(source, convert.__name__, settings)
+    is_own = convert is prepare_own and source.is_dir()
+    used = files_used(source, settings["found_by"]) if is_own else []  # type: ignore[arg-type]
+    mark = fingerprint(source, convert.__name__, settings, used, folders_set())
     return Prepared(*prepare_once(nnunet_folder("nnUNet_raw"), dataset, mark, make))
 
 

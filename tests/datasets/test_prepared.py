@@ -60,6 +60,27 @@ def test_what_lies_behind_a_link_counts(source: Path, tmp_path: Path) -> None:
     assert fingerprint(source, "acdc", {}) != mark
 
 
+def test_files_used_count_wherever_they_lie(source: Path, tmp_path: Path) -> None:
+    mask, hidden, scan = tmp_path / "mask", source / ".hidden" / "scan", source / "a" / "scan"
+    hidden.parent.mkdir()
+    for file in (mask, hidden):
+        file.write_text("1")
+    assert fingerprint(source, "own", {}, [scan]) == fingerprint(source, "own", {})
+    for file in (mask, hidden):
+        mark = fingerprint(source, "own", {}, [scan, file])
+        os.utime(file, ns=(1, 1))
+        assert fingerprint(source, "own", {}, [scan, file]) != mark
+
+
+def test_what_nnunet_keeps_below_the_source_does_not_count(source: Path) -> None:
+    mark, raw = fingerprint(source, "own", {}), source / "raw"
+    raw.mkdir()
+    (raw / "scan").write_text("1")
+    assert fingerprint(source, "own", {}, made=[raw]) == mark
+    assert fingerprint(source, "own", {}, [raw / "scan"], [raw]) != mark
+    assert fingerprint(source, "own", {}, made=[source]) == fingerprint(source, "own", {}) != mark
+
+
 def test_a_file_among_the_settings_counts_by_what_it_is(source: Path, tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     table.write_text("one")

@@ -31,7 +31,7 @@ from ccdcseg.datasets.slicer import read_slicer_mask
 from ccdcseg.datasets.tables import read_table
 from ccdcseg.datasets.unicode_names import composed, there
 from ccdcseg.datasets.volumes import Volume, read_image, read_mask
-from ccdcseg.datasets.walk import check_link, walk
+from ccdcseg.datasets.walk import check_link, is_hidden, walk
 from ccdcseg.errors import UserError
 from ccdcseg.files import real
 from ccdcseg.processes import Progress
@@ -183,6 +183,13 @@ def holds_scans(source: Path, found_by: Layout | Path) -> bool:
         return bool(_scans(source, found_by))
     except UserError:
         return False
+
+
+def files_used(source: Path, found_by: Layout | Path) -> list[Path]:
+    """Every file of the scans below a folder, of DICOM all in the scan's folder; see `prepare_own`."""
+    paths = [path for scan in _scans(source, found_by) for path in scan.paths]
+    inside = [file for path in paths if path.is_dir() for file in path.iterdir() if not is_hidden(file.name)]
+    return [path for path in (*paths, *inside) if path.is_file()]
 
 
 def _scans(source: Path, found_by: Layout | Path) -> list[OwnScan]:

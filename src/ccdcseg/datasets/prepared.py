@@ -1,7 +1,7 @@
 """What a data set was made from, so that the same command again finds it done."""
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -11,20 +11,28 @@ from ccdcseg.datasets.cases import UNLABELLED, dataset_names, id_in_name
 from ccdcseg.datasets.unicode_names import missing
 from ccdcseg.datasets.walk import walk
 from ccdcseg.errors import UserError
-from ccdcseg.files import LOCK_FILE, file_states, json_hash, locked, read_json, remove_empty, write_json
+from ccdcseg.files import LOCK_FILE, file_states, json_hash, locked, read_json, real, remove_empty, write_json
 from ccdcseg.interrupts import undone
 
 RECORD_FILE = "prepared.json"
 _SCANS = ("imagesTr", "labelsTr", UNLABELLED)
 
 
-def fingerprint(source: Path, converter: str, settings: Mapping[str, object]) -> str:
+def fingerprint(
+    source: Path,
+    converter: str,
+    settings: Mapping[str, object],
+    used: Iterable[Path] = (),
+    made: Iterable[Path] = (),
+) -> str:
     """What tells one conversion from another: files by name, size and time of change, converter and settings.
 
     Args:
         source: a folder, or one file such as an archive.
         converter: its name. The version of this package counts, too.
         settings: what it is called with; a path stands for the file.
+        used: files that count wherever they lie, such as those outside ``source`` that a table names.
+        made: folders below ``source`` that do not count, nnU-Net's own.
 
     Returns:
         SHA-256 in hex. Contents are not read.
@@ -35,7 +43,15 @@ def fingerprint(source: Path, converter: str, settings: Mapping[str, object]) ->
     said = {
         name: _there(value) if isinstance(value, Path) else repr(value) for name, value in settings.items()
     }
-    return json_hash([__version__, converter, sorted(said.items()), _there(source)])
+    below = [place for place in map(real, made) if real(source) in place.parents]
+    listed = [state for state in _there(source) if not _is_in(source / state[0], below)]
+    known = {real(source / name) for name, *_ in listed}
+    beside = file_states((str(path), path) for path in sorted({*map(real, used)} - known))
+    return json_hash([__version__, converter, sorted(said.items()), listed, *([beside] if beside else [])])
+
+
+def _is_in(path: Path, folders: Iterable[Path]) -> bool:
+    return any(folder in real(path).parents for folder in folders)
 
 
 def find_prepared(raw_root: Path, dataset_id: int, mark: str) -> Path | None:

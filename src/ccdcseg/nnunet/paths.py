@@ -45,6 +45,12 @@ def nnunet_folder(variable: str) -> Path:
     return folder
 
 
+def folders_set() -> list[Path]:
+    """Those of nnU-Net's three folders whose variables are set."""
+    names = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+    return [nnunet_folder(name) for name in names if os.environ.get(name)]
+
+
 def _expanded(variable: str, value: str) -> str:
     """Do what the shell would have done, had the value not been in quotes or in a file of variables."""
     if value != value.strip() or value[0] in "'\"":
