@@ -398,6 +398,16 @@ def test_a_pair_of_different_geometry(geometry: dict[str, Any]) -> None:
         check_pair(placed("scan"), placed("mask", **geometry))
 
 
+@pytest.mark.parametrize("direction", [(1, 0, 0, 0, 1, 0, 0, 0, 1), (-1, 0, 0, 0, -1, 0, 0, 0, 1)])
+def test_what_says_nothing_of_its_place_is_not_to_be_resampled(direction: tuple[float, ...]) -> None:
+    """As nibabel's and SimpleITK's arrays without a header are stored."""
+    bare = placed("mask", spacing_mm=(1.0, 1.0, 1.0), origin_mm=(0.0, 0.0, 0.0), direction=direction)
+    for pair in ((placed("scan"), bare), (bare, placed("scan"))):
+        with pytest.raises(UserError, match=r"header of mask says nothing .* those of scan, give it that") as told:
+            check_pair(*pair)
+        assert "Resample" not in str(told.value)
+
+
 def test_a_pair_may_differ_by_rounding() -> None:
     check_pair(placed("scan"), placed("mask", spacing_mm=(8.0001, 1.50001, 1.25), origin_mm=(0.01, 0.0, 0.0)))
 

@@ -254,8 +254,23 @@ def check_pair(first: Volume, second: Volume) -> None:
             f"{second.path} has another geometry than {first.path}: spacing (z, y, x) "
             f"{listed(second.spacing_mm)} against {listed(first.spacing_mm)} mm, corners up to "
             f"{apart_mm:.2f} mm apart.",
-            remedy,
+            _header_remedy(first, second) or remedy,
         )
+
+
+def _header_remedy(first: Volume, second: Volume) -> str:
+    """What to do where one of two volumes was saved without saying where it lies; empty where both say it.
+
+    To resample it would move it away from the voxels that it was drawn on.
+    """
+    for one, other in ((second, first), (first, second)):
+        if np.allclose(np.abs(one.affine), np.eye(4), atol=1e-6):
+            return (
+                f"The header of {one.path.name} says nothing of where it lies. If its voxels are those of "
+                f"{other.path.name}, give it that header, with nibabel: Nifti1Image(this.dataobj, other.affine), or "
+                "SimpleITK: this.CopyInformation(other)."
+            )
+    return ""
 
 
 def check_channels(first: Volume, second: Volume) -> None:
