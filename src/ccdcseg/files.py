@@ -143,6 +143,23 @@ def check_file(path: Path) -> None:
     check_writable(_target(path).parent)
 
 
+def check_beside(path: Path, mark: str) -> None:
+    """Find out before the work whether a file beside the page is free, or was written by the same command.
+
+    Args:
+        path: what is to be written beside the page.
+        mark: what stands in its first line or lines.
+
+    Raises:
+        UserError: something else lies there.
+    """
+    if path.exists() and mark not in path.read_text(encoding="utf-8", errors="replace")[:500]:
+        raise UserError(
+            f"{path} would be replaced, and was not written by this command, or was changed since.",
+            "Name the page otherwise with -o; or move the file away, if nothing needs it there.",
+        )
+
+
 def check_writable(folder: Path) -> None:
     """Find out before the work whether its results can be written.
 

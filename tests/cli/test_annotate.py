@@ -28,6 +28,15 @@ def test_the_command(
     assert page.with_suffix(".label").exists()
     assert command(monkeypatch, half_annotated, "-o", str(page.with_suffix(".csv"))) == 2
     assert "would be overwritten by its own list" in capsys.readouterr().err
+    assert command(monkeypatch, half_annotated, "-o", str(page), "--scans", "1", "--slices", "1") == 0
+    table = page.with_suffix(".csv")
+    table.write_text(table.read_text().replace("why", "why,drawn by"))
+    for side, remains in ((table, table.read_text()), (page.with_suffix(".label"), "mine")):
+        side.write_text(remains)
+        assert command(monkeypatch, half_annotated, "-o", str(page)) == 2
+        assert f"{side} would be replaced" in capsys.readouterr().err
+        assert side.read_text() == remains
+        side.unlink()
 
 
 def test_the_command_leaves_nothing_after_a_mistake(

@@ -133,6 +133,15 @@ def checked(raw_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return raw_folder
 
 
+@pytest.mark.parametrize("command", ["check", "review"])
+def test_a_page_named_as_the_file_of_another_replaces_nothing(checked: Path, ccdcseg, command: str):
+    description = (checked / "dataset.json").read_bytes()
+    result = ccdcseg(command, 7, "-o", checked / "dataset.html", "--processes", 1)
+    assert result.code == 2
+    assert "dataset.json would be replaced" in one_line(result.err)
+    assert (checked / "dataset.json").read_bytes() == description
+
+
 def test_check_of_a_clean_dataset(checked: Path, ccdcseg):
     result = ccdcseg("check", 7, "--processes", 1)
     assert result.code == 0

@@ -403,7 +403,9 @@ def test_what_says_nothing_of_its_place_is_not_to_be_resampled(direction: tuple[
     """As nibabel's and SimpleITK's arrays without a header are stored."""
     bare = placed("mask", spacing_mm=(1.0, 1.0, 1.0), origin_mm=(0.0, 0.0, 0.0), direction=direction)
     for pair in ((placed("scan"), bare), (bare, placed("scan"))):
-        with pytest.raises(UserError, match=r"header of mask says nothing .* those of scan, give it that") as told:
+        with pytest.raises(
+            UserError, match=r"header of mask says nothing .* those of scan, give it that"
+        ) as told:
             check_pair(*pair)
         assert "Resample" not in str(told.value)
 

@@ -10,7 +10,7 @@ from ccdcseg.cli.app import DATA, app
 from ccdcseg.cli.options import PROCESSES, Dataset, Device, DeviceOption, Processes
 from ccdcseg.cli.output import cache_folder
 from ccdcseg.errors import UserError
-from ccdcseg.files import absolute, check_file
+from ccdcseg.files import absolute, check_beside, check_file
 from ccdcseg.progress import progress_bars
 
 if TYPE_CHECKING:
@@ -44,14 +44,16 @@ def next_command(
     from ccdcseg.datasets.cases import dataset_folder, read_labels
     from ccdcseg.files import read_json
     from ccdcseg.nnunet.paths import nnunet_folder
-    from ccdcseg.proposals.proposals import Wanted, propose, write_list
-    from ccdcseg.report.label_descriptions import write_label_descriptions
+    from ccdcseg.proposals.proposals import COLUMNS, Wanted, propose, write_list
+    from ccdcseg.report.label_descriptions import LABEL_HEADER, write_label_descriptions
     from ccdcseg.report.next_page import NOT_MEASURED, build_next_page
 
     raw, listed = dataset_folder(nnunet_folder("nnUNet_raw"), dataset), output.with_suffix(".csv")
     if output.suffix in (".csv", ".label"):
         raise UserError(f"The page {output} would be overwritten by its own list.", "Name it next.html.")
     check_file(output)
+    check_beside(listed, ",".join(COLUMNS) + "\n")
+    check_beside(output.with_suffix(".label"), LABEL_HEADER)
     with (
         cache_folder(nnunet_folder("nnUNet_preprocessed") / raw.name / "ccdcseg_next") as cache,
         progress_bars() as report,

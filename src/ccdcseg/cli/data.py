@@ -11,7 +11,7 @@ from ccdcseg.cli.app import DATA, app
 from ccdcseg.cli.options import PROCESSES, Dataset, Processes, Seeds
 from ccdcseg.cli.output import cache_folder, say_next_split
 from ccdcseg.errors import UserError
-from ccdcseg.files import absolute, check_file
+from ccdcseg.files import absolute, check_beside, check_file
 from ccdcseg.progress import progress_bars
 
 
@@ -68,6 +68,7 @@ def check(
     check_file(output)
     if output.suffix == ".json":
         raise UserError(f"The page {output} would be overwritten by its own JSON.", "Name it check.html.")
+    check_beside(output.with_suffix(".json"), "ccdcseg-check/")
     with (
         cache_folder(nnunet_folder("nnUNet_preprocessed") / raw.name / "ccdcseg_check") as cache,
         progress_bars() as report,

@@ -9,11 +9,12 @@ from ccdcseg.files import write_text
 from ccdcseg.report.pictures import class_colour
 from ccdcseg.texts import one_line
 
-_HEADER = """\
+LABEL_HEADER = """\
 # ITK-SnAP Label Description File
 # IDX   -R-  -G-  -B-  -A--  VIS MSH  LABEL
     0     0    0    0        0  0  0    "Clear Label"
 """
+"""How such a file of ours begins."""
 
 
 def write_label_descriptions(path: Path, labels: Mapping[str, int]) -> None:
@@ -24,7 +25,7 @@ def write_label_descriptions(path: Path, labels: Mapping[str, int]) -> None:
         labels: value of each class by name.
     """
     rows = (_row(name, value) for name, value in labels.items())
-    write_text(path, _HEADER + "".join(rows))
+    write_text(path, LABEL_HEADER + "".join(rows))
 
 
 def _row(name: str, value: int) -> str:
