@@ -100,6 +100,17 @@ def test_scans_found_by_patterns(prepare: Callable[..., Path], source: Path) -> 
     )
 
 
+def test_slashes_that_say_nothing() -> None:
+    layout = Layout(("./{patient}//{phase}.nii.gz/",), "./masks/{patient}_{phase}.nii.gz")
+    assert layout == LAYOUT
+    assert Layout(("{patient}/CT/",), None) == Layout(("{patient}/CT",), None)
+
+
+@pytest.mark.parametrize("image", ["/scans/{patient}/{phase}.nii.gz", "{patient}/*/{phase}.nii.gz"])
+def test_patterns_that_a_shell_would_take(refused: Callable[..., None], image: str) -> None:
+    refused(r"fits the pattern .* begins below that folder, .* \*", DATA, Layout((image,), LAYOUT.mask))
+
+
 def test_what_looks_like_a_scan_and_fits_no_pattern_is_named(
     prepare: Callable[..., Path], source: Path
 ) -> None:

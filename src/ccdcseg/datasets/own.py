@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -88,8 +88,9 @@ class Layout:
     folders: bool = False
 
     def __post_init__(self) -> None:
-        """As `OwnData`."""
-        object.__setattr__(self, "images", tuple(self.images))
+        """As `OwnData`; ``./`` before a pattern and ``/`` behind it say nothing."""
+        object.__setattr__(self, "images", tuple(str(PurePosixPath(image)) for image in self.images))
+        object.__setattr__(self, "mask", self.mask and str(PurePosixPath(self.mask)))
 
 
 @dataclass(frozen=True)
@@ -231,7 +232,8 @@ def scans_by_pattern(source: Path, layout: Layout) -> list[OwnScan]:
             wanted = "folders of DICOM slices" if in_folders else "files"
             raise UserError(
                 f"Nothing below {source} fits the pattern {pattern.text}.",
-                f"Correct it; it is to find {wanted}.",
+                f"Correct it; it is to find {wanted}. It begins below that folder, and {{}} stands for what does "
+                "not matter, where a shell has *.",
             )
     images, masks = [found[text] for text in layout.images], found.get(layout.mask or "", {})
     for key in dict.fromkeys(key for matches in found.values() for key in matches):
