@@ -10,7 +10,7 @@ from dicom_fields import set_fields
 
 from ccdcseg.datasets import dicom
 from ccdcseg.datasets.dicom import read_series, read_voxels
-from ccdcseg.datasets.dicom_header import SERIES
+from ccdcseg.datasets.dicom_header import ADAPTED, SERIES
 from ccdcseg.datasets.volumes import Volume, write_volume
 from ccdcseg.errors import UserError
 
@@ -147,7 +147,6 @@ def test_two_series_are_no_scan(slices: list[Path], keyword: str, values: list[s
         ("Modality", ["MR", "CT"]),
         ("ImageType", [["ORIGINAL", "PRIMARY", "M"], ["ORIGINAL", "PRIMARY", "P"]]),
         ("PhotometricInterpretation", ["MONOCHROME1", "MONOCHROME2"]),
-        ("EchoTime", [2.3, 4.6]),
         ("EchoNumbers", [1, 2]),
         ("DiffusionBValue", [0, 800]),
         ("TemporalPositionIdentifier", [1, 2]),
@@ -159,6 +158,30 @@ def test_two_volumes_in_one_series(slices: list[Path], keyword: str, values: lis
         set_fields(path, SeriesInstanceUID="1.1", **{keyword: values[path in slices[3:]]})
     with pytest.raises(UserError, match=rf"00004\.dcm has another {keyword} than .*00001.*: .*(against|and)"):
         read_series(slices)
+
+
+@pytest.mark.parametrize("keyword", ADAPTED)
+def test_what_is_adapted_from_slice_to_slice(slices: list[Path], keyword: str) -> None:
+    """In one series it is noted; where each slice is a series of its own, two may be joined."""
+    for number, path in enumerate(slices):
+        set_fields(path, SeriesInstanceUID="1.1", **{keyword: 280 + number})
+    assert read_series(slices).notes == (f"slices differ in {keyword}",)
+    set_fields(slices[2], ImagePositionPatient=[-100, -80, 60.8])
+    with pytest.raises(
+        UserError, match=rf"lies where .*\({keyword} 28\d\.0 against 28\d\.0.*several volumes"
+    ):
+        read_series(slices)
+    for name in ("", "1.{}"):
+        for number, path in enumerate(slices):
+            set_fields(path, SeriesInstanceUID=name.format(number))
+        with pytest.raises(UserError, match=rf"has another {keyword} than"):
+            read_series(slices)
+
+
+def test_numbers_are_compared_as_numbers(slices: list[Path]) -> None:
+    for path in slices:
+        set_fields(path, EchoTime="1.50" if path == slices[0] else "1.5")
+    assert read_series(slices).notes == ()
 
 
 def test_phases_at_one_place(tmp_path: Path, write_slices: Write) -> None:

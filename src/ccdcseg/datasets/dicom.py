@@ -13,7 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ccdcseg.datasets.dicom_header import KINDS, MOMENTS, SERIES, Header, listed, read_header, read_pixels
+from ccdcseg.datasets.dicom_header import (
+    ADAPTED,
+    KINDS,
+    MOMENTS,
+    SERIES,
+    Header,
+    listed,
+    read_header,
+    read_pixels,
+)
 from ccdcseg.datasets.nifti import MAX_BYTES
 from ccdcseg.errors import UserError
 
@@ -106,6 +115,9 @@ def _perpendicular(axes: NDArray[np.float64]) -> NDArray[np.float64]:
 def _notes(headers: Sequence[Header]) -> Iterator[str]:
     if _are_mixed(headers, "AcquisitionNumber"):
         yield _ACQUISITIONS
+    for keyword in ADAPTED:
+        if len({header.said[keyword] for header in headers}) > 1:
+            yield f"slices differ in {keyword}"
     if headers[0].said["PhotometricInterpretation"] == "MONOCHROME1":
         yield _INVERTED
 
@@ -126,7 +138,10 @@ def read_voxels(series: Series) -> NDArray[Any]:
 
 
 def _check_one_series(headers: Sequence[Header]) -> None:
-    """Refuse slices of several series, patients or kinds; a series for each slice says nothing."""
+    """Refuse slices of several series, patients or kinds; a series for each slice says nothing.
+
+    What is adapted from slice to slice of one series is refused where several lie at one place, later.
+    """
     first = headers[0]
     for keyword in SERIES:
         if _are_mixed(headers, keyword):
@@ -137,10 +152,13 @@ def _check_one_series(headers: Sequence[Header]) -> None:
                 f"{keyword} of the first.",
                 _APART,
             )
+    series = {header.said["SeriesInstanceUID"] for header in headers}
+    adapted = ADAPTED if len(series) == 1 and "" not in series else ()
+    kinds = [keyword for keyword in KINDS if keyword not in adapted]
     for header in headers[1:]:
         if header.patient != first.patient:
             raise UserError(f"{header.path} is of another patient (PatientID) than {first.path}.", _APART)
-        for keyword in KINDS:
+        for keyword in kinds:
             _check_kind(keyword, first, header)
         if header.is_rescaled != first.is_rescaled:
             raise UserError(
@@ -194,7 +212,7 @@ def _check_doubled(headers: Sequence[Header], gaps_mm: NDArray[np.float64]) -> N
     one, other = headers[least], headers[least + 1]
     differing = (
         f"{name} {other.said[name] or 'none'} against {one.said[name] or 'none'}"
-        for name in MOMENTS
+        for name in (*ADAPTED, *MOMENTS)
         if one.said[name] != other.said[name]
     )
     raise UserError(

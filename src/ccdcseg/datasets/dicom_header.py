@@ -18,11 +18,14 @@ from ccdcseg.files import check_regular
 SERIES = ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
 """What tells one series from another."""
 
+ADAPTED = ("EchoTime", "InversionTime", "FlipAngle")
+"""What scanners adapt from slice to slice of one series, as the inversion time to contrast that washes out."""
+
 KINDS = (
-    *("Modality", "ImageType", "PhotometricInterpretation", "EchoNumbers", "EchoTime", "InversionTime"),
-    *("FlipAngle", "DiffusionBValue", "TemporalPositionIdentifier", "ConvolutionKernel"),
+    *("Modality", "ImageType", "PhotometricInterpretation", "EchoNumbers", *ADAPTED),
+    *("DiffusionBValue", "TemporalPositionIdentifier", "ConvolutionKernel"),
 )
-"""What is one and the same for all slices of a volume."""
+"""What is one and the same for all slices of a volume, but for `ADAPTED`."""
 
 MOMENTS = ("AcquisitionNumber", "TriggerTime", "AcquisitionTime", "ContentTime", "InstanceNumber")
 """What may tell one slice from another at the same place, beside all others."""
@@ -139,7 +142,7 @@ def listed(numbers: NDArray[Any]) -> str:
 
 def _text(dataset: pydicom.Dataset, keyword: str) -> str:
     value = dataset.get(keyword)
-    return "" if value is None else str(value)
+    return "" if value is None else str(float(value) if isinstance(value, float) else value)
 
 
 def _whole(path: Path, dataset: pydicom.Dataset, keyword: str) -> int:

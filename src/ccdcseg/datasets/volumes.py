@@ -267,8 +267,8 @@ def _header_remedy(first: Volume, second: Volume) -> str:
         if np.allclose(np.abs(one.affine), np.eye(4), atol=1e-6):
             return (
                 f"The header of {one.path.name} says nothing of where it lies. If its voxels are those of "
-                f"{other.path.name}, give it that header, with nibabel: Nifti1Image(this.dataobj, other.affine), or "
-                "SimpleITK: this.CopyInformation(other)."
+                f"{other.path.name}, give it that header, with nibabel: Nifti1Image(this.dataobj, other.affine), "
+                "or SimpleITK: this.CopyInformation(other)."
             )
     return ""
 
