@@ -80,9 +80,26 @@ def test_slices_of_no_identifier_are_no_copies(folder: Path, slices: list[Path])
     assert slices_in(folder) == (slices, [])
 
 
-def test_a_file_that_is_no_dicom_is_named(folder: Path) -> None:
-    (folder / "readme.txt").write_text("notes")
-    with pytest.raises(UserError, match=r"readme\.txt is no DICOM file\. .*take it out of the folder"):
+@pytest.mark.parametrize("name", ["Thumbs.db", "desktop.ini", "README.TXT", "IM1.jpg"])
+def test_a_file_whose_suffix_no_slice_has_is_left_out_and_named(
+    folder: Path, slices: list[Path], name: str
+) -> None:
+    (folder / name).write_text("no slice")
+    found, notes = slices_in(folder)
+    assert (found, [note.split(",")[0] for note in notes]) == (slices, ["files that are no images"])
+
+
+@pytest.mark.parametrize("name", ["readme", "copy.DCM", "1.2.840.7"])
+def test_what_may_be_a_damaged_slice_is_named(folder: Path, name: str) -> None:
+    (folder / name).write_text("notes")
+    with pytest.raises(UserError, match=rf"{name} is no DICOM file\. .*take it out of the folder"):
+        slices_in(folder)
+
+
+def test_slices_of_before_part_10(folder: Path, slices: list[Path]) -> None:
+    for path in slices:
+        path.write_bytes(path.read_bytes()[132:])
+    with pytest.raises(UserError, match=r"is no DICOM file\. .*If other programs read it: .*dcm2niix"):
         slices_in(folder)
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ccdcseg.datasets.dicom_header import (
     ADAPTED,
+    CONVERT,
     KINDS,
     MOMENTS,
     SERIES,
@@ -76,7 +77,8 @@ def read_series(paths: Sequence[Path]) -> Series:
     headers = [read_header(path) for path in paths]
     if len(paths) < 2:
         raise UserError(
-            f"{', '.join(map(str, paths)) or 'The scan'} is fewer than two slices.", "Restore the others."
+            f"{', '.join(map(str, paths)) or 'The scan'} is fewer than two slices.",
+            f"Restore the others. If there are none: {CONVERT}",
         )
     _check_one_series(headers)
     _check_alike(headers)
@@ -200,7 +202,7 @@ def _check_alike(headers: Sequence[Header]) -> None:
         raise UserError(
             f"{first.path} and the {len(headers) - 1} slices with it declare {declared / 2**30:.1f} GiB; "
             f"{MAX_BYTES / 2**30:.0f} GiB is the limit.",
-            "Check the headers.",
+            f"Check the headers. If they are right: {CONVERT}",
         )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pydicom
+from pydicom.misc import is_dicom
 
 from ccdcseg.datasets.dicom_header import reading
 from ccdcseg.datasets.walk import by_name, check_link, is_hidden
@@ -30,7 +31,7 @@ def slices_in(folder: Path, others: Collection[Path] = ()) -> tuple[list[Path], 
     """Find the slices in a folder.
 
     Hidden files and a DICOMDIR are passed over, and so are, with a note, files that cannot be slices: DICOM of
-    other things than images, localizers beside other images, and exact copies.
+    other things than images, files whose suffix no slice has, localizers beside other images, and exact copies.
 
     Args:
         folder: of one scan. Folders in it are not looked into.
@@ -44,13 +45,15 @@ def slices_in(folder: Path, others: Collection[Path] = ()) -> tuple[list[Path], 
     """
     known = {real(path) for path in others}
     names = by_name(path for path in folder.iterdir() if _may_be_slice(path))
-    found = [_file(path) for path in names if real(path) not in known]
+    given = [path for path in names if real(path) not in known]
+    others = _no_dicom(given)
+    found = [_file(path) for path in given if path not in others]
     images = [file for file in found if file.is_image]
     scan = [file for file in images if not file.is_localizer] or images
     slices = _without_copies(scan)
     if not slices:
         raise UserError(f"{folder} holds no DICOM slice.", _where_else(folder))
-    left_out = (_NO_IMAGE, found, images), (_LOCALIZER, images, scan), (_COPY, scan, slices)
+    left_out = (_NO_IMAGE, given, images), (_LOCALIZER, images, scan), (_COPY, scan, slices)
     return [file.path for file in slices], [note for note, more, less in left_out if len(less) < len(more)]
 
 
@@ -59,6 +62,19 @@ def _may_be_slice(path: Path) -> bool:
         return False
     check_link(path)
     return path.is_file()
+
+
+def _no_dicom(paths: Sequence[Path]) -> set[Path]:
+    """Files such as Thumbs.db; one with a slice's suffix, a number or nothing for one may be a damaged slice."""
+    dicom = {path for path in paths if _is_dicom(path)}
+    suffixes = {path.suffix.lower() for path in dicom}
+    others = {path for path in paths if path.suffix[1:] and not path.suffix[1:].isdecimal()} - dicom
+    return {path for path in others if dicom and path.suffix.lower() not in suffixes}
+
+
+def _is_dicom(path: Path) -> bool:
+    with reading(path):
+        return bool(is_dicom(path))
 
 
 def _file(path: Path) -> _File:

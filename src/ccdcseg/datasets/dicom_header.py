@@ -32,7 +32,7 @@ MOMENTS = ("AcquisitionNumber", "TriggerTime", "AcquisitionTime", "ContentTime",
 
 _RESTORE = "Export it again, or restore it from its release."
 _DOWNLOAD = "Copy or download it again."
-_CONVERT = "Convert the scan to NIfTI, for instance with dcm2niix, and take `ccdcseg prepare nifti`."
+CONVERT = "Convert the scan to NIfTI, for instance with dcm2niix, and take `ccdcseg prepare nifti`."
 
 # Anonymisers leave invalid values in fields that play no role here.
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
@@ -79,7 +79,8 @@ def reading(path: Path) -> Iterator[None]:
         ) from error
     except InvalidDicomError as error:
         raise UserError(
-            f"{path} is no DICOM file.", f"{_DOWNLOAD} If it is no slice, take it out of the folder."
+            f"{path} is no DICOM file.",
+            f"{_DOWNLOAD} If it is no slice, take it out of the folder. If other programs read it: {CONVERT}",
         ) from error
     except Exception as error:
         raise UserError(f"{path} is damaged or cut short ({error}).", _DOWNLOAD) from error
@@ -164,9 +165,9 @@ def _optional(path: Path, dataset: pydicom.Dataset, keyword: str, default: float
 def _check_kind(path: Path, dataset: pydicom.Dataset) -> None:
     """Refuse what is no single slice of grey values that are stored as they are, or linearly."""
     if "MOSAIC" in _text(dataset, "ImageType").upper():
-        raise UserError(f"{path} is a mosaic, all slices of a volume in one picture.", _CONVERT)
+        raise UserError(f"{path} is a mosaic, all slices of a volume in one picture.", CONVERT)
     if "SharedFunctionalGroupsSequence" in dataset or int(dataset.get("NumberOfFrames") or 1) != 1:
-        raise UserError(f"{path} is a multi-frame file, not one slice.", _CONVERT)
+        raise UserError(f"{path} is a multi-frame file, not one slice.", CONVERT)
     photometric, samples = _text(dataset, "PhotometricInterpretation"), int(dataset.get("SamplesPerPixel", 1))
     if samples != 1 or not photometric.startswith("MONOCHROME"):
         raise UserError(
@@ -175,13 +176,13 @@ def _check_kind(path: Path, dataset: pydicom.Dataset) -> None:
         )
     if "ModalityLUTSequence" in dataset:
         raise UserError(
-            f"{path} gives its values by a table (ModalityLUTSequence), which is not read.", _CONVERT
+            f"{path} gives its values by a table (ModalityLUTSequence), which is not read.", CONVERT
         )
     stored, highest = (_whole(path, dataset, keyword) for keyword in ("BitsStored", "HighBit"))
     if highest != stored - 1:
         raise UserError(
             f"{path} has the HighBit {highest} of {stored} BitsStored: where its pixels lie is unclear.",
-            _CONVERT,
+            CONVERT,
         )
 
 
