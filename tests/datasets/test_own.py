@@ -331,6 +331,7 @@ def test_patients_that_differ_by_capitals_alone(refused: Callable[..., None], so
         (OwnData("Own", {"liver": 1, "tumour": 1}, ["MRI"]), r"cannot be used.*value of its own"),
         (OwnData("Own", {"background": 1}, ["MRI"]), r"cannot be used"),
         (OwnData("Own", {"ignore": 1}, ["MRI"]), r"cannot be used"),
+        (OwnData("Own", {"liver": 1, "Ignore": 255}, ["MRI"]), r"cannot be used.*write ignore small"),
         (OwnData("Own", {"mean": 1}, ["MRI"]), r'calls a class "mean"'),
         (OwnData("Own", {"liver": 1}, ["MRI"]), r"masks/\w+\.nii\.gz holds 2, no known label.*1 \(liver\)"),
     ],

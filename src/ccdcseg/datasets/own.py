@@ -393,11 +393,13 @@ def _release(source: Path, data: OwnData, *, in_part: bool) -> Release:
         raise UserError(f"The name {name} cannot name a folder.", "Use letters, digits, dots and hyphens.")
     classes = {label: value for label, value in labels.items() if label != IGNORE}
     values = [*labels.values()]
-    if not classes or 0 in values or len({*values}) < len(values) or "background" in labels:
+    reserved = {"background", IGNORE} & {label.lower() for label in classes}
+    if not classes or 0 in values or len({*values}) < len(values) or reserved:
         given = ", ".join(f"{label}={value}" for label, value in labels.items()) or "none"
         raise UserError(
             f"The labels ({given}) cannot be used.",
-            "Give each foreground class a value of its own other than 0, such as --label liver=1.",
+            "Give each foreground class a value of its own other than 0, such as --label liver=1, and write ignore "
+            "small.",
         )
     check_class_names(classes, source)
     order = sorted(classes, key=lambda label: classes[label])
