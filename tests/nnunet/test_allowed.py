@@ -55,6 +55,7 @@ PLACES = {
     (*CONFIGURATION, "resampling_fn_data"): "preprocessing/resampling",
     (*CONFIGURATION, "resampling_fn_seg"): "preprocessing/resampling",
     (*CONFIGURATION, "resampling_fn_probabilities"): "preprocessing/resampling",
+    (*CONFIGURATION, "UNet_class_name"): "",
     (*NETWORK, "network_class_name"): "",
     **{(*NETWORK, "arch_kwargs", name): "" for name in ("conv_op", "norm_op", "dropout_op", "nonlin")},
 }

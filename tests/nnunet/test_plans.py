@@ -8,6 +8,7 @@ import pytest
 
 from ccdcseg.errors import UserError
 from ccdcseg.nnunet import plans as plans_module
+from ccdcseg.nnunet.allowed import check_plans
 from ccdcseg.nnunet.plans import base_plans, check_stored, plans_hash, preset_plans, store_plans
 from ccdcseg.nnunet.preset import load_preset, preset_of_plans
 
@@ -40,9 +41,9 @@ BASE = {
 }
 
 
-def plans_of(*changes: str, preset: str = "cpu") -> dict:
+def plans_of(*changes: str, preset: str = "cpu", base: dict = BASE) -> dict:
     label, resolved = load_preset(preset, changes)
-    return preset_plans(BASE, label, resolved)
+    return preset_plans(base, label, resolved)
 
 
 def test_cpu_preset():
@@ -73,6 +74,37 @@ def test_gpu_preset_is_nnunets_plan_with_a_batch_of_its_own():
     assert configuration["batch_size"] == 32
     for kept in ("patch_size", "spacing", "architecture"):
         assert configuration[kept] == planned[kept]
+
+
+@pytest.mark.filterwarnings("ignore:Detected old nnU-Net plans")
+@pytest.mark.parametrize("preset", ["cpu", "gpu"])
+def test_plans_of_nnunets_first_versions(preset: str):
+    base = deepcopy(BASE)
+    network = base["configurations"]["2d"].pop("architecture")["arch_kwargs"]
+    base["configurations"]["2d"] |= {
+        "UNet_class_name": "PlainConvUNet",
+        "UNet_base_num_features": 32,
+        "unet_max_num_features": 512,
+        "num_pool_per_axis": [5, 5],
+        "pool_op_kernel_sizes": network["strides"],
+        "conv_kernel_sizes": network["kernel_sizes"],
+        "n_conv_per_stage_encoder": network["n_conv_per_stage"],
+        "n_conv_per_stage_decoder": network["n_conv_per_stage_decoder"],
+    }
+    check_plans(base, Path("nnUNetPlans.json"))
+    converted, today = (plans_of(preset=preset, base=plans)["configurations"]["2d"] for plans in (base, BASE))
+    network, expected = (plans.pop("architecture")["arch_kwargs"] for plans in (converted, today))
+    assert converted == today
+    assert {key: network[key] for key in expected} == expected
+
+
+def test_configurations_may_inherit_from_others():
+    own = {"inherits_from": "planned", "batch_size": 12}
+    base = BASE | {"configurations": {"planned": BASE["configurations"]["2d"], "2d": own}}
+    inherited, plain = (
+        plans_of("network.batch_size=null", base=plans)["configurations"] for plans in (base, BASE)
+    )
+    assert inherited == {"2d": plain["2d"] | {"batch_size": 12}}
 
 
 def test_preprocessed_data_are_shared_only_by_plans_that_preprocess_alike():
@@ -173,6 +205,11 @@ def test_what_makes_plans_others():
         ct["configurations"]["2d"]["normalization_schemes"] = ["CTNormalization"]
         ct.setdefault("foreground_intensity_properties_per_channel", {})
     assert plans_hash(informative) != plans_hash(plans)
+    name = "foreground_intensity_properties_"
+    informative[f"{name}by_modality"] = informative[f"{name}per_channel"]
+    same = plans_hash(informative)
+    del informative[f"{name}per_channel"]
+    assert plans_hash(informative) == same
 
 
 @pytest.fixture

@@ -28,6 +28,8 @@ LAYERS = frozenset(
     [f"{BLOCKS}.{name}" for name in ("BasicBlockD", "BottleneckD")]
     + [f"{place}.{layer.__name__}" for layer in _LAYERS for place in ("torch.nn", layer.__module__)]
 )
+FIRST_NETWORKS = frozenset({"PlainConvUNet", "ResidualEncoderUNet"})
+"""As plans of nnU-Net's first versions name them."""
 PREPROCESSORS = frozenset({"DefaultPreprocessor"})
 NORMALISATIONS = frozenset(
     f"{name}Normalization" for name in ("ZScore", "CT", "No", "RescaleTo01", "RGBTo01")
@@ -103,6 +105,7 @@ def _named_in_plans(plans: Mapping[str, Any]) -> Iterator[Named]:
             yield "normalization_schemes", scheme, NORMALISATIONS
         for part in ("data", "seg", "probabilities"):
             yield f"resampling_fn_{part}", configuration.get(f"resampling_fn_{part}"), RESAMPLINGS
+        yield "UNet_class_name", configuration.get("UNet_class_name"), FIRST_NETWORKS
         yield from _named_in_architecture(configuration.get("architecture", {}))
 
 

@@ -106,23 +106,23 @@ def preset_plans(base: dict[str, Any], name: str, preset: Preset) -> dict[str, A
     """nnU-Net's plans with the preset's network, and the preset itself under the key "ccdcseg".
 
     Args:
-        base: nnU-Net's plans.
+        base: nnU-Net's plans; in the form of its first versions, or with configurations that inherit, too.
         name: under which they are stored; nnU-Net's users give it as ``-p``.
         preset: what to change.
 
     Raises:
         UserError: the preset's network does not fit its patch, or the dataset; its batch is too small.
     """
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager  # noqa: PLC0415 - slow
+
     wanted = preset.network
     if wanted.configuration not in base["configurations"]:
         raise UserError(
             f"nnU-Net made no {wanted.configuration} configuration for {base['dataset_name']}.",
             f"Set network.configuration to one of {', '.join(base['configurations'])}.",
         )
-    plans = deepcopy(base)
-    configuration = plans["configurations"][wanted.configuration]
-    plans["plans_name"] = name
-    plans["ccdcseg"] = stored_form(preset)
+    configuration = PlansManager(base).get_configuration(wanted.configuration).configuration
+    configuration.pop("inherits_from", None)
     dimensions = len(configuration["patch_size"])
     for key in ("patch_size", "spacing_mm"):
         value = getattr(wanted, key)
@@ -140,8 +140,12 @@ def preset_plans(base: dict[str, Any], name: str, preset: Preset) -> dict[str, A
     if wanted.patch_size is not None or wanted.features_per_stage is not None:
         _replace_architecture(configuration, wanted)
     configuration["data_identifier"] = _data_identifier(wanted.configuration, configuration)
-    plans["configurations"] = {wanted.configuration: configuration}
-    return plans
+    return {
+        **deepcopy(base),
+        "plans_name": name,
+        "ccdcseg": stored_form(preset),
+        "configurations": {wanted.configuration: configuration},
+    }
 
 
 def _replace_architecture(configuration: dict[str, Any], wanted: Network) -> None:
@@ -223,7 +227,8 @@ def _input_settings(plans: Mapping[str, Any]) -> dict[str, Any]:
     """What of the plans, beside a configuration, changes the input; old plans lack some of it."""
     schemes = [c.get("normalization_schemes", ()) for c in plans["configurations"].values()]
     alone = all(_WITHOUT_INTENSITIES.issuperset(names) for names in schemes)
-    intensities = None if alone else plans["foreground_intensity_properties_per_channel"]
+    first, today = (f"foreground_intensity_properties_{name}" for name in ("by_modality", "per_channel"))
+    intensities = None if alone else plans.get(today, plans.get(first))
     names = ("transpose_forward", "image_reader_writer", "label_manager")
     return {**{name: plans.get(name) for name in names}, "intensities": intensities}
 
