@@ -87,11 +87,12 @@ def test_a_preset_is_the_data_sets_own():
         ("title: mine\nrows: [{name: a}]\ncompare: {row: a, metrics: [dsc]}", "dsc is none of dice"),
         ("title: mine\nrows: [{name: a}]\nfigure: pie", "figure"),
         ("title: [", "not valid YAML"),
+        ("title: Ü\nrows: []", "not valid YAML.*as UTF-8"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, content: str, words: str):
     path = tmp_path / "mine.yaml"
-    path.write_text(content)
+    path.write_text(content, encoding="cp1252")
     with pytest.raises(UserError, match=words):
         load_experiment(str(path))
 

@@ -184,6 +184,7 @@ def test_settings_that_were_taken_out_change_no_name_where_they_changed_nothing(
         ("cpu", ["ccdc.region=cube"], ["ccdc.region=cube was taken out", "93084b9"]),
         ("cpu", ["ccdc.weight"], ["--set ccdc.weight", "key=value"]),
         ("cpu", ["ccdc.weight=[1"], ["--set ccdc.weight", "read"]),
+        ("cpu", ["description=2025-13-01"], ["--set description", "read"]),
         ("cpu", ["training.epochs.more=1"], ["training.epochs.more", "not a section"]),
     ],
 )
@@ -195,10 +196,18 @@ def test_mistakes_name_the_setting_and_what_there_is(name: str, changes: list[st
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("content", ["[1, 2", "- a\n- b\n", ""])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_encodings_of_editors(tmp_path: Path, encoding: str):
+    file = tmp_path / "heart.yaml"
+    file.write_text("description: für das Herz\nnetwork:\n  batch_size: 4\n", encoding=encoding)
+    preset = load_preset(str(file))[1]
+    assert (preset.description, preset.network.batch_size) == ("für das Herz", 4)
+
+
+@pytest.mark.parametrize("content", ["[1, 2", "- a\n- b\n", "", "description: für das Herz", "a: 2025-13-01"])
 def test_damaged_file(tmp_path: Path, content: str):
     file = tmp_path / "damaged.yaml"
-    file.write_text(content)
+    file.write_text(content, encoding="cp1252")
     with pytest.raises(UserError, match=r"damaged\.yaml"):
         load_preset(str(file))
 

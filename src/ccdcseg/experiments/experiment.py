@@ -5,13 +5,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from ccdcseg.errors import UserError
 from ccdcseg.measure.patients import SUMMARY_METRICS
 from ccdcseg.methods import METHODS
-from ccdcseg.nnunet.preset import Section
+from ccdcseg.nnunet.preset import Section, read_yaml
 from ccdcseg.statistics.family import FAMILY
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -209,9 +208,7 @@ def load_experiment(name: str) -> Experiment:
             f"Choose {', '.join(experiment_names())}, or give the path of a YAML file.",
         )
     try:
-        experiment = Experiment.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        raise UserError(f"{name} is not valid YAML ({error}).", "Mend the file.") from error
+        experiment = Experiment.model_validate(read_yaml(path))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "content"

@@ -266,6 +266,20 @@ def preset_of_plans(plans: Mapping[str, Any]) -> Preset:
     return _validate(plans.get("ccdcseg", {}), "the plans")
 
 
+def read_yaml(path: Path) -> Any:
+    """Content of a YAML file in UTF-8 or, as some editors write it, UTF-16 with its mark.
+
+    Raises:
+        UserError: it is not valid.
+    """
+    try:
+        return yaml.safe_load(path.read_bytes())
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that there is not
+        raise UserError(
+            f"{path} is not valid YAML ({error}).", "Mend the file, and save it as UTF-8."
+        ) from error
+
+
 def _shipped() -> Any:
     return files("ccdcseg") / "presets"
 
@@ -278,10 +292,7 @@ def _read(name: str) -> tuple[dict[str, Any], str]:
             f"There is no preset {name}.",
             f"Choose {', '.join(preset_names())}, or give the path of a YAML file.",
         )
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{name} is not valid YAML ({error}).", "Mend the file.") from error
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise UserError(f"{name} holds no settings.", "Copy one of the shipped presets and change it.")
     return {key: {} if held is None else held for key, held in content.items()}, Path(name).stem
@@ -302,7 +313,7 @@ def _apply(content: dict[str, Any], change: str) -> None:
             raise UserError(f"The setting {key} does not exist.", f"{section} is a value, not a section.")
     try:
         place[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"--set {change} has a value that cannot be read.", "Quote it as YAML.") from error
 
 
