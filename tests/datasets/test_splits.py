@@ -242,6 +242,11 @@ def test_a_split_that_is_advised_is_new_and_keeps_the_patients_for_testing(tmp_p
     ):
         with pytest.raises(UserError, match=rf"--fraction {share} --seed 2 --test 85 --unlabelled imagesTs"):
             unlabelled_split(tmp_path, tmp_path / splits, fold)
+    nnunets = tmp_path / "preprocessed" / "splits_final.json"
+    with pytest.raises(
+        UserError, match=r"Fold all .*--fraction 1 --seed 2 .*copy splits_final\.json to .*number"
+    ):
+        unlabelled_split(tmp_path, nnunets, "all")
     with pytest.raises(UserError, match=r"no patients for test\. .*--fraction 0\.07 --seed 2 --test 85$"):
         part_cases(tmp_path, 2, "test")
 

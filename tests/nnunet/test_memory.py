@@ -28,7 +28,11 @@ def test_the_largest_batch_is_found(size: int, patches: int):
 
 @pytest.mark.parametrize(
     ("method", "patches", "words"),
-    [("nnunet", 2, r"batch_size=2"), ("nnunet", 0, r"patch_size=\[32,64\]"), ("ccdc", 2, r"batch_size=2")],
+    [
+        ("nnunet", 2, r"batch_size=2 .*nnU-Net's own plans.*batch_size"),
+        ("nnunet", 0, r"patch_size=\[32,64\] .*nnU-Net's own plans.*-gpu_memory_target"),
+        ("ccdc", 2, r"batch_size=2"),
+    ],
 )
 def test_a_training_that_does_not_fit_names_the_batch_that_does(
     tiny_run, make_trainer, monkeypatch: pytest.MonkeyPatch, method: str, patches: int, words: str
@@ -67,7 +71,7 @@ def test_the_smallest_batch_with_room_is_advised(share: float):
     least = next(batch for batch in range(1, 2000) if max(1, round(batch * share)) < batch)
     assert scans.least_batch == least
     assert 0 < scans.patches(least) < least
-    with pytest.raises(UserError, match=f"to {least} or more"):
+    with pytest.raises(UserError, match=rf"to {least} or more \(with nnU-Net's own plans, batch_size"):
         scans.patches(least - 1)
 
 

@@ -426,6 +426,16 @@ def test_an_image_of_no_case_is_not_predicted(tmp_path: Path):
         folder_images(tmp_path / "images", tmp_path)
 
 
+def test_a_scan_of_ones_own_that_lacks_a_channel(tmp_path: Path):
+    """Nothing was prepared that could be again."""
+    description = {"file_ending": ".nii.gz", "channel_names": {"0": "T1", "1": "T2"}}
+    (tmp_path / "dataset.json").write_text(json.dumps(description))
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "bert_0000.nii.gz").touch()
+    with pytest.raises(UserError, match=r"bert_0001\.nii\.gz does not exist\. Add that channel"):
+        folder_images(tmp_path / "images", tmp_path)
+
+
 def test_scans_that_cannot_be_used_are_named_once_the_others_are_predicted(
     tiny_run, train_run, workspace, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):

@@ -408,7 +408,7 @@ def unlabelled_split(raw_folder: Path, splits: Path, fold: int | str) -> Unlabel
     Args:
         raw_folder: the data set's folder in ``nnUNet_raw``.
         splits: its ``splits_final.json``, or nnU-Net's copy.
-        fold: number of the entry.
+        fold: number of the entry; nnU-Net's "all" has none.
 
     Raises:
         UserError: the split names no such scans, or an image is missing.
@@ -417,11 +417,13 @@ def unlabelled_split(raw_folder: Path, splits: Path, fold: int | str) -> Unlabel
     entry = entries[fold] if isinstance(fold, int) and fold < len(entries) else {}
     if "unlabelled" not in entry:
         ours = _entries_there(raw_folder / SPLITS_FILE)
-        drawing = _drawing(raw_folder.name, [(entry.get("fraction", 0.1), _next_seed(ours))], ours)
+        share = entry.get("fraction", 1 if fold == "all" else 0.1)
+        drawing = _drawing(raw_folder.name, [(share, _next_seed(ours))], ours)
+        copying = f" Then copy {SPLITS_FILE} to {splits.parent}, and give the split's number as the fold."
         raise UserError(
             f"Fold {fold} of {splits} names no scans without masks.",
             f"Draw a split that has some, with a new seed: {drawing} --unlabelled imagesTs (or another folder, or "
-            "a number of patients whose masks are not read).",
+            f"a number of patients whose masks are not read).{'' if splits.parent == raw_folder else copying}",
         )
     folder = raw_folder / entry["unlabelled"]["images"]
     return UnlabelledSplit(

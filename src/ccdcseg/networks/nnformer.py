@@ -129,14 +129,15 @@ def check_patch(patch: Sequence[int], settings: NNFormerSettings) -> None:
     if len(patch) != 3:
         raise UserError(
             "nnFormer is for volumes, and this configuration is 2-D.",
-            "Set network.configuration=3d_fullres, or take the preset nnformer_cpu or nnformer_paper.",
+            "Train 3d_fullres (network.configuration), or take the preset nnformer_cpu or nnformer_paper.",
         )
     try:
         settings.map_sizes(patch)
     except ValueError as error:
         raise UserError(
             f"nnFormer does not fit a patch of {list(patch)}: {error}.",
-            "Change network.patch_size, or nnformer.strides and nnformer.embedding_stride.",
+            "Change network.patch_size (with nnU-Net's own plans, patch_size in their file), or "
+            "nnformer.strides and nnformer.embedding_stride.",
         ) from error
 
 

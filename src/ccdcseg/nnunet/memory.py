@@ -28,10 +28,12 @@ def does_not_fit(
     """
     largest = largest_that_fits(size, step)
     remedy = (
-        f"The largest batch that does is {largest}: add --set network.batch_size={largest}"
+        f"The largest batch that does is {largest}: add --set network.batch_size={largest} "
+        "(with nnU-Net's own plans, write batch_size into their file)"
         if largest >= least
         else f"{least} {'patches do' if least > 1 else 'patch does'} not either: give smaller ones, such as "
-        f"--set network.patch_size={halved(patch)}"
+        f"--set network.patch_size={halved(patch)} (nnU-Net's own plans: make new ones with a smaller "
+        "-gpu_memory_target)"
     )
     return UserError(
         f"A batch of {size} does not fit into the memory of {device} ({folder}).",

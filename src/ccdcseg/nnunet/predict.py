@@ -119,7 +119,9 @@ def run_images(folder: Path, part: str) -> dict[str, list[Path]]:
     check_model(folder)
     images = record.local("images", folder)
     dataset = read_json(images.parent / "dataset.json")
-    return {case: _channels(images, case, dataset) for case in part_cases(images.parent, record.fold, part)}
+    remedy = "Restore the image, or prepare the dataset again."
+    cases = part_cases(images.parent, record.fold, part)
+    return {case: _channels(images, case, dataset, remedy) for case in cases}
 
 
 def folder_images(folder: Path, model: Path) -> dict[str, list[Path]]:
@@ -140,7 +142,8 @@ def folder_images(folder: Path, model: Path) -> dict[str, list[Path]]:
             + (f", but {names[0]} ({len(names)} such files)." if names else "."),
             "Name images as nnU-Net's imagesTs wants them.",
         )
-    images = {case: _channels(folder, case, dataset) for case in cases}
+    remedy = "Add that channel, or move the others of its scan away."
+    images = {case: _channels(folder, case, dataset, remedy) for case in cases}
     used = {path.name for paths in images.values() for path in paths}
     if spare := [name for name in names if name not in used]:
         logger.warning(
@@ -160,12 +163,12 @@ def _entries(folder: Path) -> list[Path]:
         raise UserError(f"{folder} cannot be read ({error.strerror}).", "Give a folder of images.") from error
 
 
-def _channels(folder: Path, case: str, dataset: Mapping[str, Any]) -> list[Path]:
+def _channels(folder: Path, case: str, dataset: Mapping[str, Any], remedy: str) -> list[Path]:
     files = _channel_names(folder, case, dataset)
     for file in files:
         check_name(file)
         if not file.exists():
-            raise missing(file, "Restore the image, or prepare the dataset again.")
+            raise missing(file, remedy)
     return files
 
 

@@ -157,7 +157,8 @@ class UnlabelledScans(Section):
             raise UserError(
                 f"A batch of {batch} has no room for annotated and unlabelled patches "
                 f"(unlabelled.share is {self.share:g}).",
-                f"Set network.batch_size to {self.least_batch} or more, or unlabelled.share lower.",
+                f"Set network.batch_size to {self.least_batch} or more (with nnU-Net's own plans, batch_size in "
+                "their file), or unlabelled.share lower.",
             )
         return max(1, round(batch * self.share))
 
