@@ -3,6 +3,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +13,8 @@ import SimpleITK
 import torch
 from nnunetv2.ensembling.ensemble import merge_files
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.model_sharing import model_export
+from nnunetv2.utilities import file_path_utilities
 
 from ccdcseg import workflow
 from ccdcseg.errors import UserError
@@ -80,6 +83,28 @@ def test_stock_nnunet_predicts_the_same_bit_for_bit(tiny_run, train_run, workspa
         first, second = (SimpleITK.ReadImage(str(d / f"{case}.nii.gz")) for d in (ours, tmp_path / "stock"))
         assert np.array_equal(SimpleITK.GetArrayFromImage(first), SimpleITK.GetArrayFromImage(second))
         assert first.GetSpacing() == second.GetSpacing()
+
+
+def test_stock_nnunet_exports_a_run(finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As docs/nnunet.md has it."""
+    results = finished_run.model.parents[1]
+    for place in (model_export, file_path_utilities):
+        monkeypatch.setattr(place, "nnUNet_results", str(results))
+    (finished_run.folder / "progress.png").touch()  # no test draws it
+    (finished_run.folder / "validation").mkdir()
+    model_export.export_pretrained_model(
+        finished_run.raw.name,
+        str(tmp_path / "model.zip"),
+        ("2d",),
+        "nnUNetTrainerPreset",
+        finished_run.plans_name,
+        (0,),
+        export_crossval_predictions=True,
+    )
+    with zipfile.ZipFile(tmp_path / "model.zip") as exported:
+        names = set(exported.namelist())
+    for name in ("plans.json", "dataset.json", "fold_0/checkpoint_final.pth"):
+        assert (finished_run.model / name).relative_to(results).as_posix() in names
 
 
 def test_cases_already_predicted_are_kept_and_interrupts_leave_whole_ones(
