@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ccdcseg import files
 from ccdcseg.errors import UserError
 from ccdcseg.files import (
     absolute,
@@ -103,6 +104,7 @@ def test_content_hash_depends_on_names_and_contents(tmp_path: Path):
     assert content_hash(files[:1]) != first
 
 
+FILELOCK = int(version("filelock").split(".")[0])
 HOLD = """
 import pathlib, sys
 from ccdcseg.files import locked
@@ -119,7 +121,7 @@ def test_a_folder_that_another_process_holds(tmp_path: Path):
     ) as other:
         assert other.stdout.readline() == b"held\n"
         who = rf"Another process \({other.pid} on {re.escape(platform.node())}\)"
-        if int(version("filelock").split(".")[0]) < 4:
+        if FILELOCK < 4:
             who = "Another process"
         with (
             pytest.raises(UserError, match=rf"^{who} works on .*run\. .*; then predict again"),
@@ -130,6 +132,59 @@ def test_a_folder_that_another_process_holds(tmp_path: Path):
     with locked(folder, "predict"):
         (folder / "file").touch()
     assert [path.name for path in folder.iterdir()] == ["file"]
+
+
+@pytest.fixture
+def no_flock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk such as Lustre's, mounted without."""
+    if FILELOCK < 4:
+        pytest.skip("it cannot lock there")
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+
+
+NO_FLOCK = """
+import errno, fcntl
+def refuse(*_):
+    raise OSError(errno.ENOSYS, "")
+fcntl.flock = refuse
+"""
+
+
+@pytest.mark.filterwarnings("ignore:flock not supported")
+def test_a_folder_on_a_disk_without_flock(tmp_path: Path, no_flock: None):
+    """There the file is the lock: written over, it would be nobody's."""
+    with subprocess.Popen(
+        [sys.executable, "-c", NO_FLOCK + HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout.readline() == b"held\n"
+        marker = (tmp_path / ".lock").read_bytes()
+        with pytest.raises(UserError, match=rf"process \({other.pid} on "), locked(tmp_path, "predict"):
+            pass
+        assert (tmp_path / ".lock").read_bytes() == marker
+        other.kill()
+    with locked(tmp_path, "predict"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore:flock not supported")
+def test_a_process_that_was_killed_on_another_machine(tmp_path: Path, no_flock: None, monkeypatch, caplog):
+    """Nobody here can tell that it is gone: who waits hears what to remove."""
+    marker = tmp_path / ".lock"
+    marker.write_text("1\nnode\n")
+    monkeypatch.setattr(files, "TOLD_SECONDS", 0)
+    monkeypatch.setattr(files.time, "sleep", lambda _: marker.unlink())
+    with locked(tmp_path, "split", wait=True):
+        pass
+    told = (
+        f"Another process (1 on node; where it is gone, remove {marker}) works on {tmp_path}. Waiting until"
+    )
+    assert told in caplog.text
 
 
 def test_a_folder_held_within_this_process_and_given_back_after_an_error(tmp_path: Path):

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import logging
 import os
 import platform
 import secrets
@@ -22,6 +23,8 @@ from ccdcseg.interrupts import undone, uninterrupted
 if TYPE_CHECKING:
     from filelock import FileLock
 
+logger = logging.getLogger(__name__)
+
 LOCK_FILE = ".lock"
 PROBE_BYTES = 2**26
 """More than any file of ours that a library writes: scans are compressed."""
@@ -30,6 +33,8 @@ MAX_DEPTH = 250
 FRESH_SECONDS = 2.0
 LOCK_SECONDS = 0.05
 """Time between two tries to hold what another process holds."""
+TOLD_SECONDS = 1.0
+"""Time after which a process that waits for another says so."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -315,13 +320,14 @@ def _move(folder: Path, path: Path) -> None:
 def locked(folder: Path, what: str, *, wait: bool = False) -> Iterator[None]:
     """Hold a folder, made where needed, so that no other process works on it. Nothing stays behind.
 
-    The lock is the system's (``flock``; Windows has its own), so it ends with the process, however that ends.
-    Folders that were made here and that nothing was written into are removed again.
+    The lock is the system's (``flock``; Windows has its own), so it ends with the process, however that ends. On
+    disks without, it is a file that names its process, and counts until that is found to have ended, on its
+    machine. Folders that were made here and that nothing was written into are removed again.
 
     Args:
         folder: to write into.
         what: is done, as the verb of a command: "train".
-        wait: until nobody else holds it.
+        wait: until nobody else holds it; a warning says so.
 
     Raises:
         UserError: another process holds it.
@@ -334,14 +340,16 @@ def locked(folder: Path, what: str, *, wait: bool = False) -> Iterator[None]:
         lock = FileLock(folder / LOCK_FILE)
     with undone(partial(_release, lock, made)):
         with naming(folder):
-            while not _acquire(lock, folder, made):
+            for tries in count():
+                if _acquire(lock, folder, made):
+                    break
+                problem = f"Another process{_holder(folder / LOCK_FILE)} works on {folder}."
                 if not wait:
-                    raise UserError(
-                        f"Another process{_holder(folder / LOCK_FILE)} works on {folder}.",
-                        f"Wait until it has ended, or stop it; then {what} again.",
-                    )
+                    raise UserError(problem, f"Wait until it has ended, or stop it; then {what} again.")
+                if tries == TOLD_SECONDS // LOCK_SECONDS:
+                    logger.warning("%s Waiting until it has ended.", problem)
                 time.sleep(LOCK_SECONDS)
-            (folder / LOCK_FILE).write_text(f" ({os.getpid()} on {platform.node()})", encoding="utf-8")
+            _sign(folder / LOCK_FILE)
         yield
 
 
@@ -381,12 +389,21 @@ def _release(lock: "FileLock", made: list[Path]) -> None:
             lock.release()
 
 
-def _holder(path: Path) -> str:
+def _sign(marker: Path) -> None:
+    """Name this process in the file of its lock, unless that is the lock itself and names it: see `locked`."""
+    mine = f"{os.getpid()}\n"
+    if not marker.read_bytes().startswith(mine.encode()):
+        marker.write_text(f"{mine}{platform.node()}\n", encoding="utf-8")
+
+
+def _holder(marker: Path) -> str:
     """Who holds a lock, as far as it is written there: versions of filelock before 4 empty the file of another."""
     try:
-        return path.read_text(encoding="utf-8")
-    except OSError:
+        pid, host, *_ = marker.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
         return ""
+    gone = "" if host == platform.node() else f"; where it is gone, remove {marker}"
+    return f" ({pid} on {host}{gone})"
 
 
 def json_hash(content: Any) -> str:

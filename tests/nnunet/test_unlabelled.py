@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from ccdcseg import files
 from ccdcseg.datasets.splits import split_dataset
 from ccdcseg.errors import UserError
 from ccdcseg.files import locked, read_json, write_json
@@ -280,7 +281,8 @@ def test_self_training_waits_for_a_teacher_that_another_process_trains(
     for name in ("prepare", "_check_begun", "_finish", "check_trained"):
         monkeypatch.setattr(train, name, lambda *_: None)
     monkeypatch.setattr(train, "_train", lambda run, *_: trained.append(run))
-    monkeypatch.setattr(train.logger, "warning", lambda *_: waiting.set())
+    monkeypatch.setattr(files, "TOLD_SECONDS", 0)
+    monkeypatch.setattr(files.logger, "warning", lambda *_: waiting.set())
     with ThreadPoolExecutor(1) as pool:
         with locked(first.folder, "train"):
             job = pool.submit(train._train_teachers, run, "cpu", 1, lambda *_: None)

@@ -4,8 +4,8 @@ import datetime
 import logging
 import os
 import platform
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -99,7 +99,7 @@ def train(run: Run, *, resume: bool, device: str, processes: int, progress: Prog
     device = usable_device(device)
     _check_settings(run)
     if not run.finished:
-        with _own(run, wait=resume):
+        with locked(run.folder, "train", wait=resume):
             if not run.finished:
                 _check_begun(run, resume)
                 if not (run.folder / FINAL).exists():
@@ -107,20 +107,6 @@ def train(run: Run, *, resume: bool, device: str, processes: int, progress: Prog
                 _finish(run)
     check_trained(run)
     return run.folder
-
-
-@contextmanager
-def _own(run: Run, *, wait: bool) -> Iterator[None]:
-    """Keep others from training a run; one that does is waited for, or an error."""
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(locked(run.folder, "train"))
-        except UserError as error:
-            if not wait:
-                raise
-            logger.warning("%s Waiting until it has ended.", error.problem)
-            stack.enter_context(locked(run.folder, "train", wait=True))
-        yield
 
 
 def _train_teachers(run: Run, device: str, processes: int, progress: Progress) -> None:
