@@ -73,6 +73,29 @@ def test_a_figure_that_cannot_be_drawn_stops_nothing_and_is_said(finished, tmp_p
     assert outputs.files[0].is_file()
 
 
+def test_what_is_of_other_tables_does_not_stay_beside(outputs, finished, tmp_path: Path, caplog):
+    stem = tmp_path / "out" / "table1"
+    (stem.parent / "table1.pdf").touch()  # the user's, as from table1.tex
+    again = write_outputs(load_experiment("table1"), CHOICE, [finished("topk", RV=0.8)], stem)
+    assert {path.suffix for path in again.files} == {".md", ".csv", ".tex"}
+    kept = {"table1_comparison.stale.csv", "table1_comparison.stale.json", "table1.pdf"}
+    assert {path.name for path in stem.parent.iterdir()} == kept | {path.name for path in again.files}
+    assert "is kept as table1_comparison.stale.csv" in caplog.text
+
+
+def test_a_figure_and_a_page_of_before_do_not_stay_beside(finished, tmp_path: Path):
+    for name in ("figure7.png", "figure7.pdf", "report.html"):
+        (tmp_path / name).touch()
+    jobs = [finished("nnunet", RV=0.8), finished("ccdc", RV=0.9)]
+    outputs = write_outputs(load_experiment("figure7"), CHOICE, jobs, tmp_path / "figure7")
+    assert write_page([outputs], jobs, "validation", tmp_path, lambda done, total: None) is None
+    assert {path.name for path in tmp_path.glob("*.stale.*")} == {
+        "figure7.stale.png",
+        "figure7.stale.pdf",
+        "report.stale.html",
+    }
+
+
 def test_the_part_of_the_page(outputs):
     section = outputs.section
     assert section.title == "Table 1, methods on ACDC (cine cardiac MRI)"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import untrained
 
+from ccdcseg.errors import UserError
 from ccdcseg.experiments.experiment import load_experiment
 from ccdcseg.experiments.jobs import Choice, Job, plan_jobs, read_results, write_result
 from ccdcseg.experiments.reproduce import unfinished
@@ -75,6 +76,12 @@ def test_a_corrected_mask(job: Job, change_volume: Any, part: str, gone: bool):
     if gone:
         shutil.rmtree(job.run)
     assert f"labelsTr/{case}.nii.gz was changed since" in why_stale(job)
+    if part == "train" and not gone:
+        refusal = rf"{job.run} was trained on other scans: .*; {job.run} was.* Move what lies there"
+        with pytest.raises(UserError, match=refusal):
+            held_against_today([job, replace(job, folder=job.folder / "without a result")])
+    else:
+        assert held_against_today([job])[0].stale
 
 
 def test_a_corrected_training_mask_of_an_earlier_version(job: Job, change_volume: Any):

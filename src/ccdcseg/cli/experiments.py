@@ -107,7 +107,9 @@ def reproduce(
             wanted = set_aside(wanted)
             problems = run_jobs(wanted, runner, report, look_ahead)
             results = [
-                write_outputs(e, choice, jobs[name], absolute(output) / name) for name, e in declared.items()
+                write_outputs(e, choice, jobs[name], absolute(output) / name)
+                for name, e in declared.items()
+                if any(job.finished for job in jobs[name])
             ]
             page = write_page(results, wanted, part, absolute(output), partial(report, "scans"))
     except KeyboardInterrupt as error:

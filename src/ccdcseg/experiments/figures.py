@@ -15,6 +15,8 @@ from ccdcseg.report.montage import montage, montage_picture
 from ccdcseg.report.pictures import choose_cases
 
 PRINT_DPI = 300
+SUFFIXES = {"fractions": (".svg", ".pdf"), "cases": (".png", ".pdf")}
+"""Of the files of a figure, by what an experiment calls it."""
 CASES_TITLE = (
     "Outlines of the classes; dotted: the reference. Below: mean Dice of the whole scan, %, and seed"
 )

@@ -1,6 +1,7 @@
 """What an experiment ends in: tables, comparisons and figures as files, and its part of the page."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,17 +9,21 @@ from pathlib import Path
 from ccdcseg.errors import UserError
 from ccdcseg.experiments.comparison import Family, declared_family
 from ccdcseg.experiments.experiment import Experiment
-from ccdcseg.experiments.figures import Drawn, draw
+from ccdcseg.experiments.figures import SUFFIXES, Drawn, draw
 from ccdcseg.experiments.jobs import Choice, Job, read_results
 from ccdcseg.experiments.measured import measured_rows
 from ccdcseg.experiments.table import Table, result_tables, table_grid, table_note, to_csv
-from ccdcseg.files import json_text, write_text
+from ccdcseg.files import json_text, move_aside, write_text
 from ccdcseg.report.page import build_report
 from ccdcseg.report.sections import Section
 from ccdcseg.report.viewer import Progress
 from ccdcseg.runs.record import RUN_FILE, unlike
 from ccdcseg.tabular import Grid, latex_comment, to_latex, to_section
 from ccdcseg.tabular import to_csv as grid_to_csv
+
+logger = logging.getLogger(__name__)
+
+COMPARISON = ("_comparison.csv", "_comparison.json")
 
 
 @dataclass(frozen=True)
@@ -69,10 +74,13 @@ class Outputs:
         """Its files, but for the figure's."""
         texts = {".md": self.markdown, ".csv": to_csv(self.tables), ".tex": self.latex}
         if self.family:
-            grids = self.family.grids(abbreviate=False)
-            texts["_comparison.csv"] = "\n".join(map(grid_to_csv, grids))
-            texts["_comparison.json"] = json_text(self.family.record)
-        return {self.stem.with_name(self.stem.name + suffix): text for suffix, text in texts.items()}
+            grids = "\n".join(map(grid_to_csv, self.family.grids(abbreviate=False)))
+            texts |= dict(zip(COMPARISON, (grids, json_text(self.family.record)), strict=True))
+        return {self.path(ending): text for ending, text in texts.items()}
+
+    def path(self, ending: str) -> Path:
+        """One of its files, such as that which ends in ".md"."""
+        return self.stem.with_name(self.stem.name + ending)
 
     @property
     def files(self) -> list[Path]:
@@ -89,10 +97,13 @@ class Outputs:
 def write_outputs(experiment: Experiment, choice: Choice, jobs: Sequence[Job], stem: Path) -> Outputs:
     """Write ``stem``.md, .csv and .tex of the finished jobs, comparisons and figures beside.
 
+    Comparisons and figures of before, where there are none now, are moved aside: they would pass for those of these
+    tables.
+
     Args:
         experiment: what the jobs belong to.
         choice: what was chosen of it.
-        jobs: all of them, finished or not.
+        jobs: all of them, one finished at least.
         stem: folder and name of the files.
     """
     results = read_results(jobs)
@@ -113,7 +124,15 @@ def write_outputs(experiment: Experiment, choice: Choice, jobs: Sequence[Job], s
     outputs = Outputs(experiment, setup, tables, family, figure, stem, problem)
     for path, text in outputs.texts.items():
         write_text(path, text)
+    endings = (*COMPARISON, *SUFFIXES.get(experiment.figure or "", ()))
+    _outdate(path for ending in endings if (path := outputs.path(ending)) not in outputs.files)
     return outputs
+
+
+def _outdate(files: Iterable[Path]) -> None:
+    for path in files:
+        if path.exists():
+            logger.warning("%s is of before: it is kept as %s.", path, move_aside(path, "stale").name)
 
 
 def write_page(
@@ -129,9 +148,10 @@ def write_page(
         progress: called with the number of scans read and to be read.
     """
     folders = dict.fromkeys(job.run for job in jobs if job.finished and (job.run / RUN_FILE).exists())
+    page = store / "report.html"
     if not folders:
+        _outdate([page] if outputs else [])
         return None
     title = "; ".join(one.experiment.title for one in outputs)
     sections = [one.section for one in outputs]
-    page = store / "report.html"
     return build_report(list(folders), page, title, progress=progress, part=part, sections=sections)

@@ -1,4 +1,7 @@
-"""Results in the store that are of something else than today: moved aside, never deleted, never taken for new."""
+"""Results in the store that are of something else than today: moved aside, never deleted, never taken for new.
+
+Only what can be made again is moved: a training that is of something else lies in the way of its own.
+"""
 
 import logging
 from collections.abc import Iterable
@@ -20,9 +23,20 @@ def held_against_today(jobs: Iterable[Job]) -> list[Job]:
     """The jobs, each with what makes its result stale, where it has one that is.
 
     Raises:
-        UserError: a result is damaged.
+        UserError: a result is damaged, or trainings that are to be measured are of something else than today.
     """
-    return [replace(job, stale=why_stale(job)) if job.result.exists() else job for job in jobs]
+    held = [replace(job, stale=why_stale(job)) if job.result.exists() else job for job in jobs]
+    if problems := [problem for job in held if not job.finished and (problem := _in_the_way(job))]:
+        raise UserError(f"{'; '.join(problems)}.", trained.REMEDY)
+    return held
+
+
+def _in_the_way(job: Job) -> str:
+    """Why `train` would refuse the training that lies there; empty where it would not."""
+    if not job.training.finished:
+        return ""
+    changed = trained.changed_since(job.training, read_record(job.run))
+    return changed and f"{job.run} was trained {changed}"
 
 
 def set_aside(jobs: Iterable[Job]) -> list[Job]:

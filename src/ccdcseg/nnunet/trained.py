@@ -14,6 +14,7 @@ from ccdcseg.runs.record import Known, read_record
 
 WITHOUT_MASKS = "unlabelled"
 """In place of a folder's name, which may be that of the annotated scans, before names of scans without masks."""
+REMEDY = "Move what lies there out of nnUNet_results to train again, or put back what was changed."
 
 
 def check_trained(run: Run) -> None:
@@ -37,10 +38,7 @@ def check_same(run: Run, record: Known, what: str) -> None:
         UserError: it is of other splits, scans, labels, plans or teachers.
     """
     if changed := changed_since(run, record):
-        raise UserError(
-            f"{run.folder} {what} {changed}.",
-            "Move that folder out of nnUNet_results to train again, or put back what was changed.",
-        )
+        raise UserError(f"{run.folder} {what} {changed}.", REMEDY)
 
 
 def changed_since(run: Run, record: Known) -> str:
