@@ -33,6 +33,21 @@ def test_a_failure_does_not_stop_the_others(make_job, program):
     assert "/secret" not in jobs[0].result.read_text()
 
 
+@pytest.mark.parametrize(
+    ("number", "workers", "told"),
+    [
+        (signal.SIGKILL, 2, "train was killed, probably for want of memory: give fewer --processes"),
+        (signal.SIGKILL, 1, "train was killed, probably for want of memory"),
+        (signal.SIGSEGV, 1, "train died: Segmentation fault"),
+    ],
+)
+def test_a_command_that_the_system_ends(make_job, number: int, workers: int, told: str):
+    """Its log ends in its progress."""
+    job = make_job("killed")
+    script = f"import os; print('812 of 1200', flush=True); os.kill(os.getpid(), {int(number)})"
+    assert Runner(workers, program=(sys.executable, "-c", script)).run([job], nothing) == {job: told}
+
+
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "nnUNet_def_n_proc")
 
 

@@ -81,14 +81,23 @@ class Runner:
         with job.log.open("wb") as log:
             for command in job.commands:
                 begun = time.monotonic()
-                if self._command(command, environment, log.fileno()):
-                    return f"{command[0]} failed: {_last_line(job.log)}"
+                if code := self._command(command, environment, log.fileno()):
+                    return f"{command[0]} {self._failure(code, job.log)}"
                 seconds.append(time.monotonic() - begun)
         try:
             write_result(job, sum(seconds[1:]))
         except UserError as error:
             return str(error)
         return None
+
+    def _failure(self, code: int, log: Path) -> str:
+        """What became of a command; of one that the system has ended its log does not tell."""
+        if code >= 0:
+            return f"failed: {_last_line(log)}"
+        if code != -signal.SIGKILL:
+            return f"died: {signal.strsignal(-code)}"
+        remedy = ": give fewer --processes" if self.workers > 1 else ""
+        return f"was killed, probably for want of memory{remedy}"
 
     def _command(self, command: Sequence[str], environment: dict[str, str], log: int) -> int:
         with self._lock:
