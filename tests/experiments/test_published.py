@@ -53,3 +53,10 @@ def test_a_file_of_ones_own(tmp_path: Path):
     path.write_text("a,b\n")
     with pytest.raises(UserError, match="other columns"):
         published_values(Published(source="", table="A", structures={}, file=str(path)))
+
+
+def test_a_file_as_excel_saves_it(tmp_path: Path):
+    path = tmp_path / "doe.csv"
+    path.write_text("table,dataset,method,variant,metric,structure,value\nA,,x,,DSC,mean,80\n", "utf-8-sig")
+    published = Published(source="Doe", table="A", structures={}, file=str(path))
+    assert published_values(published) == {("x", "DSC", "mean"): 80.0}

@@ -47,6 +47,13 @@ def test_dry_run_prints_commands_and_nothing_else(ccdcseg, mine, tmp_path: Path)
     assert not (tmp_path / "out").exists()
 
 
+def test_published_numbers_are_read_before_anything_is_trained(ccdcseg, mine):
+    with mine[2].open("a") as file:
+        file.write("published: {source: Doe, table: A, structures: {}, file: doe.csv}\n")
+    result = ccdcseg(*mine, "--dry-run")
+    assert (result.code, "doe.csv cannot be read" in result.err) == (2, True)
+
+
 def test_trainings_that_experiments_share_are_run_once(ccdcseg, mine, tmp_path: Path):
     other = tmp_path / "other.yaml"
     other.write_text(

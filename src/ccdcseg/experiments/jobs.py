@@ -14,6 +14,7 @@ from ccdcseg.datasets.cases import dataset_folder
 from ccdcseg.datasets.splits import SPLITS_FILE, check_splits, part_cases, part_folder
 from ccdcseg.errors import UserError
 from ccdcseg.experiments.experiment import Experiment, Row
+from ccdcseg.experiments.published import published_values
 from ccdcseg.files import json_hash, write_json
 from ccdcseg.nnunet.duration import LONG_SECONDS, scan_seconds, thread_seconds_left
 from ccdcseg.nnunet.paths import nnunet_folder
@@ -165,8 +166,11 @@ def plan_all(experiments: Mapping[str, Experiment], choice: Choice, store: Path)
     """The jobs of several experiments, see `plan_jobs`.
 
     Raises:
-        UserError: as `plan_jobs`; splits that were not drawn are named all at once.
+        UserError: as `plan_jobs`, of all splits that were not drawn at once; published numbers cannot be read.
     """
+    for one in experiments.values():
+        if one.published:
+            published_values(one.published)
     raw = dataset_folder(nnunet_folder("nnUNet_raw"), choice.dataset)
     splits = [split for one in experiments.values() for split in wanted_splits(one, choice)]
     check_splits(raw / SPLITS_FILE, dict.fromkeys(splits))

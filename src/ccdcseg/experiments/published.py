@@ -26,7 +26,9 @@ def published_values(published: Published) -> Values:
     path = Path(published.file) if published.file else shipped()
     try:
         lines = [
-            line for line in path.read_text(encoding="utf-8").splitlines() if line.strip() and line[0] != "#"
+            line
+            for line in path.read_text(encoding="utf-8-sig").splitlines()
+            if line.strip() and line[0] != "#"
         ]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
