@@ -47,6 +47,14 @@ def test_dry_run_prints_commands_and_nothing_else(ccdcseg, mine, tmp_path: Path)
     assert not (tmp_path / "out").exists()
 
 
+def test_threads_and_hours_of_nodes_are_not_those_of_this_machine(ccdcseg, mine, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    command = [*mine, "--preset", "smoke", "--device", "cpu", "--launcher", "slurm", "--dry-run"]
+    said = "2 of 2 trainings to do, 1 at a time"
+    assert f"{said}, 48 threads each: roughly" in ccdcseg(*command, "--slurm", "cpus_per_task=48").err
+    assert f"{said}: how long is known after the first." in ccdcseg(*command).err
+
+
 def test_published_numbers_are_read_before_anything_is_trained(ccdcseg, mine):
     with mine[2].open("a") as file:
         file.write("published: {source: Doe, table: A, structures: {}, file: doe.csv}\n")
@@ -102,7 +110,7 @@ def test_nothing_is_foretold_of_a_gpu(make_job, program):
     assert seconds_left(jobs, 1, 1) is None
     assert outlook(jobs, 1, 1).endswith("how long is known after the first.")
     Runner(1, program=program).run(jobs, nothing)
-    assert outlook(jobs, 1, 2) == "0 of 2 trainings to do, 1 at a time, 2 threads each: roughly 1 min."
+    assert outlook(jobs, 1, 2) == "0 of 2 trainings to do."
 
 
 def test_progress_counts_epochs_predictions_and_what_was_measured(make_job, program):

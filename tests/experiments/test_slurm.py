@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings(r"ignore:subprocess \d+ is still running
 
 def test_results_and_failures_come_from_files(make_job, program, tmp_path: Path):
     jobs = [make_job(name) for name in ("good", "bad")]
-    runner = SlurmRunner(2, tmp_path / "submitit", {}, program, cluster="local")
+    runner = SlurmRunner(2, tmp_path / "submitit", {}, program=program, cluster="local")
     assert runner.run(jobs, lambda: None) == {jobs[1]: "train failed: out of luck"}
     assert [job.result.exists() for job in jobs] == [True, False]
 

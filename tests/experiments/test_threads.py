@@ -1,5 +1,7 @@
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import scored
@@ -51,6 +53,27 @@ def test_what_cannot_be_one_number_is_said(jobs, monkeypatch: pytest.MonkeyPatch
     )
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert plan_threads(jobs, 1).count == 1
+
+
+def test_nothing_is_said_of_others_where_there_are_none(jobs):
+    begin(jobs[0].run, 4)
+    trained = [
+        replace(job, training=SimpleNamespace(**vars(job.training) | {"finished": True})) for job in jobs
+    ]
+    assert plan_threads(jobs, 2).note
+    assert plan_threads(trained, 2) == Threads(2)
+
+
+def test_nodes_have_the_cores_that_their_task_asks_for(jobs, monkeypatch: pytest.MonkeyPatch):
+    assert plan_threads(jobs, 8, {"cpus_per_task": 8}) == Threads(8)
+    assert plan_threads(jobs, 8, {"slurm_cpus_per_task": 2, "timeout_min": 9}) == Threads(2)
+    begin(jobs[0].run, 6)
+    assert plan_threads(jobs, 8, {"cpus_per_task": 8}) == Threads(6)
+    assert plan_threads(jobs, 8, {}) == Threads(None)
+    note = plan_threads(jobs, 8, {"cpus_per_task": 2}).note
+    assert note.endswith("With OMP_NUM_THREADS=6 and --slurm cpus_per_task=6 all have the same.")
+    monkeypatch.setenv("OMP_NUM_THREADS", "6")
+    assert plan_threads(jobs, 8, {}) == Threads(6)
 
 
 def test_a_gpu_has_no_threads(jobs):

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -84,7 +84,8 @@ def reproduce(
     choice = Choice(dataset, preset, tuple(dict.fromkeys(seed)), tuple(only), part.value, chosen)
     jobs = plan_all(declared, choice, output)
     wanted = held_against_today(distinct(job for planned in jobs.values() for job in planned))
-    threads = plan_threads(wanted, processes)
+    nodes = _node_options(launcher, slurm)
+    threads = plan_threads(wanted, processes, nodes)
 
     def look_ahead() -> None:
         typer.echo(outlook(wanted, processes, threads.count), err=True)
@@ -97,11 +98,11 @@ def reproduce(
         return
     if gpu_check:
         raise UserError("--gpu-check is for --dry-run.", "Add --dry-run, or leave it out.")
-    if chosen == "cpu":
+    if chosen == "cpu" and threads.count:
         todo = [thread_seconds_left([job.training]) for job in unfinished(wanted)]
         longest = max(todo, default=0.0)
         confirm_long(longest / threads.count, "The longest of these trainings", yes)
-    runner = _runner(processes, threads.count, launcher, slurm, chosen, absolute(output))
+    runner = _runner(processes, threads.count, nodes, chosen, absolute(output))
     try:
         with locked(absolute(output), "reproduce"), progress_bars() as report:
             wanted = set_aside(wanted)
@@ -141,14 +142,23 @@ def _look_ahead(jobs: "list[Job]", gpu_check: Path | None, device: str) -> None:
         typer.echo(UNKNOWN, err=True)
 
 
-def _runner(
-    processes: int, threads: int, launcher: Launcher, slurm: list[str], device: str, output: Path
-) -> "Runner | SlurmRunner":
-    from ccdcseg.experiments.runner import Runner, visible_gpus
-    from ccdcseg.experiments.slurm import SlurmRunner, parse_options
+def _node_options(launcher: Launcher, slurm: list[str]) -> dict[str, Any] | None:
+    """Submitit's options; None where this machine computes."""
+    from ccdcseg.experiments.slurm import parse_options
 
     if launcher is Launcher.SLURM:
-        return SlurmRunner(processes, output / "slurm", parse_options(slurm))
+        return parse_options(slurm)
     if slurm:
         raise UserError("--slurm is for --launcher slurm.", "Add --launcher slurm, or leave it out.")
+    return None
+
+
+def _runner(
+    processes: int, threads: int | None, nodes: dict[str, Any] | None, device: str, output: Path
+) -> "Runner | SlurmRunner":
+    from ccdcseg.experiments.runner import Runner, visible_gpus
+    from ccdcseg.experiments.slurm import SlurmRunner
+
+    if nodes is not None:
+        return SlurmRunner(processes, output / "slurm", nodes, threads)
     return Runner(processes, threads, visible_gpus() if device == "cuda" else ())

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from ccdcseg.experiments.jobs import Job, read_results
 from ccdcseg.experiments.runner import Runner
 from ccdcseg.experiments.slurm import SlurmRunner
+from ccdcseg.experiments.threads import thread_count
 from ccdcseg.nnunet.duration import duration_text, thread_seconds, thread_seconds_left
 from ccdcseg.runs.history import count_epochs
 
@@ -21,24 +22,24 @@ def unfinished(jobs: Iterable[Job]) -> list[Job]:
     return [job for job in jobs if not job.finished]
 
 
-def seconds_left(jobs: Sequence[Job], workers: int, threads: int) -> float | None:
+def seconds_left(jobs: Sequence[Job], workers: int, threads: int | None) -> float | None:
     """Time until all jobs are trained, predicted and measured.
 
     Rough before the first is finished (see `ccdcseg.nnunet.duration`), then by the pace of those that are; None on
-    a GPU, whose pace is not known before.
+    a GPU and of an unknown number of threads, whose pace is not known before.
 
     Args:
         jobs: finished or not.
         workers: jobs side by side.
-        threads: of each.
+        threads: of each; None: not known.
     """
     results, todo = read_results(jobs), unfinished(jobs)
-    if todo and not results and todo[0].device != "cpu":
+    if todo and not results and (threads is None or todo[0].device != "cpu"):
         return None
     trained = [(result.run.seconds, _train_seconds(job)) for job, result in results.items()]
     measured = [(result.after_seconds, job.after_seconds) for job, result in results.items()]
-    train = _pace(trained, threads) * thread_seconds_left(job.training for job in todo)
-    after = _pace(measured, threads) * sum(
+    train = _pace(trained, threads or 1) * thread_seconds_left(job.training for job in todo)
+    after = _pace(measured, threads or 1) * sum(
         job.after_seconds * (1 - job.predicted / job.cases) for job in todo
     )
     return (train + after) / workers
@@ -49,14 +50,17 @@ def _train_seconds(job: Job) -> float:
     return thread_seconds(job.training.preset, job.training.method)
 
 
-def outlook(jobs: Sequence[Job], workers: int, threads: int) -> str:
-    """What is to be done and how long it takes, in a sentence."""
-    todo, seconds = len(unfinished(jobs)), seconds_left(jobs, workers, threads)
-    each = f"{threads} thread{'s' if threads > 1 else ''} each"
+def outlook(jobs: Sequence[Job], workers: int, threads: int | None) -> str:
+    """What is to be done and how long it takes, in a sentence; see `seconds_left`."""
+    todo = f"{len(unfinished(jobs))} of {len(jobs)} trainings to do"
+    if not unfinished(jobs):
+        return f"{todo}."
+    seconds = seconds_left(jobs, workers, threads)
+    each = f", {thread_count(threads)} each" if threads else ""
     length = (
         f"roughly {duration_text(seconds)}" if seconds is not None else "how long is known after the first"
     )
-    return f"{todo} of {len(jobs)} trainings to do, {workers} at a time, {each}: {length}."
+    return f"{todo}, {workers} at a time{each}: {length}."
 
 
 def _pace(times: Iterable[tuple[float | None, float]], threads: int) -> float:

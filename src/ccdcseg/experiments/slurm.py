@@ -22,6 +22,7 @@ class SlurmRunner:
         workers: array tasks side by side.
         folder: of submitit's scripts and logs, on a disk that all nodes see.
         options: of submitit, such as ``slurm_partition`` or ``timeout_min``.
+        threads: of each; None: all cores that its node gives it. What the environment says comes first.
         program: what runs a command.
         cluster: "slurm", or "local" for submitit's own executor without SLURM.
 
@@ -34,11 +35,12 @@ class SlurmRunner:
         workers: int,
         folder: Path,
         options: Mapping[str, Any],
+        threads: int | None = None,
         program: Sequence[str] = PROGRAM,
         cluster: str = "slurm",
     ) -> None:
         self.workers = workers
-        self._program = tuple(program)
+        self._given = (tuple(program), threads)
         self._executor = _executor(folder, cluster)
         self._alive: Callable[[Sequence[Any]], set[str]] = _queued if cluster == "slurm" else _running
         limits = {"slurm_array_parallelism": workers, "timeout_min": 24 * 60} if cluster == "slurm" else {}
@@ -57,7 +59,7 @@ class SlurmRunner:
             return {}
         for job in jobs:
             _problem_file(job).unlink(missing_ok=True)
-        submitted = self._executor.map_array(measure, jobs, [self._program] * len(jobs))
+        submitted = self._executor.map_array(measure, jobs, *([one] * len(jobs) for one in self._given))
         try:
             while self._alive(submitted) and not all(_ended(job) for job in jobs):
                 progress()
@@ -83,9 +85,9 @@ def parse_options(options: Sequence[str]) -> dict[str, Any]:
     return {key: int(value) if value.isdecimal() else value for key, _, value in pairs}
 
 
-def measure(job: Job, program: Sequence[str]) -> None:
+def measure(job: Job, program: Sequence[str], threads: int | None) -> None:
     """On a node: run a job, and write down what went wrong."""
-    problems = Runner(1, program=program).run([job], lambda: None)
+    problems = Runner(1, threads, program=program).run([job], lambda: None)
     if problems:
         write_json(_problem_file(job), problems[job])
 

@@ -1,8 +1,9 @@
 """One number of threads for all trainings of a table: results depend on it."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ccdcseg.cores import THREADS, requested_threads, usable_cores
 from ccdcseg.experiments.jobs import Job, read_results
@@ -15,33 +16,45 @@ class Threads:
     """What each training computes with.
 
     Attributes:
-        count: of each training that is still to be done.
+        count: of each training that is still to be done; None: all cores that a node of SLURM gives it.
         note: what to say where others were begun with another number; empty: none was.
     """
 
-    count: int
+    count: int | None
     note: str = ""
 
 
-def plan_threads(jobs: Sequence[Job], workers: int) -> Threads:
-    """As many as the environment says, as those of trainings that were begun, or a worker's share of the cores.
+def plan_threads(jobs: Sequence[Job], workers: int, slurm: Mapping[str, Any] | None = None) -> Threads:
+    """As many as the environment says, as those of trainings that were begun, or a share of the cores.
 
     Those that were begun decide if they agree and their number leaves each worker its share.
+
+    Args:
+        jobs: all of them, finished or not.
+        workers: side by side; each has its share of this machine.
+        slurm: submitit's options, where its tasks compute: each has the cores that it asks for.
     """
     begun = begun_threads(jobs)
-    share = worker_threads(workers)
-    agreed = requested_threads() is None and len(begun) == 1 and min(begun) <= share
+    share = worker_threads(workers) if slurm is None else requested_threads() or task_cores(slurm)
+    agreed = share and requested_threads() is None and len(begun) == 1 and min(begun) <= share
     count = min(begun) if agreed else share
     others = sorted(begun.keys() - {count})
-    if not others:
+    if not (count and others) or all(job.finished or job.training.finished for job in jobs):
         return Threads(count)
     number, other = begun[others[0]], others[0]
+    here = f"--processes {max(1, usable_cores() // other)}"
+    room = here if slurm is None else f"--slurm cpus_per_task={other}"
     return Threads(
         count,
-        f"{number} of these trainings computed with {_threads(other)}, the others get {count}: alone by that a "
-        f"result can move by a point of Dice. With {THREADS}={other} and --processes "
-        f"{max(1, usable_cores() // other)} all have the same.",
+        f"{number} of these trainings computed with {thread_count(other)}, the others get {count}: alone by that a "
+        f"result can move by a point of Dice. With {THREADS}={other} and {room} all have the same.",
     )
+
+
+def task_cores(slurm: Mapping[str, Any]) -> int | None:
+    """Cores that a task of SLURM asks for; None where submitit's options do not say."""
+    cores = slurm.get("cpus_per_task") or slurm.get("slurm_cpus_per_task")
+    return cores if isinstance(cores, int) else None
 
 
 def begun_threads(jobs: Sequence[Job]) -> Counter[int]:
@@ -51,5 +64,6 @@ def begun_threads(jobs: Sequence[Job]) -> Counter[int]:
     return Counter(r.threads for r in records if r and r.device == "cpu" and r.threads is not None)
 
 
-def _threads(count: int) -> str:
+def thread_count(count: int) -> str:
+    """A number of threads in words."""
     return f"{count} thread{'s' if count != 1 else ''}"
