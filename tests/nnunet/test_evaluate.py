@@ -130,6 +130,7 @@ CHANGES = {
     "reference": lambda run: shift(run / RAW / "labelsTr" / next((run / "predictions").iterdir()).name),
     "patients": lambda run: edit(run / RAW / "cases.csv", "patient002,", "patient009,"),
     "version": lambda run: edit(run / "evaluation.json", '"version": "', '"version": "0.'),
+    "rule": lambda run: edit(run / "evaluation.json", '"rule": 2', '"rule": 1'),
     "damaged": lambda run: (run / "evaluation.json").write_text("{"),
     "earlier version": lambda run: edit(run / "evaluation.json", '"measured"', '"unknown"'),
 }
@@ -189,6 +190,21 @@ def test_an_evaluation_of_other_files_is_not_shown(own_scans: Path, change: str)
         shown(own_scans)
     evaluated(own_scans)
     assert shown(own_scans) is not None
+
+
+def test_distances_of_single_slices_by_an_earlier_rule_are_not_shown(own_scans: Path):
+    evaluated(own_scans)
+    CHANGES["rule"](own_scans)
+    assert shown(own_scans) is not None
+    name = next((own_scans / PREDICTIONS).iterdir()).name
+    for path in (own_scans / PREDICTIONS / name, own_scans / RAW / "labelsTr" / name):
+        mask = read_mask(path, {"RV": 1, "Myo": 2, "LV": 3})
+        write_volume(path, dataclasses.replace(mask, array=mask.array[:1]))
+    evaluated(own_scans)
+    assert shown(own_scans) is not None
+    CHANGES["rule"](own_scans)
+    with pytest.raises(UserError, match=rf"out of date: distances within a single slice, such as .*{name}"):
+        shown(own_scans)
 
 
 def test_an_evaluation_of_another_split_is_not_shown(own_scans: Path):

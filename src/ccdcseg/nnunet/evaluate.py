@@ -13,6 +13,7 @@ from ccdcseg.files import check_writable, file_hash
 from ccdcseg.nnunet.predict import check_predictions
 from ccdcseg.runs.evaluation import (
     EVALUATION_FILE,
+    RULE,
     Evaluation,
     MeasuredFiles,
     evaluation_folder,
@@ -96,7 +97,11 @@ def _hashes(record: RunRecord, reference: Path, predictions: Path, cases: Sequen
         for folder in (reference, predictions)
     ]
     return MeasuredFiles(
-        version=__version__, split=record.split_hash, references=hashes[0], predictions=hashes[1]
+        version=__version__,
+        rule=RULE,
+        split=record.split_hash,
+        references=hashes[0],
+        predictions=hashes[1],
     )
 
 

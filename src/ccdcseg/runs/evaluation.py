@@ -12,6 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from ccdcseg.datasets.cases import CASES_FILE, read_cases
+from ccdcseg.datasets.nifti import read_header
 from ccdcseg.datasets.release import MASK_SUFFIX
 from ccdcseg.datasets.splits import SPLITS_FILE, part_cases, part_folder
 from ccdcseg.errors import UserError
@@ -115,17 +116,23 @@ class Summary(Stored):
     n_absent: Count
 
 
+RULE = 2
+"""Number of the way in which is measured; by 1, distances in a scan of one slice were close to zero."""
+
+
 class MeasuredFiles(Stored):
     """Of which files an evaluation is, each by its SHA-256.
 
     Attributes:
         version: of this package, which measured them.
+        rule: by which, see `RULE`.
         split: hash of the split that says which patients these are.
         references: of each case.
         predictions: of each case.
     """
 
     version: Name
+    rule: Count = 1
     split: Digest
     references: dict[Name, Digest]
     predictions: dict[Name, Digest]
@@ -398,6 +405,8 @@ def _changed(
     yield from _changed_files(predictions, measured.predictions)
     if references:
         yield from _changed_files(references, measured.references)
+        if measured.rule < RULE:
+            yield from _of_single_slices(references, measured.references)
 
 
 def _changed_files(folder: Path, hashes: dict[str, str]) -> Iterator[str]:
@@ -405,6 +414,13 @@ def _changed_files(folder: Path, hashes: dict[str, str]) -> Iterator[str]:
         file = folder / f"{case}{MASK_SUFFIX}"
         if file.exists() and file_hash(file) != digest:
             yield f"{file} was changed since"
+
+
+def _of_single_slices(folder: Path, cases: Iterable[str]) -> Iterator[str]:
+    for case in cases:
+        file = folder / f"{case}{MASK_SUFFIX}"
+        if file.exists() and min(read_header(file).get_data_shape()) == 1:
+            yield f"distances within a single slice, such as {file}, are measured otherwise since"
 
 
 def _command(folder: Path) -> str:
