@@ -9,6 +9,7 @@ import pytest
 import untrained
 
 from ccdcseg.errors import UserError
+from ccdcseg.experiments import stale
 from ccdcseg.experiments.experiment import load_experiment
 from ccdcseg.experiments.jobs import Choice, Job, plan_jobs, read_results, write_result
 from ccdcseg.experiments.reproduce import unfinished
@@ -77,11 +78,25 @@ def test_a_corrected_mask(job: Job, change_volume: Any, part: str, gone: bool):
         shutil.rmtree(job.run)
     assert f"labelsTr/{case}.nii.gz was changed since" in why_stale(job)
     if part == "train" and not gone:
-        refusal = rf"{job.run} was trained on other scans: .*; {job.run} was.* Move what lies there"
+        refusal = rf"^{job.run} was trained on other scans: [^;]*\. Move what lies there"
         with pytest.raises(UserError, match=refusal):
             held_against_today([job, replace(job, folder=job.folder / "without a result")])
     else:
         assert held_against_today([job])[0].stale
+
+
+def test_a_corrected_mask_that_teachers_were_trained_on(
+    job: Job, change_volume: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """They are named at once, not when the training that they label scans for lies in the way no more."""
+    student = replace(job, folder=job.folder / "other", training=replace(job.training, plans_name="other"))
+    monkeypatch.setattr(
+        stale, "teachers_of", lambda run: [job.training] * 2 if run == student.training else []
+    )
+    assert held_against_today([student]) == [student]
+    shift(change_volume, job.training.raw / "labelsTr" / f"{job.training.split['train'][0]}.nii.gz")
+    with pytest.raises(UserError, match=rf"^{job.run} was trained on other scans: [^;]*\. Move what"):
+        held_against_today([student])
 
 
 def test_a_corrected_training_mask_of_an_earlier_version(job: Job, change_volume: Any):

@@ -13,6 +13,7 @@ from ccdcseg.experiments.jobs import Job, Result, read_result
 from ccdcseg.files import move_aside
 from ccdcseg.nnunet import trained
 from ccdcseg.nnunet.predict import check_predictions
+from ccdcseg.nnunet.runs import Run, teachers_of
 from ccdcseg.runs import evaluation
 from ccdcseg.runs.record import PREDICTIONS, RUN_FILE, read_record
 
@@ -26,17 +27,18 @@ def held_against_today(jobs: Iterable[Job]) -> list[Job]:
         UserError: a result is damaged, or trainings that are to be measured are of something else than today.
     """
     held = [replace(job, stale=why_stale(job)) if job.result.exists() else job for job in jobs]
-    if problems := [problem for job in held if not job.finished and (problem := _in_the_way(job))]:
+    needed = [run for job in held if not job.finished for run in (*teachers_of(job.training), job.training)]
+    if problems := dict.fromkeys(problem for run in needed if (problem := _in_the_way(run))):
         raise UserError(f"{'; '.join(problems)}.", trained.REMEDY)
     return held
 
 
-def _in_the_way(job: Job) -> str:
+def _in_the_way(run: Run) -> str:
     """Why `train` would refuse the training that lies there; empty where it would not."""
-    if not job.training.finished:
+    if not run.finished:
         return ""
-    changed = trained.changed_since(job.training, read_record(job.run))
-    return changed and f"{job.run} was trained {changed}"
+    changed = trained.changed_since(run, read_record(run.folder))
+    return changed and f"{run.folder} was trained {changed}"
 
 
 def set_aside(jobs: Iterable[Job]) -> list[Job]:
