@@ -69,7 +69,11 @@ def test_nodes_have_the_cores_that_their_task_asks_for(jobs, monkeypatch: pytest
     assert plan_threads(jobs, 8, {"slurm_cpus_per_task": 2, "timeout_min": 9}) == Threads(2)
     begin(jobs[0].run, 6)
     assert plan_threads(jobs, 8, {"cpus_per_task": 8}) == Threads(6)
-    assert plan_threads(jobs, 8, {}) == Threads(None)
+    unknown = plan_threads(jobs, 8, {})
+    assert unknown.count is None
+    assert unknown.note.startswith(
+        "1 of these trainings computed with 6 threads, the others get what their node"
+    )
     note = plan_threads(jobs, 8, {"cpus_per_task": 2}).note
     assert note.endswith("With OMP_NUM_THREADS=6 and --slurm cpus_per_task=6 all have the same.")
     monkeypatch.setenv("OMP_NUM_THREADS", "6")

@@ -39,14 +39,14 @@ def plan_threads(jobs: Sequence[Job], workers: int, slurm: Mapping[str, Any] | N
     agreed = share and requested_threads() is None and len(begun) == 1 and min(begun) <= share
     count = min(begun) if agreed else share
     others = sorted(begun.keys() - {count})
-    if not (count and others) or all(job.finished or job.training.finished for job in jobs):
+    if not others or all(job.finished or job.training.finished for job in jobs):
         return Threads(count)
-    number, other = begun[others[0]], others[0]
+    number, other, rest = begun[others[0]], others[0], count or "what their node gives them"
     here = f"--processes {max(1, usable_cores() // other)}"
     room = here if slurm is None else f"--slurm cpus_per_task={other}"
     return Threads(
         count,
-        f"{number} of these trainings computed with {thread_count(other)}, the others get {count}: alone by that a "
+        f"{number} of these trainings computed with {thread_count(other)}, the others get {rest}: alone by that a "
         f"result can move by a point of Dice. With {THREADS}={other} and {room} all have the same.",
     )
 
