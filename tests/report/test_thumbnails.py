@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from ccdcseg.checks.contents import read_contents
+from ccdcseg.report import thumbnails as drawing
 from ccdcseg.report.pictures import CLASS_COLOURS, class_colour
 from ccdcseg.report.thumbnails import (
     Thumbnail,
@@ -151,7 +152,10 @@ def test_without_a_usable_image_there_is_no_picture(raw_folder: Path) -> None:
 
 
 def test_pictures_are_drawn_once(
-    raw_folder: Path, tmp_path: Path, change_volume: Callable[..., None]
+    raw_folder: Path,
+    tmp_path: Path,
+    change_volume: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def run() -> tuple[dict[str, Thumbnail], list[int]]:
         seen: list[int] = []
@@ -167,3 +171,5 @@ def test_pictures_are_drawn_once(
     assert seen == [2, 2]
     assert again["p1_ED"] == first["p1_ED"]
     assert again["p3_ED"] != first["p3_ED"]
+    monkeypatch.setattr(drawing, "CLASS_COLOURS", ("#ffffff",))
+    assert run()[1] == [3] * 3

@@ -19,7 +19,7 @@ from ccdcseg.checks.contents import CaseFiles, Contents
 from ccdcseg.datasets.volumes import read_image, read_mask, slices_first
 from ccdcseg.errors import UserError
 from ccdcseg.processes import Progress
-from ccdcseg.report.pictures import class_colour, largest_slice
+from ccdcseg.report.pictures import CLASS_COLOURS, class_colour, largest_slice
 
 FORMAT = "ccdcseg-thumbnail/1"
 
@@ -62,7 +62,7 @@ def thumbnails(
     Raises:
         UserError: a worker was killed.
     """
-    rule = (FORMAT, dict(contents.labels), contents.ignore)
+    rule = (FORMAT, dict(contents.labels), contents.ignore, CLASS_COLOURS)
     files = [contents.files[case] for case in cases]
     sources = [(case, cache / f"{case.case}.json", cache_key(case.paths, *rule)) for case in files]
     draw = partial(draw_case, labels=contents.labels, ignore=contents.ignore)
