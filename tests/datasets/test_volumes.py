@@ -384,6 +384,12 @@ def test_a_pair_of_different_shapes() -> None:
         check_pair(placed("scan"), placed("mask", (4, 20, 29)))
 
 
+def test_a_pair_whose_axes_are_in_the_other_order() -> None:
+    with pytest.raises(UserError, match=r"axes are in the other order.*CopyInformation") as told:
+        check_pair(placed("scan"), placed("mask", (30, 20, 4)))
+    assert "Resample" not in str(told.value)
+
+
 @pytest.mark.parametrize(
     "geometry",
     [

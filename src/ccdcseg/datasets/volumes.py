@@ -234,6 +234,12 @@ def check_not_empty(
         raise UserError(f"{mask.path} is empty: every voxel is background{ignored}.", remedy)
 
 
+_TURNED = (
+    "The axes are in the other order, as where an array of SimpleITK (z, y, x) was saved with nibabel (x, y, z): "
+    "save it with SimpleITK, after CopyInformation from the other file. Or pair the right files."
+)
+
+
 def check_pair(first: Volume, second: Volume) -> None:
     """Refuse two volumes (scan and mask, reference and prediction) that do not lie on the same voxels.
 
@@ -246,7 +252,7 @@ def check_pair(first: Volume, second: Volume) -> None:
         raise UserError(
             f"{second.path} has another shape (z, y, x) than {first.path}: {second.array.shape} against "
             f"{first.array.shape}.",
-            remedy,
+            _TURNED if first.array.shape == second.array.shape[::-1] else remedy,
         )
     apart_mm = float(np.abs(_corners_mm(first) - _corners_mm(second)).max())
     if apart_mm > GEOMETRY_TOLERANCE * min(first.spacing_mm):
@@ -267,8 +273,7 @@ def _header_remedy(first: Volume, second: Volume) -> str:
         if np.allclose(np.abs(one.affine), np.eye(4), atol=1e-6):
             return (
                 f"The header of {one.path.name} says nothing of where it lies. If its voxels are those of "
-                f"{other.path.name}, give it that header, with nibabel: Nifti1Image(this.dataobj, other.affine), "
-                "or SimpleITK: this.CopyInformation(other)."
+                f"{other.path.name}, give it that header, with SimpleITK: this.CopyInformation(other)."
             )
     return ""
 
