@@ -84,8 +84,8 @@ def prepare(
                 **settings,
             )
 
-    is_own = convert is prepare_own and source.is_dir()
-    used = files_used(source, settings["found_by"]) if is_own else []  # type: ignore[arg-type]
+    table = settings.get("found_by") if source.is_dir() else None  # alone may name files that lie elsewhere
+    used = files_used(source, table) if isinstance(table, Path) else []
     mark = fingerprint(source, convert.__name__, settings, used, folders_set())
     return Prepared(*prepare_once(nnunet_folder("nnUNet_raw"), dataset, mark, make))
 

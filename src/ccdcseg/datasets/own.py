@@ -186,9 +186,9 @@ def holds_scans(source: Path, found_by: Layout | Path) -> bool:
         return False
 
 
-def files_used(source: Path, found_by: Layout | Path) -> list[Path]:
-    """Every file of the scans below a folder, of DICOM all in the scan's folder; see `prepare_own`."""
-    paths = [path for scan in _scans(source, found_by) for path in scan.paths]
+def files_used(source: Path, table: Path) -> list[Path]:
+    """Every file of the scans that a table names, of DICOM all in the scan's folder; see `prepare_own`."""
+    paths = [path for scan in scans_by_table(source, table) for path in scan.paths]
     inside = [file for path in paths if path.is_dir() for file in path.iterdir() if not is_hidden(file.name)]
     return [path for path in (*paths, *inside) if path.is_file()]
 

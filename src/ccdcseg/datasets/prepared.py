@@ -1,5 +1,6 @@
 """What a data set was made from, so that the same command again finds it done."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -43,15 +44,14 @@ def fingerprint(
     said = {
         name: _there(value) if isinstance(value, Path) else repr(value) for name, value in settings.items()
     }
-    below = [place for place in map(real, made) if real(source) in place.parents]
-    listed = [state for state in _there(source) if not _is_in(source / state[0], below)]
-    known = {real(source / name) for name, *_ in listed}
-    beside = file_states((str(path), path) for path in sorted({*map(real, used)} - known))
-    return json_hash([__version__, converter, sorted(said.items()), listed, *([beside] if beside else [])])
-
-
-def _is_in(path: Path, folders: Iterable[Path]) -> bool:
-    return any(folder in real(path).parents for folder in folders)
+    base = real(source)
+    below = tuple(f"{place.relative_to(base)}{os.sep}" for place in map(real, made) if base in place.parents)
+    listed = [state for state in _there(source) if not state[0].startswith(below)]
+    beside = {*used} - {source / name for name, *_ in listed}
+    if beside:
+        beside = {*map(real, beside)} - {real(source / name) for name, *_ in listed}
+    outside = file_states((str(path), path) for path in sorted(beside))
+    return json_hash([__version__, converter, sorted(said.items()), listed, *([outside] if outside else [])])
 
 
 def find_prepared(raw_root: Path, dataset_id: int, mark: str) -> Path | None:
