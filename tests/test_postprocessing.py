@@ -150,7 +150,10 @@ def test_nothing_is_added_and_doing_it_again_changes_nothing(segmentation, share
     np.testing.assert_array_equal(segmentation, before)
     assert ((once == segmentation) | (once == 0)).all()
     assert (once > 0).any() == (segmentation > 0).any()
-    if set(shares.values()) <= {0, 1}:
+    ruled = {name for name, share in shares.items() if share}
+    if (
+        set(shares.values()) <= {0, 1} and not {FOREGROUND} < ruled
+    ):  # a class's piece may hold the others together
         np.testing.assert_array_equal(keep_pieces(once, None, LABELS, shares), once)
 
 

@@ -87,7 +87,7 @@ def check_csv(text: str) -> None:
     rows = list(csv.reader(io.StringIO(text)))
     for cells in (*rows, *csv.reader(text.splitlines(), delimiter=";", quoting=csv.QUOTE_NONE)):
         for cell in cells:
-            numbers = re.fullmatch(r"[+-]?[\d.]+(, [+-]?[\d.]+)*", cell.split('"')[0].split(",")[0])
+            numbers = re.fullmatch(r"[+-]?[\d.]+((, | to )[+-]?[\d.]+)*", cell.split('"')[0].split(",")[0])
             assert numbers or not cell.startswith(SIGNS), cell
     assert len({len(row) for row in rows}) == 1
     assert not any(category in text for category in ("\x00", "\x1b", "\u202e", "\ud800"))

@@ -345,7 +345,9 @@ def test_few_methods_have_cards_and_their_plots_in_the_open(whole):
     assert "CCDC (2 runs), nnU-Net (2 runs)" in whole.text
 
 
-def test_many_methods_have_a_summary_and_no_cards(many, build):
+def test_many_methods_have_a_summary_and_no_cards(many, build, monkeypatch: pytest.MonkeyPatch):
+    assert "no verdict for CCDC, ReCo, MCC, TopK, since so few patients cannot tell." in build(many).text
+    monkeypatch.setattr("ccdcseg.report.answer.FEWEST_PATIENTS", 5)
     found = build(many)
     assert [box for box in found.all("div") if "card" in (box.get("class") or "")] == []
     assert "Dice, 4 networks against nnU-Net on 5 test patients: better is shown for CCDC (+" in found.text
