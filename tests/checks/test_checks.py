@@ -202,6 +202,16 @@ def test_patients_that_differ_by_capitals_alone(raw_folder: Path, find: Callable
     assert (PROBLEM, "names", ("p1_ED", "p1_ES"), text) in find()
 
 
+def test_a_scan_without_mask_of_a_patient_in_capitals(raw_folder: Path, find: Callable[[], list]) -> None:
+    table = raw_folder / "unlabelled.csv"
+    table.write_text("case,patient,group,phase\nx,P1,,\n")
+    text = "P1, p1 differ by capitals alone, and count as several"
+    assert find() == [(PROBLEM, "names", ("p1_ED", "p1_ES", "x"), text)]
+    table.write_text("no table")
+    ((_, check, _, text),) = find()
+    assert check == "unlabelled.csv" in text
+
+
 def test_a_case_named_as_the_mask_of_another(raw_folder: Path, find: Callable[[], list]) -> None:
     for path in raw_folder.glob("*Tr/p2_ED*"):
         path.rename(path.with_name(path.name.replace("p2_ED", "p1_ED_seg")))

@@ -109,6 +109,11 @@ def test_their_patients_are_written_as_the_annotated_ones(with_scans: Path):
         (with_scans / "imagesTs" / f"p{name}").rename(with_scans / "imagesTs" / f"P{name}")
     with pytest.raises(UserError, match=r"P1 and p1 differ by capitals alone"):
         assign_patients(with_scans, "{patient}_{phase}", images=Path("imagesTs"))
+    (with_scans / "cases.csv").unlink()
+    assign_patients(with_scans, "{patient}_{phase}", images=Path("imagesTs"))
+    with pytest.raises(UserError, match=r"P1 and p1 differ by capitals alone"):
+        assign_patients(with_scans, "{patient}_{phase}")
+    assert not (with_scans / "cases.csv").exists()
 
 
 def test_nobody_else_is_left():

@@ -7,6 +7,7 @@ is a function from a `Survey` to findings; a problem is to be mended before trai
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,15 @@ from ccdcseg.checks.findings import CheckSettings, Finding, Severity, Survey, no
 from ccdcseg.checks.measure import FaultKind, measure_cases
 from ccdcseg.checks.outliers import grid_findings, intensity_findings
 from ccdcseg.checks.split_checks import split_findings
-from ccdcseg.datasets.cases import CASES_FILE, EMPTY_MASKS, NUMBERING_REMEDY, mask_names, numbering_fault
+from ccdcseg.datasets.cases import (
+    CASES_FILE,
+    EMPTY_MASKS,
+    NUMBERING_REMEDY,
+    UNLABELLED_FILE,
+    mask_names,
+    numbering_fault,
+    read_unlabelled_cases,
+)
 from ccdcseg.datasets.raw_folder import check_listing
 from ccdcseg.datasets.unicode_names import RENAME, by_case_alone, composed
 from ccdcseg.datasets.usable import check_background
@@ -189,12 +198,22 @@ def _names(survey: Survey) -> Iterator[Finding]:
         if len(written) > 1:
             text = f"{name} is written in {len(written)} ways that look alike (Unicode), in files or {CASES_FILE}"
             yield problem("names", sorted(written), text, RENAME)
-    patients = survey.contents.patients
-    for alike in dict.fromkeys([*by_case_alone(patients.values()), *by_case_alone(ways)]):
-        cases = [case for case, patient in patients.items() if {case, composed(patient)} & {*alike}]
+
+
+def _capitals(survey: Survey) -> Iterator[Finding]:
+    """Patients and cases that differ by capitals alone, those of scans without masks among them."""
+    contents, rows = survey.contents, [*survey.contents.table]
+    try:
+        rows += chain(*read_unlabelled_cases(contents.folder).values())
+    except UserError as error:
+        yield problem(UNLABELLED_FILE, [], _short(error.problem, survey), error.remedy)
+    owners = [*contents.patients.items(), *((row.case, row.patient) for row in rows)]
+    cases, patients = (by_case_alone(names) for names in zip(*owners, strict=True))
+    for alike in dict.fromkeys([*patients, *cases]):
+        found = [case for case, patient in owners if {composed(case), composed(patient)} & {*alike}]
         text = f"{_listed(alike)} differ by capitals alone, and count as several"
         remedy = "Write the name of a patient in one way: else the same patient may be trained on and tested."
-        yield problem("names", cases, text, remedy)
+        yield problem("names", dict.fromkeys(found), text, remedy)
 
 
 def _table(survey: Survey) -> Iterator[Finding]:
@@ -325,6 +344,7 @@ def _duplicate(check: str, cases: Sequence[str], survey: Survey) -> Finding:
 RULES: tuple[Callable[[Survey], Iterable[Finding]], ...] = (
     _description,
     _names,
+    _capitals,
     _missing_files,
     _table,
     _faults,

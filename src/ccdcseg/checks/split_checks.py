@@ -39,8 +39,7 @@ def split_findings(survey: Survey) -> Iterator[Finding]:
         owners = {
             number: _owners(entry.get("unlabelled"), survey.contents) for number, entry in entries.items()
         }
-    except UserError as error:
-        yield problem(CHECK, [], error.problem.removesuffix("."), error.remedy)
+    except UserError:  # unlabelled.csv is unusable, which is a finding of its own
         owners = {}
     for number, parts in folds.items():
         yield from _gone(number, parts, survey)

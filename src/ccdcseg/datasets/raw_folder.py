@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from ccdcseg.datasets.cases import (
@@ -66,8 +67,8 @@ def assign_patients(
             "Move it away if it is wrong; splits that were drawn from it are then wrong too.",
         )
     check_groups(found, raw_folder)
-    annotated = _assigned(raw_folder, None) if folder else []
-    check_capitals([*found, *annotated], raw_folder)
+    without_masks = read_unlabelled_cases(raw_folder)
+    check_capitals(chain(found, _assigned(raw_folder, None), *without_masks.values()), raw_folder)
     if not there and folder:
         with locked(raw_folder, "patients", wait=True):
             write_unlabelled_cases(raw_folder, {**read_unlabelled_cases(raw_folder), folder.name: found})
