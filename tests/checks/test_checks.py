@@ -82,6 +82,18 @@ def test_a_missing_and_a_surplus_channel(
     assert (NOTE, "duplicate channel", ("p1_ED",), "channels 0, 1 hold the same voxels") in found
 
 
+def test_channels_of_scans_without_masks(raw_folder: Path, find: Callable[[], list]) -> None:
+    (raw_folder / "imagesTs").mkdir()
+    for name in ("a_0000", "a_0001", "b_0001"):
+        (raw_folder / "imagesTs" / f"{name}.nii.gz").touch()
+    surplus = "channel 1 is there in imagesTs, but dataset.json declares 1"
+    assert find() == [
+        (PROBLEM, "surplus file", ("a",), surplus),
+        (PROBLEM, "missing file", ("b",), "channel 0 is missing of 1 in imagesTs"),
+        (PROBLEM, "surplus file", ("b",), surplus),
+    ]
+
+
 def test_files_that_nnunet_passes_over(raw_folder: Path, find: Callable[[], list]) -> None:
     (raw_folder / "imagesTr" / "p1.nii").touch()
     assert find() == [(NOTE, "surplus file", (), "nnU-Net passes over 1 files: imagesTr/p1.nii")]

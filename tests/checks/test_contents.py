@@ -17,7 +17,7 @@ def test_a_clean_folder(raw_folder: Path) -> None:
     assert contents.labels == {"RV": 1, "LV": 2}
     assert (contents.ignore, contents.channels, contents.declared_cases) == (None, ("MRI",), 6)
     assert contents.patients["p2_ES"] == "p2"
-    assert (contents.others, contents.unlabelled, contents.synthetic) == ((), 0, False)
+    assert (contents.others, contents.unlabelled, contents.synthetic) == ((), {}, False)
 
 
 def test_without_a_table_every_case_is_a_patient(raw_folder: Path) -> None:
@@ -49,7 +49,7 @@ def test_half_cases_channels_and_other_files(raw_folder: Path) -> None:
     assert list(contents.files["p3_ED"].images) == [0, 1]
     others = ("imagesTr/p1.nii.gz", "imagesTr/p4_0000.nii", "labelsTr/notes.txt", "imagesTs/p8.nii.gz")
     assert contents.others == others
-    assert contents.unlabelled == 1
+    assert [*contents.unlabelled] == ["p9"]
 
 
 def test_hidden_files_are_no_cases(raw_folder: Path) -> None:

@@ -163,13 +163,23 @@ def test_no_such_folder_and_nothing_in_it(raw_folder: Path):
 
 
 @pytest.mark.parametrize(
-    "name", ["u_0000.NII.GZ", "u_0000.nii", "u.nii.gz", "new_00_0001.nii.gz", "u_0001.nii.gz"]
+    "name", ["u_0000.NII.GZ", "u_0000.nii", "new_00_0000.nii", "u.nii.gz", "new_00.nii.gz", "u_0001.nii.gz"]
 )
 def test_a_scan_that_is_named_otherwise(with_scans: Path, name: str):
     (with_scans / "imagesTs" / "notes.txt").touch()
     (with_scans / "imagesTs" / name).touch()
-    with pytest.raises(UserError, match=rf"{name} is not named like .* CASE_0000\.nii\.gz \(1 such files\)"):
+    with pytest.raises(UserError, match=rf"{name} belongs to no scan .* CASE_0000\.nii\.gz \(1 such files\)"):
         read_unlabelled(with_scans, Path("imagesTs"))
+
+
+def test_further_channels_are_left_alone(with_scans: Path):
+    (with_scans / "imagesTs" / "new_00_0001.nii.gz").touch()
+    assert [*read_unlabelled(with_scans, Path("imagesTs")).patients] == [
+        "new_00",
+        "other_00",
+        "p1_10",
+        "p1_11",
+    ]
 
 
 def test_a_missing_channel_is_named(with_scans: Path):

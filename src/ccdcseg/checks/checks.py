@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import ccdcseg
-from ccdcseg.checks.contents import read_contents
+from ccdcseg.checks.contents import CaseFiles, read_contents
 from ccdcseg.checks.findings import CheckSettings, Finding, Severity, Survey, note, problem
 from ccdcseg.checks.measure import FaultKind, measure_cases
 from ccdcseg.checks.outliers import grid_findings, intensity_findings
@@ -23,6 +23,7 @@ from ccdcseg.datasets.cases import (
     CASES_FILE,
     EMPTY_MASKS,
     NUMBERING_REMEDY,
+    UNLABELLED,
     UNLABELLED_FILE,
     mask_names,
     numbering_fault,
@@ -109,7 +110,7 @@ def summary(survey: Survey) -> dict[str, Any]:
         "cases": len(contents.files),
         "patients": len(set(contents.patients.values())) if contents.table else None,
         "slices": sum(grid.slices for grid in grids),
-        "unlabelled": contents.unlabelled,
+        "unlabelled": len(contents.unlabelled),
         "shape": _range([grid.shape for grid in grids]),
         "spacing_mm": _range([grid.spacing_mm for grid in grids]),
         "axes": dict(Counter(grid.axes for grid in grids).most_common()),
@@ -134,8 +135,7 @@ def write_check(result: CheckResult, path: Path) -> None:
 
 
 def _missing_files(survey: Survey) -> Iterator[Finding]:
-    contents, wanted = survey.contents, set(range(len(survey.contents.channels)))
-    check = "missing file"
+    contents, check = survey.contents, "missing file"
     for case, files in contents.files.items():
         if not files.images:
             yield problem(check, [case], "mask without image", "Restore the image, or remove the mask.")
@@ -144,12 +144,9 @@ def _missing_files(survey: Survey) -> Iterator[Finding]:
             yield problem(
                 check, [case], "image without mask", "Annotate it, or move it to imagesTs to predict it only."
             )
-        if absent := sorted(wanted - files.images.keys()):
-            text = f"channel {_listed(absent)} is missing of {len(wanted)}"
-            yield problem(check, [case], text, "Restore the file, or leave the case out.")
-        if surplus := sorted(files.images.keys() - wanted):
-            text = f"channel {_listed(surplus)} is there, but dataset.json declares {len(wanted)}"
-            yield problem("surplus file", [case], text, "Remove it, or declare the channel in dataset.json.")
+        yield from _channels(files, len(contents.channels))
+    for files in contents.unlabelled.values():
+        yield from _channels(files, len(contents.channels), f" in {UNLABELLED}")
     if contents.hidden:
         yield problem(
             "surplus file",
@@ -163,6 +160,19 @@ def _missing_files(survey: Survey) -> Iterator[Finding]:
             [],
             f"nnU-Net passes over {len(contents.others)} files: {_listed(contents.others)}",
             "Name scans CASE_0000 and masks CASE with the file_ending of dataset.json, or remove them.",
+        )
+
+
+def _channels(files: CaseFiles, declared: int, place: str = "") -> Iterator[Finding]:
+    """Channels of a case that ``dataset.json`` declares and that are not there, or the other way round."""
+    wanted = set(range(declared))
+    if absent := sorted(wanted - files.images.keys()):
+        text = f"channel {_listed(absent)} is missing of {declared}{place}"
+        yield problem("missing file", [files.case], text, "Restore the file, or leave the case out.")
+    if surplus := sorted(files.images.keys() - wanted):
+        text = f"channel {_listed(surplus)} is there{place}, but dataset.json declares {declared}"
+        yield problem(
+            "surplus file", [files.case], text, "Remove it, or declare the channel in dataset.json."
         )
 
 

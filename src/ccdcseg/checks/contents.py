@@ -59,7 +59,7 @@ class Contents:
         files: of every case in ``imagesTr`` or ``labelsTr``, sorted by name.
         hidden: names of hidden files that nnU-Net takes for scans or masks, with the folder.
         others: names of files that nnU-Net passes over, with the folder.
-        unlabelled: number of scans in ``imagesTs``.
+        unlabelled: files of every scan in ``imagesTs``, sorted by name.
         table: rows of ``cases.csv``; none where the table is missing or unusable.
         table_error: what makes ``cases.csv`` unusable.
     """
@@ -74,7 +74,7 @@ class Contents:
     files: Mapping[str, CaseFiles]
     hidden: tuple[str, ...]
     others: tuple[str, ...]
-    unlabelled: int
+    unlabelled: Mapping[str, CaseFiles]
     table: tuple[Case, ...]
     table_error: UserError | None
 
@@ -125,7 +125,7 @@ def read_contents(folder: Path) -> Contents:
         files=files,
         hidden=_names(path for path in hidden if path.name.endswith(ending)),
         others=_names(path for path in (*images, *masks, *tests) if path not in used),
-        unlabelled=len(unlabelled),
+        unlabelled=unlabelled,
         table=table,
         table_error=table_error,
     )

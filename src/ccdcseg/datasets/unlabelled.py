@@ -1,5 +1,6 @@
 """Scans that nobody annotated: which a folder holds, and whose they are."""
 
+import re
 import shlex
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -127,12 +128,14 @@ class UnlabelledFolder:
 def read_unlabelled(raw_folder: Path, folder: Path) -> UnlabelledFolder:
     """Find the scans of a folder, named as nnU-Net names images (``CASE_0000.nii.gz``).
 
+    Channels beyond those of ``dataset.json`` are left alone.
+
     Args:
         raw_folder: the data set's folder in ``nnUNet_raw``, whose ``unlabelled.csv`` says whose scan each is.
         folder: such as ``imagesTs``: of the data set, or any other.
 
     Raises:
-        UserError: no such folder, no scan in it, a NIfTI file that is named otherwise, a channel of a scan is
+        UserError: no such folder, no scan in it, a NIfTI file that belongs to none, a channel of a scan is
             missing, or as `check_names`.
     """
     place = raw_folder / folder.expanduser()
@@ -150,21 +153,24 @@ def read_unlabelled(raw_folder: Path, folder: Path) -> UnlabelledFolder:
             f"{place} holds no scan named like CASE{ending}.", "Name scans as nnU-Net's imagesTs wants them."
         )
     check_names(names, place)
-    _check_others(place, {file.name for name in names for file in channel_files(raw_folder, name, place)})
+    for name in names:
+        channel_files(raw_folder, name, place)
+    _check_others(place, {*names}, read_file_ending(raw_folder))
     known = {case.case: case.patient for case in cases_in(raw_folder, place)}
     relative = real(place).is_relative_to(real(raw_folder))
     name = str(real(place).relative_to(real(raw_folder))) if relative else str(real(place))
     return UnlabelledFolder(name, {scan: known.get(scan) for scan in names})
 
 
-def _check_others(folder: Path, images: Collection[str]) -> None:
-    """Refuse NIfTI files that are none of the images, and would be left out."""
+def _check_others(folder: Path, scans: Collection[str], ending: str) -> None:
+    """Refuse NIfTI files that are a channel, of whatever number, of none of the scans, and would be left out."""
+    channel = re.compile(rf"(.+)_[0-9]{{4}}{re.escape(ending)}")
     names = (path.name for path in folder.iterdir() if not is_hidden(path.name))
-    others = sorted({name for name in names if name.lower().endswith((".nii", ".nii.gz"))} - {*images})
+    images = sorted(name for name in names if name.lower().endswith((".nii", ".nii.gz")))
+    others = [name for name in images if not ((match := channel.fullmatch(name)) and match[1] in scans)]
     if others:
         raise UserError(
-            f"{folder / others[0]} is not named like a channel of a scan, CASE_0000.nii.gz ({len(others)} such "
-            "files).",
+            f"{folder / others[0]} belongs to no scan named like CASE_0000.nii.gz ({len(others)} such files).",
             "Rename or convert them, or move them away.",
         )
 
