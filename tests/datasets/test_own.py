@@ -125,11 +125,20 @@ def test_what_looks_like_a_scan_and_fits_no_pattern_is_named(
     }
 
 
+def test_what_lies_in_data_sets_of_nnunet_is_not_named(prepare: Callable[..., Path], source: Path) -> None:
+    put(source / "results" / "Dataset001_Own" / "prediction.nii.gz", labels())
+    assert read_notes(prepare()) == {}
+
+
 def test_folders_of_slices_beside_those_of_the_pattern_are_named(
     tmp_path: Path, write_slices: Callable[..., list[Path]]
 ) -> None:
     for number, name in enumerate(("anna/CT", "bert/CT", "carl/ct", "carl/ct/deeper")):
         write_slices(tmp_path / "scans" / name, pixels(number))
+    for name in ("report", "viewer"):
+        (tmp_path / "scans" / "anna" / name).mkdir()
+    (tmp_path / "scans" / "anna" / "report" / "letter.pdf").touch()
+    (tmp_path / "scans" / "anna" / "viewer" / "plugin").symlink_to("nowhere")
     layout = Layout(("{patient}/CT",), None, folders=True)
     data = OwnData("Own", DATA.labels, ["CT"], unlabelled=True)
     folder = prepare_own(tmp_path / "scans", tmp_path / "raw", 7, data, layout, workers=1)

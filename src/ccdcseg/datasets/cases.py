@@ -234,7 +234,7 @@ def dataset_names(raw_root: Path) -> list[str]:
             "Make it, or set nnUNet_raw to another.",
         )
     return sorted(
-        entry.name for entry in raw_root.iterdir() if _FOLDER_NAME.fullmatch(entry.name) and entry.is_dir()
+        entry.name for entry in raw_root.iterdir() if is_dataset_name(entry.name) and entry.is_dir()
     )
 
 
@@ -242,13 +242,18 @@ def _misnamed(raw_root: Path) -> str:
     """What to say of a folder that is named like a data set, though not as nnU-Net wants; empty: there is none."""
     for entry in sorted(raw_root.iterdir()):
         match = _LIKE_A_FOLDER_NAME.fullmatch(entry.name)
-        if match and entry.is_dir() and not _FOLDER_NAME.fullmatch(entry.name):
+        if match and entry.is_dir() and not is_dataset_name(entry.name):
             number = int(match[1])
             better = (
                 f"Dataset{number:03d}_{match[2] or 'Name'}" if number < 1000 else "Dataset and three digits"
             )
             return f"; {entry.name} is not named as nnU-Net wants, rename it to {better}"
     return ""
+
+
+def is_dataset_name(name: str) -> bool:
+    """Whether nnU-Net takes a folder of this name for a data set."""
+    return _FOLDER_NAME.fullmatch(name) is not None
 
 
 def id_in_name(name: str) -> int:

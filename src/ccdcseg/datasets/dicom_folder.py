@@ -2,6 +2,7 @@
 
 import filecmp
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +56,17 @@ def slices_in(folder: Path, others: Collection[Path] = ()) -> tuple[list[Path], 
         raise UserError(f"{folder} holds no DICOM slice.", _where_else(folder))
     left_out = (_NO_IMAGE, given, images), (_LOCALIZER, images, scan), (_COPY, scan, slices)
     return [file.path for file in slices], [note for note, more, less in left_out if len(less) < len(more)]
+
+
+def holds_dicom(folder: Path) -> bool:
+    """Whether a file in a folder is DICOM, but for a DICOMDIR; what cannot be read is not."""
+    return any(_seems_dicom(path) for path in by_name(folder.iterdir()))
+
+
+def _seems_dicom(path: Path) -> bool:
+    with suppress(UserError):
+        return _may_be_slice(path) and _is_dicom(path)
+    return False
 
 
 def _may_be_slice(path: Path) -> bool:

@@ -12,9 +12,16 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from ccdcseg.datasets.cases import Case, check_capitals, check_class_names, check_groups, check_names
+from ccdcseg.datasets.cases import (
+    Case,
+    check_capitals,
+    check_class_names,
+    check_groups,
+    check_names,
+    is_dataset_name,
+)
 from ccdcseg.datasets.dicom import Series, read_series, read_voxels
-from ccdcseg.datasets.dicom_folder import slices_in
+from ccdcseg.datasets.dicom_folder import holds_dicom, slices_in
 from ccdcseg.datasets.nrrd import SUFFIXES
 from ccdcseg.datasets.patterns import NamePattern
 from ccdcseg.datasets.release import (
@@ -165,17 +172,19 @@ def prepare_own(
 
 
 def _passed_over(source: Path, layout: Layout, scans: Sequence[OwnScan]) -> list[str]:
-    """Files with the suffix of a scan, and of DICOM folders as deep as those of the scans, that fit no pattern."""
-    tree, used = (
-        walk(source),
-        {place for scan in scans for path in scan.paths for place in (path, *path.parents)},
-    )
+    """Files with the suffix of a scan, and of DICOM folders as deep as those of the scans, that fit no pattern.
+
+    What lies in data sets of nnU-Net is none of these, in its raw folder as in those of its results.
+    """
+    tree = walk(source)
+    used = {place for scan in scans for path in scan.paths for place in (path, *path.parents)}
+    made = {folder for folder in tree.folders if is_dataset_name(folder.name)}
     places = [path for path in tree.files if path.name.lower().endswith((".nii", ".nii.gz", *SUFFIXES))]
     if layout.folders:
         depths = {len(path.parents) for scan in scans for path in scan.images}
-        holding = {file.parent for file in tree.files}
-        places += [path for path in tree.folders if len(path.parents) in depths and path in holding]
-    return [str(path.relative_to(source)) for path in places if path not in used]
+        places += [path for path in tree.folders if len(path.parents) in depths]
+    left = [path for path in places if path not in used and made.isdisjoint((path, *path.parents))]
+    return [str(path.relative_to(source)) for path in left if not path.is_dir() or holds_dicom(path)]
 
 
 def holds_scans(source: Path, found_by: Layout | Path) -> bool:
