@@ -3,6 +3,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import untrained
 
 from ccdcseg.datasets.splits import split_dataset
 from ccdcseg.errors import UserError
@@ -97,7 +98,5 @@ def test_teachers_count_once_and_until_they_are_trained(workspace, ccdcseg, tmp_
     result = ccdcseg(*words, *on_gpu)
     assert [line.partition("  # ")[2].split()[0] for line in result.out.splitlines()] == ["2.5", "8.33"]
     assert ": 8.33 hours for 3 trainings," in result.err
-    run = resolve_run("901", "nnunet", 0.4, 7, str(preset))
-    run.folder.mkdir(parents=True)
-    (run.folder / "run.json").touch()
+    untrained.train(resolve_run("901", "nnunet", 0.4, 7, str(preset)))
     assert ": 5.83 hours for 2 trainings," in ccdcseg(*words, "--only", "self", *on_gpu).err
