@@ -7,13 +7,13 @@ SIMULATION = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "fals
 
 
 def test_patients_keep_the_nominal_rate_and_scans_do_not():
-    rates = SIMULATION["false_positives"](SIMULATION["Study"](patients=20), studies=400)
-    assert 0.03 <= rates["patient"] <= 0.07
+    rates = SIMULATION["false_positives"](SIMULATION["Study"](patients=20), studies=1000)
+    assert 0.04 <= rates["patient"] <= 0.06
     assert rates["case"] > 0.08
     assert rates["class x case"] > 0.15
 
 
 def test_without_anything_shared_every_unit_keeps_it():
     study = SIMULATION["Study"](patients=20, patient_sd=0.0, scan_sd=0.0)
-    rates = SIMULATION["false_positives"](study, studies=200)
-    assert all(0.02 <= rate <= 0.08 for rate in rates.values())
+    rates = SIMULATION["false_positives"](study, studies=400)
+    assert all(0.03 <= rate <= 0.07 for rate in rates.values())
