@@ -27,8 +27,9 @@ def held_against_today(jobs: Iterable[Job]) -> list[Job]:
         UserError: a result is damaged, or trainings that are to be measured are of something else than today.
     """
     held = [replace(job, stale=why_stale(job)) if job.result.exists() else job for job in jobs]
-    needed = [run for job in held if not job.finished for run in (*teachers_of(job.training), job.training)]
-    if problems := dict.fromkeys(problem for run in needed if (problem := _in_the_way(run))):
+    unfinished = [job.training for job in held if not job.finished]
+    needed = {run.folder: run for training in unfinished for run in (*teachers_of(training), training)}
+    if problems := [problem for run in needed.values() if (problem := _in_the_way(run))]:
         raise UserError(f"{'; '.join(problems)}.", trained.REMEDY)
     return held
 
