@@ -1,4 +1,4 @@
-"""Does a way of choosing scans beat chance? ``python benchmarks/next.py 27 [--dry-run]``, resumable, 6 hours.
+"""Does a way of choosing scans beat chance? ``python study/next_scans.py 27 [--seeds 0] [--dry-run]``, resumable.
 
 Declared before anything was run. Data: ACDC, all groups, as ``ccdcseg prepare acdc`` makes it. For each of the
 seeds 0, 1 and 2:
@@ -18,14 +18,18 @@ if the lower end of its interval is above 0; whatever comes out is written to do
 and one round: nothing is said of later rounds, other organs, slices, or longer trainings.
 
 Splits are added to the data set's ``splits_final.json``, of the fractions 0.05 and 0.1 and the seeds 7000 + 10 x
-seed + number of the way; run it on a copy of the data set. Killed, it goes on where it was.
+seed + number of the way; run it on a copy of the data set. What is measured is published at once
+(``published.py``), and not trained again, not on another machine either. 12 trainings are some five hours of two
+cores, twice that without bfloat16; with ``--seeds`` several processes share them.
 """
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 
 from ccdcseg import workflow
 from ccdcseg.datasets.cases import Case, dataset_folder, read_cases
@@ -36,7 +40,9 @@ from ccdcseg.proposals.draws import Pool, covering_draw, random_draw, unsure_dra
 from ccdcseg.proposals.features import ScanFeatures, ScanFiles, distances, measure_scans, same_patient
 from ccdcseg.proposals.networks import doubts
 from ccdcseg.runs.evaluation import Evaluation
+from published import add_runs, from_folder, runs_in
 
+PUBLISHED = Path(__file__).parent / "data" / "next"
 WAYS = ("start", "random", "covering", "unsure")
 SEEDS, START, MORE, TEST = (0, 1, 2), 5, 5, 25
 
@@ -47,8 +53,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("dataset")
-    parser.add_argument("--preset", default="cpu")
-    parser.add_argument("--output", type=Path, default=Path("next.json"))
+    parser.add_argument("--seeds", type=int, nargs="+", choices=SEEDS, default=SEEDS)
     parser.add_argument("--dry-run", action="store_true", help="show who is drawn, train nothing")
     arguments = parser.parse_args()
     raw = dataset_folder(nnunet_folder("nnUNet_raw"), arguments.dataset)
@@ -56,53 +61,58 @@ def main() -> None:
     cases = read_cases(raw)
     scans = [ScanFiles(case, tuple(channel_files(raw, case.case, raw / "imagesTr"))) for case in cases]
     features = measure_scans(scans, cache / "features", 2)
-    found: dict[str, dict[str, float]] = {}
-    for seed in SEEDS:
-        for way, split in splits_of(raw, scans, features, seed, arguments.preset, cache, arguments.dry_run):
+    for seed in arguments.seeds:
+        for way, split in drawn(raw, scans, features, seed, cache, arguments.dry_run):
             if arguments.dry_run:
                 print(seed, way, *split.train)
-                continue
-            folder = trained(raw, cases, split, seed, arguments.preset)
-            workflow.predict(folder)
-            found[f"{way} {seed}"] = dice_by_patient(workflow.evaluate(folder)["predictions"])
-    if found:
-        arguments.output.write_text(json.dumps({"patients": found, "summary": summary(found)}, indent=1))
-        print(json.dumps(summary(found), indent=1))
+            elif name(way, seed) not in published():
+                publish(way, seed, trained(raw, cases, split, seed))
+    if arguments.dry_run:
+        return
+    found = {run: dice_by_patient(evaluation) for run, evaluation in published().items()}
+    missing = [name(way, seed) for way in WAYS for seed in SEEDS if name(way, seed) not in found]
+    print(f"Not measured: {', '.join(missing)}" if missing else json.dumps(summary(found), indent=1))
 
 
-def splits_of(
-    raw: Path,
-    scans: list[ScanFiles],
-    features: list[ScanFeatures],
-    seed: int,
-    preset: str,
-    cache: Path,
-    dry_run: bool,
-) -> list[tuple[str, Split]]:
-    """The split of each way; without the least sure in a dry run, which takes a training."""
+def name(way: str, seed: int) -> str:
+    """Of a published network."""
+    return f"{way}_seed{seed}"
+
+
+def published() -> dict[str, Evaluation]:
+    """What has been measured."""
+    return {run.name: run.evaluation for run in runs_in(PUBLISHED)}
+
+
+def publish(way: str, seed: int, folder: Path) -> None:
+    """Measure a network on the test patients, and keep what is measured in the repository."""
+    workflow.predict(folder)
+    workflow.evaluate(folder)
+    with FileLock(nnunet_folder("nnUNet_preprocessed") / "next_scans.lock"):
+        add_runs(PUBLISHED, [from_folder(folder, "test", name(way, seed))])
+
+
+def drawn(
+    raw: Path, scans: list[ScanFiles], features: list[ScanFeatures], seed: int, cache: Path, dry_run: bool
+) -> Iterator[tuple[str, Split]]:
+    """The split of each way; the least sure last, for which the start is trained, and not in a dry run."""
     cases = [scan.case for scan in scans]
     patients = len({case.patient for case in cases})
     (start,) = draw_splits(cases, [START / patients], seed, TEST)
     base = numbered(start, 0, seed, start.train)
+    yield "start", base
     pool, order = pool_of(scans, features, start)
-    chosen = {"random": random_draw(pool, MORE, seed), "covering": covering_draw(pool, MORE, seed)}
-    if not dry_run:
-        run = trained(raw, cases, base, seed, preset)
+
+    def more(number: int, places: list[int]) -> Split:
+        return numbered(start, number, seed, [*start.train, *(pool.scans[place].patient for place in places)])
+
+    yield "random", more(1, random_draw(pool, MORE, seed))
+    yield "covering", more(2, covering_draw(pool, MORE, seed))
+    if not dry_run and name("unsure", seed) not in published():
+        run = trained(raw, cases, base, seed)
         asked = [scans[place] for place in order[: len(pool.scans)]]
         told = doubts([run], asked, raw, "auto", cache / f"doubts_{seed}", lambda *_: None)
-        chosen["unsure"] = unsure_draw(pool, MORE, seed, [doubt.sure for doubt in told])
-    return [
-        ("start", base),
-        *(
-            (
-                way,
-                numbered(
-                    start, number, seed, [*start.train, *(pool.scans[place].patient for place in places)]
-                ),
-            )
-            for number, (way, places) in enumerate(chosen.items(), start=1)
-        ),
-    ]
+        yield "unsure", more(3, unsure_draw(pool, MORE, seed, [doubt.sure for doubt in told]))
 
 
 def pool_of(scans: list[ScanFiles], features: list[ScanFeatures], start: Split) -> tuple[Pool, list[int]]:
@@ -126,7 +136,7 @@ def numbered(start: Split, way: int, seed: int, train: list[str] | tuple[str, ..
     return Split(fraction, 7000 + 10 * seed + way, tuple(sorted(train)), rest, start.test)
 
 
-def trained(raw: Path, cases: list[Case], split: Split, seed: int, preset: str) -> Path:
+def trained(raw: Path, cases: list[Case], split: Split, seed: int) -> Path:
     """The run's folder, trained now where it is not yet."""
     add_splits(raw, [split], cases, {})
     run = workflow.choose(
@@ -134,7 +144,7 @@ def trained(raw: Path, cases: list[Case], split: Split, seed: int, preset: str) 
         "nnunet",
         fraction=split.fraction,
         seed=split.seed,
-        preset=preset,
+        preset="cpu",
         changes=[f"training.seed={seed}"],
     )
     return workflow.train(run, resume=True)
@@ -151,9 +161,9 @@ def dice_by_patient(evaluation: Evaluation) -> dict[str, float]:
 
 def summary(found: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
     """Dice of each way in percent, and its difference to chance with a 95 % interval over patients."""
-    patients = sorted(found["random 0"])
+    patients = sorted(found[name("random", SEEDS[0])])
     table = {
-        way: np.array([[100 * found[f"{way} {seed}"][one] for one in patients] for seed in SEEDS])
+        way: np.array([[100 * found[name(way, seed)][one] for one in patients] for seed in SEEDS])
         for way in WAYS
     }
     picks = np.random.default_rng(0).integers(0, len(patients), (9999, len(patients)))
