@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from hurried import hurry
+
 pytest_plugins = ["run_folders"]
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
@@ -103,13 +105,14 @@ def tiny() -> str:
 
 
 @pytest.fixture(scope="session")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
-    """Five synthetic patients, two to train on; trainings of the tests share its preprocessed data.
+def hurried() -> None:
+    """nnU-Net without what takes longer than a tiny training."""
+    hurry()
 
-    nnU-Net's plot of the progress, which takes longer than a tiny training, is left out.
-    """
-    from nnunetv2.training.logging.nnunet_logger import LocalLogger
 
+@pytest.fixture(scope="session")
+def workspace(tmp_path_factory: pytest.TempPathFactory, hurried: None) -> Iterator[Workspace]:
+    """Five synthetic patients, two to train on; trainings of the tests share its preprocessed data."""
     from ccdcseg.datasets.acdc import prepare_acdc
     from ccdcseg.datasets.splits import split_dataset
     from ccdcseg.phantom import write_phantom
@@ -121,7 +124,6 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     preset = root / "tiny.yaml"
     preset.write_text(TINY)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LocalLogger, "plot_progress_png", lambda *_: None)
         for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
             patch.setenv(name, str(root / name))
         yield Workspace(root, preset)

@@ -51,7 +51,9 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
         script.write_text(f'#!/bin/sh\nexec {sys.executable} -SEs {PAGES / "ask.py"} {name} "$@"\n')
         script.chmod(script.stat().st_mode | stat.S_IXUSR)
     server = [sys.executable, "-P", str(PAGES / "commands.py"), str(place / "socket")]
-    with subprocess.Popen(server, stdout=subprocess.PIPE, text=True) as process:
+    found = os.pathsep.join(filter(None, (str(PAGES.parent), os.environ.get("PYTHONPATH"))))
+    environment = os.environ | {"PYTHONPATH": found}
+    with subprocess.Popen(server, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         yield {

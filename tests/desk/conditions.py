@@ -15,6 +15,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from hurried import hurry
+
 _PRELOADED = (
     "ccdcseg.cli",
     "ccdcseg.demo",
@@ -99,25 +101,12 @@ def _run(
     after = CONDITIONS[condition](folder)
     os.chdir(folder)  # again, where something was mounted on it
     sys.argv = ["ccdcseg", *words]
-    _hurry()
+    hurry()
     try:
         main()
     finally:
         if after:
             after()
-
-
-def _hurry() -> None:
-    """Leave out what takes nnU-Net longest: statistics of many voxels before a training, a plot an epoch."""
-    from nnunetv2.experiment_planning.dataset_fingerprint import fingerprint_extractor
-    from nnunetv2.training.logging import nnunet_logger
-
-    extractor = fingerprint_extractor.DatasetFingerprintExtractor
-    collect = extractor.collect_foreground_intensities
-    extractor.collect_foreground_intensities = staticmethod(
-        lambda masks, images, num_samples: collect(masks, images, num_samples=100)
-    )
-    nnunet_logger.LocalLogger.plot_progress_png = lambda *_: None
 
 
 def _stream(number: int, encoding: str) -> io.TextIOWrapper:

@@ -5,7 +5,7 @@
 What a page is not run with word for word is done here, and nowhere else:
 
 - the preset ``cpu``, and nnU-Net's own plans, train two steps of a tiny network;
-- nnU-Net's pools of worker processes are threads, its plot of the progress and its validation after a training are
+- nnU-Net's pools of worker processes are threads, its validation after a training and what ``hurried.py`` names are
   left out, and its commands are told ``-device cpu``.
 """
 
@@ -21,6 +21,8 @@ from importlib.metadata import entry_points
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from unittest.mock import patch
+
+from hurried import hurry
 
 WARM = (
     "torch", "torch._dynamo", "numpy", "scipy.ndimage", "scipy.stats", "SimpleITK", "nibabel", "skimage.measure",
@@ -48,7 +50,7 @@ def serve(place: str) -> None:
     """Run what comes in, one command after the other, until nobody asks any more."""
     for name in WARM:
         import_module(name)
-    import_module("nnunetv2.training.logging.nnunet_logger").LocalLogger.plot_progress_png = lambda *_: None
+    hurry()
     server = socket.socket(socket.AF_UNIX)
     server.bind(place)
     server.listen()
