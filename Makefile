@@ -54,7 +54,8 @@ docs: $(VENV)/installed
 clean:
 	rm -rf $(VENV) demo
 
+# Modules are compiled when they are imported: most of what is installed never is, and that takes a minute.
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-compile -e ".[dev]"
 	touch $@
