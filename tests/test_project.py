@@ -25,6 +25,13 @@ def test_citation_and_changelog_name_this_version():
     assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 
+def test_no_change_is_told_twice():
+    entries = [
+        line[:50] for line in (ROOT / "CHANGELOG.md").read_text().splitlines() if line.startswith("- ")
+    ]
+    assert not [entry for entry, count in Counter(entries).items() if count > 1]
+
+
 ALONE = """
 import sys
 class Refuse:

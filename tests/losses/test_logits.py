@@ -246,6 +246,9 @@ def test_what_does_not_fit():
             FocalLoss()(logits, wrong)
     with pytest.raises(ValueError, match="at least two classes"):
         FocalLoss()(logits[:, :1], target)
+    for few in ((), (4,), (4, 2)):
+        with pytest.raises(ValueError, match="logits must be"):
+            FocalLoss()(torch.zeros(few), torch.zeros(few))
     target[0, 0, 0] = 7
     with pytest.raises(
         ValueError, match=r"labels from 0 to 7, outside 0 to 2.*ignore_index of the loss, which is None"

@@ -1,7 +1,6 @@
 """``ccdcseg reproduce``: tables and figures of the paper, and those that users declare."""
 
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -112,7 +111,7 @@ def reproduce(
                 for name, e in declared.items()
                 if any(job.finished for job in jobs[name])
             ]
-            page = write_page(results, wanted, part, absolute(output), partial(report, "scans"))
+            page = write_page(results, wanted, part, absolute(output), report)
     except KeyboardInterrupt as error:
         raise UserError("Interrupted; trainings were stopped.", "The same command goes on.") from error
     for result in results:

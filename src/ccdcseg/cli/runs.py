@@ -267,5 +267,5 @@ def report_command(
     for run in runs:
         check_measured(run, part)
     with progress_bars() as report:
-        build_report(runs, output, title, progress=partial(report, "scans"), part=part)
+        build_report(runs, output, title, progress=report, part=part)
     say_report(absolute(output))

@@ -58,8 +58,8 @@ def unpacked(
     Raises:
         UserError: ``source`` is neither; or the archive is truncated, damaged, encrypted, holds links, devices,
             or names that are absolute, lead out of it, come twice or differ by case alone, has more than
-            ``MAX_MEMBERS``, grows above ``MAX_UNPACKED_BYTES`` or by more than ``MAX_RATIO``, or does not fit
-            on the disk.
+            ``MAX_MEMBERS``, grows above ``MAX_UNPACKED_BYTES`` or, above ``FREE_RATIO_BYTES``, by more than
+            ``MAX_RATIO``, or does not fit on the disk.
     """
     if source.is_dir():
         yield source

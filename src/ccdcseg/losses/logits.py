@@ -112,8 +112,9 @@ class _LogitsLoss(nn.Module, Generic[S]):
             ValueError: shapes that do not match, labels that are no class, and, in the first call, probabilities
                 in place of logits.
         """
+        target = _without_channel(logits, target)
         classes = logits.shape[1]
-        labels, findings = class_labels(_without_channel(logits, target), classes, self.ignore_index)
+        labels, findings = class_labels(target, classes, self.ignore_index)
         refuse_labels(findings, classes, self.ignore_index)
         if not self._saw_logits:
             refuse_probabilities(logits)
@@ -287,7 +288,7 @@ def _sum_over_ranks(counts: Tensor) -> Tensor:
 
 def _without_channel(logits: Tensor, target: Tensor) -> Tensor:
     """(B, *spatial) of a target with or without an axis of length one; say what does not fit."""
-    plain, channel = (len(logits), *logits.shape[2:]), (len(logits), 1, *logits.shape[2:])
+    plain, channel = (*logits.shape[:1], *logits.shape[2:]), (*logits.shape[:1], 1, *logits.shape[2:])
     if logits.ndim not in (4, 5) or logits.shape[1] < 2 or tuple(target.shape) not in (plain, channel):
         raise ValueError(
             "logits must be (B, C, H, W) or (B, C, D, H, W) with at least two classes, and target "

@@ -1,7 +1,8 @@
 """The page: one HTML file that needs nothing but a browser, neither network nor other files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def build_report(
     runs: Sequence[str | Path],
     output: str | Path,
     title: str,
-    progress: Progress | None = None,
+    progress: Callable[..., None] | None = None,
     part: str = "test",
     sections: Sequence[Section] = (),
 ) -> Path:
@@ -94,7 +95,7 @@ def build_report(
             differ by their seed alone are shown as one method.
         output: the HTML file, replaced if it exists.
         title: heading of the page.
-        progress: called with the number of scans read for the viewer and to be read.
+        progress: called with "scans", how many are read for the viewer and to be read.
         part: "test" or "validation", whose predictions and evaluations are shown.
         sections: shown between the answer and the results.
 
@@ -106,7 +107,7 @@ def build_report(
     """
     arms, page = load_arms([Path(run) for run in runs], part), Path(output)
     about = {"title": title, "part": part, "sections": sections}
-    context = about | _facts(arms) | _context(arms, part, progress)
+    context = about | _facts(arms) | _context(arms, part, progress and partial(progress, "scans"))
     write_text(page, render("page.html.j2", context, niivue_script() or ""))
     return page
 

@@ -107,7 +107,8 @@ class Diagnostics:
         confidence: class confidence D_A.
         confusion: row A, column c: mean probability of c over the pixels of A; the diagonal is the confidence.
         threshold: between easy and hard pixels.
-        core: core pixels of the class in the batch.
+        core: core pixels of the class in the batch; all its pixels with ReCo, and NaN with ContrastiveSeg and
+            RegionContrast, which have no core.
         easy: easy pixels of the class in the batch.
         hard: hard pixels of the class in the batch.
         queries_easy: easy queries drawn.
