@@ -191,6 +191,24 @@ def test_slices_lie_across_the_largest_spacing(
     np.testing.assert_array_equal(found[2], np.moveaxis(mask, axis, 0)[2])
 
 
+def test_a_mask_lies_where_its_scan_does_to_the_last_digit(
+    prepare: Callable[..., Path], source: Path, tmp_path: Path
+) -> None:
+    """nnU-Net wants it, and the slices of a cube are counted along the scan's axis."""
+    mask = np.zeros(SHAPE, np.int16)
+    mask[2, 1] = 1
+    put(source / "anna" / "pre.nii.gz", pixels(0), (1.0, 1.0, 1.0))
+    put(source / "masks" / "anna_pre.nii.gz", mask, (1.0, 1.0, 1.0005))
+    row = "anna/pre.nii.gz,masks/anna_pre.nii.gz,anna,3"
+    folder = prepare(found_by=write_table(tmp_path / "t.csv", "image,mask,patient,slices", row))
+    scan, written = (
+        read_image(folder / place) for place in ("imagesTr/anna_0000.nii.gz", "labelsTr/anna.nii.gz")
+    )
+    np.testing.assert_array_equal(scan.affine, written.affine)
+    np.testing.assert_array_equal(written.array[2], mask[2])
+    assert (np.delete(written.array, 2, axis=0) == 3).all()
+
+
 def test_nothing_is_annotated_yet(prepare: Callable[..., Path], refused: Callable[..., None]) -> None:
     none = Layout(("{patient}/{phase}.nii.gz",), None)
     refused("has no mask", found_by=none)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ccdcseg.datasets.volumes import Volume, write_volume
 from ccdcseg.report import review_page
 from ccdcseg.review.measure import Opinions, measure
 from ccdcseg.review.review import Review
@@ -37,6 +38,21 @@ def test_of_a_mask_of_some_slices_one_of_these_is_shown(
     reviewed = replace(small_review.cases[0], measures=measure(opinions), suspicions=())
     image = pristine_raw_folder / "imagesTr" / f"{reviewed.case}_0000.nii.gz"
     assert review_page.card(reviewed, image, opinions).slice_number == 3
+
+
+def test_the_slice_is_one_of_the_masks_where_its_header_differs_a_little(
+    small_review: Review, tmp_path: Path
+) -> None:
+    """A cube's slices lie across any axis: by 1.0005 mm the mask's are across another than the scan's."""
+    image, labels = np.zeros((20, 24, 28), np.int16), np.zeros((20, 24, 28), np.uint8)
+    image[:, :, 22:27] = 900
+    labels[6:12, 8:14, 22:27] = 1
+    write_volume(tmp_path / "scan.nii.gz", Volume(tmp_path, image, (1.0, 1.0, 1.0)))
+    empty = np.stack([np.ones(labels.shape), np.zeros(labels.shape)])
+    opinions = Opinions.of(labels, empty, (1.0, 1.0, 1.0005), ("heart",))
+    reviewed = replace(small_review.cases[0], measures=measure(opinions), suspicions=())
+    card = review_page.card(reviewed, tmp_path / "scan.nii.gz", opinions)
+    assert (card.slice_number, card.number_of_slices) == (23, 28)
 
 
 def test_small_contradictions_are_told(

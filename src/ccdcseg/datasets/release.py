@@ -173,10 +173,11 @@ def write_pair(
         check_not_empty(mask, ignore, _EMPTY_REMEDY)
     placed = fitted(mask, channels[0])
     notes = _write_channels(folder / "imagesTr", case, channels)
-    drawn = placed if slices is None or ignore is None else in_part(placed, slices, ignore)
+    whole = replace(channels[0], path=mask.path, array=placed.array)  # to the last digit, as channels are
+    drawn = whole if slices is None or ignore is None else in_part(whole, slices, ignore)
     write_volume(folder / "labelsTr" / f"{case}{MASK_SUFFIX}", drawn)
     empty = [_EMPTY] if is_empty(mask, ignore) else []
-    some = [_IN_PART] if ignore is not None and (drawn.array != placed.array).any() else []
+    some = [_IN_PART] if ignore is not None and (drawn.array != whole.array).any() else []
     return [*notes, *_notes("mask", mask, placed), *empty, *some]
 
 

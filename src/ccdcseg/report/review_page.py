@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ccdcseg.datasets.volumes import read_image, slice_axis
+from ccdcseg.datasets.volumes import read_image
 from ccdcseg.files import json_hash, write_text
 from ccdcseg.processes import Progress
 from ccdcseg.report.pictures import class_colour, crop_box
@@ -84,10 +84,9 @@ def card(reviewed: Reviewed, image: Path, opinions: Opinions) -> Card:
         UserError: the image cannot be read.
     """
     volume = read_image(image)
-    across = slice_axis(volume.array.shape, volume.spacing_mm)
     whole = reviewed.measures.classes[WHOLE]
     number = reviewed.suspicions[0].slice if reviewed.suspicions else whole.worst_slice
-    grey = np.take(volume.array, number - 1, across)
+    grey = np.take(volume.array, number - 1, opinions.across)
     maps = opinions.labels[number - 1], opinions.predicted[number - 1]
     around = [opinions.labels.max(0), *(maps if maps[1].any() else ())]
     box = crop_box(around, opinions.spacing_mm[1:])

@@ -139,6 +139,7 @@ class Opinions:
             is contradicted there, and a mend gains nothing.
         spacing_mm: along Z, Y, X.
         names: of the classes from 1 on.
+        across: axis of the mask's file, (z, y, x), that is the first here.
     """
 
     labels: NDArray[np.intp]
@@ -147,6 +148,7 @@ class Opinions:
     costs: Costs
     spacing_mm: tuple[float, ...]
     names: tuple[str, ...]
+    across: int
 
     @classmethod
     def of(
@@ -174,7 +176,7 @@ class Opinions:
         given[~known] = 0
         costs[:, ~known] = 0
         spacing = (spacing_mm[across], *np.delete(spacing_mm, across).tolist())
-        return cls(given, known, predicted, costs, spacing, tuple(names))
+        return cls(given, known, predicted, costs, spacing, tuple(names), across)
 
     @cached_property
     def contradiction(self) -> Costs:
