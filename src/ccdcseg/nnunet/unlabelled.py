@@ -35,6 +35,7 @@ from torch import Tensor
 from ccdcseg.datasets.splits import SPLITS_FILE, unlabelled_split
 from ccdcseg.errors import UserError
 from ccdcseg.files import content_hash, new_folder, write_json
+from ccdcseg.measure.patients import mean
 from ccdcseg.nnunet.paths import nnunet_folder
 from ccdcseg.nnunet.plans import UNLABELLED_SUFFIX, preprocess_unlabelled
 from ccdcseg.nnunet.predict import build_predictor, write_whole
@@ -136,7 +137,7 @@ def agreement(votes: Sequence[NDArray[np.integer[Any]]], values: Sequence[int]) 
         for first, second in combinations([vote == value for vote in votes], 2)
         if first.any() or second.any()
     ]
-    return float(np.mean(dice)) if dice else 1.0
+    return mean(dice) if dice else 1.0
 
 
 def implausible(found: Mapping[str, float], annotated: Mapping[str, float]) -> list[str]:
@@ -371,7 +372,7 @@ def _summary(
     scans: Mapping[str, Labelling], annotated: Mapping[str, float], names: Sequence[str], agreed: float
 ) -> LabelsWritten:
     """Means over the scans, and the scans to look at first."""
-    share = {name: _mean([scan.voxels[name] for scan in scans.values()]) for name in names}
+    share = {name: mean([scan.voxels[name] for scan in scans.values()]) for name in names}
     removed = sorted(((scan.removed, name) for name, scan in scans.items() if scan.removed > 0), reverse=True)
     changed = [scan.changed for scan in scans.values() if scan.changed is not None]
     confident = {
@@ -381,22 +382,18 @@ def _summary(
     ranked = sorted((scan.agreement, name) for name, scan in scans.items() if scan.agreement is not None)
     return LabelsWritten(
         scans=len(scans),
-        confident={name: _mean(values) for name, values in confident.items() if values},
+        confident={name: mean(values) for name, values in confident.items() if values},
         share=share,
         annotated=dict(annotated),
-        changed=_mean(changed) if changed else None,
+        changed=mean(changed) if changed else None,
         removed_most=tuple(Removed(scan=name, removed=part) for part, name in removed[:MOST_TO_LOOK_AT]),
         implausible=tuple(implausible(share, annotated)),
-        agreement=_mean([part for part, _ in ranked]) if ranked else None,
+        agreement=mean([part for part, _ in ranked]) if ranked else None,
         left_out=tuple(
             LeftOut(scan=name, agreement=part)
             for part, name in ranked[: len(ranked) - max(1, round(len(ranked) * agreed))]
         ),
     )
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values))
 
 
 def annotated_shares(
@@ -413,7 +410,7 @@ def annotated_shares(
     masks = [blosc2.open(urlpath=str(folder / f"{case}_seg.b2nd"), mode="r")[:][0] for case in cases]
     known = [voxels for mask in masks if (voxels := mask[mask != ignore]).size]
     return {
-        name: _mean([float((voxels == value).mean()) for voxels in known]) for name, value in labels.items()
+        name: mean([float((voxels == value).mean()) for voxels in known]) for name, value in labels.items()
     }
 
 

@@ -19,6 +19,7 @@ from ccdcseg.measure.patients import (
     RESAMPLES,
     average,
     bootstrap_interval,
+    mean,
     percentile_interval,
 )
 from ccdcseg.runs.evaluation import Evaluation, comparable_values
@@ -81,12 +82,12 @@ def compare(
         raise UserError(f"No patient has {metric} with both methods.", "Test both on the same patients.")
     differences = _differences(*map(average, zip(*pairs.values(), strict=True)))
     by_seed = {seed: _differences(*pairs[seed]) for seed in sorted(first.keys() & pairs.keys())}
-    per_seed = {seed: _mean(values) for seed, values in by_seed.items()}
+    per_seed = {seed: mean([*values.values()]) for seed, values in by_seed.items()}
     return Comparison(
         metric,
         class_name,
         differences,
-        mean_difference=_mean(differences),
+        mean_difference=mean([*differences.values()]),
         interval=bootstrap_interval(list(differences.values())),
         interval_seeds=hierarchical_interval([*by_seed.values()]),
         p_value=wilcoxon_p(list(differences.values())),
@@ -205,7 +206,3 @@ def paired(
 def _differences(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:
     """Of values for the same patients, see `paired`; rounded, so that noise parts neither ties nor zeros."""
     return {patient: round(first[patient] - second[patient], 12) + 0.0 for patient in sorted(first)}
-
-
-def _mean(values: Mapping[str, float]) -> float:
-    return float(np.mean(list(values.values())))
