@@ -1,7 +1,6 @@
 """The whole path on a small data set: raw release, splits, two methods, test patients, one page."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +9,13 @@ from ccdcseg.datasets.splits import split_dataset
 from ccdcseg.errors import UserError
 from ccdcseg.phantom import write_phantom
 from ccdcseg.report.page import build_report
-from ccdcseg.workflow import choose, evaluate, predict, train
+from ccdcseg.workflow import Progress, choose, evaluate, predict, train
 
 PRESET = "demo"
 PHANTOM_PATIENTS = 25
 SEED, PROCESSES = 0, 2
 DATASETS = {"phantom": (900, 0.2), "acdc": (27, 0.1)}
 """Dataset id and share of the patients trained on: five phantoms, ten ACDC patients."""
-
-Progress = Callable[..., None]
 
 
 def run_demo(folder: Path, data: str, report: Progress) -> Path:

@@ -14,9 +14,9 @@ from ccdcseg.experiments.jobs import Choice, Job, read_results
 from ccdcseg.experiments.measured import measured_rows
 from ccdcseg.experiments.table import Table, result_tables, table_grid, table_note, to_csv
 from ccdcseg.files import json_text, move_aside, write_text
+from ccdcseg.processes import Progress
 from ccdcseg.report.page import build_report
 from ccdcseg.report.sections import Section
-from ccdcseg.report.viewer import Progress
 from ccdcseg.runs.record import RUN_FILE, unlike
 from ccdcseg.tabular import Grid, latex_comment, to_latex, to_section
 from ccdcseg.tabular import to_csv as grid_to_csv

@@ -10,6 +10,7 @@ from ccdcseg.errors import UserError
 from ccdcseg.files import write_text
 from ccdcseg.measure.display import METRICS, interval_text, number, signed
 from ccdcseg.measure.patients import describe
+from ccdcseg.processes import Progress
 from ccdcseg.report import tables
 from ccdcseg.report.answer import doubts, headline
 from ccdcseg.report.comparison import rankings, unpaired
@@ -28,7 +29,7 @@ from ccdcseg.report.pictures import (
 from ccdcseg.report.sections import Section
 from ccdcseg.report.template import PATIENTS, SYNTHETIC, render
 from ccdcseg.report.unlabelled import writings
-from ccdcseg.report.viewer import NO_VIEWER, STRAY_MARGIN_MM, Gallery, Progress, gallery, niivue_script
+from ccdcseg.report.viewer import NO_VIEWER, STRAY_MARGIN_MM, Gallery, gallery, niivue_script
 from ccdcseg.runs.evaluation import missed, spurious
 from ccdcseg.runs.finished import Arm, FinishedRun, load_arms, runs_of
 from ccdcseg.statistics.family import FAMILY, Outcome, Pair

@@ -7,7 +7,7 @@ Where it is not there, the page has its static slices alone.
 import base64
 import gzip
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
@@ -21,7 +21,7 @@ from scipy.ndimage import find_objects, maximum_filter, minimum_filter
 
 from ccdcseg.cores import worker_count
 from ccdcseg.errors import UserError
-from ccdcseg.processes import thread_map
+from ccdcseg.processes import Progress, thread_map
 from ccdcseg.report.pictures import (
     CLASS_COLOURS,
     Box,
@@ -43,8 +43,6 @@ MOST_CHARACTERS = 64 * 2**20
 """The most that all scans together may take on a page; browsers become slow beyond."""
 TOGETHER = 8
 """Scans that are packed before it is asked whether there is room for more."""
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Which networks never saw whose mask, and what they say of the scans: probabilities, kept on disk."""
 
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ from ccdcseg.errors import UserError
 from ccdcseg.files import file_hash
 from ccdcseg.nnunet.checkpoints import FINAL
 from ccdcseg.nnunet.ensemble import Ensemble
+from ccdcseg.processes import Progress
 from ccdcseg.runs.record import RunRecord, read_record
 
-Progress = Callable[[int, int], None]
 _LEVELS = 255
 """Steps in which probabilities are kept."""
 
