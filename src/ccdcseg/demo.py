@@ -1,6 +1,7 @@
 """The whole path on a small data set: raw release, splits, two methods, test patients, one page."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,7 @@ def run_demo(folder: Path, data: str, report: Progress) -> Path:
     number, fraction = DATASETS[data]
     if not any((folder / "nnUNet_raw").glob(f"Dataset{number:03d}_*")):
         source = _source(folder, data, report)
-        prepare_acdc(
-            source, folder / "nnUNet_raw", number, lambda done, of: report("convert", done, of), PROCESSES
-        )
+        prepare_acdc(source, folder / "nnUNet_raw", number, partial(report, "convert"), PROCESSES)
     raw = next((folder / "nnUNet_raw").glob(f"Dataset{number:03d}_*"))
     split_dataset(raw, [fraction], SEED)
     runs = [_measured_run(raw.name, method, fraction, report) for method in ("nnunet", "ccdc")]
@@ -61,7 +60,7 @@ def _source(folder: Path, data: str, report: Progress) -> Path:
         return Path(place) / "acdc"
     target = folder / "phantom"
     if not target.exists():
-        write_phantom(target, PHANTOM_PATIENTS, SEED, progress=lambda done, of: report("phantom", done, of))
+        write_phantom(target, PHANTOM_PATIENTS, SEED, progress=partial(report, "phantom"))
     return target
 
 

@@ -1,6 +1,7 @@
 """Commands about masks: which to draw next."""
 
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,14 +62,7 @@ def next_command(
         wanted = Wanted(scans, slices, seed)
         proposals = propose(raw, images, wanted, run or [], cache, processes, device.value, report)
         synthetic = read_json(raw / "dataset.json").get("synthetic") is True
-        build_next_page(
-            proposals,
-            listed,
-            output,
-            processes,
-            lambda done, total: report("draw", done, total),
-            synthetic=synthetic,
-        )
+        build_next_page(proposals, listed, output, processes, partial(report, "draw"), synthetic=synthetic)
         write_list(proposals, listed)
         write_label_descriptions(output.with_suffix(".label"), read_labels(raw))
     _say(

@@ -1,6 +1,7 @@
 """Commands on a data set before training: whose scans, what is wrong with them, who is trained on."""
 
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -73,12 +74,8 @@ def check(
         cache_folder(nnunet_folder("nnUNet_preprocessed") / raw.name / "ccdcseg_check") as cache,
         progress_bars() as report,
     ):
-        result = check_dataset(
-            raw, cache / "measurements", processes, lambda done, total: report("measure", done, total)
-        )
-        build_check_page(
-            result, output, cache / "pictures", processes, lambda done, total: report("draw", done, total)
-        )
+        result = check_dataset(raw, cache / "measurements", processes, partial(report, "measure"))
+        build_check_page(result, output, cache / "pictures", processes, partial(report, "draw"))
         write_check(result, output.with_suffix(".json"))
     if result.findings:
         Console().print(findings_table(result))

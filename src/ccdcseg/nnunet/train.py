@@ -205,14 +205,7 @@ def _prepare(run: Run, processes: int, progress: Progress) -> dict[str, Any]:
         store_plans(plans, run.raw, run.preprocessed)
     progress("plan", 1, 1)
     cases = sorted({*run.split["train"], *run.split["val"]})
-    preprocess(
-        cases,
-        run.raw,
-        run.preprocessed,
-        plans,
-        processes,
-        lambda done, all_: progress("preprocess", done, all_),
-    )
+    preprocess(cases, run.raw, run.preprocessed, plans, processes, partial(progress, "preprocess"))
     if run.preset.unlabelled.use:
         preprocess_unlabelled(
             unlabelled_split(run.raw, run.raw / SPLITS_FILE, run.fold),
@@ -220,7 +213,7 @@ def _prepare(run: Run, processes: int, progress: Progress) -> dict[str, Any]:
             plans,
             read_json(run.raw / "dataset.json"),
             processes,
-            lambda done, all_: progress("unlabelled", done, all_),
+            partial(progress, "unlabelled"),
         )
     return plans
 
