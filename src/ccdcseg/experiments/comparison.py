@@ -5,7 +5,8 @@ from typing import Any
 
 from ccdcseg.experiments.experiment import Experiment
 from ccdcseg.experiments.measured import Measured, percent, same_fraction
-from ccdcseg.statistics.family import Methods, Outcome, Pair, Ranks, compare_family, rank_frequencies
+from ccdcseg.report.tables import evaluations_of
+from ccdcseg.statistics.family import Outcome, Pair, Ranks, compare_family, rank_frequencies
 from ccdcseg.statistics.family_table import comparison_grid, comparison_record, rank_grid
 from ccdcseg.tabular import Grid
 
@@ -51,14 +52,14 @@ def declared_family(experiment: Experiment, measured: Measured) -> Family | None
         return None
     groups = same_fraction(measured)
     pairs = [pair for group in groups.values() for pair in _pairs(group, experiment.compare.row)]
-    outcomes = compare_family(_methods(measured), pairs, experiment.compare.metrics)
+    outcomes = compare_family(evaluations_of([*measured.values()]), pairs, experiment.compare.metrics)
     if not outcomes:
         return None
     ranks = [
         (fraction, found)
         for metric in experiment.compare.metrics
         for fraction, group in groups.items()
-        if len(group) > 2 and (found := rank_frequencies(_methods(group), metric))
+        if len(group) > 2 and (found := rank_frequencies(evaluations_of([*group.values()]), metric))
     ]
     return Family(tuple(outcomes), tuple(ranks), len(experiment.fractions) > 1)
 
@@ -71,7 +72,3 @@ def _pairs(group: Measured, row: str) -> list[Pair]:
         for other in group.values()
         if other is not arm
     ]
-
-
-def _methods(measured: Measured) -> Methods:
-    return {arm.label: arm.evaluations for arm in measured.values()}

@@ -30,7 +30,7 @@ from ccdcseg.report.sections import Section
 from ccdcseg.report.template import PATIENTS, SYNTHETIC, render
 from ccdcseg.report.unlabelled import writings
 from ccdcseg.report.viewer import NO_VIEWER, STRAY_MARGIN_MM, Gallery, gallery, niivue_script
-from ccdcseg.runs.evaluation import missed, spurious
+from ccdcseg.runs.evaluation import spurious
 from ccdcseg.runs.finished import Arm, FinishedRun, load_arms, runs_of
 from ccdcseg.statistics.family import FAMILY, Outcome, Pair
 from ccdcseg.statistics.family_table import comparison_grid, rank_grid
@@ -205,7 +205,7 @@ def short_name(case: str, patient: str) -> str:
 
 def _card(arm: Arm, index: int) -> Card:
     dice, distance = (describe(arm.values(name)) for name in FAMILY)
-    count, present = missed(arm.evaluations.values())
+    count, present = arm.missed
     return Card(
         arm.label,
         arm_look(index),
