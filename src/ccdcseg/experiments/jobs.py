@@ -140,11 +140,6 @@ class Result(Stored):
     after_seconds: NotNegative | None = None
 
 
-def wanted_splits(experiment: Experiment, choice: Choice) -> list[tuple[float, int]]:
-    """Fraction and seed of each split that the experiment takes, each once."""
-    return list(dict.fromkeys((fraction, seed) for _, fraction, seed in _grid(experiment, choice)))
-
-
 def plan_jobs(experiment: Experiment, choice: Choice, store: Path) -> list[Job]:
     """Every job of an experiment, in the order of rows, fractions and seeds.
 
@@ -172,7 +167,7 @@ def plan_all(experiments: Mapping[str, Experiment], choice: Choice, store: Path)
         if one.published:
             published_values(one.published)
     raw = dataset_folder(nnunet_folder("nnUNet_raw"), choice.dataset)
-    splits = [split for one in experiments.values() for split in wanted_splits(one, choice)]
+    splits = ((fraction, seed) for one in experiments.values() for _, fraction, seed in _grid(one, choice))
     check_splits(raw / SPLITS_FILE, dict.fromkeys(splits))
     return {name: plan_jobs(one, choice, store) for name, one in experiments.items()}
 

@@ -60,7 +60,7 @@ def evaluate_run(
     cases = part_cases(raw, record.fold, part)
     patients = {case.case: case.patient for case in read_cases(raw)}
     source = predictions_folder(folder, part, output).parent
-    names = [name for name in (PREDICTIONS, PLAIN_PREDICTIONS) if _is_measured(source / name)]
+    names = [PREDICTIONS, *([PLAIN_PREDICTIONS] if (source / PLAIN_PREDICTIONS).exists() else [])]
     for name in names:
         check_predictions(folder, source / name, cases)
     score = partial(
@@ -133,7 +133,3 @@ def check_measured(folder: Path, part: str) -> None:
     for name in (PREDICTIONS, PLAIN_PREDICTIONS):
         if evaluation := read_current(folder, part, name, record):
             check_predictions(folder, part_folder(folder, part) / name, evaluation.patient_of)
-
-
-def _is_measured(predictions: Path) -> bool:
-    return predictions.name == PREDICTIONS or predictions.exists()
