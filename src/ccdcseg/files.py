@@ -191,17 +191,13 @@ def json_text(content: Any) -> str:
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
-def move_aside(path: Path, why: str) -> Path:
-    """Rename a file so that its name says why it does not count; with a number where such names are taken.
-
-    Args:
-        path: the file, such as ``test.json``.
-        why: a word, such as "stale": then it is ``test.stale.json``, ``test.stale2.json`` and so on.
+def move_aside(path: Path) -> Path:
+    """Rename a file so that its name says that it does not count any more.
 
     Returns:
-        Its new name.
+        Its new name: of ``test.json`` it is ``test.stale.json``, or ``test.stale2.json`` and so on.
     """
-    names = (path.with_suffix(f".{why}{number or ''}{path.suffix}") for number in chain([0], count(2)))
+    names = (path.with_suffix(f".stale{number or ''}{path.suffix}") for number in chain([0], count(2)))
     free = next(name for name in names if not name.exists())
     return path.rename(free)
 

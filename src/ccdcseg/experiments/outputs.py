@@ -132,7 +132,7 @@ def write_outputs(experiment: Experiment, choice: Choice, jobs: Sequence[Job], s
 def _outdate(files: Iterable[Path]) -> None:
     for path in files:
         if path.exists():
-            logger.warning("%s is of before: it is kept as %s.", path, move_aside(path, "stale").name)
+            logger.warning("%s is of before: it is kept as %s.", path, move_aside(path).name)
 
 
 def write_page(

@@ -48,7 +48,7 @@ def set_aside(jobs: Iterable[Job]) -> list[Job]:
 
 
 def _set_aside(job: Job) -> Job:
-    moved = move_aside(job.result, "stale")
+    moved = move_aside(job.result)
     logger.warning("The result of %s is kept as %s and made again: %s.", job.label, moved, job.stale)
     return replace(job, stale="")
 
