@@ -1,5 +1,6 @@
 """What to say, and to advise, when a step does not fit into a device's memory."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -50,14 +51,7 @@ def halved(patch: Sequence[int]) -> str:
 
 def largest_that_fits(size: int, step: Callable[[int], object]) -> int:
     """The largest number of patches below ``size`` with which ``step`` succeeds, by bisection; 0: none."""
-    fits, too_many = 0, size
-    while too_many - fits > 1:
-        middle = (fits + too_many) // 2
-        if _fits(middle, step):
-            fits = middle
-        else:
-            too_many = middle
-    return fits
+    return bisect_left(range(1, size), True, key=lambda patches: not _fits(patches, step))
 
 
 def _fits(patches: int, step: Callable[[int], object]) -> bool:
