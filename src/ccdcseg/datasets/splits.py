@@ -376,19 +376,6 @@ def stored_hash(place: Path, fold: int) -> str | None:
     return entries[fold]["hash"] if fold < len(entries) else None
 
 
-def check_ours(path: Path) -> None:
-    """Refuse to replace splits that somebody else made.
-
-    Args:
-        path: a ``splits_final.json`` that is about to be written, whether it exists or not.
-
-    Raises:
-        UserError: it exists and was not made here, or was changed since.
-    """
-    if path.exists():
-        read_entries(path)
-
-
 @dataclass(frozen=True)
 class UnlabelledSplit:
     """Images of the scans of a split, one file a channel.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ccdcseg.datasets.raw_folder import case_files, case_names
-from ccdcseg.datasets.splits import SPLITS_FILE, UnlabelledSplit, check_ours, unread_cases
+from ccdcseg.datasets.splits import SPLITS_FILE, UnlabelledSplit, read_entries, unread_cases
 from ccdcseg.datasets.unlabelled import Kind, ScanFacts
 from ccdcseg.datasets.usable import check_cases, check_scan
 from ccdcseg.datasets.volumes import slice_axis
@@ -250,7 +250,8 @@ def check_stored(name: str, raw: Path, preprocessed: Path) -> None:
         raise UserError(
             f"{plans} was not made by ccdcseg.", "Move it away, or give your preset another name."
         )
-    check_ours(splits)
+    if splits.exists():
+        read_entries(splits)
     for path in (plans, splits):
         origin = read_origin(path, {}) if path.exists() else None
         if origin is None or origin.intact:
