@@ -180,9 +180,9 @@ def _replace_architecture(configuration: dict[str, Any], wanted: Network) -> Non
         strides=[list(map(int, s)) for s in strides],
         kernel_sizes=[list(map(int, k)) for k in kernels],
     )
-    for key, blocks in (("n_conv_per_stage", stages), ("n_blocks_per_stage", stages)):
+    for key in ("n_conv_per_stage", "n_blocks_per_stage"):
         if key in arguments:
-            arguments[key] = _resized(arguments[key], blocks)
+            arguments[key] = _resized(arguments[key], stages)
     arguments["n_conv_per_stage_decoder"] = _resized(arguments["n_conv_per_stage_decoder"], stages - 1)
 
 
