@@ -23,7 +23,7 @@ from ccdcseg.datasets.cases import (
 from ccdcseg.datasets.dicom import Series, read_series, read_voxels
 from ccdcseg.datasets.dicom_folder import holds_dicom, slices_in
 from ccdcseg.datasets.nrrd import SUFFIXES
-from ccdcseg.datasets.patterns import NamePattern
+from ccdcseg.datasets.patterns import PARTS, NamePattern
 from ccdcseg.datasets.release import (
     IGNORE,
     Notes,
@@ -43,7 +43,6 @@ from ccdcseg.errors import UserError
 from ccdcseg.files import real
 from ccdcseg.processes import Progress
 
-PARTS = ("patient", "phase", "group")
 _NAME = re.compile(r"\w[\w.-]*")
 _SUFFIX = re.compile(r"\.(nii|nii\.gz|dcm|nrrd|nhdr)$", re.IGNORECASE)
 _TABLE_REMEDY = (

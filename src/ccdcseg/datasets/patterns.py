@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from ccdcseg.datasets.unicode_names import composed
 from ccdcseg.errors import UserError
 
+PARTS = ("patient", "phase", "group")
+"""What a pattern of scans may name."""
 _PART = re.compile(r"\{([^{}]*)\}")
 
 

@@ -20,7 +20,7 @@ from ccdcseg.datasets.cases import (
     write_cases,
     write_unlabelled_cases,
 )
-from ccdcseg.datasets.patterns import NamePattern
+from ccdcseg.datasets.patterns import PARTS, NamePattern
 from ccdcseg.datasets.release import MASK_SUFFIX
 from ccdcseg.datasets.tables import read_table
 from ccdcseg.datasets.unicode_names import composed, missing
@@ -29,8 +29,6 @@ from ccdcseg.datasets.walk import by_number, is_hidden
 from ccdcseg.errors import UserError
 from ccdcseg.files import locked, read_json
 
-PARTS = ("patient", "phase", "group")
-"""Parts of a pattern of case names."""
 _TABLE_REMEDY = (
     "Give a CSV table in UTF-8 with the columns case and patient, and group and phase where they are known."
 )
