@@ -63,10 +63,7 @@ def prepare_acdc(
 
     Args:
         source: the folder with ``patientNNN`` folders, or its parent with ``training``, ``testing`` or both.
-        raw_root: nnU-Net's ``nnUNet_raw``.
-        dataset_id: nnU-Net's number for the data set, 1 to 999.
-        progress: called with the number of scans done and of all scans.
-        workers: processes.
+        raw_root, dataset_id, progress, workers: see `ccdcseg.datasets.own.prepare_own`.
 
     Returns:
         The new folder, ``Dataset{ID}_ACDC``; ``Dataset{ID}_Phantom`` where the release is our synthetic one.

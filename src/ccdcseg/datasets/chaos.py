@@ -88,11 +88,8 @@ def prepare_chaos_mr(
 
     Args:
         source: the release with ``MR``, that folder, or one patient's, which holds ``T1DUAL`` and ``T2SPIR``.
-        raw_root: nnU-Net's ``nnUNet_raw``.
-        dataset_id: nnU-Net's number for the data set, 1 to 999.
         sequences: which to convert.
-        progress: called with the number of scans done and of all scans.
-        workers: processes.
+        raw_root, dataset_id, progress, workers: see `ccdcseg.datasets.own.prepare_own`.
 
     Returns:
         The new folder, ``Dataset{ID}_CHAOS_MR``.
@@ -123,10 +120,7 @@ def prepare_chaos_ct(
 
     Args:
         source: the release with ``CT``, that folder, or one patient's, which holds ``DICOM_anon`` and ``Ground``.
-        raw_root: see `prepare_chaos_mr`.
-        dataset_id: see `prepare_chaos_mr`.
-        progress: see `prepare_chaos_mr`.
-        workers: see `prepare_chaos_mr`.
+        raw_root, dataset_id, progress, workers: see `ccdcseg.datasets.own.prepare_own`.
 
     Returns:
         The new folder, ``Dataset{ID}_CHAOS_CT``.

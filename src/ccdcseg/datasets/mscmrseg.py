@@ -63,11 +63,8 @@ def prepare_mscmrseg(
 
     Args:
         source: the unpacked release; images and masks are found in it and its folders by their names.
-        raw_root: nnU-Net's ``nnUNet_raw``.
-        dataset_id: nnU-Net's number for the data set, 1 to 999.
         sequence: which images.
-        progress: called with the number of scans done and of all scans.
-        workers: processes.
+        raw_root, dataset_id, progress, workers: see `ccdcseg.datasets.own.prepare_own`.
 
     Returns:
         The new folder, ``Dataset{ID}_MSCMRSeg_{SEQUENCE}``.

@@ -86,9 +86,7 @@ def prepare_once(
     """Make a data set, unless it was made before.
 
     Args:
-        raw_root: nnU-Net's ``nnUNet_raw``.
-        dataset_id: nnU-Net's number for the data set.
-        mark: `fingerprint` of the conversion.
+        raw_root, dataset_id, mark: see `find_prepared`.
         make: makes it in the folder given to it, see `staging`, and returns its folder there.
 
     Returns:
@@ -113,9 +111,7 @@ def staging(raw_root: Path, dataset_id: int, mark: str) -> Iterator[Path]:
     The data set appears with its record at once. What a killed command left in the hidden folder is removed.
 
     Args:
-        raw_root: nnU-Net's ``nnUNet_raw``.
-        dataset_id: nnU-Net's number for the data set.
-        mark: `fingerprint` of the conversion.
+        raw_root, dataset_id, mark: see `find_prepared`.
 
     Raises:
         UserError: another process prepares a data set of this id.

@@ -379,11 +379,7 @@ def preprocess_unlabelled(
 
     Args:
         split: which they are.
-        folder: see `preprocess_scans`, as are the others.
-        plans: with one configuration.
-        dataset: content of ``dataset.json``.
-        processes: of the pool.
-        progress: called with scans done and scans to do.
+        folder, plans, dataset, processes, progress: see `preprocess_scans`.
 
     Raises:
         UserError: a scan is not of the kind of the annotated ones.

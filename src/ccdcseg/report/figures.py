@@ -216,10 +216,8 @@ def shares_panel(name: str, series: Sequence[Shares], alt: str, y_label: str) ->
     """A line for each method over the share of labelled patients, with 95 % intervals.
 
     Args:
-        name: unique on the page, in letters, digits and hyphens.
+        name, alt, y_label: see `line_panel`.
         series: the methods.
-        alt: what a reader who does not see the figure should know.
-        y_label: quantity and unit.
     """
     with matplotlib.style.context(_style(_STAND_IN)):
         figure = Figure(figsize=_WIDE_INCHES, layout="constrained")
@@ -298,11 +296,9 @@ def difference_panel(
     """A dot for each patient, sorted by paired difference, with the mean and its interval; each is a link.
 
     Args:
-        name: unique on the page, in letters, digits and hyphens.
+        name, alt, y_label: see `line_panel`.
         dots: the patients, their differences in the unit of ``y_label``.
         interval: 95 % interval of the mean difference.
-        alt: what a reader who does not see the figure should know.
-        y_label: quantity and unit.
         better_up: whether a positive difference favours the first method.
     """
     ranked = sorted(dots, key=lambda dot: dot.value, reverse=not better_up)

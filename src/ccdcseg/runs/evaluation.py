@@ -235,8 +235,7 @@ def seed_means(evaluations: Iterable[Evaluation], metric: str, class_name: str =
 
     Args:
         evaluations: of a method, one for each seed.
-        metric: see `Evaluation.values`.
-        class_name: see `Evaluation.values`.
+        metric, class_name: see `Evaluation.values`.
     """
     return average([evaluation.values(metric, class_name) for evaluation in evaluations])
 
@@ -256,8 +255,7 @@ def comparable_values(
 
     Args:
         rounds: see `Round`.
-        metric: see `Evaluation.values`.
-        class_name: see `Evaluation.values`.
+        metric, class_name: see `Evaluation.values`.
 
     Returns:
         For each round and method patient to value, for the same patients; a method's evaluations averaged.

@@ -187,10 +187,7 @@ def paired(
     """The values of two methods with the seeds, and of the structures, that both have; see `comparable_values`.
 
     Args:
-        first: seed to evaluation of the one method.
-        second: seed to evaluation of the other.
-        metric: one of `SUMMARY_METRICS`.
-        class_name: a class, or "mean" over the classes.
+        first, second, metric, class_name: see `compare`.
 
     Returns:
         By seed; where they share none, by None, each method's own averaged; empty where they share no patient.

@@ -27,7 +27,8 @@ class CCDCLoss(ContrastiveLoss[CCDCSettings]):
         L_A    = mean over the queries of A of l(q)
         L_CCDC = mean of L_A over the classes that have queries
 
-    Of state it has its projection head alone: see `ContrastiveLoss` for its parameters, its call and its draws.
+    Of state it has its projection head alone: see `ContrastiveLoss` for its parameters, its call, its draws and its
+    attributes.
 
     Source: Chen et al., Pattern Recognition 145 (2024) 109881. The paper leaves much open; most choices
     are settings of `CCDCSettings`, and ``docs/method.md`` names all.
@@ -37,15 +38,6 @@ class CCDCLoss(ContrastiveLoss[CCDCSettings]):
         num_classes: C, background among them.
         ignore_index: Pixels with this label take no part; None: all do.
         **settings: Of `CCDCSettings`, by keyword.
-
-    Attributes:
-        settings: The frozen `CCDCSettings`.
-        diagnostics: `Diagnostics` of the last call; None before it, and where the loss was not finite.
-        selection: `Selection` of the last call, likewise.
-
-    Raises:
-        TypeError: There is no such setting.
-        ValueError: Fewer than one channel or two classes, or a setting outside its range.
 
     Example:
         >>> criterion = CCDCLoss(8, 3, temperature=0.1, ignore_index=255)
