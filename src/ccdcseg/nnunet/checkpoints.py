@@ -1,5 +1,6 @@
 """Checkpoints that stock nnU-Net can predict with, written atomically and read without running code."""
 
+import codecs
 import pickle
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         np.dtypes.Float64DType,
         np.dtypes.Float32DType,
         np.dtypes.Int64DType,
-        _encode(),
+        codecs.encode,  # pickles of numpy bytes name it
     ]
     try:
         with torch.serialization.safe_globals(allowed):
@@ -66,10 +67,3 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or "network_weights" not in checkpoint:
         raise UserError(f"{path} is not a checkpoint of nnU-Net.", "Give the folder of a trained model.")
     return checkpoint
-
-
-def _encode() -> Any:
-    """``codecs.encode`` under the name by which pickles of numpy bytes know it."""
-    import _codecs  # noqa: PLC0415 - an implementation module, needed by its name alone
-
-    return _codecs.encode
