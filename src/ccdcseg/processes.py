@@ -81,12 +81,15 @@ def _end_with(parent: Any) -> None:
 
 def can_share() -> bool:
     """Whether processes can share memory (``/dev/shm``); where not, a warning in the log says that one works."""
-    reason = _missing_semaphores()
-    if reason is not None:
+    try:
+        multiprocessing.get_context("spawn").Lock()
+    except (OSError, ImportError) as error:
         logging.getLogger(__name__).warning(
-            "One process does the work: no shared memory for others (/dev/shm: %s).", reason
+            "One process does the work: no shared memory for others (/dev/shm: %s).",
+            getattr(error, "strerror", None) or str(error),
         )
-    return reason is None
+        return False
+    return True
 
 
 def pool_map(
@@ -295,12 +298,3 @@ def end_forks_with_this_process() -> None:
             os._exit(1)
 
     os.register_at_fork(before=remember, after_in_child=follow)
-
-
-def _missing_semaphores() -> str | None:
-    """Why no semaphore can be shared between processes; None: they can."""
-    try:
-        multiprocessing.get_context("spawn").Lock()
-    except (OSError, ImportError) as error:
-        return getattr(error, "strerror", None) or str(error)
-    return None
