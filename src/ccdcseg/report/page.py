@@ -118,7 +118,7 @@ def _facts(arms: Sequence[Arm]) -> dict[str, Any]:
     return {
         "dataset": arms[0].runs[0].record.dataset,
         "synthetic": SYNTHETIC if any(run.record.synthetic for _, run in runs_of(arms)) else "",
-        "patients_note": PATIENTS,
+        "patients_note": PATIENTS if any(arm.evaluations for arm in arms) else "",
         "no_viewer": NO_VIEWER if niivue_script() is None else "",
         "duration": tables.duration_text,
         "asdict": asdict,
