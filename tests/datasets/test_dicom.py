@@ -10,7 +10,7 @@ from dicom_fields import set_fields
 
 from ccdcseg.datasets import dicom
 from ccdcseg.datasets.dicom import read_series, read_voxels
-from ccdcseg.datasets.dicom_header import ADAPTED, SERIES
+from ccdcseg.datasets.dicom_header import ADAPTED, NAMES, SERIES
 from ccdcseg.datasets.volumes import Volume, write_volume
 from ccdcseg.errors import UserError
 
@@ -141,6 +141,52 @@ def test_two_series_are_no_scan(slices: list[Path], keyword: str, values: list[s
         read_series(slices)
 
 
+@pytest.mark.parametrize("keyword", NAMES)
+@pytest.mark.parametrize("uid", ["", "1.{}"])
+def test_names_tell_series_apart_where_identifiers_say_nothing(
+    slices: list[Path], keyword: str, uid: str
+) -> None:
+    for number, path in enumerate(slices):
+        set_fields(path, SeriesInstanceUID=uid.format(number), **{keyword: "3" if number < 3 else "5"})
+    with pytest.raises(
+        UserError,
+        match=rf"00001.*00004\.dcm are not of one series: 3 of 5 .*{keyword}.*of its own",
+    ):
+        read_series(slices)
+    for path in slices[3:]:
+        set_fields(path, **{keyword: None})
+    with pytest.raises(UserError, match=rf"are not of one series: 3 of 5 slices have the {keyword}"):
+        read_series(slices)
+
+
+@pytest.mark.parametrize("keyword", NAMES)
+def test_names_say_nothing_where_each_slice_has_its_own_or_one_identifier(
+    slices: list[Path], keyword: str
+) -> None:
+    """Scanners may take each slice of a stack as a series, and write the time into the name of a single one."""
+    for number, path in enumerate(slices):
+        set_fields(path, **{keyword: str(number)})
+    assert read_series(slices).notes == ()
+    for number, path in enumerate(slices):
+        set_fields(path, SeriesInstanceUID="1.1", **{keyword: "3" if number < 3 else "5"})
+    assert read_series(slices).notes == ()
+
+
+@pytest.mark.parametrize("keyword", [*SERIES, *NAMES])
+def test_of_two_slices_each_may_be_a_series(slices: list[Path], keyword: str) -> None:
+    for number, path in enumerate(slices[:3]):
+        set_fields(path, SeriesInstanceUID="")
+        set_fields(path, **{keyword: f"1.{number}" if keyword in SERIES else str(number)})
+    with pytest.raises(
+        UserError, match=rf"00001.*00002\.dcm are not of one series: 1 of 2 slices have the {keyword}"
+    ):
+        read_series(slices[:2])
+    assert read_series(slices[:3]).notes == ()
+    for path in slices[:2]:
+        set_fields(path, **{keyword: "1"})
+    assert read_series(slices[:2]).notes == ()
+
+
 @pytest.mark.parametrize(
     ("keyword", "values"),
     [
@@ -151,6 +197,10 @@ def test_two_series_are_no_scan(slices: list[Path], keyword: str, values: list[s
         ("DiffusionBValue", [0, 800]),
         ("TemporalPositionIdentifier", [1, 2]),
         ("ConvolutionKernel", ["B30f", "B70f"]),
+        ("KVP", [120, 80]),
+        ("KVP", ["", 120]),
+        ("ContrastBolusAgent", ["Gd", "iodine"]),
+        ("ContrastBolusAgent", ["", "Gd"]),
     ],
 )
 def test_two_volumes_in_one_series(slices: list[Path], keyword: str, values: list[Any]) -> None:
@@ -158,6 +208,20 @@ def test_two_volumes_in_one_series(slices: list[Path], keyword: str, values: lis
         set_fields(path, SeriesInstanceUID="1.1", **{keyword: values[path in slices[3:]]})
     with pytest.raises(UserError, match=rf"00004\.dcm has another {keyword} than .*00001.*: .*(against|and)"):
         read_series(slices)
+
+
+@pytest.mark.parametrize("value", ["", "120"])
+@pytest.mark.parametrize("keyword", ["KVP", "ContrastBolusAgent"])
+def test_what_all_slices_have_or_none(slices: list[Path], keyword: str, value: str) -> None:
+    for path in slices[1:]:
+        set_fields(path, **{keyword: value})
+    set_fields(slices[0], **{keyword: value and f"{value} "})
+    assert read_series(slices).notes == ()
+
+
+def test_a_kind_that_some_slices_do_not_say(slices: list[Path]) -> None:
+    set_fields(slices[2], EchoNumbers=1, ConvolutionKernel="B30f")
+    assert read_series(slices).notes == ()
 
 
 @pytest.mark.parametrize("keyword", ADAPTED)

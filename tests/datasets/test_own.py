@@ -585,6 +585,8 @@ def test_slices_and_mask_in_one_folder(
     slices = write_slices(tmp_path / "scans" / "anna", pixels(1))
     mask = tmp_path / "scans" / "anna" / "mask.DCM"
     write_segmentation(mask, slices, labels()[::-1].astype(np.uint8), ["liver", "tumour"])
+    for path in slices:
+        set_fields(path, SeriesInstanceUID="1.1")
     set_fields(slices[0], ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
     layout = Layout(("{patient}",), "{patient}/mask.dcm", folders=True)
     with pytest.raises(UserError, match=r"mask\.DCM has \d+ labelled voxels outside"):

@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from ccdcseg.datasets.dicom_header import (
     ADAPTED,
+    COMMON,
     CONVERT,
     KINDS,
     MOMENTS,
+    NAMES,
     SERIES,
     Header,
     listed,
@@ -144,19 +146,12 @@ def _check_one_series(headers: Sequence[Header]) -> None:
 
     What is adapted from slice to slice of one series is refused where several lie at one place, later.
     """
-    first = headers[0]
-    for keyword in SERIES:
-        if _are_mixed(headers, keyword):
-            other = next(header for header in headers if header.said[keyword] != first.said[keyword])
-            alike = sum(header.said[keyword] == first.said[keyword] for header in headers)
-            raise UserError(
-                f"{first.path} and {other.path} are not of one series: {alike} of {len(headers)} slices have the "
-                f"{keyword} of the first.",
-                _APART,
-            )
     series = {header.said["SeriesInstanceUID"] for header in headers}
-    adapted = ADAPTED if len(series) == 1 and "" not in series else ()
-    kinds = [keyword for keyword in KINDS if keyword not in adapted]
+    is_identified = len(series) == 1 and "" not in series
+    for keyword in SERIES if is_identified else (*SERIES, *NAMES):
+        _check_unmixed(headers, keyword)
+    kinds = [keyword for keyword in KINDS if not (is_identified and keyword in ADAPTED)]
+    first = headers[0]
     for header in headers[1:]:
         if header.patient != first.patient:
             raise UserError(f"{header.path} is of another patient (PatientID) than {first.path}.", _APART)
@@ -169,16 +164,32 @@ def _check_one_series(headers: Sequence[Header]) -> None:
             )
 
 
+def _check_unmixed(headers: Sequence[Header], keyword: str) -> None:
+    """Refuse slices that a field divides into series."""
+    if not _are_mixed(headers, keyword):
+        return
+    first = headers[0]
+    other = next(header for header in headers if header.said[keyword] != first.said[keyword])
+    alike = sum(header.said[keyword] == first.said[keyword] for header in headers)
+    raise UserError(
+        f"{first.path} and {other.path} are not of one series: {alike} of {len(headers)} slices have the "
+        f"{keyword} of the first.",
+        _APART,
+    )
+
+
 def _are_mixed(headers: Sequence[Header], keyword: str) -> bool:
-    """Whether a field has several values, but not one for each slice."""
-    return 1 < len({header.said[keyword] for header in headers}) < len(headers)
+    """Whether a field has several values, but not one for each slice; of two slices each may be a series."""
+    return 1 < len({header.said[keyword] for header in headers}) < max(len(headers), 3)
 
 
 def _check_kind(keyword: str, first: Header, other: Header) -> None:
     one, another = first.said[keyword], other.said[keyword]
-    if one and another and one != another:
+    if one != another and (keyword in COMMON or (one and another)):
         raise UserError(
-            f"{other.path} has another {keyword} than {first.path}: {another} against {one}.", _APART
+            f"{other.path} has another {keyword} than {first.path}: {another or 'none'} against "
+            f"{one or 'none'}.",
+            _APART,
         )
 
 

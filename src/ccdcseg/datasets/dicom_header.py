@@ -18,12 +18,21 @@ from ccdcseg.files import check_regular
 SERIES = ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
 """What tells one series from another."""
 
+NAMES = ("SeriesNumber", "SeriesDescription", "ProtocolName")
+"""What tells them apart where anonymisers left no SeriesInstanceUID, or made one for each slice.
+
+SequenceName does not: in a stack of cine slices it follows the heart rate.
+"""
+
 ADAPTED = ("EchoTime", "InversionTime", "FlipAngle")
 """What scanners adapt from slice to slice of one series, as the inversion time to contrast that washes out."""
 
+COMMON = ("KVP", "ContrastBolusAgent")
+"""What all slices of a volume have, or none: a scan without contrast has no agent."""
+
 KINDS = (
     *("Modality", "ImageType", "PhotometricInterpretation", "EchoNumbers", *ADAPTED),
-    *("DiffusionBValue", "TemporalPositionIdentifier", "ConvolutionKernel"),
+    *("DiffusionBValue", "TemporalPositionIdentifier", "ConvolutionKernel", *COMMON),
 )
 """What is one and the same for all slices of a volume, but for `ADAPTED`."""
 
@@ -50,7 +59,7 @@ class Header:
         spacing_mm: between rows and between columns.
         position_mm: of the first pixel (x, y, z), LPS.
         axes: directions of a row and of a column, shape (2, 3).
-        said: text of each field of ``SERIES``, ``KINDS`` and ``MOMENTS``, empty where the file has none.
+        said: text of each field of ``SERIES``, ``NAMES``, ``KINDS`` and ``MOMENTS``, empty where the file has none.
         is_rescaled: whether it has a RescaleSlope or RescaleIntercept.
     """
 
@@ -104,7 +113,7 @@ def read_header(path: Path) -> Header:
             spacing_mm=_numbers(path, dataset, "PixelSpacing", 2),
             position_mm=_numbers(path, dataset, "ImagePositionPatient", 3),
             axes=_numbers(path, dataset, "ImageOrientationPatient", 6).reshape(2, 3),
-            said={keyword: _text(dataset, keyword) for keyword in (*SERIES, *KINDS, *MOMENTS)},
+            said={keyword: _text(dataset, keyword) for keyword in (*SERIES, *NAMES, *KINDS, *MOMENTS)},
             is_rescaled="RescaleSlope" in dataset or "RescaleIntercept" in dataset,
         )
         _check_size(path, dataset, header.shape)
