@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccdcseg.texts import exactly, from_cell, no_formula, one_line, visible
+from ccdcseg.texts import exactly, from_cell, no_formula, one_line, reason, visible
 
 
 def test_letters_stay_and_what_is_not_seen_goes():
@@ -50,3 +50,8 @@ def test_a_cell_is_no_formula_and_its_text_comes_back(text):
     assert numbers or not any(part.strip().startswith(tuple("=+-@\uff1d")) for part in cell.split(";"))
     if "'" not in text:
         assert from_cell(cell) == text
+
+
+def test_what_an_error_says():
+    assert reason(ValueError("two\n lines")) == "two lines"
+    assert reason(ValueError(" ")) == "ValueError"

@@ -34,6 +34,11 @@ def one_line(text: str) -> str:
     return visible(_BREAK.sub(" ", text)).strip()
 
 
+def reason(error: Exception) -> str:
+    """What an error says in one line, or its kind where it says nothing."""
+    return one_line(str(error)) or type(error).__name__
+
+
 def exactly(number: Any) -> str:
     """A number with as many digits as tell it from every other of its type, so that 1.0000001 is not shown as 1."""
     whole = math.isfinite(number) and number == int(number) and abs(number) < 1e16

@@ -6,7 +6,7 @@ import pydicom
 import pytest
 from dicom_fields import set_fields
 
-from ccdcseg.datasets.dicom_header import read_header, read_pixels
+from ccdcseg.datasets.dicom_header import read_header, read_pixels, reading
 from ccdcseg.errors import UserError
 
 PIXELS = np.random.default_rng(0).integers(0, 4096, (2, 6, 7)).astype(np.uint16)
@@ -54,3 +54,10 @@ def test_an_enhanced_file_is_named_before_what_it_lacks(slice_file: Path) -> Non
     set_fields(slice_file, SharedFunctionalGroupsSequence=[pydicom.Dataset()], PixelSpacing=None)
     with pytest.raises(UserError, match=r"dcm is a multi-frame file"):
         read_header(slice_file)
+
+
+def test_an_error_that_only_looks_like_one_of_the_operating_system(slice_file: Path) -> None:
+    with pytest.raises(UserError, match=r"dcm is damaged or cut short \(no item\)"), reading(slice_file):
+        raise OSError("no item")
+    with pytest.raises(UserError, match=r"dcm cannot be read \(Is a directory\)"), reading(slice_file):
+        slice_file.parent.read_bytes()

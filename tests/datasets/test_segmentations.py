@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -6,6 +7,7 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_fields import set_fields
+from pydicom.uid import MPEG2MPML, UID, ExplicitVRLittleEndian, RLELossless
 
 from ccdcseg.datasets.dicom import read_series, read_voxels
 from ccdcseg.datasets.segmentations import read_segmentation
@@ -167,10 +169,58 @@ def test_what_is_no_segmentation(tmp_path: Path, slices: list[Path]) -> None:
         read_segmentation(tmp_path / "nowhere.dcm", LABELS, image)
 
 
-def test_a_segmentation_cut_short(draw: Callable[..., Path], slices: list[Path]) -> None:
+@pytest.mark.parametrize(
+    ("kind", "syntax"),
+    [
+        ("BINARY", ExplicitVRLittleEndian),
+        ("LABELMAP", ExplicitVRLittleEndian),
+        ("LABELMAP", RLELossless),
+        ("FRACTIONAL", ExplicitVRLittleEndian),
+        ("FRACTIONAL", RLELossless),
+    ],
+)
+def test_a_segmentation_cut_short(
+    draw: Callable[..., Path], slices: list[Path], kind: str, syntax: UID
+) -> None:
+    """In how the file begins, its header, what is said of each frame, its pixels, and the last of these."""
+    mask = (MASK[..., None] == [1, 2]).astype(np.float32) if kind == "FRACTIONAL" else MASK
+    path = draw(mask, kind=kind, transfer_syntax_uid=syntax)
+    content, image, series = path.read_bytes(), scan(slices), read_series(slices)
+    pixels = content.rindex(b"\xe0\x7f\x10\x00")
+    for length in {*range(140, pixels, 173), *range(pixels - 5, pixels + 20, 3), len(content) - 20}:
+        path.write_bytes(content[:length])
+        with pytest.raises(
+            UserError, match=r"seg\.dcm is damaged or cut short .*Copy or download it again\.$"
+        ):
+            read_segmentation(path, LABELS, image, series)
+    path.write_bytes(content)
+    assert read_segmentation(path, LABELS, image, series).array.any()
+
+
+@pytest.mark.parametrize("length", [0, 131])
+def test_a_segmentation_of_which_nothing_is_left(
+    draw: Callable[..., Path], slices: list[Path], length: int
+) -> None:
     path = draw()
-    path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(UserError, match=r"seg\.dcm (is no DICOM segmentation|does not fit)"):
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(UserError, match=r"seg\.dcm is no DICOM segmentation .*Copy or download it again"):
+        read_segmentation(path, LABELS, scan(slices))
+
+
+def test_a_pipe_is_no_segmentation(tmp_path: Path, slices: list[Path]) -> None:
+    os.mkfifo(tmp_path / "pipe.dcm")
+    with pytest.raises(UserError, match=r"pipe\.dcm is no file, but a pipe"):
+        read_segmentation(tmp_path / "pipe.dcm", LABELS, scan(slices))
+
+
+def test_a_segmentation_whose_compression_cannot_be_read(
+    draw: Callable[..., Path], slices: list[Path]
+) -> None:
+    path = draw(kind="LABELMAP", transfer_syntax_uid=RLELossless)
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = MPEG2MPML
+    dataset.save_as(path)
+    with pytest.raises(UserError, match=r"seg\.dcm is compressed \(MPEG2 .*gdcmconv"):
         read_segmentation(path, LABELS, scan(slices))
 
 

@@ -22,6 +22,7 @@ from ccdcseg.datasets.walk import by_number
 from ccdcseg.errors import UserError
 from ccdcseg.files import real
 from ccdcseg.processes import Progress
+from ccdcseg.texts import reason
 
 MR_LABELS = {"liver": 1, "right_kidney": 2, "left_kidney": 3, "spleen": 4}
 """Value of each foreground class of a converted MR mask."""
@@ -251,7 +252,6 @@ def _read_png(path: Path, shape: tuple[int, int]) -> NDArray[np.uint8]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UserError(f"{path} declares absurdly many pixels.", _RESTORE) from error
     except (OSError, SyntaxError, ValueError, EOFError, zlib.error) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            f"{path} is damaged or no PNG file ({reason}).", "Copy or download it again."
+            f"{path} is damaged or no PNG file ({reason(error)}).", "Copy or download it again."
         ) from error

@@ -14,6 +14,7 @@ from pydicom.pixels.decoders.base import get_decoder
 
 from ccdcseg.errors import UserError
 from ccdcseg.files import check_regular
+from ccdcseg.texts import reason
 
 SERIES = ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
 """What tells one series from another."""
@@ -40,7 +41,7 @@ MOMENTS = ("AcquisitionNumber", "TriggerTime", "AcquisitionTime", "ContentTime",
 """What may tell one slice from another at the same place, beside all others."""
 
 _RESTORE = "Export it again, or restore it from its release."
-_DOWNLOAD = "Copy or download it again."
+DOWNLOAD = "Copy or download it again."
 CONVERT = "Convert the scan to NIfTI, for instance with dcm2niix, and take `ccdcseg prepare nifti`."
 
 # Anonymisers leave invalid values in fields that play no role here.
@@ -82,17 +83,17 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be read ({error.strerror}).", "Check the file and its rights."
-        ) from error
     except InvalidDicomError as error:
         raise UserError(
             f"{path} is no DICOM file.",
-            f"{_DOWNLOAD} If it is no slice, take it out of the folder. If other programs read it: {CONVERT}",
+            f"{DOWNLOAD} If it is no slice, take it out of the folder. If other programs read it: {CONVERT}",
         ) from error
     except Exception as error:
-        raise UserError(f"{path} is damaged or cut short ({error}).", _DOWNLOAD) from error
+        if isinstance(error, OSError) and error.strerror:  # pydicom raises it, too, without one
+            raise UserError(
+                f"{path} cannot be read ({error.strerror}).", "Check the file and its rights."
+            ) from error
+        raise UserError(f"{path} is damaged or cut short ({reason(error)}).", DOWNLOAD) from error
 
 
 def read_header(path: Path) -> Header:
@@ -143,6 +144,19 @@ def read_pixels(path: Path, shape: tuple[int, int]) -> NDArray[np.float64]:
             _RESTORE,
         )
     return pixels * slope + intercept
+
+
+def check_decoder(path: Path, syntax: pydicom.uid.UID) -> None:
+    """Refuse what cannot be decompressed.
+
+    Raises:
+        UserError: the transfer syntax is one that cannot be read here.
+    """
+    if syntax.is_deflated or (syntax.is_compressed and not _has_decoder(syntax)):
+        raise UserError(
+            f"{path} is compressed ({syntax.name}), which cannot be read here.",
+            "Decompress it, for instance with gdcmconv --raw.",
+        )
 
 
 def listed(numbers: NDArray[Any]) -> str:
@@ -198,17 +212,13 @@ def _check_kind(path: Path, dataset: pydicom.Dataset) -> None:
 def _check_size(path: Path, dataset: pydicom.Dataset, shape: tuple[int, int]) -> None:
     """Refuse what is larger than its file, or cannot be decompressed, before any pixel is read."""
     syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax.is_deflated or (syntax.is_compressed and not _has_decoder(syntax)):
-        raise UserError(
-            f"{path} is compressed ({syntax.name}), which cannot be read here.",
-            "Decompress it, for instance with gdcmconv --raw.",
-        )
+    check_decoder(path, syntax)
     declared = shape[0] * shape[1] * _whole(path, dataset, "BitsAllocated") // 8
     there = path.stat().st_size
     if not syntax.is_compressed and declared > there:
         raise UserError(
             f"{path} is cut short or its header lies: {declared} bytes of pixels declared, {there} there.",
-            _DOWNLOAD,
+            DOWNLOAD,
         )
 
 

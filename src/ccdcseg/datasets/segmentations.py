@@ -10,11 +10,19 @@ from typing import Any
 
 import highdicom
 import numpy as np
+import pydicom
+from pydicom.misc import is_dicom
 
 from ccdcseg.datasets.dicom import Series
+from ccdcseg.datasets.dicom_header import DOWNLOAD, check_decoder, reading
 from ccdcseg.datasets.nifti import MAX_BYTES
 from ccdcseg.datasets.volumes import Volume
 from ccdcseg.errors import UserError
+from ccdcseg.files import check_regular
+from ccdcseg.texts import reason
+
+_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+"""Of segmentations, and of label maps, which pydicom has no name for."""
 
 logging.getLogger("highdicom").setLevel(logging.ERROR)
 
@@ -41,21 +49,17 @@ def read_segmentation(
             more than ``MAX_BYTES``.
     """
     stored = _stored(path)
-    with _reading(path):
+    with _explaining(path, "is damaged or cut short", DOWNLOAD):
         values = _values(path, stored, labels)
         _check_source(path, stored, image, series)
         _check_binary(path, stored)
     if image.array.size * len(values) > MAX_BYTES:
         raise UserError(f"{path} has {len(values)} segments on {image.array.shape} voxels.", "Split it.")
-    try:
+    misfit = "Export it on the voxels of the scan, without overlapping segments; or as NIfTI."
+    with _explaining(path, f"does not fit {image.path}", misfit):
         geometry = highdicom.VolumeGeometry(image.affine[:, [2, 1, 0, 3]], image.array.shape, "PATIENT")
         found = stored.get_volume(combine_segments=True)
         array = found.match_geometry(geometry, tol=1e-2).array
-    except Exception as error:
-        raise UserError(
-            f"{path} does not fit {image.path} ({_one_line(error)}).",
-            "Export it on the voxels of the scan, without overlapping segments; or as NIfTI.",
-        ) from error
     lost = int(np.count_nonzero(found.array)) - int(np.count_nonzero(array))
     if lost:
         raise UserError(
@@ -69,49 +73,51 @@ def read_segmentation(
 
 
 def _stored(path: Path) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return highdicom.seg.segread(path)
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be read ({error.strerror}).", "Check the file and its rights."
-        ) from error
-    except Exception as error:
-        raise UserError(
-            f"{path} is no DICOM segmentation ({_one_line(error)}).",
-            "Export the mask as one, or as NIfTI; of an RTSTRUCT 3D Slicer or plastimatch makes either.",
-        ) from error
+    other = (
+        "Copy or download it again if it should be one. Else export the mask as one, or as NIfTI; of an RTSTRUCT "
+        "3D Slicer or plastimatch makes either."
+    )
+    check_regular(path)
+    with _explaining(path, "is no DICOM segmentation", other), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return highdicom.seg.segread(path)
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Name the file where it lacks what each segmentation has: damaged bytes raise errors of any kind."""
+def _explaining(path: Path, problem: str, remedy: str) -> Iterator[None]:
+    """Say of any error that pixels are missing where they are, and else what it means at this point."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        raise UserError(
-            f"{path} is damaged or cut short ({_one_line(error)}).", "Copy or download it again."
-        ) from error
+        _check_whole(path)
+        raise UserError(f"{path} {problem} ({reason(error)}).", remedy) from error
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _check_whole(path: Path) -> None:
+    """Refuse a segmentation that does not have all of its pixels, which are last in a file."""
+    with reading(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if not is_dicom(path):
+            return
+        dataset = pydicom.dcmread(path)
+        # Of what is cut short, pydicom may leave nothing but how the file begins.
+        kind = dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID")
+        if not kind or kind in _CLASSES:
+            syntax = dataset.file_meta.TransferSyntaxUID
+            if syntax.is_compressed:
+                check_decoder(path, syntax)
+            dataset.pixel_array  # noqa: B018
 
 
 def _check_source(path: Path, stored: Any, image: Volume, series: Series | None) -> None:
     """Refuse a segmentation that names the slices it was drawn on, none of them the scan's."""
     if series is None:
         return
-    try:
+    remedy = "Export it again with references to the slices, or as NIfTI."
+    with _explaining(path, "does not say of which slices it is", remedy):
         named = {str(sop) for _, _, sop in stored.get_source_image_uids()}
-    except Exception as error:
-        raise UserError(
-            f"{path} does not say of which slices it is ({_one_line(error)}).",
-            "Export it again with references to the slices, or as NIfTI.",
-        ) from error
     frame = str(stored.get("FrameOfReferenceUID") or "")
     other_frame = bool(frame and series.frame and frame != series.frame)
     if named.isdisjoint(series.uids) if named else other_frame:
