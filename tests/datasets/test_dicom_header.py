@@ -56,6 +56,15 @@ def test_an_enhanced_file_is_named_before_what_it_lacks(slice_file: Path) -> Non
         read_header(slice_file)
 
 
+def test_a_slice_whose_header_is_cut_short_is_to_be_copied_again(slice_file: Path) -> None:
+    """Without it the scan would lack a slice, at its end without a word."""
+    content = slice_file.read_bytes()
+    for length in range(132, len(content), 3):
+        slice_file.write_bytes(content[:length])
+        with pytest.raises(UserError, match=r"dcm is damaged or cut short.*Copy or download it again"):
+            read_pixels(slice_file, read_header(slice_file).shape)
+
+
 def test_an_error_that_only_looks_like_one_of_the_operating_system(slice_file: Path) -> None:
     with pytest.raises(UserError, match=r"dcm is damaged or cut short \(no item\)"), reading(slice_file):
         raise OSError("no item")

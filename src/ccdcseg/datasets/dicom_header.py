@@ -42,6 +42,7 @@ MOMENTS = ("AcquisitionNumber", "TriggerTime", "AcquisitionTime", "ContentTime",
 
 _RESTORE = "Export it again, or restore it from its release."
 DOWNLOAD = "Copy or download it again."
+_OR_TAKE_OUT = f"{DOWNLOAD} If it is no slice, take it out of the folder."
 CONVERT = "Convert the scan to NIfTI, for instance with dcm2niix, and take `ccdcseg prepare nifti`."
 
 # Anonymisers leave invalid values in fields that play no role here.
@@ -86,7 +87,7 @@ def reading(path: Path) -> Iterator[None]:
     except InvalidDicomError as error:
         raise UserError(
             f"{path} is no DICOM file.",
-            f"{DOWNLOAD} If it is no slice, take it out of the folder. If other programs read it: {CONVERT}",
+            f"{_OR_TAKE_OUT} If other programs read it: {CONVERT}",
         ) from error
     except Exception as error:
         if isinstance(error, OSError) and error.strerror:  # pydicom raises it, too, without one
@@ -191,6 +192,8 @@ def _check_kind(path: Path, dataset: pydicom.Dataset) -> None:
         raise UserError(f"{path} is a mosaic, all slices of a volume in one picture.", CONVERT)
     if "SharedFunctionalGroupsSequence" in dataset or int(dataset.get("NumberOfFrames") or 1) != 1:
         raise UserError(f"{path} is a multi-frame file, not one slice.", CONVERT)
+    if "HighBit" not in dataset:
+        raise UserError(f"{path} is damaged or cut short, or no image: it has no HighBit.", _OR_TAKE_OUT)
     photometric, samples = _text(dataset, "PhotometricInterpretation"), int(dataset.get("SamplesPerPixel", 1))
     if samples != 1 or not photometric.startswith("MONOCHROME"):
         raise UserError(
