@@ -153,16 +153,25 @@ def check_beside(path: Path, mark: str) -> None:
 
     Args:
         path: what is to be written beside the page.
-        mark: what stands in its first line or lines.
+        mark: what stands in its first line or lines; a line break at its start stands for that of the file, too.
 
     Raises:
         UserError: something else lies there.
     """
-    if path.exists() and mark not in path.read_text(encoding="utf-8", errors="replace")[:500]:
+    if path.exists() and mark not in "\n" + path.read_text(encoding="utf-8", errors="replace")[:500]:
         raise UserError(
             f"{path} would be replaced, and was not written by this command, or was changed since.",
             "Name the page otherwise with -o; or move the file away, if nothing needs it there.",
         )
+
+
+def check_table_beside(path: Path, columns: Iterable[str]) -> None:
+    """As `check_beside`, of a table, to which nobody may have added columns either.
+
+    Raises:
+        UserError: something else lies there.
+    """
+    check_beside(path, "\n" + ",".join(columns) + "\n")
 
 
 def check_writable(folder: Path) -> None:

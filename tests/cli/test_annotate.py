@@ -30,8 +30,13 @@ def test_the_command(
     assert "would be overwritten by its own list" in capsys.readouterr().err
     assert command(monkeypatch, half_annotated, "-o", str(page), "--scans", "1", "--slices", "1") == 0
     table = page.with_suffix(".csv")
-    table.write_text(table.read_text().replace("why", "why,drawn by"))
-    for side, remains in ((table, table.read_text()), (page.with_suffix(".label"), "mine")):
+    heading = table.read_text().splitlines()[0]
+    sides = (
+        (table, f"{heading},drawn by\n"),
+        (table, f"drawn by,{heading}\n"),
+        (page.with_suffix(".label"), "mine"),
+    )
+    for side, remains in sides:
         side.write_text(remains)
         assert command(monkeypatch, half_annotated, "-o", str(page)) == 2
         assert f"{side} would be replaced" in capsys.readouterr().err

@@ -14,6 +14,8 @@ from ccdcseg.datasets.volumes import read_image
 from ccdcseg.nnunet import ensemble, plans
 from ccdcseg.review import networks
 
+HEADING = "case,patient,class,score,suspicion,sentence,dice,contradiction_mm,surface_probability,answer"
+
 
 @pytest.fixture(scope="module")
 def reviewed(workspace: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -155,6 +157,29 @@ def test_folds_are_no_runs_of_the_data_set(place: Path, ccdcseg: Callable[..., A
     result = ccdcseg("evaluate", "901")
     assert result.code == 2
     assert "holds no finished training" in result.err
+
+
+@pytest.mark.parametrize(
+    "remains", ["patient,said\np1,redraw slice 3\n", f"{HEADING},drawn anew\n", f"drawn anew,{HEADING}\n"]
+)
+def test_a_ranking_of_somebody_elses_or_with_columns_added_is_not_replaced(
+    workspace: Any, tmp_path: Path, ccdcseg: Callable[..., Any], remains: str
+) -> None:
+    mine = tmp_path / "cohort_ranking.csv"
+    mine.write_text(remains)
+    result = ccdcseg("review", "901", "--run", tmp_path / "nowhere", "-o", tmp_path / "cohort.html")
+    assert result.code == 2
+    assert f"{mine} would be replaced" in result.err
+    assert mine.read_text() == remains
+
+
+def test_a_ranking_of_our_own_is_replaced(
+    workspace: Any, tmp_path: Path, ccdcseg: Callable[..., Any]
+) -> None:
+    (tmp_path / "cohort_ranking.csv").write_text(f"{HEADING}\n")
+    result = ccdcseg("review", "901", "--run", tmp_path / "nowhere", "-o", tmp_path / "cohort.html")
+    assert "would be replaced" not in result.err
+    assert "nowhere" in result.err
 
 
 @pytest.mark.parametrize(

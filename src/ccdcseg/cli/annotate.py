@@ -11,7 +11,7 @@ from ccdcseg.cli.app import DATA, app
 from ccdcseg.cli.options import PROCESSES, Dataset, Device, DeviceOption, Processes
 from ccdcseg.cli.output import cache_folder
 from ccdcseg.errors import UserError
-from ccdcseg.files import absolute, check_beside, check_file
+from ccdcseg.files import absolute, check_beside, check_file, check_table_beside
 from ccdcseg.progress import progress_bars
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def next_command(
     if output.suffix in (".csv", ".label"):
         raise UserError(f"The page {output} would be overwritten by its own list.", "Name it next.html.")
     check_file(output)
-    check_beside(listed, ",".join(COLUMNS) + "\n")
+    check_table_beside(listed, COLUMNS)
     check_beside(output.with_suffix(".label"), LABEL_HEADER)
     with (
         cache_folder(nnunet_folder("nnUNet_preprocessed") / raw.name / "ccdcseg_next") as cache,

@@ -22,6 +22,18 @@ from ccdcseg.runs.record import RunRecord
 from ccdcseg.tabular import csv_text
 
 FORMAT = "ccdcseg-review/2"
+RANKING_COLUMNS = (
+    "case",
+    "patient",
+    "class",
+    "score",
+    "suspicion",
+    "sentence",
+    "dice",
+    "contradiction_mm",
+    "surface_probability",
+    "answer",
+)
 
 
 @dataclass(frozen=True)
@@ -200,11 +212,10 @@ def ranking_file(json_file: Path) -> Path:
 
 
 def ranking_rows(result: Review) -> list[list[object]]:
-    """A row for each case and class in the order of their scores, below a row of headings."""
+    """A row for each case and class in the order of their scores, below `RANKING_COLUMNS`."""
     rows = [_row(one, name) for one in result.cases for name in result.labels]
-    headings = ["case", "patient", "class", "score", "suspicion", "sentence", "dice", "contradiction_mm"]
     rows.sort(key=lambda row: -float(str(row[3])))
-    return [[*headings, "surface_probability", "answer"], *rows]
+    return [[*RANKING_COLUMNS], *rows]
 
 
 def _row(one: Reviewed, name: str) -> list[object]:
