@@ -11,6 +11,7 @@ import pytest
 
 from ccdcseg.datasets.splits import SPLITS_FILE
 from ccdcseg.datasets.volumes import read_image
+from ccdcseg.files import file_hash
 from ccdcseg.nnunet import ensemble, plans
 from ccdcseg.review import networks
 
@@ -157,6 +158,23 @@ def test_folds_are_no_runs_of_the_data_set(place: Path, ccdcseg: Callable[..., A
     result = ccdcseg("evaluate", "901")
     assert result.code == 2
     assert "holds no finished training" in result.err
+
+
+def test_answers_that_a_spreadsheet_saved_are_taken(
+    raw_folder: Path, ccdcseg: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("nnUNet_raw", str(raw_folder.parent))
+    (raw_folder / "cases.csv").write_text("case,patient,group,phase\n001,001,,\n002,002,,\n")
+    for number, mask in enumerate(sorted((raw_folder / "labelsTr").iterdir())[:2], 1):
+        mask.rename(mask.with_name(f"00{number}.nii.gz"))
+    masks = {case: file_hash(raw_folder / "labelsTr" / f"{case}.nii.gz") for case in ("001", "002")}
+    rows = [f"{raw_folder.name};{int(case)};{mask};wrong" for case, mask in masks.items()]
+    table = raw_folder.parent / "answers.csv"
+    table.write_text("\r\n".join(["dataset;case;mask;answer", *rows]), encoding="utf-8-sig")
+    result = ccdcseg("review", "7", "--answers", table)
+    assert result.code == 0, result.err
+    kept = (raw_folder / "review.csv").read_text().splitlines()
+    assert kept[1:] == [f"{raw_folder.name},{case},{mask},wrong" for case, mask in masks.items()]
 
 
 @pytest.mark.parametrize(

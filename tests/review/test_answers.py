@@ -5,6 +5,7 @@ import pytest
 from ccdcseg.errors import UserError
 from ccdcseg.review.answers import ANSWERS_FILE, Answer, stored_answers, take_answers, write_answers
 
+NUMBERED = {"01": "1" * 64, "001": "2" * 64, "010": "3" * 64, "000": "4" * 64, "7": "5" * 64, "0a": "6" * 64}
 HASHES = {"a": "1" * 64, "b": "2" * 64, "=c;+d": "3" * 64}
 
 
@@ -37,7 +38,10 @@ def test_answers_are_kept_and_newer_ones_count(raw: Path) -> None:
     [
         ([answer("a", "maybe")], "'maybe' is no answer"),
         ([answer("a", "right", "Dataset008_Other")], "answers on Dataset008_Other, not on Dataset007_Small"),
-        ([answer("z", "right")], "there is no annotated case z"),
+        (
+            [answer("z", "right")],
+            r"there is no annotated case z.*spreadsheets drop zeros before numbers \(001\)",
+        ),
         ([answer("a", "right"), answer("a", "wrong")], "two answers for a"),
         ([answer("b", "right", mask="4" * 64)], "the mask of b was changed since"),
         ([], "holds no answer"),
@@ -71,3 +75,40 @@ def test_a_foreign_table_beside_the_data_is_named(raw: Path) -> None:
         UserError, match=r"review.csv has the columns film, stars\. Restore it, or move it away"
     ):
         take_answers(raw, handed_in(raw, answer("a", "right")), HASHES)
+
+
+def numbered(**answers: str) -> list[Answer]:
+    """Answers on cases as a spreadsheet saved them: by what is left of the names "001" and the like."""
+    return [answer(case.lstrip("_0") or "0", said, mask=NUMBERED[case[1:]]) for case, said in answers.items()]
+
+
+def test_numbers_get_back_the_zeros_that_a_spreadsheet_dropped(raw: Path) -> None:
+    given = numbered(_01="wrong", _001="right", _010="unsure", _000="right", _7="wrong")
+    assert [one.case for one in given] == ["1", "1", "10", "0", "7"]
+    taken = take_answers(raw, handed_in(raw, *given), NUMBERED)
+    assert {one.case: one.answer for one in taken} == {
+        "01": "wrong", "001": "right", "010": "unsure", "000": "right", "7": "wrong",
+    }  # fmt: skip
+    assert stored_answers(raw) == {one.case: one for one in taken}
+
+
+@pytest.mark.parametrize(
+    ("masks", "given", "problem"),
+    [
+        ({"01": "1" * 64, "001": "1" * 64}, numbered(_01="wrong"), "no annotated case 1"),
+        ({"001": "7" * 64}, numbered(_001="wrong"), "no annotated case 1"),
+        ({"1": "7" * 64}, numbered(_01="wrong"), "the mask of 1 was changed since"),
+        (NUMBERED, numbered(_0a="wrong"), "no annotated case a"),
+        (
+            NUMBERED,
+            [*numbered(_001="wrong"), answer("001", "right", mask="2" * 64)],
+            "has two answers for 001",
+        ),
+    ],
+)
+def test_a_number_whose_mask_names_no_case_gets_no_zeros(
+    raw: Path, masks: dict[str, str], given: list[Answer], problem: str
+) -> None:
+    with pytest.raises(UserError, match=problem):
+        take_answers(raw, handed_in(raw, *given), masks)
+    assert not (raw / ANSWERS_FILE).exists()

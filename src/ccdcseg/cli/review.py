@@ -101,12 +101,13 @@ def _keep(dataset: str, path: Path) -> None:
     """Keep answers beside the data."""
     from ccdcseg.datasets.cases import dataset_folder, read_cases
     from ccdcseg.nnunet.paths import nnunet_folder
-    from ccdcseg.review.answers import ANSWERS_FILE, read_answers, take_answers
+    from ccdcseg.review.answers import ANSWERS_FILE, may_be_on, read_answers, take_answers
     from ccdcseg.review.review import mask_files
 
     raw = dataset_folder(nnunet_folder("nnUNet_raw"), dataset)
-    asked = {answer.case for answer in read_answers(path)}
-    masks = mask_files(raw, [case for case in read_cases(raw) if case.case in asked])
+    answers = read_answers(path)
+    asked = [case for case in read_cases(raw) if any(may_be_on(answer, case.case) for answer in answers)]
+    masks = mask_files(raw, asked)
     hashes = {case: file_hash(mask) for case, mask in masks.items()}
     taken = [answer.answer for answer in take_answers(raw, path, hashes)]
     counts = ", ".join(f"{taken.count(answer)} {answer}" for answer in dict.fromkeys(sorted(taken)))

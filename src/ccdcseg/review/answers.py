@@ -1,10 +1,11 @@
 """What people say of masks that were reviewed: ``review.csv`` beside the data, never in the masks.
 
-An answer holds for the mask that it was given on, whose hash is kept with it.
+An answer holds for the mask that it was given on, whose hash is kept with it. Spreadsheets drop zeros before the
+name of a case that is a number (001); such a case is known by that hash.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 
 from ccdcseg.datasets.tables import Row, read_table
@@ -46,26 +47,21 @@ def read_answers(path: Path, remedy: str = _REMEDY) -> list[Answer]:
         remedy: what to do about one that cannot be used.
 
     Raises:
-        UserError: it cannot be read (see `read_table`), an answer is none of `ANSWERS`, or a case comes twice.
+        UserError: it cannot be read (see `read_table`), or an answer is none of `ANSWERS`.
     """
-    answers = [_answer(row) for row in read_table(path, COLUMNS, "", remedy)]
-    seen: set[str] = set()
-    for answer in answers:
-        if answer.case in seen:
-            raise UserError(f"{path} has two answers for {answer.case}.", "Keep one.")
-        seen.add(answer.case)
-    return answers
+    return [_answer(row) for row in read_table(path, COLUMNS, "", remedy)]
 
 
 def stored_answers(raw_folder: Path) -> dict[str, Answer]:
     """The answers that are kept beside a data set, by case.
 
     Raises:
-        UserError: as `read_answers`, or they are another data set's.
+        UserError: as `read_answers`, they are another data set's, or a case comes twice.
     """
     path = raw_folder / ANSWERS_FILE
     answers = read_answers(path, "Restore it, or move it away.") if path.exists() else []
     _check_dataset(path, answers, raw_folder)
+    _check_once(path, answers)
     return {answer.case: answer for answer in answers}
 
 
@@ -75,22 +71,26 @@ def take_answers(raw_folder: Path, path: Path, masks: Mapping[str, str]) -> list
     Args:
         raw_folder: of the data set.
         path: the table to read.
-        masks: SHA-256 of the mask of each annotated case today.
+        masks: SHA-256 of the mask of each annotated case today, at least of those that an answer may be on.
 
     Returns:
         The answers that were read.
 
     Raises:
-        UserError: as `read_answers`; there is none; they are another data set's; a case is unknown, or its mask was
-            changed since the answer was given. Nothing is kept then.
+        UserError: as `read_answers`; there is none; they are another data set's; a case is unknown or comes twice,
+            or its mask was changed since the answer was given. Nothing is kept then.
     """
-    answers = read_answers(path)
+    answers = [_with_zeros(answer, masks) for answer in read_answers(path)]
     if not answers:
         raise UserError(f"{path} holds no answer.", "Answer on the page first, then save the table again.")
     _check_dataset(path, answers, raw_folder)
+    _check_once(path, answers)
     for answer in answers:
         if answer.case not in masks:
-            raise UserError(f"{path}: there is no annotated case {answer.case}.", _REMEDY)
+            raise UserError(
+                f"{path}: there is no annotated case {answer.case}.",
+                f"{_REMEDY[:-1]}, as it was saved: spreadsheets drop zeros before numbers (001).",
+            )
         if masks[answer.case] != answer.mask:
             raise UserError(
                 f"{path}: the mask of {answer.case} was changed since the answer was given.",
@@ -113,6 +113,25 @@ def _answer(row: Row) -> Answer:
             f"{row.place}: {answer.answer[:40]!r} is no answer.", f"Write one of {', '.join(ANSWERS)}."
         )
     return answer
+
+
+def may_be_on(answer: Answer, case: str) -> bool:
+    """Whether an answer may be on a case: it names it, or the number that is left of its name without zeros."""
+    return answer.case == case or (answer.case.isdecimal() and answer.case.zfill(len(case)) == case)
+
+
+def _with_zeros(answer: Answer, masks: Mapping[str, str]) -> Answer:
+    """An answer under the only name, among those that it may be on, of a case with that mask; else as it is."""
+    cases = [case for case, mask in masks.items() if mask == answer.mask and may_be_on(answer, case)]
+    return replace(answer, case=cases[0]) if len(cases) == 1 else answer
+
+
+def _check_once(path: Path, answers: Iterable[Answer]) -> None:
+    seen: set[str] = set()
+    for answer in answers:
+        if answer.case in seen:
+            raise UserError(f"{path} has two answers for {answer.case}.", "Keep one.")
+        seen.add(answer.case)
 
 
 def _check_dataset(path: Path, answers: Iterable[Answer], raw_folder: Path) -> None:
