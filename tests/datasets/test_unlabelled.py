@@ -195,6 +195,71 @@ def test_a_table_that_says_something_else_is_kept(with_scans: Path):
         assign_patients(with_scans, "{patient}_{phase}", images=Path("imagesTs"))
 
 
+PREPARED = [Case("new_00", "new", "sick", "00"), Case("other_00", "other", "well", "00")]
+ELSEWHERE = [Case("new_00", "nobody", "", "")]
+
+
+@pytest.fixture
+def added_to(with_scans: Path) -> Path:
+    """Three scans were added to imagesTs after ``prepare`` had said whose all were, one of "new", two of "p1"."""
+    images = with_scans / "imagesTs"
+    shutil.copy(images / "new_00_0000.nii.gz", images / "new_01_0000.nii.gz")
+    write_unlabelled_cases(with_scans, {"/elsewhere": ELSEWHERE, "imagesTs": PREPARED})
+    return with_scans
+
+
+def test_scans_that_were_added_join_the_rows_that_are_there(added_to: Path):
+    found = assign_patients(added_to, "{patient}_{phase}", images=Path("imagesTs"))
+    added = [Case("new_01", "new", "sick", "01"), *(Case(f"p1_{n}", "p1", "", n) for n in ("10", "11"))]
+    assert found == [*PREPARED, *added]
+    assert read_unlabelled_cases(added_to) == {"/elsewhere": ELSEWHERE, "imagesTs": found}
+    assert assign_patients(added_to, "{patient}_{phase}", images=Path("imagesTs")) == found
+    assert assign_patients(added_to, "{patient}_{}", images=Path("imagesTs")) == found
+
+
+@pytest.mark.parametrize("name", ["one_of_two_00", "plain"])
+def test_rows_of_scans_that_a_pattern_does_not_fit_stay(added_to: Path, name: str):
+    images = added_to / "imagesTs"
+    shutil.copy(images / "new_00_0000.nii.gz", images / f"{name}_0000.nii.gz")
+    with pytest.raises(UserError, match=rf"fits? (the case )?{name}"):
+        assign_patients(added_to, "{patient}_{phase}", images=Path("imagesTs"))
+    rows = [*PREPARED, Case(name, "somebody", "well", "")]
+    write_unlabelled_cases(added_to, {"imagesTs": rows})
+    assert assign_patients(added_to, "{patient}_{phase}", images=Path("imagesTs"))[:3] == rows
+
+
+def test_a_table_of_the_scans_that_were_added(added_to: Path):
+    table = added_to / "added.csv"
+    table.write_text("case,patient\np1_10,p1\np1_11,p1\n")
+    with pytest.raises(UserError, match=r"added\.csv has no case new_01 \(1 are missing\)"):
+        assign_patients(added_to, table=table, images=Path("imagesTs"))
+    table.write_text(table.read_text() + "new_01,new\nother_00,other\n")
+    found = assign_patients(added_to, table=table, images=Path("imagesTs"))
+    assert [(case.case, case.group) for case in found] == [
+        ("new_00", "sick"), ("other_00", "well"), ("new_01", "sick"), ("p1_10", ""), ("p1_11", ""),
+    ]  # fmt: skip
+
+
+def test_rows_of_a_folder_that_became_a_link_are_kept_once(added_to: Path, tmp_path: Path):
+    write_unlabelled_cases(added_to, {"imagesTs": PREPARED})
+    moved = shutil.move(added_to / "imagesTs", tmp_path / "elsewhere")
+    (added_to / "imagesTs").symlink_to(moved)
+    found = assign_patients(added_to, "{patient}_{phase}", images=Path("imagesTs"))
+    (rows,) = read_unlabelled_cases(added_to).values()
+    assert rows == found
+    assert len(found) == 5
+
+
+@pytest.mark.parametrize("pattern", ["{}_{patient}", "{patient}_{group}", "{patient}_{phase}0"])
+def test_rows_that_are_contradicted_are_kept(added_to: Path, pattern: str):
+    for name in ("new_01", "p1_10", "p1_11"):
+        (added_to / "imagesTs" / f"{name}_0000.nii.gz").unlink()
+    before = (added_to / "unlabelled.csv").read_text()
+    with pytest.raises(UserError, match=r"unlabelled\.csv is there and says something else of new_00\."):
+        assign_patients(added_to, pattern, images=Path("imagesTs"))
+    assert (added_to / "unlabelled.csv").read_text() == before
+
+
 def facts(negative=0.0, spacing=(10.0, 1.5, 1.5)) -> ScanFacts:
     return ScanFacts((negative,), spacing)
 

@@ -1,6 +1,7 @@
 """An nnU-Net raw folder that was made elsewhere: whose scan each case is, from a pattern or a table."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -27,7 +28,7 @@ from ccdcseg.datasets.unicode_names import composed, missing
 from ccdcseg.datasets.unlabelled import UnlabelledFolder, cases_in, read_unlabelled
 from ccdcseg.datasets.walk import by_number, is_hidden
 from ccdcseg.errors import UserError
-from ccdcseg.files import locked, read_json
+from ccdcseg.files import locked, read_json, real
 
 _TABLE_REMEDY = (
     "Give a CSV table in UTF-8 with the columns case and patient, and group and phase where they are known."
@@ -44,42 +45,69 @@ def assign_patients(
         pattern: of the cases' names, such as ``{patient}_{phase}``; see `NamePattern`.
         table: CSV with the columns case and patient, and group and phase where they are known.
         images: a folder of scans without masks, such as ``imagesTs``: write ``unlabelled.csv`` of them instead.
+            Rows that are there stay; those of scans that were added since join them.
 
     Returns:
         The cases, as written.
 
     Raises:
         UserError: not exactly one of ``pattern`` and ``table``; a case without its images or the other way
-            round; a case that the pattern or the table does not know, or knows twice; ``cases.csv`` is there
-            and says something else; or as `check_capitals`.
+            round; a case that the pattern or the table does not know, or knows twice; ``cases.csv``, or
+            ``unlabelled.csv`` of a scan, is there and says something else; or as `check_capitals`.
     """
     if (pattern is None) == (table is None):
         raise UserError("Patients come from --pattern or --table.", "Give one of them.")
     folder = None if images is None else read_unlabelled(raw_folder, images)
     names = [*folder.patients] if folder else case_names(raw_folder)
-    found = _by_pattern(names, pattern) if pattern is not None else _by_table(names, Path(str(table)))
-    there = _assigned(raw_folder, folder)
-    if there and sorted(there) != sorted(found):
+    asked = {name for name in names if folder is None or folder.patients[name] is None}
+    given = (
+        _by_pattern(names, asked, pattern)
+        if pattern is not None
+        else _by_table(names, asked, Path(str(table)))
+    )
+    annotated = read_cases(raw_folder) if (raw_folder / CASES_FILE).exists() else []
+    if folder is None and annotated and sorted(annotated) != sorted(given):
         raise UserError(
-            f"{raw_folder / (UNLABELLED_FILE if folder else CASES_FILE)} is there and says something else.",
+            f"{raw_folder / CASES_FILE} is there and says something else.",
             "Move it away if it is wrong; splits that were drawn from it are then wrong too.",
         )
+    found = _joined(raw_folder, folder, given) if folder else given
     check_groups(found, raw_folder)
     without_masks = read_unlabelled_cases(raw_folder)
-    check_capitals(chain(found, _assigned(raw_folder, None), *without_masks.values()), raw_folder)
-    if not there and folder:
-        with locked(raw_folder, "patients", wait=True):
-            write_unlabelled_cases(raw_folder, {**read_unlabelled_cases(raw_folder), folder.name: found})
-    elif not there:
+    check_capitals(chain(found, annotated, *without_masks.values()), raw_folder)
+    if folder and asked:
+        _write_unlabelled(raw_folder, folder, found)
+    elif not folder and not annotated:
         write_cases(raw_folder, found)
     return found
 
 
-def _assigned(raw_folder: Path, folder: UnlabelledFolder | None) -> list[Case]:
-    """What is there already."""
-    if folder:
-        return cases_in(raw_folder, raw_folder / folder.name)
-    return read_cases(raw_folder) if (raw_folder / CASES_FILE).exists() else []
+def _joined(raw_folder: Path, folder: UnlabelledFolder, given: Iterable[Case]) -> list[Case]:
+    """The rows that are there, and after them those of scans that have none, in the group of their patient.
+
+    Raises:
+        UserError: a row that is there is contradicted.
+    """
+    rows = {case.case: case for case in cases_in(raw_folder, raw_folder / folder.name)}
+    groups = {row.patient: row.group for row in rows.values()}
+    for case in given:
+        row = rows.setdefault(case.case, replace(case, group=case.group or groups.get(case.patient, "")))
+        said = replace(case, phase=case.phase or row.phase, group=case.group or row.group)
+        if said != row:
+            raise UserError(
+                f"{raw_folder / UNLABELLED_FILE} is there and says something else of {case.case}.",
+                "Say the same; or correct the row if it is wrong: splits that were drawn from it then are, too.",
+            )
+    return [*rows.values()]
+
+
+def _write_unlabelled(raw_folder: Path, folder: UnlabelledFolder, found: Sequence[Case]) -> None:
+    """Add rows on a folder to ``unlabelled.csv``, which others may do at the same time."""
+    with locked(raw_folder, "patients", wait=True):
+        place, rows = real(raw_folder / folder.name), read_unlabelled_cases(raw_folder)
+        others = {name: cases for name, cases in rows.items() if real(raw_folder / name) != place}
+        joined = _joined(raw_folder, folder, found)
+        write_unlabelled_cases(raw_folder, {**others, folder.name: joined})
 
 
 def check_listing(raw_folder: Path) -> None:
@@ -150,18 +178,26 @@ def case_files(raw_folder: Path, case: str) -> list[Path]:
     return [*images, raw_folder / "labelsTr" / f"{case}{ending}"]
 
 
-def _by_pattern(names: Iterable[str], text: str) -> list[Case]:
+def _by_pattern(names: Iterable[str], asked: Collection[str], text: str) -> list[Case]:
+    """What a pattern says of names, of those that are asked about for certain."""
     pattern = NamePattern(text, PARTS, ["patient"])
     cases = []
     for name in names:
-        parts = pattern.parts(name)
-        if parts is None:
-            raise UserError(f"The pattern {text} does not fit the case {name}.", "Correct it.")
-        cases.append(Case(name, parts["patient"], parts.get("group", ""), parts.get("phase", "")))
+        with nullcontext() if name in asked else suppress(UserError):
+            parts = _parts(pattern, name)
+            cases.append(Case(name, parts["patient"], parts.get("group", ""), parts.get("phase", "")))
     return cases
 
 
-def _by_table(names: Sequence[str], path: Path) -> list[Case]:
+def _parts(pattern: NamePattern, name: str) -> dict[str, str]:
+    parts = pattern.parts(name)
+    if parts is None:
+        raise UserError(f"The pattern {pattern.text} does not fit the case {name}.", "Correct it.")
+    return parts
+
+
+def _by_table(names: Sequence[str], asked: Collection[str], path: Path) -> list[Case]:
+    """What a table says of names, of those that are asked about for certain."""
     rows: dict[str, Case] = {}
     known = {composed(name): name for name in names}
     for row in read_table(path, ("case", "patient"), "group|phase", _TABLE_REMEDY):
@@ -172,8 +208,9 @@ def _by_table(names: Sequence[str], path: Path) -> list[Case]:
         if case.case in rows:
             raise UserError(f"{path} lists {case.case} twice.", "Keep one row a case.")
         rows[case.case] = case
-    for wanted, there, remedy in ((names, rows, "Add it."), (rows, names, "Remove it, or add its files.")):
+    needed = [name for name in names if name in asked]
+    for wanted, there, remedy in ((needed, rows, "Add it."), (rows, names, "Remove it, or add its files.")):
         if absent := [name for name in wanted if name not in there]:
             place = path if there is rows else "The data set"
             raise UserError(f"{place} has no case {absent[0]} ({len(absent)} are missing).", remedy)
-    return [rows[name] for name in names]
+    return [rows[name] for name in names if name in rows]
