@@ -1,9 +1,12 @@
 import re
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 
 from ccdcseg.cli import main
+from ccdcseg.datasets.cases import Case, read_unlabelled_cases, write_cases
 
 
 def command(monkeypatch: pytest.MonkeyPatch, half_annotated: Path, *words: str) -> int:
@@ -74,3 +77,22 @@ def test_why_there_are_fewer_scans_than_wanted(
     page = tmp_path / "page.html"
     assert command(monkeypatch, half_annotated, "-o", str(page), "--scans", "9", "--slices", "1") == 0
     assert why in capsys.readouterr().out
+
+
+def test_the_advice_on_whose_scans_are_not_known_is_taken(
+    monkeypatch: pytest.MonkeyPatch, half_annotated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything is annotated: ``prepare`` then writes a ``cases.csv`` without a row."""
+    for folder in ("imagesTr", "labelsTr"):
+        shutil.rmtree(half_annotated / folder)
+    write_cases(half_annotated, [])
+    known, images = read_unlabelled_cases(half_annotated)["imagesTs"], half_annotated / "imagesTs"
+    shutil.copy(images / "q1_ED_0000.nii.gz", images / "q9_ED_0000.nii.gz")
+    assert command(monkeypatch, half_annotated, "-o", str(tmp_path / "page.html"), "--slices", "1") == 0
+    said = re.search(r"1 of 11 are is not known: .* Say it: (.*)", capsys.readouterr().out)
+    assert said
+    monkeypatch.setattr("sys.argv", shlex.split(said[1]))
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code, capsys.readouterr().err
+    assert read_unlabelled_cases(half_annotated)["imagesTs"] == [*known, Case("q9_ED", "q9", "", "ED")]

@@ -32,7 +32,7 @@ def patients(
     ] = None,
 ) -> None:
     """Say whose scans the cases of an existing nnU-Net raw folder are, before `split`."""
-    from ccdcseg.datasets.cases import CASES_FILE, dataset_folder
+    from ccdcseg.datasets.cases import annotated_cases, dataset_folder
     from ccdcseg.datasets.raw_folder import assign_patients
     from ccdcseg.nnunet.paths import nnunet_folder
 
@@ -45,7 +45,7 @@ def patients(
     typer.echo(
         f"{len(cases)} cases of {len(scans)} patients, {each}; {groups} group{'s' if groups > 1 else ''}"
     )
-    if (raw / CASES_FILE).exists():
+    if annotated_cases(raw):
         say_next_split(dataset, raw, images)
 
 

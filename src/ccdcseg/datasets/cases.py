@@ -107,6 +107,17 @@ def read_cases(raw_folder: Path) -> list[Case]:
     return cases
 
 
+def annotated_cases(raw_folder: Path) -> list[Case]:
+    """Rows of a ``cases.csv`` that may be missing, or, before anything is annotated, hold none.
+
+    Raises:
+        UserError: as `read_cases`.
+    """
+    path = raw_folder / CASES_FILE
+    lines = path.read_bytes().split(b"\n", 1) if path.exists() else []
+    return read_cases(raw_folder) if len(lines) > 1 and lines[1].strip() else []
+
+
 def read_unlabelled_cases(raw_folder: Path) -> dict[str, list[Case]]:
     """Read ``unlabelled.csv`` of an nnU-Net raw folder: scans without masks by their folder.
 

@@ -10,11 +10,11 @@ from ccdcseg.datasets.cases import (
     CASES_FILE,
     UNLABELLED_FILE,
     Case,
+    annotated_cases,
     check_capitals,
     check_groups,
     check_names,
     image_files,
-    read_cases,
     read_channels,
     read_file_ending,
     read_unlabelled_cases,
@@ -65,7 +65,7 @@ def assign_patients(
         if pattern is not None
         else _by_table(names, asked, Path(str(table)))
     )
-    annotated = read_cases(raw_folder) if (raw_folder / CASES_FILE).exists() else []
+    annotated = annotated_cases(raw_folder)
     if folder is None and annotated and sorted(annotated) != sorted(given):
         raise UserError(
             f"{raw_folder / CASES_FILE} is there and says something else.",

@@ -8,13 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ccdcseg.datasets.cases import (
-    CASES_FILE,
-    Case,
-    read_cases,
-    read_channels,
-    read_file_ending,
-)
+from ccdcseg.datasets.cases import Case, annotated_cases, read_channels, read_file_ending
 from ccdcseg.datasets.unlabelled import UnlabelledFolder, cases_in, channel_files, read_unlabelled
 from ccdcseg.errors import UserError
 from ccdcseg.files import absolute, write_text
@@ -203,19 +197,12 @@ def _scans_without(raw_folder: Path, folder: UnlabelledFolder) -> list[ScanFiles
 def _annotated(raw_folder: Path) -> list[ScanFiles]:
     """Scans with a mask, whether ``cases.csv`` names them or not."""
     ending = read_file_ending(raw_folder)
-    known = {row.case: row for row in _rows(raw_folder)}
+    known = {row.case: row for row in annotated_cases(raw_folder)}
     names = sorted(
         path.name.removesuffix(ending) for path in (raw_folder / "labelsTr").glob(f"[!.]*{ending}")
     )
     cases = [known.get(name) or Case(name, name, "", "") for name in names]
     return [_files(raw_folder, case, raw_folder / "imagesTr") for case in cases]
-
-
-def _rows(raw_folder: Path) -> list[Case]:
-    """Rows of a ``cases.csv`` that may be missing, or, before anything is annotated, hold none."""
-    path = raw_folder / CASES_FILE
-    lines = path.read_bytes().split(b"\n", 1) if path.exists() else []
-    return read_cases(raw_folder) if len(lines) > 1 and lines[1].strip() else []
 
 
 def _files(raw_folder: Path, case: Case, folder: Path) -> ScanFiles:
