@@ -156,6 +156,20 @@ def half_annotated(raw_folder: Path) -> Path:
     return raw_folder
 
 
+@pytest.fixture
+def lying(half_annotated: Path) -> Path:
+    """``half_annotated``, but of "q1" a scan whose slices lie along the second axis of its file, and no other."""
+    import numpy as np
+
+    from ccdcseg.datasets.volumes import Volume, read_image, write_volume
+
+    (half_annotated / "imagesTs" / "q1_ES_0000.nii.gz").unlink()
+    path = half_annotated / "imagesTs" / "q1_ED_0000.nii.gz"
+    stack = np.moveaxis(read_image(path).array, 0, 1)
+    write_volume(path, Volume(path, stack, (1.5, 8.0, 1.25)))
+    return half_annotated
+
+
 @pytest.fixture(scope="session")
 def pristine_raw_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What ``raw_folder`` copies: images of noise, two boxes as structures. Nothing is to be found in it."""

@@ -96,3 +96,15 @@ def test_the_advice_on_whose_scans_are_not_known_is_taken(
         main()
     assert not ended.value.code, capsys.readouterr().err
     assert read_unlabelled_cases(half_annotated)["imagesTs"] == [*known, Case("q9_ED", "q9", "", "ED")]
+
+
+def test_the_axis_of_the_slices_is_said(
+    monkeypatch: pytest.MonkeyPatch, lying: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.html"
+    assert command(monkeypatch, lying, "-o", str(page), "--slices", "1") == 0
+    said = dict(re.findall(r"Slices: +along (.*): (.*)", capsys.readouterr().out))
+    assert said.pop("y of the file, not z (coronal)") == "q1_ED"
+    (others,) = said.items()
+    assert others[0] == "z of the file (axial)"
+    assert len(others[1].split(", ")) > 2

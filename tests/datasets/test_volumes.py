@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ccdcseg.datasets.volumes import (
     Volume,
+    axis_in_words,
     check_not_empty,
     check_pair,
     read_image,
@@ -445,6 +446,38 @@ def test_slices_come_first_and_their_axes_stay_in_order() -> None:
     assert spacing_mm == (5.0, 1.0, 2.0)
     np.testing.assert_array_equal(first[3], array[:, :, 3])
     np.testing.assert_array_equal(second, -first)
+
+
+def turned(about: str, degrees: float) -> tuple[float, ...]:
+    """Direction cosines of a scan whose slices are turned."""
+    transform = SimpleITK.Euler3DTransform()
+    transform.SetRotation(*(np.deg2rad(degrees) * (axis == about) for axis in "xyz"))
+    return transform.GetMatrix()
+
+
+UPRIGHT = turned("x", 0)
+
+
+@pytest.mark.parametrize(
+    ("spacing_mm", "direction", "words"),
+    [
+        ((8.0, 1.0, 1.0), UPRIGHT, "z of the file (axial)"),
+        ((0.6, 0.9, 0.9), UPRIGHT, "y of the file, not z (coronal)"),
+        ((1.0, 1.0, 8.0), UPRIGHT, "x of the file, not z (sagittal)"),
+        ((8.0, 1.0, 1.0), turned("x", 90), "z of the file (coronal)"),
+        ((8.0, 1.0, 1.0), turned("y", -90), "z of the file (sagittal)"),
+        ((1.0, 8.0, 1.0), turned("x", 90), "y of the file, not z (axial)"),
+        ((1.0, 1.0, 8.0), turned("z", 90), "x of the file, not z (coronal)"),
+        ((8.0, 1.0, 1.0), turned("x", 15), "z of the file (axial)"),
+        ((8.0, 1.0, 1.0), turned("y", 30), "z of the file (oblique, nearest to axial)"),
+    ],
+)
+def test_the_axis_across_the_slices_in_words(
+    tmp_path: Path, spacing_mm: tuple[float, float, float], direction: tuple[float, ...], words: str
+) -> None:
+    path = tmp_path / "scan.nii.gz"
+    write_volume(path, Volume(path, np.zeros((4, 5, 6), np.int16), spacing_mm, direction=direction))
+    assert axis_in_words(read_image(path)) == words
 
 
 def test_every_real_scan_is_accepted(real_data: Path) -> None:

@@ -43,6 +43,7 @@ def test_slices_come_first_however_they_are_stored(tmp_path: Path, axis: int) ->
     spacing.insert(axis, 8.0)
     found = measure_scan(put(tmp_path, "a", np.moveaxis(noise(0), 0, axis), tuple(spacing)))
     assert found == measure_scan(put(tmp_path, "b", noise(0)))
+    assert found.axis.startswith(f"{'zyx'[axis]} of the file, not z (")
 
 
 def test_a_constant_image(tmp_path: Path) -> None:
@@ -83,7 +84,7 @@ def test_near_duplicates(tmp_path: Path) -> None:
 def test_distances_are_of_ranks() -> None:
     """An outlier is as far as the next scan, whatever its unit."""
     scans = [
-        ScanFeatures((4, 20, 20), (step, 1.0, 1.0), (0.0, 1.0, 2.0, 3.0, 4.0), ())
+        ScanFeatures((4, 20, 20), (step, 1.0, 1.0), (0.0, 1.0, 2.0, 3.0, 4.0), (), "z")
         for step in (1.0, 2.0, 900.0)
     ]
     apart = distances(scans)
@@ -98,7 +99,9 @@ def test_rounded_sizes_are_equal() -> None:
     steps = np.array([5.0, 1.40625, 0.703125, 5.0, 1.40625, 5.002])
     noise = 1 + np.random.default_rng(0).uniform(-2e-5, 2e-5, (2, 6))
     exact, rounded = (
-        distances([ScanFeatures((9, 256, 256), (step, same, 1.0), (0.0,) * 5, ()) for step, same in pairs])
+        distances(
+            [ScanFeatures((9, 256, 256), (step, same, 1.0), (0.0,) * 5, (), "z") for step, same in pairs]
+        )
         for pairs in (
             zip(steps, np.full(6, 0.78125), strict=True),
             zip(steps * noise[0], 0.78125 * noise[1], strict=True),

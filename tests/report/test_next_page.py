@@ -1,9 +1,11 @@
+import re
 from pathlib import Path
 
 from ccdcseg.datasets.cases import Case, write_unlabelled_cases
 from ccdcseg.proposals.proposals import Proposals, Wanted, propose
 from ccdcseg.report.next_page import NOT_MEASURED, build_next_page
 
+AXIS = "y of the file, not z (coronal)"
 NAME = '<img src=x onerror="alert(1)">'
 
 
@@ -33,3 +35,14 @@ def test_chance_comes_first(half_annotated: Path, tmp_path: Path) -> None:
     assert page.index("Drawn at random</h2>") < page.index("To cover the scans</h2>")
     assert "2 scans were passed over" in page
     assert "Synthetic images" in page
+
+
+def test_the_axis_of_the_slices_is_said_of_each_scan(lying: Path, tmp_path: Path) -> None:
+    found = proposed(lying, tmp_path / "cache")
+    page = build_next_page(found, tmp_path / "next.csv", tmp_path / "next.html", 1).read_text()
+    shown = re.findall(
+        r"<h3>\d+\. (.*?)</h3>\n<p .*Slices to annotate: .* of 8, along <strong>(.*)</strong>", page
+    )
+    assert {*shown} == {(case, AXIS if case == "q1_ED" else "z of the file (axial)") for case, _ in shown}
+    assert len({*shown}) > 1
+    assert ("q1_ED", AXIS) in shown

@@ -79,6 +79,8 @@ def _say(proposals: "Proposals", wanted: int, who: str) -> None:
     for draw, chosen in proposals.draws.items():
         names = (f"{one.scan.case.case} (slices {' '.join(map(str, one.slices))})" for one in chosen)
         typer.echo(f"{draw + ':':<9} {', '.join(names)}")
+    for axis, cases in _axes(proposals).items():
+        typer.echo(f"Slices:   along {axis}: {', '.join(cases)}")
     if proposals.unknown:
         unknown = f"{proposals.unknown} of {proposals.scans}"
         typer.echo(
@@ -88,3 +90,12 @@ def _say(proposals: "Proposals", wanted: int, who: str) -> None:
         others = "all others are of the same patients or look alike"
         why = "there are no more" if fewest == proposals.scans else others
         typer.echo(f"Note:     {fewest} scans, not {wanted}: {why}.")
+
+
+def _axes(proposals: "Proposals") -> dict[str, list[str]]:
+    """The scans that are proposed, each once, by the axis along which their slices are counted."""
+    axes: dict[str, list[str]] = {}
+    chosen = (one for draw in proposals.draws.values() for one in draw)
+    for name, axis in {one.scan.case.case: one.features.axis for one in chosen}.items():
+        axes.setdefault(axis, []).append(name)
+    return axes

@@ -39,6 +39,8 @@ SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
 
 LARGEST = 1e18
 """Of the values of a scan: nnU-Net squares them in single precision, where beyond 3e38 there is nothing."""
+UPRIGHT = 0.95
+"""Cosine to an axis of the body from which on slices are not called oblique: 18 degrees, as a gantry is tilted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -303,6 +305,15 @@ def slice_axis(shape: Sequence[int], spacing_mm: Sequence[float]) -> int:
     single = [axis for axis, size in enumerate(shape) if size == 1]
     largest = np.asarray(spacing_mm) >= (1 - 1e-4) * max(spacing_mm)
     return single[0] if len(single) == 1 else int(np.argmax(largest))
+
+
+def axis_in_words(volume: Volume) -> str:
+    """The axis across the slices of a scan: x, y or z, of its file, and how the slices lie in the body."""
+    across = slice_axis(volume.array.shape, volume.spacing_mm)
+    cosines = np.abs(np.reshape(volume.direction, (3, 3))[:, 2 - across])
+    lie = ("sagittal", "coronal", "axial")[int(cosines.argmax())]
+    oblique = "" if cosines.max() >= UPRIGHT else "oblique, nearest to "
+    return f"{'zyx'[across]} of the file{', not z' if across else ''} ({oblique}{lie})"
 
 
 def slices_first(

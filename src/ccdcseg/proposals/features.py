@@ -1,7 +1,7 @@
 """What scans are like before anybody has annotated them: size, voxels, intensities, and their look from afar."""
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +11,10 @@ from scipy.stats import rankdata
 
 from ccdcseg.cache import cache_key, made_once
 from ccdcseg.datasets.cases import Case
-from ccdcseg.datasets.volumes import read_image, slices_first
+from ccdcseg.datasets.volumes import axis_in_words, read_image, slices_first
 from ccdcseg.processes import Progress
 
-FORMAT = "ccdcseg-features/1"
+FORMAT = "ccdcseg-features/2"
 ALIKE = 0.98
 """Correlation of two scans, seen from afar, from which on they count as one: frames of a cine, or copies."""
 
@@ -44,12 +44,14 @@ class ScanFeatures:
         spacing_mm: in the same order.
         intensities: 5th, 25th, 50th, 75th and 95th percentile of each channel.
         look: the first channel at a coarse size, mean 0 and length 1; all zeros of a constant image.
+        axis: along which slices are counted, in words; scans that differ in it alone are equal.
     """
 
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
     intensities: tuple[float, ...]
     look: tuple[float, ...]
+    axis: str = field(compare=False)
 
     @property
     def numbers(self) -> tuple[float, ...]:
@@ -91,6 +93,7 @@ def measure_scan(scan: ScanFiles) -> ScanFeatures:
         spacing_mm,
         tuple(float(value) for channel in quantiles for value in channel),
         tuple(_look(stack).tolist()),
+        axis_in_words(first),
     )
 
 
