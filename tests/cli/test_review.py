@@ -3,12 +3,14 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from ccdcseg.datasets.cases import read_cases, write_cases
 from ccdcseg.datasets.splits import SPLITS_FILE
 from ccdcseg.datasets.volumes import read_image
 from ccdcseg.files import file_hash
@@ -152,6 +154,27 @@ def test_a_run_reviews_whom_it_never_saw_and_refuses_by_name_whom_it_saw(
     cases = json.loads(Path("review.json").read_text())["cases"]
     assert len({case["patient"] for case in cases}) == 4
     assert not {case["patient"] for case in cases} & {*trained}
+
+
+def test_the_run_of_the_round_before_reviews_whom_it_never_saw(
+    place: Path, ccdcseg: Callable[..., Any]
+) -> None:
+    """In the next data set, where one of those that it saw has another name."""
+    run, raw = runs_of(place)[0], place / "nnUNet_raw" / "Dataset902_Next"
+    shutil.copytree(raw_of(place), raw, ignore=shutil.ignore_patterns(SPLITS_FILE))
+    trained, cases = json.loads((run / "run.json").read_text())["patients"]["train"], read_cases(raw)
+    renamed = [replace(case, patient=case.patient.replace(trained[0], "new")) for case in cases]
+    write_cases(raw, renamed)
+    result = ccdcseg("review", "902", "--run", run, "--patient", "new", "--device", "cpu")
+    assert result.code == 2
+    assert f"{trained[0]}_" in result.err
+    assert "was trained on by" in result.err
+    result = ccdcseg("review", "902", "--run", run, "--device", "cpu")
+    assert result.code == 0, result.err
+    content = json.loads(Path("review.json").read_text())
+    assert content["dataset"] == "Dataset902_Next"
+    reviewed = {case["patient"] for case in content["cases"]}
+    assert reviewed == {case.patient for case in renamed} - {*trained, "new"}
 
 
 def test_folds_are_no_runs_of_the_data_set(place: Path, ccdcseg: Callable[..., Any]) -> None:

@@ -1,4 +1,6 @@
 import io
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -6,10 +8,13 @@ import pytest
 
 from ccdcseg.datasets.cases import Case, read_cases, write_cases
 from ccdcseg.errors import UserError
+from ccdcseg.files import file_hash
+from ccdcseg.nnunet.checkpoints import FINAL
 from ccdcseg.review import networks
 from ccdcseg.review.networks import Network, judges, read_networks, read_probabilities
 from ccdcseg.runs.record import Patients, RunRecord
 
+SCANS = {"imagesTr/x_0000.nii.gz": "0" * 64}
 CASES = [Case(f"p{number}_{phase}", f"p{number}", "", phase) for number in range(4) for phase in ("ED", "ES")]
 
 
@@ -51,20 +56,69 @@ def test_whom_no_network_can_judge_is_refused(trained: list[str], named: list[st
         judges(CASES, [network(*trained)], named)
 
 
+def test_runs_of_other_classes_are_refused(raw_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = network("p0").record.model_copy(update={"labels": {"liver": 1}})
+    monkeypatch.setattr(networks, "read_record", lambda _: record)
+    with pytest.raises(UserError, match="was trained with the classes liver"):
+        read_networks(raw_folder, [Path("somewhere")])
+
+
+@pytest.fixture
+def elsewhere(raw_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """A finished run of another data set."""
+
+    def make(scans: dict[str, str] | None, **changes: object) -> Path:
+        record = network("somebody").record.model_copy(
+            update={"dataset": "Dataset008_Before", "scans": scans}
+        )
+        monkeypatch.setattr(networks, "read_record", lambda _: record)
+        folder = tmp_path / "model" / "fold_0"
+        folder.mkdir(parents=True)
+        (folder / FINAL).touch()
+        content = json.loads((raw_folder / "dataset.json").read_text()) | changes
+        (folder.parent / "dataset.json").write_text(json.dumps(content))
+        return folder
+
+    return make
+
+
+def test_a_run_of_another_data_set_saw_whom_it_names_and_whose_images_it_saw(
+    raw_folder: Path, elsewhere: Callable[..., Path]
+) -> None:
+    """The scan of "p1" was somebody's there, "p2" had the case of that name, and "p3" had no mask yet."""
+    image, mask = (file_hash(raw_folder / "imagesTr" / f"{case}_0000.nii.gz") for case in ("p1_ED", "p3_ED"))
+    scans = {"imagesTr/x_0000.nii.gz": image, "labelsTr/p2_ES.nii.gz": "0" * 64}
+    run = elsewhere(scans | {"unlabelled/y_0000.nii.gz": mask})
+    (found,) = read_networks(raw_folder, [run])
+    assert found.patients == {"somebody", "p1", "p2"}
+    assert [*judges(read_cases(raw_folder), [found], [])] == ["p3_ED", "p3_ES"]
+    with pytest.raises(UserError, match="p1_ED was trained on by"):
+        judges(read_cases(raw_folder), [found], ["p1", "p3"])
+
+
 @pytest.mark.parametrize(
-    ("fields", "problem"),
+    ("scans", "changes", "problem"),
     [
-        ({"dataset": "Dataset008_Other"}, "was trained on Dataset008_Other, not on Dataset007_Small"),
-        ({"labels": {"liver": 1}}, "was trained with the classes liver"),
+        (None, {}, r"was trained on Dataset008_Before, and its record does not say on which images"),
+        ({}, {}, r"was trained on Dataset008_Before, and its record does not say on which images"),
+        (SCANS, {"channel_names": {"0": "CT"}}, r"was trained on the channels CT, not on MRI"),
+        (
+            SCANS,
+            {"labels": {"background": 0, "liver": 1}},
+            r"was trained on the classes liver, not on RV, LV",
+        ),
     ],
 )
-def test_runs_of_something_else_are_refused(
-    raw_folder: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, object], problem: str
+def test_a_run_of_another_data_set_that_cannot_judge_is_refused(
+    raw_folder: Path,
+    elsewhere: Callable[..., Path],
+    scans: dict[str, str] | None,
+    changes: dict[str, object],
+    problem: str,
 ) -> None:
-    record = network("p0").record.model_copy(update=fields)
-    monkeypatch.setattr(networks, "read_record", lambda _: record)
+    run = elsewhere(scans, **changes)
     with pytest.raises(UserError, match=problem):
-        read_networks(raw_folder, [Path("somewhere")])
+        read_networks(raw_folder, [run])
 
 
 def test_two_runs_of_one_name_are_refused(raw_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

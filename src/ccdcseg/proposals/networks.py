@@ -14,14 +14,10 @@ import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from ccdcseg.datasets.cases import read_channels, read_labels
+from ccdcseg.datasets.cases import read_labels
 from ccdcseg.datasets.volumes import read_image, slice_axis
-from ccdcseg.errors import UserError
-from ccdcseg.files import read_json
 from ccdcseg.losses.parts.class_statistics import class_statistics
-from ccdcseg.nnunet.checkpoints import FINAL
-from ccdcseg.nnunet.ensemble import Ensemble
-from ccdcseg.nnunet.predict import class_values
+from ccdcseg.nnunet.ensemble import Ensemble, check_run
 from ccdcseg.proposals.features import ScanFiles
 
 
@@ -83,7 +79,7 @@ def doubts(
     """
     labels = read_labels(raw_folder)
     for run in runs:
-        _check_run(run, labels, read_channels(raw_folder))
+        check_run(run, raw_folder)
     ensemble, found = Ensemble(runs, device), []
     for scan in scans:
         file = cache / f"{scan.name}.json"
@@ -91,19 +87,6 @@ def doubts(
         found.append(_FORM.validate_json(file.read_bytes()))
         progress(len(found), len(scans))
     return found
-
-
-def _check_run(run: Path, labels: Mapping[str, int], channels: Sequence[str]) -> None:
-    if not (run / FINAL).exists():
-        raise UserError(f"{run} is no finished training: it has no {FINAL}.", "Name a run's folder, fold_N.")
-    classes = class_values(read_json(run.parent / "dataset.json"))
-    both = {"classes": (classes, labels), "channels": (read_channels(run.parent), channels)}
-    for what, (theirs, ours) in both.items():
-        if theirs != ours:
-            raise UserError(
-                f"{run} was trained on the {what} {', '.join(theirs)}, not on {', '.join(ours)}.",
-                "Name a run of this data set, or of one with the same labels and channels.",
-            )
 
 
 def _told(path: Path, labels: Mapping[str, int], probabilities: NDArray[np.float32]) -> bytes:

@@ -20,7 +20,7 @@ from ccdcseg.datasets.cases import (
 from ccdcseg.errors import UserError
 from ccdcseg.files import file_hash
 from ccdcseg.nnunet.checkpoints import FINAL
-from ccdcseg.nnunet.ensemble import Ensemble
+from ccdcseg.nnunet.ensemble import Ensemble, check_run
 from ccdcseg.processes import Progress
 from ccdcseg.runs.record import RunRecord, read_record
 
@@ -35,7 +35,8 @@ class Network:
     Attributes:
         folder: of the run.
         record: of it.
-        patients: whose masks it was trained on, by the record and by whose those masks are today.
+        patients: whose masks it was trained on: by the record, and whose those masks, and in another data set their
+            images, are today.
     """
 
     folder: Path
@@ -58,20 +59,15 @@ class Network:
 
 
 def read_networks(raw_folder: Path, folders: Iterable[Path]) -> list[Network]:
-    """Read finished runs of a data set.
+    """Read finished runs of a data set, or of another one with the same classes and channels.
 
     Raises:
-        UserError: a folder is no run's, the run is of another data set or of other classes, or two have one name.
+        UserError: a folder is no run's, the run has other classes, or is of another data set with other channels or
+            without hashes of what it was trained on, or two have one name.
     """
-    patient_of = {case.case: case.patient for case in read_cases(raw_folder)}
-    ending = read_file_ending(raw_folder)
-    networks = [_network(folder, ending, patient_of) for folder in dict.fromkeys(folders)]
+    cases = read_cases(raw_folder)
+    networks = [_network(folder, raw_folder, cases) for folder in dict.fromkeys(folders)]
     for network in networks:
-        if network.record.dataset != raw_folder.name:
-            raise UserError(
-                f"{network.folder} was trained on {network.record.dataset}, not on {raw_folder.name}.",
-                "Name a run of this data set.",
-            )
         if network.record.labels != read_labels(raw_folder):
             raise UserError(
                 f"{network.folder} was trained with the classes {', '.join(network.record.classes)}; dataset.json "
@@ -87,12 +83,38 @@ def read_networks(raw_folder: Path, folders: Iterable[Path]) -> list[Network]:
     return networks
 
 
-def _network(folder: Path, ending: str, patient_of: Mapping[str, str]) -> Network:
-    record = read_record(folder)
-    masks = [Path(name).name for name in record.scans or () if Path(name).parent.name == "labelsTr"]
-    cases = {mask.removesuffix(ending) for mask in masks}
-    today = {patient for case, patient in patient_of.items() if case in cases}
+def _network(folder: Path, raw_folder: Path, cases: Sequence[Case]) -> Network:
+    record, ending = read_record(folder), read_file_ending(raw_folder)
+    masks = {name.removesuffix(ending) for name in _scans(record, "labelsTr")}
+    today = {case.patient for case in cases if case.case in masks}
+    if record.dataset != raw_folder.name:
+        today |= _with_same_images(folder, record, raw_folder, cases)
     return Network(folder, record, frozenset({*record.patients.train, *today}))
+
+
+def _scans(record: RunRecord, folder: str) -> dict[str, str]:
+    """SHA-256 of the files of a folder that a run was trained on, by name."""
+    paths = {Path(name): digest for name, digest in (record.scans or {}).items()}
+    return {path.name: digest for path, digest in paths.items() if path.parent.name == folder}
+
+
+def _with_same_images(folder: Path, record: RunRecord, raw_folder: Path, cases: Iterable[Case]) -> set[str]:
+    """Patients with an image that a run of another data set was trained on, whatever they were called there.
+
+    Raises:
+        UserError: its record does not say which these are, or as `check_run`.
+    """
+    check_run(folder, raw_folder)
+    known = {*_scans(record, "imagesTr").values()}
+    if not known:
+        raise UserError(
+            f"{folder} was trained on {record.dataset}, and its record does not say on which images: whose of "
+            f"{raw_folder.name} it saw cannot be told.",
+            "Name a run of this data set.",
+        )
+    ending = read_file_ending(raw_folder)
+    first = {case: image_files(raw_folder / "imagesTr", case.case, ending, 1)[0] for case in cases}
+    return {case.patient for case, image in first.items() if image.exists() and file_hash(image) in known}
 
 
 def judges(
