@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,17 @@ def test_a_segment_that_was_not_drawn(tmp_path: Path) -> None:
     drawn = cut(MASK * (MASK == 1), ALL)
     path = write_nrrd(tmp_path / "mask.seg.nrrd", drawn, segments("liver", "tumour"))
     np.testing.assert_array_equal(read(path), np.where(MASK == 1, 2, 0))
+
+
+def test_a_segmentation_without_segments_is_empty(tmp_path: Path) -> None:
+    """A single voxel stands for none; a label map of one voxel lies on none of the scan's."""
+    voxel = Volume(tmp_path, np.zeros((1, 1, 1), np.uint8), (1.0, 1.0, 1.0))
+    said = {"Segmentation_MasterRepresentation": "Binary labelmap"}
+    found = read(write_nrrd(tmp_path / "mask.seg.nrrd", voxel, said))
+    np.testing.assert_array_equal(found, np.zeros_like(EXPECTED))
+    drawn = replace(voxel, array=voxel.array + 1)
+    with pytest.raises(UserError, match="holds 1, no known label"):
+        read(write_nrrd(tmp_path / "mask.seg.nrrd", drawn, said))
 
 
 @pytest.mark.parametrize("old", [False, True])

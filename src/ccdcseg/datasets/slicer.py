@@ -18,6 +18,8 @@ _KEY = re.compile(r"Segment([0-9]{1,6})_(Name|ID|LabelValue|Layer)")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _KINDS = ("Segmentation_SourceRepresentation", "Segmentation_MasterRepresentation")
 _BINARY = "Binary labelmap"
+_SEGMENTATION = "Segmentation_"
+"""What keys of segmentations begin with; one without segments may have a single voxel, wherever it lies."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ def read_slicer_mask(path: Path, labels: Mapping[str, int], image: Volume) -> Vo
 
     Returns:
         The mask, int16 or the next larger signed type that holds all labels. That of a segmentation lies on the
-        image's voxels, in the order of axes that the file has.
+        image's voxels, in the order of axes that the file has; it is empty where the file has no segments.
 
     Raises:
         UserError: as `read_nrrd`; a segment of another name, or two of one; two that overlap; a value that is no
@@ -50,11 +52,17 @@ def read_slicer_mask(path: Path, labels: Mapping[str, int], image: Volume) -> Vo
         values = segment_labels(path, {number: one.name for number, one in segments.items()}, labels)
         _check_distinct(path, segments, values)
         return whole(_combined(stored, segments, values), image)
+    if any(key.startswith(_SEGMENTATION) for key in stored.said) and not _is_drawn(stored):
+        return replace(image, path=path, array=np.zeros(image.array.shape, np.int16))
     if len(stored.layers) > 1:
         raise UserError(
             f"{path} is 4-D and names no segments.", "Save it as a segmentation (.seg.nrrd) with 3D Slicer."
         )
     return labelled(stored.layers[0], labels)
+
+
+def _is_drawn(stored: Nrrd) -> bool:
+    return any(layer.array.any() for layer in stored.layers)
 
 
 def _segments(path: Path, stored: Nrrd) -> dict[int, _Segment]:
