@@ -10,6 +10,7 @@ from ccdcseg.experiments.experiment import load_experiment
 from ccdcseg.experiments.jobs import Choice
 from ccdcseg.experiments.outputs import write_outputs, write_page
 from ccdcseg.files import write_json
+from ccdcseg.statistics import family_table
 
 CHOICE = Choice("27", part="validation")
 
@@ -105,6 +106,13 @@ def test_the_part_of_the_page(outputs):
         "hd95_pooled_vox, voxels",
         "Paired comparisons",
     ]
+
+
+def test_names_are_whole_on_the_page_whose_tables_can_be_downloaded(outputs, monkeypatch):
+    monkeypatch.setattr(family_table, "LONGEST_NAME", 1)
+    compared = outputs.section.grids[-1]
+    assert [row[0].text for row in compared.rows[:1]] == ["CCDC − nnU-Net"]
+    assert outputs._grids(abbreviate=True)[-1].rows[0][0].text == "[1] − [2]"
 
 
 def test_no_page_where_nothing_is_finished(outputs, job, tmp_path: Path):

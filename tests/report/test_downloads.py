@@ -26,6 +26,11 @@ def test_the_files_are_those_of_the_table():
     assert not set(found[0].uri) & set(' "#\n&')
 
 
+def test_sections_have_tables_of_one_title():
+    names = {downloads(GRID, section)[0].name for section in ("", "Table 1", "Table 6")}
+    assert names == {f"{section}dice-hd95_pooled_mm.csv" for section in ("", "table-1-", "table-6-")}
+
+
 def test_a_title_without_letters_still_names_a_file():
     assert downloads(Grid("–", ("a",), ()))[0].name == "table.csv"
 

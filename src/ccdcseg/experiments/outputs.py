@@ -48,8 +48,11 @@ class Outputs:
 
     @cached_property
     def grids(self) -> list[Grid]:
-        """Its tables, then the comparisons and ranks."""
-        return [*map(table_grid, self.tables), *(self.family.grids() if self.family else [])]
+        """Its tables, then the comparisons and ranks, where numbers stand for long names."""
+        return self._grids(abbreviate=True)
+
+    def _grids(self, abbreviate: bool) -> list[Grid]:
+        return [*map(table_grid, self.tables), *(self.family.grids(abbreviate) if self.family else [])]
 
     @property
     def introduction(self) -> str:
@@ -60,7 +63,8 @@ class Outputs:
     def section(self) -> Section:
         """Its part of the page."""
         text = f"{self.introduction} {self.problem}".strip()
-        return Section(self.experiment.title, text, self.grids, self.figure.panels, self.figure.keys)
+        grids = self._grids(abbreviate=False)
+        return Section(self.experiment.title, text, grids, self.figure.panels, self.figure.keys)
 
     @cached_property
     def markdown(self) -> str:

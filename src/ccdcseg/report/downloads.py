@@ -25,9 +25,9 @@ class Download:
     uri: str
 
 
-def downloads(grid: Grid) -> list[Download]:
-    """The table as CSV and as LaTeX."""
-    stem = re.sub(r"[^a-z0-9_]+", "-", grid.title.lower()).strip("-") or "table"
+def downloads(grid: Grid, section: str = "") -> list[Download]:
+    """The table as CSV and as LaTeX; other sections have tables of the same title."""
+    stem = re.sub(r"[^a-z0-9_]+", "-", f"{section} {grid.title}".lower()).strip("-") or "table"
     return [
         Download("CSV", f"{stem}.csv", f"data:text/csv;charset=utf-8,{quote(to_csv(grid))}"),
         Download("LaTeX", f"{stem}.tex", f"data:application/x-tex;charset=utf-8,{quote(to_latex(grid))}"),
