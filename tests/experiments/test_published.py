@@ -60,3 +60,29 @@ def test_a_file_as_excel_saves_it(tmp_path: Path):
     path.write_text("table,dataset,method,variant,metric,structure,value\nA,,x,,DSC,mean,80\n", "utf-8-sig")
     published = Published(source="Doe", table="A", structures={}, file=str(path))
     assert published_values(published) == {("x", "DSC", "mean"): 80.0}
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (["A,,x,,DSC,mean,91,57"], "row A,,x,,DSC,mean,91,57 has 8 cells, not 7"),
+        (["A,,x,,DSC,mean"], "row A,,x,,DSC,mean has 6 cells, not 7"),
+        (["A,,x,,DSC,mean,nan"], "has no number as its value"),
+        (["A,,x,,DSC,mean,inf"], "has no number as its value"),
+        (["A,,x,,DSC,mean,"], "row A,,x,,DSC,mean, has no number"),
+        (["A,Liver,x,,DSC,mean,91", "A,Spleen,x,,DSC,mean,55"], "table A has two values of x, DSC, mean"),
+    ],
+)
+def test_rows_that_are_refused(tmp_path: Path, rows: list[str], message: str):
+    path = tmp_path / "mine.csv"
+    path.write_text("\n".join(["table,dataset,method,variant,metric,structure,value", *rows]))
+    with pytest.raises(UserError, match=message):
+        published_values(Published(source="", table="A", structures={}, file=str(path)))
+
+
+def test_rows_that_stand_twice_are_one(tmp_path: Path):
+    path = tmp_path / "mine.csv"
+    row = "A,,x,,DSC,mean,91"
+    path.write_text("\n".join(["table,dataset,method,variant,metric,structure,value", row, row]))
+    published = Published(source="", table="A", structures={}, file=str(path))
+    assert published_values(published) == {("x", "DSC", "mean"): 91}

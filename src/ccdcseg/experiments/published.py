@@ -1,8 +1,11 @@
 """Published numbers, to stand beside ours: those of the paper, or a table of one's own."""
 
 import csv
+from contextlib import suppress
 from importlib.resources import files
+from math import isfinite
 from pathlib import Path
+from typing import Any
 
 from ccdcseg.errors import UserError
 from ccdcseg.experiments.experiment import Published
@@ -21,7 +24,8 @@ def published_values(published: Published) -> Values:
     Recognition 145 (2024) 109881, read off the paper; blank lines and lines that begin with # are comments.
 
     Raises:
-        UserError: the file is missing or has other columns, the table is not in it, or a value is no number.
+        UserError: the file is missing or has other columns, in a row, too; the table is not in it, or has two
+            values of one thing; or a value is no number.
     """
     path = Path(published.file) if published.file else shipped()
     try:
@@ -40,9 +44,16 @@ def published_values(published: Published) -> Values:
     rows = [row for row in reader if row["table"] == published.table]
     if not rows:
         raise UserError(f"{path} has no table {published.table}.", "Name one that it has.")
-    return {
-        (r["variant"] or r["method"], r["metric"], r["structure"]): _number(r["value"], path) for r in rows
-    }
+    values: Values = {}
+    for row in rows:
+        value = _number(row, path)
+        key = row["variant"] or row["method"], row["metric"], row["structure"]
+        if values.setdefault(key, value) != value:
+            raise UserError(
+                f"{path}: table {published.table} has two values of {', '.join(key)}.",
+                "Give the tables of each data set a name of their own.",
+            )
+    return values
 
 
 def published_structure(published: Published, class_name: str) -> str | None:
@@ -55,8 +66,15 @@ def shipped() -> Path:
     return Path(str(files("ccdcseg.experiments") / "published.csv"))
 
 
-def _number(text: str, path: Path) -> float:
-    try:
-        return float(text)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{path}: {text} is no number.", "Correct the value.") from error
+def _number(row: dict[str | Any, Any], path: Path) -> float:
+    """The value of a row."""
+    cells = [cell for name in COLUMNS if (cell := row[name]) is not None] + row.get(None, [])
+    line = f"{path}: the row {','.join(cells)}"
+    if len(cells) != len(COLUMNS):
+        raise UserError(
+            f"{line} has {len(cells)} cells, not {len(COLUMNS)}.", "Write decimals with a point, not a comma."
+        )
+    with suppress(ValueError):
+        if isfinite(value := float(row["value"])):
+            return value
+    raise UserError(f"{line} has no number as its value.", "Correct the value, or take the row out.")
