@@ -79,3 +79,14 @@ def test_a_scan_that_cannot_be_used_is_named_before_planning(flat_folder: Path) 
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(UserError, match=r"labelsTr/c1\.nii\.gz is truncated or damaged"):
         base_plans(flat_folder, flat_folder.parents[1] / "nnUNet_preprocessed" / flat_folder.name, 1)
+
+
+@pytest.mark.parametrize("before", ["[]", '[{"train": ["c2"], "val": ["c1"]}]'])
+def test_splits_of_before_are_left_alone(flat_folder: Path, before: str) -> None:
+    """Fewer than there are now, or others: they are renewed after the planning."""
+    (flat_folder / "splits_final.json").write_text('[{"train": ["c0"], "val": ["c1"]}]')
+    copy = flat_folder.parents[1] / "nnUNet_preprocessed" / flat_folder.name / "splits_final.json"
+    copy.parent.mkdir()
+    copy.write_text(before)
+    assert base_plans(flat_folder, copy.parent, 1)["dataset_name"] == flat_folder.name
+    assert copy.read_text() == before

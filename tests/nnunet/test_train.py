@@ -15,6 +15,7 @@ from ccdcseg.datasets.cases import Case, read_labels, write_unlabelled_cases
 from ccdcseg.datasets.splits import split_dataset
 from ccdcseg.errors import UserError
 from ccdcseg.files import file_hash, locked, write_json
+from ccdcseg.nnunet import plans as plans_module
 from ccdcseg.nnunet import train
 from ccdcseg.nnunet.checkpoints import FINAL
 from ccdcseg.nnunet.predict import Output, predict
@@ -22,6 +23,9 @@ from ccdcseg.nnunet.runs import Run, resolve_run
 from ccdcseg.nnunet.train import LATEST
 from ccdcseg.nnunet.trained import changed_since, training_scans
 from ccdcseg.runs.record import RunRecord
+
+PLAN = plans_module._plan
+"""Planning itself, in the place of which `own_run` puts its result of before."""
 
 
 def test_trainings_side_by_side_prepare_one_after_the_other(tiny_run, monkeypatch: pytest.MonkeyPatch):
@@ -156,6 +160,26 @@ def test_a_corrected_mask_reaches_the_training(own_run: Run, change_volume):
 
 def erase(run: Run, case: str, change_volume: Any) -> None:
     change_volume(run.raw / "labelsTr" / f"{case}.nii.gz", lambda array: array.__setitem__(array == 3, 2))
+
+
+@pytest.mark.filterwarnings("default")
+def test_splits_that_were_drawn_since_are_trained_on(
+    own_run: Run, scan_again, describe_dataset, workspace: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """In the place of one, with a further scan; and a further one, with another ``dataset.json``."""
+    monkeypatch.setattr(plans_module, "_plan", PLAN)
+    new = scan_again(own_run.raw, own_run.split["train"][0])
+    for seed in (0, 1):
+        split_dataset(own_run.raw, [0.4], seed)
+        describe_dataset(own_run.raw, description=f"seed {seed}")
+        run = resolve_run("901", "nnunet", 0.4, seed, str(workspace.preset))
+        train.prepare(run, 1, lambda *_: None)
+        splits = [
+            json.loads((place / "splits_final.json").read_text()) for place in (run.raw, run.preprocessed)
+        ]
+        assert splits[0] == splits[1]
+        assert len(splits[0]) == seed + 1
+    assert new in splits[0][0]["train"]
 
 
 @pytest.mark.filterwarnings("default")

@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Container
+from contextlib import AbstractContextManager
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -41,4 +43,14 @@ def plan(dataset: str, cases: Container[str], processes: int) -> None:
         extractor.dataset = {case: files for case, files in extractor.dataset.items() if case in cases}
         with foreign_pools(processes):
             extractor.run(overwrite_existing=True)
-        ExperimentPlanner(dataset).plan_experiment()
+        with _splits_unread():
+            planner = ExperimentPlanner(dataset)
+        planner.plan_experiment()
+
+
+def _splits_unread() -> AbstractContextManager[Any]:
+    """Let the planner be made beside splits of before: it breaks off where those of today are others.
+
+    `ccdcseg.nnunet.plans.store_plans` renews that copy after the planning.
+    """
+    return patch.object(default_experiment_planner, "_maybe_copy_splits_file", lambda *_: None)
