@@ -485,6 +485,29 @@ def test_scans_that_cannot_be_used_are_named_once_the_others_are_predicted(
     assert {path.name for path in (tmp_path / "out").glob("*.nii.gz")} == {"a.nii.gz", "z.nii.gz"}
 
 
+def test_a_scan_in_another_unit_is_named_once_the_others_are_predicted(
+    finished_run: Run, workspace, tmp_path: Path, change_volume
+):
+    """In metres: no voxel of it is left at the spacing of the network."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in ("a", "z"):
+        shutil.copy(min((workspace.raw / "imagesTr").iterdir()), images / f"{name}_0000.nii.gz")
+    change_volume(images / "a_0000.nii.gz", spacing_mm=(0.01, 0.0015, 0.0015))
+    with pytest.raises(
+        UserError,
+        match=r"a_0000\.nii\.gz has voxels of 0\.01 x 0\.0015 x 0\.0015 mm.* All others are predicted",
+    ):
+        predict(
+            [finished_run.folder],
+            folder_images(images, finished_run.model),
+            Output(tmp_path / "out"),
+            "cpu",
+            lambda *_: None,
+        )
+    assert [path.name for path in (tmp_path / "out").glob("*.nii.gz")] == ["z.nii.gz"]
+
+
 def test_missing_image_is_named(tiny_run, train_run, monkeypatch: pytest.MonkeyPatch):
     folder = train_run(tiny_run())
     monkeypatch.delenv("nnUNet_raw")

@@ -163,6 +163,16 @@ def erase(run: Run, case: str, change_volume: Any) -> None:
 
 
 @pytest.mark.filterwarnings("default")
+def test_a_scan_in_another_unit_is_not_trained_on(own_run: Run, train_run, change_volume):
+    """In metres: no voxel of it is left at the spacing of the network."""
+    case = own_run.split["train"][0]
+    for name in (f"imagesTr/{case}_0000.nii.gz", f"labelsTr/{case}.nii.gz"):
+        change_volume(own_run.raw / name, spacing_mm=(0.01, 0.0015, 0.0015))
+    with pytest.raises(UserError, match=rf"{case}_0000\.nii\.gz has voxels of .*Correct the spacing"):
+        train_run(own_run)
+
+
+@pytest.mark.filterwarnings("default")
 def test_splits_that_were_drawn_since_are_trained_on(
     own_run: Run, scan_again, describe_dataset, workspace: Any, monkeypatch: pytest.MonkeyPatch
 ):

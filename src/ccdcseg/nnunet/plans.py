@@ -10,6 +10,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from ccdcseg.datasets.raw_folder import case_files, case_names
 from ccdcseg.datasets.splits import SPLITS_FILE, UnlabelledSplit, read_entries, unread_cases
 from ccdcseg.datasets.unlabelled import Kind, ScanFacts
@@ -412,8 +414,10 @@ def _preprocess_scan(
     target, scan, now = item
     check_scan(*scan, dataset["labels"])
     images, mask = [str(image) for image in scan[0]], str(scan[1]) if scan[1] else None
+    channels, properties = manager.image_reader_writer_class().read_images(images)
+    check_size(scan[0][0], channels, properties["spacing"], manager, settings)
     if kind is not None:
-        kind.check(target.name, _facts(manager, scan[0]))
+        kind.check(target.name, ScanFacts.of(channels, properties["spacing"]))
     scratch = target.with_name(f".{target.name}.partial")
     shutil.rmtree(scratch, ignore_errors=True)
     with undone(partial(shutil.rmtree, scratch, ignore_errors=True)):
@@ -425,6 +429,35 @@ def _preprocess_scan(
         for file in scratch.iterdir():
             file.replace(target.parent / file.name)
         write_origin(target, now)
+
+
+def check_size(
+    file: Path, channels: NDArray[Any], spacing_mm: Sequence[float], plans: Any, configuration: Any
+) -> None:
+    """Refuse a scan of which no voxel is left at the spacing of the network.
+
+    Args:
+        file: of its first channel, for the message.
+        channels: (C, Z, Y, X).
+        spacing_mm: along each axis, as in ``channels``.
+        plans: nnU-Net's manager of the plans.
+        configuration: nnU-Net's manager of the network's configuration.
+
+    Raises:
+        UserError: it is smaller than half a voxel of the network along an axis.
+    """
+    from acvl_utils.cropping_and_padding.bounding_boxes import get_bbox_from_mask  # noqa: PLC0415 - slow
+    from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape  # noqa: PLC0415 - slow
+
+    box = [end - start for start, end in get_bbox_from_mask((channels != 0).any(axis=0))]
+    axes = plans.transpose_forward[-len(configuration.spacing) :]
+    shape, spacing = ([values[axis] for axis in axes] for values in (box, spacing_mm))
+    if 0 in compute_new_shape(shape, spacing, configuration.spacing):
+        own, wanted = (" x ".join(f"{mm:g}" for mm in sizes) for sizes in (spacing_mm, configuration.spacing))
+        raise UserError(
+            f"{file} has voxels of {own} mm, and is smaller than half a voxel of the network ({wanted} mm).",
+            "Correct the spacing in its header, which may be in another unit than mm, or move the scan away.",
+        )
 
 
 @contextmanager

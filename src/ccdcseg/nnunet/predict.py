@@ -27,7 +27,7 @@ from ccdcseg.errors import UserError
 from ccdcseg.files import check_name, explain_failure, locked, making, read_json, real, scratch_folder
 from ccdcseg.nnunet.allowed import check_dataset, check_plans
 from ccdcseg.nnunet.checkpoints import FINAL, load_checkpoint
-from ccdcseg.nnunet.plans import plans_hash
+from ccdcseg.nnunet.plans import check_size, plans_hash
 from ccdcseg.nnunet.preset import preset_of_plans
 from ccdcseg.nnunet.rules import read_rules
 from ccdcseg.postprocessing import Shares, in_words, keep_pieces, mildest, override
@@ -263,7 +263,7 @@ def predict(
     Raises:
         UserError: the disk is full, another process works on the folder that is to be held, or a file is in the way
             that another model or somebody else made; or, once all others are predicted, a scan cannot be used (see
-            `check_scan`).
+            `check_scan` and `check_size`).
         OSError: that folder cannot be written to; this is found out before anything is predicted.
     """
     device = usable_device(device)
@@ -466,10 +466,10 @@ def _predict(
         stamps = {target: stamp(sources) for target, sources in targets.items()}
         try:
             check_scan(images[case])
+            found = segment(predictors, images[case], probabilities=bool(output.shares))
         except UserError as error:
             unusable[case] = error
             continue
-        found = segment(predictors, images[case], probabilities=bool(output.shares))
         for target, now in stamps.items():
             shares = {} if target.parent == output.plain else output.shares
             labels = class_values(predictors[0].dataset_json)
@@ -505,6 +505,9 @@ def segment(predictors: Sequence[Any], files: Sequence[Path], *, probabilities: 
         predictors: see `build_predictor` and `check_alike`.
         files: images, one a channel.
         probabilities: whether they are wanted too.
+
+    Raises:
+        UserError: as `check_size`.
     """
     first, *others = predictors
     found = _segment(first, files, probabilities=probabilities or bool(others))
@@ -529,8 +532,10 @@ def _segment(predictor: Any, files: Sequence[Path], *, probabilities: bool) -> S
     plans, configuration = predictor.plans_manager, predictor.configuration_manager
     preprocessor = configuration.preprocessor_class(verbose=False)
     with contextlib.redirect_stdout(StringIO()):  # nnU-Net's messages
-        data, _, properties = preprocessor.run_case(
-            [str(file) for file in files], None, plans, configuration, predictor.dataset_json
+        data, properties = plans.image_reader_writer_class().read_images([str(file) for file in files])
+        check_size(files[0], data, properties["spacing"], plans, configuration)
+        data, _, properties = preprocessor.run_case_npy(
+            data, None, properties, plans, configuration, predictor.dataset_json
         )
         logits = predictor.predict_logits_from_preprocessed_data(torch.from_numpy(data)).cpu()
     spacing = [properties["spacing"][axis] for axis in plans.transpose_forward]
