@@ -295,6 +295,20 @@ def test_a_raw_folder_made_elsewhere_needs_its_patients(release: Path, ccdcseg):
     assert "train 1 patients, 2 scans" in ccdcseg("split", 902, "--fraction", 0.34).out
 
 
+def test_scans_without_masks_that_are_left_out_are_named(half_annotated: Path, ccdcseg, monkeypatch):
+    """One of a measured patient, and one that is there with its mask."""
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.setenv(name, str(half_annotated.parent))
+    shutil.copy(half_annotated / "imagesTr" / "p2_ED_0000.nii.gz", half_annotated / "imagesTs")
+    for seed in range(9):
+        result = ccdcseg("split", 7, "--fraction", 0.34, "--seed", seed, "--unlabelled", "imagesTs")
+        if "training patients: p3" in result.out:
+            break
+    assert "  without masks: 8 scans of imagesTs\n" in result.out
+    assert "  left out: p1_ES, since patient p1 is measured\n" in result.out
+    assert "  left out: p2_ED, since it is there with its mask, too\n" in result.out
+
+
 def test_fraction_that_leaves_a_split_without_a_class(release: Path, ccdcseg):
     for patient in ("patient001", "patient002", "patient003"):
         if patient != "patient001":

@@ -1,5 +1,6 @@
 """Scans without masks: which are found, whose they are, and which may take part in a split."""
 
+import gzip
 import shutil
 from pathlib import Path
 
@@ -120,6 +121,26 @@ def test_nobody_else_is_left():
     folder = UnlabelledFolder("imagesTs", {"a_1": "a"})
     with pytest.raises(UserError, match=r"holds scans of test and validation patients alone"):
         folder.usable({"train": ["b"], "validation": [], "test": ["a"]})
+
+
+def test_a_scan_that_got_its_mask_is_left_out(with_scans: Path, change_volume):
+    """Copied to imagesTr beside its mask, as it is or compressed otherwise; another scan of the name is not it."""
+    images = with_scans / "imagesTs"
+    for name in ("p1_ES", "p2_ED", "p3_ED"):
+        shutil.copy(with_scans / "imagesTr" / f"{name}_0000.nii.gz", images)
+    packed = images / "p2_ED_0000.nii.gz"
+    packed.write_bytes(gzip.compress(gzip.decompress(packed.read_bytes()), 1))
+    change_volume(images / "p3_ED_0000.nii.gz", lambda array: array.__iadd__(1))
+    scans = split_dataset(with_scans, [1.0], 0, unlabelled="imagesTs")[0]["unlabelled"]
+    assert scans["cases"] == ["new_00", "other_00", "p1_10", "p1_11", "p3_ED"]
+    assert scans["left_out"] == {"p1_ES": None, "p2_ED": None}
+
+
+def test_whose_an_annotated_scan_is_need_not_be_said(raw_folder: Path):
+    (raw_folder / "imagesTs").mkdir()
+    shutil.copy(raw_folder / "imagesTr" / "p1_ED_0000.nii.gz", raw_folder / "imagesTs")
+    with pytest.raises(UserError, match=r"imagesTs holds scans with masks in labelsTr alone\. Add scans"):
+        split_dataset(raw_folder, [0.33], 0, unlabelled="imagesTs")
 
 
 def test_any_folder(with_scans: Path, tmp_path: Path):

@@ -227,7 +227,7 @@ def test_scans_that_are_preprocessed_again_while_it_trains(own_run: Run, train_r
 
 
 @pytest.fixture
-def namesakes(own_run: Run, workspace: Any, tmp_path: Path) -> list[Run]:
+def namesakes(own_run: Run, workspace: Any, tmp_path: Path, change_volume: Any) -> list[Run]:
     """Two runs with one annotated scan in common, and one without a mask that has its name, each another."""
     name = f"{own_run.split['train'][0]}_0000.nii.gz"
     case = Case(name.removesuffix("_0000.nii.gz"), "new", "", "")
@@ -237,6 +237,7 @@ def namesakes(own_run: Run, workspace: Any, tmp_path: Path) -> list[Run]:
     for seed, (folder, like) in enumerate(zip(folders, own_run.split["train"], strict=False), 10):
         folder.mkdir(parents=True)
         shutil.copy(own_run.raw / "imagesTr" / f"{like}_0000.nii.gz", folder / name)
+        change_volume(folder / name, lambda array: array.__iadd__(1))
         split_dataset(own_run.raw, [0.4], seed, None, folder)
         runs.append(resolve_run("901", "nnunet", 0.4, seed, str(workspace.preset), unlabelled=True))
     return runs

@@ -146,5 +146,9 @@ def _say_split(entry: dict[str, Any]) -> None:
     typer.echo(f"  training patients: {', '.join(entry['patients']['train'])}")
     if scans := entry.get("unlabelled"):
         typer.echo(f"  without masks: {len(scans['cases'])} scans of {scans['images']}")
+        measured = {*entry["patients"]["test"], *entry["patients"]["validation"]}
         for scan, patient in scans.get("left_out", {}).items():
-            typer.echo(f"  left out: {scan}, since patient {patient} is measured")
+            why = (
+                f"patient {patient} is measured" if patient in measured else "it is there with its mask, too"
+            )
+            typer.echo(f"  left out: {scan}, since {why}")

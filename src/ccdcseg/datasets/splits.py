@@ -169,8 +169,8 @@ def add_splits(
     An entry is nnU-Net's ``train`` and ``val`` (cases) with ``fraction``, ``seed``, ``test`` (cases),
     ``patients``, ``counts`` (patients, cases and slices of each part), ``hash`` (of the split) and ``cases_hash``;
     where scans take part without masks, also ``unlabelled``, their folder (``images``), names (``cases``) and those
-    of patients who are measured (``left_out``). nnU-Net demands a ``val``: without validation patients it holds the
-    training cases, and what nnU-Net measures there is the fit alone.
+    of patients who are measured or with a mask in the data set (``left_out``). nnU-Net demands a ``val``: without
+    validation patients it holds the training cases, and what nnU-Net measures there is the fit alone.
 
     Args:
         raw_folder: the data set's folder in ``nnUNet_raw``.

@@ -2,11 +2,12 @@
 
 import re
 import shlex
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ccdcseg.datasets.cases import (
@@ -17,9 +18,10 @@ from ccdcseg.datasets.cases import (
     read_file_ending,
     read_unlabelled_cases,
 )
+from ccdcseg.datasets.volumes import read_image
 from ccdcseg.datasets.walk import is_hidden
 from ccdcseg.errors import UserError
-from ccdcseg.files import real
+from ccdcseg.files import file_hash, real
 
 FEW, MANY = 0.01, 0.2
 """Shares of voxels below zero that tell MR from CT: an MR image has hardly any, the air in a CT is all below."""
@@ -88,13 +90,15 @@ class UnlabelledFolder:
     Attributes:
         name: of the folder: relative to the data set's own where it lies in it, else absolute.
         patients: whose each scan is, by the scan's name; None where that is not known.
+        annotated: scans that the data set holds with their masks, too.
     """
 
     name: str
     patients: Mapping[str, str | None]
+    annotated: frozenset[str] = frozenset()
 
     def usable(self, patients: Mapping[str, Iterable[str]]) -> list[str]:
-        """Names of the scans that may take part in a split: those of patients who are not measured in it.
+        """Names of the scans that may take part in a split: not annotated, of patients who are not measured in it.
 
         Args:
             patients: of the split, by part; see `Split.patients`.
@@ -103,7 +107,8 @@ class UnlabelledFolder:
             UserError: no scan is left, or patients are measured and nobody knows whose a scan is.
         """
         measured = set(patients["test"]) | set(patients["validation"])
-        unknown = [scan for scan, patient in self.patients.items() if patient is None]
+        free = {scan: patient for scan, patient in self.patients.items() if scan not in self.annotated}
+        unknown = [scan for scan, patient in free.items() if patient is None]
         if measured and unknown:
             raise UserError(
                 f"Whose scan {unknown[0]} of {self.name} is, is not known ({len(unknown)} such scans): it may be "
@@ -112,11 +117,12 @@ class UnlabelledFolder:
                 "--pattern '{patient}_{phase}'. Or train on every annotated patient, with nobody left for testing: "
                 "--fraction 1.",
             )
-        usable = [scan for scan, patient in self.patients.items() if patient not in measured]
+        usable = [scan for scan, patient in free.items() if patient not in measured]
         if not usable:
+            kinds = ["with masks in labelsTr"] * bool(self.annotated)
+            kinds += ["of test and validation patients"] * bool(free)
             raise UserError(
-                f"{self.name} holds scans of test and validation patients alone.",
-                "Add scans of other patients.",
+                f"{self.name} holds scans {' and '.join(kinds)} alone.", "Add scans of other patients."
             )
         return usable
 
@@ -153,13 +159,31 @@ def read_unlabelled(raw_folder: Path, folder: Path) -> UnlabelledFolder:
             f"{place} holds no scan named like CASE{ending}.", "Name scans as nnU-Net's imagesTs wants them."
         )
     check_names(names, place)
-    for name in names:
-        channel_files(raw_folder, name, place)
+    images = {name: channel_files(raw_folder, name, place) for name in names}
     _check_others(place, {*names}, read_file_ending(raw_folder))
     known = {case.case: case.patient for case in cases_in(raw_folder, place)}
     relative = real(place).is_relative_to(real(raw_folder))
     name = str(real(place).relative_to(real(raw_folder))) if relative else str(real(place))
-    return UnlabelledFolder(name, {scan: known.get(scan) for scan in names})
+    annotated = frozenset(scan for scan, files in images.items() if _is_annotated(raw_folder, scan, files))
+    return UnlabelledFolder(name, {scan: known.get(scan) for scan in names}, annotated)
+
+
+def _is_annotated(raw_folder: Path, scan: str, images: Sequence[Path]) -> bool:
+    """Whether the data set holds a scan of that name with a mask, of the same voxels."""
+    ending = read_file_ending(raw_folder)
+    if not (raw_folder / "labelsTr" / f"{scan}{ending}").exists():
+        return False
+    others = image_files(raw_folder / "imagesTr", scan, ending, len(images))
+    return all(map(_is_same, images, others))
+
+
+def _is_same(image: Path, other: Path) -> bool:
+    """Whether two images hold the same voxels, however they are compressed."""
+    if not other.exists():
+        return False
+    if file_hash(image) == file_hash(other):
+        return True
+    return np.array_equal(read_image(image).array, read_image(other).array)
 
 
 def _check_others(folder: Path, scans: Collection[str], ending: str) -> None:
