@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from ccdcseg.datasets.cases import Case, read_cases, read_unlabelled_cases, write_unlabelled_cases
 from ccdcseg.datasets.raw_folder import assign_patients
-from ccdcseg.datasets.splits import draw_splits, find_fold, split_dataset, unlabelled_split, unread_cases
+from ccdcseg.datasets.splits import (
+    draw_splits,
+    find_fold,
+    split_dataset,
+    unlabelled_images,
+    unlabelled_split,
+    unread_cases,
+)
 from ccdcseg.datasets.unlabelled import Kind, ScanFacts, UnlabelledFolder, read_unlabelled
 from ccdcseg.errors import UserError
 
@@ -66,6 +73,29 @@ def test_patients_of_the_data_set(raw_folder: Path):
     fold, _ = find_fold(raw_folder, 0.33, 0)
     images = unlabelled_split(raw_folder, raw_folder / "splits_final.json", fold).images
     assert images == {case: [raw_folder / "imagesTr" / f"{case}_0000.nii.gz"] for case in cases}
+
+
+def test_a_scan_that_was_taken_out_of_its_folder(with_scans: Path):
+    """The command that is advised draws without it."""
+    split_dataset(with_scans, [1.0], 0, unlabelled="imagesTs")
+    (with_scans / "imagesTs" / "new_00_0000.nii.gz").unlink()
+    splits = with_scans / "splits_final.json"
+    with pytest.raises(
+        UserError,
+        match=r"Fold 0 of .* names a scan that is gone: .*new_00_0000\.nii\.gz does not exist\. Put it back, or "
+        r".*: ccdcseg split Dataset007_Small --fraction 1 --seed 0 --unlabelled imagesTs --redraw$",
+    ):
+        unlabelled_split(with_scans, splits, 0)
+    assert "new_00" in unlabelled_images(with_scans, splits, 0)
+    split_dataset(with_scans, [1.0], 0, unlabelled="imagesTs", redraw=True)
+    assert "new_00" not in unlabelled_split(with_scans, splits, 0).images
+
+
+def test_an_image_of_a_patient_without_masks_that_is_gone(raw_folder: Path):
+    (entry,) = split_dataset(raw_folder, [0.33], 0, unlabelled=1)
+    (raw_folder / "imagesTr" / f"{entry['unlabelled']['cases'][0]}_0000.nii.gz").unlink()
+    with pytest.raises(UserError, match=r"--fraction 0\.33 --seed 0 --unlabelled 1 --redraw$"):
+        unlabelled_split(raw_folder, raw_folder / "splits_final.json", 0)
 
 
 def test_their_masks_are_not_read_by_the_split(raw_folder: Path):

@@ -1,4 +1,5 @@
 import json
+import shlex
 import shutil
 import threading
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from ccdcseg.nnunet.predict import Output, predict
 from ccdcseg.nnunet.runs import Run, resolve_run
 from ccdcseg.nnunet.train import LATEST
 from ccdcseg.nnunet.trained import changed_since, training_scans
-from ccdcseg.runs.record import RunRecord
+from ccdcseg.runs.record import RunRecord, read_record
 
 PLAN = plans_module._plan
 """Planning itself, in the place of which `own_run` puts its result of before."""
@@ -269,6 +270,27 @@ def test_annotated_scans_of_the_same_name_are_watched_too(namesakes: list[Run], 
     assert f"imagesTr/{name}_0000.nii.gz" in changed_since(run, known)
     before = {f"{file.parent.name}/{file.name}": file_hash(file) for file in files.values()}
     assert changed_since(run, known.model_copy(update={"scans": before})) == ""
+
+
+def test_a_scan_without_a_mask_that_is_gone(namesakes: list[Run], workspace: Any):
+    """A run that is to be trained needs it, and the command that is advised draws; a finished run does not."""
+    run, scans = namesakes[0], training_scans(namesakes[0])
+    hashes = {name: file_hash(file) for name, file in scans.items()}
+    record = scored.record(split_hash=run.split["hash"], labels=read_labels(run.raw), plans_hash=None)
+    (gone,) = (file for name, file in scans.items() if name.startswith("unlabelled/"))
+    gone.unlink()
+
+    def resolve() -> Run:
+        return resolve_run("901", "nnunet", 0.4, 10, str(workspace.preset), unlabelled=True)
+
+    with pytest.raises(
+        UserError, match=r"names a scan that is gone: .* does not exist.*Put it back, or .* --redraw"
+    ) as error:
+        resolve()
+    *_, scan_folder, redraw = shlex.split(str(error.value))
+    assert (scan_folder, redraw) == (str(gone.parent), "--redraw")
+    write_json(run.folder / "run.json", record | {"scans": hashes})
+    assert changed_since(resolve(), read_record(run.folder)) == ""
 
 
 @pytest.mark.filterwarnings("default")

@@ -16,10 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from ccdcseg.datasets import unicode_names
 from ccdcseg.datasets.cases import (
     CASES_FILE,
     Case,
+    image_files,
     read_cases,
+    read_channels,
     read_file_ending,
     read_ignore_label,
     read_labels,
@@ -390,7 +393,7 @@ class UnlabelledSplit:
 
 
 def unlabelled_split(raw_folder: Path, splits: Path, fold: int | str) -> UnlabelledSplit:
-    """The scans that take part in a split without masks.
+    """The scans that take part in a split without masks, and those with masks, to be trained on.
 
     Args:
         raw_folder: the data set's folder in ``nnUNet_raw``.
@@ -398,10 +401,42 @@ def unlabelled_split(raw_folder: Path, splits: Path, fold: int | str) -> Unlabel
         fold: number of the entry; nnU-Net's "all" has none.
 
     Raises:
-        UserError: the split names no such scans, or an image is missing.
+        UserError: an image is missing, or as `unlabelled_images`.
     """
+    entry, images = _with_unlabelled(raw_folder, splits, fold), unlabelled_images(raw_folder, splits, fold)
+    for file in (file for files in images.values() for file in files):
+        if not file.exists():
+            fault = unicode_names.missing(file, _redrawing(raw_folder.name, entry))
+            raise UserError(
+                f"Fold {fold} of {splits} names a scan that is gone: {fault.problem}", fault.remedy
+            )
+    return UnlabelledSplit(
+        images, [channel_files(raw_folder, case, raw_folder / "imagesTr") for case in entry["train"]]
+    )
+
+
+def unlabelled_images(raw_folder: Path, splits: Path, fold: int | str) -> dict[str, list[Path]]:
+    """Images of the scans that take part in a split without masks, by name, whether they exist or not.
+
+    Args:
+        raw_folder: see `unlabelled_split`, as are the others.
+        splits: where they are stored.
+        fold: number of the entry.
+
+    Raises:
+        UserError: the split names no such scans.
+    """
+    scans = _with_unlabelled(raw_folder, splits, fold)["unlabelled"]
+    ending, channels = read_file_ending(raw_folder), len(read_channels(raw_folder))
+    return {
+        case: image_files(raw_folder / scans["images"], case, ending, channels) for case in scans["cases"]
+    }
+
+
+def _with_unlabelled(raw_folder: Path, splits: Path, fold: int | str) -> dict[str, Any]:
+    """The entry of a split, which has to name scans without masks."""
     entries = read_json(splits) if splits.exists() else []
-    entry = entries[fold] if isinstance(fold, int) and fold < len(entries) else {}
+    entry: dict[str, Any] = entries[fold] if isinstance(fold, int) and fold < len(entries) else {}
     if "unlabelled" not in entry:
         ours = _entries_there(raw_folder / SPLITS_FILE)
         share = entry.get("fraction", 1 if fold == "all" else 0.1)
@@ -412,11 +447,15 @@ def unlabelled_split(raw_folder: Path, splits: Path, fold: int | str) -> Unlabel
             f"Draw a split that has some, with a new seed: {drawing} --unlabelled imagesTs (or another folder, or "
             f"a number of patients whose masks are not read).{'' if splits.parent == raw_folder else copying}",
         )
-    folder = raw_folder / entry["unlabelled"]["images"]
-    return UnlabelledSplit(
-        {case: channel_files(raw_folder, case, folder) for case in entry["unlabelled"]["cases"]},
-        [channel_files(raw_folder, case, raw_folder / "imagesTr") for case in entry["train"]],
-    )
+    return entry
+
+
+def _redrawing(dataset: str, entry: Mapping[str, Any]) -> str:
+    """What to do where a scan without a mask is gone."""
+    patients = entry["patients"].get("unlabelled")
+    drawing = _drawing(dataset, [(entry["fraction"], entry["seed"])], [entry])
+    scans = str(len(patients)) if patients else shlex.quote(entry["unlabelled"]["images"])
+    return f"Put it back, or draw the split anew: {drawing} --unlabelled {scans} --redraw"
 
 
 def unread_cases(raw_folder: Path) -> set[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ccdcseg.datasets.cases import dataset_folder, dataset_names
 from ccdcseg.datasets.folds import add_folds
-from ccdcseg.datasets.splits import SPLITS_FILE, find_fold, unlabelled_split
+from ccdcseg.datasets.splits import SPLITS_FILE, find_fold, unlabelled_images, unlabelled_split
 from ccdcseg.errors import UserError
 from ccdcseg.files import absolute, check_name, real
 from ccdcseg.methods import METHODS
@@ -114,9 +114,7 @@ def resolve_run(
     for path in (path for part in ("imagesTr", "labelsTr") for path in (raw / part).glob("*")):
         check_name(path)
     fold, split = find_fold(raw, settings.labelled.fractions[0] if fraction is None else fraction, seed)
-    if settings.unlabelled.use:
-        unlabelled_split(raw, raw / SPLITS_FILE, fold)
-    return Run(
+    run = Run(
         raw=raw,
         preprocessed=nnunet_folder("nnUNet_preprocessed") / raw.name,
         results=nnunet_folder("nnUNet_results") / raw.name,
@@ -128,6 +126,9 @@ def resolve_run(
         fold=fold,
         split=split,
     )
+    if settings.unlabelled.use:
+        (unlabelled_images if run.finished else unlabelled_split)(raw, raw / SPLITS_FILE, fold)
+    return run
 
 
 def folds_of(run: Run, folds: int) -> list[Run]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ccdcseg.datasets.raw_folder import case_files
-from ccdcseg.datasets.splits import SPLITS_FILE, unlabelled_split
+from ccdcseg.datasets.splits import SPLITS_FILE, unlabelled_images
 from ccdcseg.errors import UserError
 from ccdcseg.files import content_hash, file_hash, read_json
 from ccdcseg.nnunet.checkpoints import FINAL
@@ -75,7 +75,7 @@ def scans_without_masks(run: Run) -> dict[str, list[Path]]:
     """Images of those that a run is trained on, by name; none where they take no part."""
     if not run.preset.unlabelled.use:
         return {}
-    return unlabelled_split(run.raw, run.raw / SPLITS_FILE, run.fold).images
+    return unlabelled_images(run.raw, run.raw / SPLITS_FILE, run.fold)
 
 
 def _by_folder(files: Iterable[Path]) -> dict[str, Path]:

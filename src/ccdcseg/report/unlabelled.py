@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ccdcseg.datasets.splits import SPLITS_FILE, unlabelled_split
+from ccdcseg.datasets.splits import SPLITS_FILE, unlabelled_images
 from ccdcseg.datasets.volumes import check_pair, read_image, read_mask, slices_first
 from ccdcseg.errors import UserError
 from ccdcseg.report.curves import Key, Panel, PanelGroup
@@ -133,7 +133,7 @@ def _pictures(run: FinishedRun, labels: Path, last: LabelsWritten) -> tuple[tupl
     scans = [found.scan for found in last.removed_most[:MOST_PICTURES]]
     try:
         raw = run.record.local("images", run.folder).parent
-        images = unlabelled_split(raw, raw / SPLITS_FILE, run.record.fold).images
+        images = unlabelled_images(raw, raw / SPLITS_FILE, run.record.fold)
         return tuple(_picture(run, scan, images[scan][0], labels) for scan in scans if scan in images), ""
     except UserError as error:
         return (), str(error)
