@@ -75,6 +75,33 @@ def test_patients_of_the_data_set(raw_folder: Path):
     assert images == {case: [raw_folder / "imagesTr" / f"{case}_0000.nii.gz"] for case in cases}
 
 
+def test_a_split_with_other_scans_without_masks(with_scans: Path):
+    """For training, validation and testing it has the same patients."""
+    split_dataset(with_scans, [1.0], 0, unlabelled="imagesTs")
+    shutil.copy(with_scans / "imagesTs" / "p1_10_0000.nii.gz", with_scans / "imagesTs" / "more_0000.nii.gz")
+    about = (
+        r"has other scans without masks for the fraction 1 and seed 0: its fold 0 was drawn with 4 of them, "
+    )
+    for scans, differing in (
+        ("imagesTs", r"today there are 5 \(differing: imagesTs/more\)"),
+        (None, r"today there are 0 \(differing: imagesTs/new_00\)"),
+    ):
+        with pytest.raises(UserError, match=rf"{about}{differing}\. Choose another seed, or .*--redraw"):
+            split_dataset(with_scans, [1.0], 0, unlabelled=scans)
+
+
+def test_a_split_whose_scans_without_masks_are_of_somebody_else(with_scans: Path):
+    """The patient of one is measured, as is said later."""
+    seed = next(s for s in range(20) if draw_splits(read_cases(with_scans), [0.33], s)[0].train == ("p2",))
+    for patient in ("p2", "p1"):
+        rows = [Case(name, "new", "", "") for name in ("new_00", "other_00", "p1_10")]
+        write_unlabelled_cases(with_scans, {"imagesTs": [*rows, Case("p1_11", patient, "", "")]})
+        if patient == "p2":
+            split_dataset(with_scans, [0.33], seed, unlabelled="imagesTs")
+    with pytest.raises(UserError, match=r"4 of them, today there are 4 \(differing: imagesTs/p1_11\)"):
+        split_dataset(with_scans, [0.33], seed, unlabelled="imagesTs")
+
+
 def test_a_scan_that_was_taken_out_of_its_folder(with_scans: Path):
     """The command that is advised draws without it."""
     split_dataset(with_scans, [1.0], 0, unlabelled="imagesTs")

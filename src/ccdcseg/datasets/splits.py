@@ -207,12 +207,39 @@ def _place(entry: dict[str, Any], entries: list[dict[str, Any]], path: Path, red
     elif redraw:
         entries[fold] = entry
     elif entries[fold]["hash"] != entry["hash"] or _cases(entries[fold]) != _cases(entry):
+        kind, why = _difference(entries[fold], entry)
         raise UserError(
-            f"{path} has other patients or cases for the fraction {exactly(entry['fraction'])} and seed "
-            f"{entry['seed']}: its fold {fold} was drawn with another number of test patients or from other cases.",
-            "Choose another seed, or replace it with --redraw; what was trained or measured on other patients or "
-            "cases is then refused.",
+            f"{path} has other {kind} for the fraction {exactly(entry['fraction'])} and seed {entry['seed']}: its "
+            f"fold {fold} {why}.",
+            f"Choose another seed, or replace it with --redraw; what was trained or measured on other {kind} is "
+            "then refused.",
         )
+
+
+def _difference(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[str, str]:
+    """What of two splits of one fraction and seed is another, and why."""
+    known, today = _scans_apart(stored), _scans_apart(wanted)
+    differing = sorted(scan for scan in known.keys() | today.keys() if known.get(scan) != today.get(scan))
+    if _parts(stored) != _parts(wanted) or not differing:
+        return (
+            "patients or cases",
+            "was drawn with another number of patients for testing or without masks, or from other cases",
+        )
+    numbers = f"{len(known)} of them, today there are {len(today)}"
+    return "scans without masks", f"was drawn with {numbers} (differing: {differing[0]})"
+
+
+def _scans_apart(entry: Mapping[str, Any]) -> dict[str, tuple[bool, str | None]]:
+    """Of each scan that a split knows without a mask, whether it takes part, and else whose it is."""
+    scans = entry.get("unlabelled") or {"images": "", "cases": []}
+    taken, left_out = dict.fromkeys(scans["cases"], (True, None)), scans.get("left_out", {})
+    states = taken | {scan: (False, patient) for scan, patient in left_out.items()}
+    return {f"{scans['images']}/{scan}": state for scan, state in states.items()}
+
+
+def _parts(entry: Mapping[str, Any]) -> list[Any]:
+    """Patients and cases of the parts that have masks."""
+    return [*(entry["patients"][part] for part in ("train", "validation", "test")), *_cases(entry)]
 
 
 def find_fold(place: Path, fraction: float, seed: int) -> tuple[int, dict[str, Any]]:
