@@ -18,6 +18,7 @@ from ccdcseg.datasets.cases import (
     read_file_ending,
     read_ignore_label,
     read_labels,
+    scan_of,
     write_cases,
 )
 from ccdcseg.datasets.unicode_names import composed
@@ -128,6 +129,12 @@ def test_unusable_channels(tmp_path: Path, content: dict[str, Any], message: str
 
 def test_channels_in_their_order(tmp_path: Path) -> None:
     assert read_channels(describe(tmp_path, channel_names={"1": "CT", "0": "T2"})) == ("T2", "CT")
+
+
+def test_the_scan_of_an_image() -> None:
+    assert scan_of("a_1_0012.nii.gz", ".nii.gz") == "a_1"
+    for name in ("_0000.nii.gz", "a_000.nii.gz", "a_0000.nii", "a_0000xniixgz"):
+        assert scan_of(name, ".nii.gz") is None
 
 
 @pytest.fixture

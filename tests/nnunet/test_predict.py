@@ -461,6 +461,19 @@ def test_a_scan_of_ones_own_that_lacks_a_channel(tmp_path: Path):
         folder_images(tmp_path / "images", tmp_path)
 
 
+def test_a_channel_that_the_model_does_not_take(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    description = {"file_ending": ".nii.gz", "channel_names": {"0": "T1", "1": "T2"}}
+    (tmp_path / "dataset.json").write_text(json.dumps(description))
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in ("a_0000", "a_0001", "a_0002", "b_0002"):
+        (images / f"{name}.nii.gz").touch()
+    assert list(folder_images(images, tmp_path)) == ["a"]
+    assert "holds 1 files for which the model has no channel (it takes 2: T1, T2): a_0002" in caplog.text
+    assert "holds 1 files that are not named like CASE_0000.nii.gz, as" in caplog.text
+    assert "not predicted: b_0002" in caplog.text
+
+
 def test_scans_that_cannot_be_used_are_named_once_the_others_are_predicted(
     tiny_run, train_run, workspace, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):

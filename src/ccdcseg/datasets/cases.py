@@ -355,6 +355,17 @@ def image_files(folder: Path, case: str, ending: str, channels: int) -> list[Pat
     return [folder / f"{case}_{number:04d}{ending}" for number in range(channels)]
 
 
+def scan_of(image: str, ending: str) -> str | None:
+    """Scan that an image is a channel of, of whatever number, by its name; None: it is not named like one.
+
+    Args:
+        image: name of the file.
+        ending: see `read_file_ending`.
+    """
+    match = re.fullmatch(rf"(.+)_[0-9]{{4}}{re.escape(ending)}", image)
+    return match[1] if match else None
+
+
 def read_channels(raw_folder: Path) -> tuple[str, ...]:
     """nnU-Net's word for each channel, such as "MRI" or "CT", from ``dataset.json``.
 

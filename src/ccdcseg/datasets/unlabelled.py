@@ -1,6 +1,5 @@
 """Scans that nobody annotated: which a folder holds, and whose they are."""
 
-import re
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from ccdcseg.datasets.cases import (
     read_channels,
     read_file_ending,
     read_unlabelled_cases,
+    scan_of,
 )
 from ccdcseg.datasets.volumes import read_image
 from ccdcseg.datasets.walk import is_hidden
@@ -188,10 +188,9 @@ def _is_same(image: Path, other: Path) -> bool:
 
 def _check_others(folder: Path, scans: Collection[str], ending: str) -> None:
     """Refuse NIfTI files that are a channel, of whatever number, of none of the scans, and would be left out."""
-    channel = re.compile(rf"(.+)_[0-9]{{4}}{re.escape(ending)}")
     names = (path.name for path in folder.iterdir() if not is_hidden(path.name))
     images = sorted(name for name in names if name.lower().endswith((".nii", ".nii.gz")))
-    others = [name for name in images if not ((match := channel.fullmatch(name)) and match[1] in scans)]
+    others = [name for name in images if scan_of(name, ending) not in scans]
     if others:
         raise UserError(
             f"{folder / others[0]} belongs to no scan named like CASE_0000.nii.gz ({len(others)} such files).",

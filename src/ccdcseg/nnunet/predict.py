@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
@@ -15,7 +15,7 @@ from acvl_utils.cropping_and_padding.bounding_boxes import insert_crop_into_imag
 from numpy.typing import NDArray
 
 from ccdcseg.cores import keep_to_cores
-from ccdcseg.datasets.cases import image_files
+from ccdcseg.datasets.cases import image_files, scan_of
 from ccdcseg.datasets.release import MASK_SUFFIX
 from ccdcseg.datasets.splits import part_cases
 from ccdcseg.datasets.unicode_names import missing
@@ -127,7 +127,7 @@ def run_images(folder: Path, part: str) -> dict[str, list[Path]]:
 def folder_images(folder: Path, model: Path) -> dict[str, list[Path]]:
     """Images of any folder, named as nnU-Net wants them (``CASE_0000.nii.gz``), by case.
 
-    Hidden files are passed over; a warning names all others.
+    Hidden files are passed over; warnings name all others.
 
     Raises:
         UserError: no such folder, no image in it, or an image lacks a channel.
@@ -145,15 +145,22 @@ def folder_images(folder: Path, model: Path) -> dict[str, list[Path]]:
     remedy = "Add that channel, or move the others of its scan away."
     images = {case: _channels(folder, case, dataset, remedy) for case in cases}
     used = {path.name for paths in images.values() for path in paths}
-    if spare := [name for name in names if name not in used]:
-        logger.warning(
-            "%s holds %d files that are not named like CASE%s, as nnU-Net wants it, and are not predicted: %s.",
-            folder,
-            len(spare),
-            ending,
-            ", ".join(spare[:3]) + (", ..." if len(spare) > 3 else ""),
-        )
+    _warn_of_spare(folder, [name for name in names if name not in used], images, dataset)
     return images
+
+
+def _warn_of_spare(
+    folder: Path, spare: Sequence[str], images: Collection[str], dataset: Mapping[str, Any]
+) -> None:
+    """Name files that are not predicted: further channels of the scans, and others."""
+    ending, channels = dataset["file_ending"], [str(name) for name in dataset["channel_names"].values()]
+    further = [name for name in spare if scan_of(name, ending) in images]
+    takes = f"for which the model has no channel (it takes {len(channels)}: {', '.join(channels)})"
+    misnamed = f"that are not named like CASE_0000{ending}, as nnU-Net wants it, and are not predicted"
+    for kind, names in ((takes, further), (misnamed, [name for name in spare if name not in further])):
+        if names:
+            shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+            logger.warning("%s holds %d files %s: %s.", folder, len(names), kind, shown)
 
 
 def _entries(folder: Path) -> list[Path]:
