@@ -213,6 +213,22 @@ def test_a_training_of_scans_that_changed_is_not_taken_for_one_of_today(
 
 
 @pytest.mark.filterwarnings("default")
+def test_a_training_whose_channels_nnunet_would_normalise_otherwise(
+    own_run: Run, trained: Path, train_run, describe_dataset
+):
+    """As of CT images today; other names of what is treated alike make no other training."""
+    shutil.copytree(trained, own_run.model)
+    for name in ("T2", "mri"):
+        describe_dataset(own_run.raw, channel_names={"0": name})
+        assert train_run(own_run) == own_run.folder
+    describe_dataset(own_run.raw, channel_names={"0": "CT"})
+    with pytest.raises(
+        UserError, match=r"was trained with other channels: .*dataset\.json was changed since\. Move"
+    ):
+        train_run(own_run)
+
+
+@pytest.mark.filterwarnings("default")
 def test_scans_that_are_preprocessed_again_while_it_trains(own_run: Run, train_run, change_volume):
     def meanwhile(stage: str, done: int, *_: object) -> None:
         if (stage, done) == ("train", 3):

@@ -1,8 +1,9 @@
-"""Whether a training is one of today: of the same split, scans, labels, plans and teachers."""
+"""Whether a training is one of today: of the same split, scans, labels, channels, plans and teachers."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
+from ccdcseg.datasets.cases import read_channels
 from ccdcseg.datasets.raw_folder import case_files
 from ccdcseg.datasets.splits import SPLITS_FILE, unlabelled_images
 from ccdcseg.errors import UserError
@@ -35,7 +36,7 @@ def check_same(run: Run, record: Known, what: str) -> None:
         what: "was trained" or "was begun".
 
     Raises:
-        UserError: it is of other splits, scans, labels, plans or teachers.
+        UserError: it is of other splits, scans, labels, channels, plans or teachers.
     """
     if changed := changed_since(run, record):
         raise UserError(f"{run.folder} {what} {changed}.", REMEDY)
@@ -55,6 +56,8 @@ def changed_since(run: Run, record: Known) -> str:
         return changed
     if changed := _changed_scan(run, record):
         return f"on other scans: {changed} was changed since"
+    if _other_channels(run):
+        return f"with other channels: {run.raw / 'dataset.json'} was changed since"
     plans = run.preprocessed / f"{run.plans_name}.json"
     if record.plans_hash and plans.exists() and plans_hash(read_json(plans)) != record.plans_hash:
         return "with other plans: nnU-Net planned anew since"
@@ -62,6 +65,22 @@ def changed_since(run: Run, record: Known) -> str:
         if (network := run.results / name / FINAL).exists() and file_hash(network) != digest:
             return f"with other teachers: {name} was trained anew since"
     return ""
+
+
+def _other_channels(run: Run) -> bool:
+    """Whether nnU-Net would normalise a channel otherwise than it did for the model: by its name alone."""
+    if not (run.model / "dataset.json").exists():
+        return False
+    before, today = read_channels(run.model), read_channels(run.raw)
+    return before != today and [*map(_normalisation, before)] != [*map(_normalisation, today)]
+
+
+def _normalisation(channel: str) -> str:
+    from nnunetv2.preprocessing.normalization.map_channel_name_to_normalization import (  # noqa: PLC0415 - slow
+        get_normalization_scheme,
+    )
+
+    return str(get_normalization_scheme(channel).__name__)
 
 
 def training_scans(run: Run) -> dict[str, Path]:
