@@ -147,7 +147,8 @@ def test_a_case_that_cannot_be_read_has_no_viewer(bare_runs):
     assert viewer_case("p0_ed", "p0", load_arms(bare_runs)) is None
 
 
-def test_a_page_tells_of_progress_as_the_steps_do(runs, tmp_path):
+def test_a_page_tells_of_progress_as_the_steps_do(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "niivue_script", lambda: "niivue = {};")
     told = []
     build_report(runs, tmp_path / "report.html", "A title", progress=lambda *words: told.append(words))
     assert told[-1] == ("scans", len(told), len(told))
