@@ -44,7 +44,7 @@ with atheris.instrument_imports(include=["ccdcseg", *PARSERS]):
     import pydicom.sr.coding
     from PIL import Image
 
-    from ccdcseg.datasets.archives import unpacked
+    from ccdcseg.archives import unpacked
     from ccdcseg.datasets.cases import read_cases, read_labels
     from ccdcseg.datasets.chaos import MR_BANDS, _read_mask
     from ccdcseg.datasets.dicom import read_series, read_voxels

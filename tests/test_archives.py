@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccdcseg.datasets import archives
-from ccdcseg.datasets.archives import unpacked
+from ccdcseg import archives
+from ccdcseg.archives import unpacked
 from ccdcseg.errors import UserError
 
 FILES = {"patient001/Info.cfg": b"ED: 1", "patient001/a.nii.gz": bytes(range(256))}

@@ -63,7 +63,7 @@ def prepare(
     Raises:
         UserError: as ``convert``; the number is taken.
     """
-    from ccdcseg.datasets.archives import unpacked
+    from ccdcseg.archives import unpacked
     from ccdcseg.datasets.own import files_used, holds_scans, prepare_own
     from ccdcseg.datasets.prepared import fingerprint, prepare_once
     from ccdcseg.nnunet.paths import folders_set, nnunet_folder
