@@ -74,26 +74,82 @@ def test_scans_that_moved_are_found_in_nnunets_folder(tmp_path: Path, monkeypatc
     assert found.here("reference") == found.local("reference", tmp_path) == moved
 
 
-def test_scans_in_nnunets_folder_count_where_it_is_the_runs_data_set(
+def data_set(raw: Path, **contents: bytes) -> Path:
+    """A data set's folder with images of these patients; its masks' folder."""
+    for name in ("imagesTr", "labelsTr"):
+        (raw / "Dataset901_Phantom" / name).mkdir(parents=True)
+    for patient, content in contents.items():
+        (raw / "Dataset901_Phantom" / "imagesTr" / f"{patient}_0000.nii.gz").write_bytes(content)
+    return raw / "Dataset901_Phantom" / "labelsTr"
+
+
+def trained_on(reference: Path, **changes: object) -> RunRecord:
+    """A run of the patient a, whose image was b"scan"."""
+    scans = {"imagesTr/a_0000.nii.gz": hashlib.sha256(b"scan").hexdigest(), "labelsTr/a.nii.gz": "0" * 64}
+    return RunRecord.model_validate(record(reference=str(reference), scans=scans, **changes))
+
+
+@pytest.mark.parametrize("raw", ["{}/new", "~/new", "$HOME/new"])
+@pytest.mark.parametrize(
+    ("there", "counts"),
+    [
+        ({"a": b"scan", "b": b"other"}, True),
+        ({"a": b"scan"}, True),  # patients who were withdrawn
+        ({"b": b"tested"}, True),
+        ({"a": b"changed", "b": b"tested"}, True),
+        ({"a": b"changed", "b": b"other"}, False),
+        ({"b": b"scan", "c": b"tested"}, False),
+        ({}, False),
+    ],
+)
+def test_scans_in_nnunets_folder_count_where_it_has_an_image_of_the_runs_data_set(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    there: dict[str, bytes],
+    counts: bool,
+    raw: str,
+):
+    """By name and content, however little else is as it was; else it is another one of the name, which is said."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("nnUNet_raw", raw.format(tmp_path))
+    recorded, today = data_set(tmp_path / "old", a=b"scan", b=b"tested"), data_set(tmp_path / "new", **there)
+    found = trained_on(recorded)
+    for _ in range(2):
+        assert found.here("reference") == (today if counts else recorded)
+    said = f"{today.parent} has no image of the data set that was trained on: {recorded.parent} counts"
+    assert [said in record.getMessage() for record in caplog.records] == ([] if counts else [True])
+
+
+def test_the_record_tells_the_data_set_where_the_recorded_folder_has_another_now(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """It has the run's split, and the images that the run was trained on; else it is another one of the name."""
-    recorded, today = (tmp_path / place / "Dataset901_Phantom" / "labelsTr" for place in ("old", "new"))
-    monkeypatch.setenv("HOME", str(tmp_path))
+    recorded, today = (
+        data_set(tmp_path / "old", a=b"new"),
+        data_set(tmp_path / "new", a=b"scan", b=b"changed"),
+    )
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "new"))
+    assert trained_on(recorded).here("reference") == today
+
+
+def test_a_copy_of_the_data_set_with_other_splits_is_no_other_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Whoever was trained on may be for testing there now, though the old folder is as it was."""
+    recorded, today = (data_set(tmp_path / place, a=b"scan") for place in ("old", "new"))
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "new"))
     ours, other = (split_entry(Split(0.4, seed, ("a",), (), ("b",)), [], {}) for seed in (0, 1))
-    scans = {"imagesTr/a_0000.nii.gz": hashlib.sha256(b"scan").hexdigest(), "labelsTr/a.nii.gz": "0" * 64}
-    found = RunRecord.model_validate(record(reference=str(recorded), split_hash=ours["hash"], scans=scans))
-    for folder in (recorded, today, today.with_name("imagesTr")):
-        folder.mkdir(parents=True)
-    for entries in (None, "foreign", [other], [other, ours], [ours, other]):
-        if entries:
-            (today.parent / "splits_final.json").write_text(json.dumps(entries))
-        for content in (b"scan", b"another"):
-            (today.parent / "imagesTr" / "a_0000.nii.gz").write_bytes(content)
-            counts = (entries, content) == ([ours, other], b"scan")
-            for raw in (tmp_path / "new", "~/new", "$HOME/new"):
-                monkeypatch.setenv("nnUNet_raw", str(raw))
-                assert found.here("reference") == (today if counts else recorded)
+    found = trained_on(recorded, split_hash=ours["hash"])
+    for place in (recorded, today):
+        (place.parent / "splits_final.json").write_text(json.dumps([ours, other]))
+    assert found.local("reference", tmp_path) == today
+    for entries in ([other, ours], []):
+        (today.parent / "splits_final.json").write_text(json.dumps(entries))
+        with pytest.raises(UserError, match=rf"on another split: {today.parent}.* was drawn anew since"):
+            found.local("reference", tmp_path)
+    (today.parent / "splits_final.json").write_text('"foreign"')
+    with pytest.raises(UserError, match="was not made by ccdcseg"):
+        found.local("reference", tmp_path)
 
 
 def test_the_label_names_plans_that_are_not_the_presets(tmp_path: Path):

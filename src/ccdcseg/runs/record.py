@@ -1,11 +1,13 @@
 """What was trained, on what, with which settings: ``run.json`` in a run's folder."""
 
 import datetime
+import logging
 import os
 import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -18,6 +20,8 @@ from ccdcseg.files import file_hash, write_json
 from ccdcseg.measure.patients import MEAN
 from ccdcseg.postprocessing import Postprocessing
 from ccdcseg.runs.stored import Count, Digest, Name, NotNegative, Stored, check_finite
+
+logger = logging.getLogger(__name__)
 
 RUN_FILE = "run.json"
 PREDICTIONS = "predictions"
@@ -256,11 +260,14 @@ class RunRecord(Known):
     def here(self, name: ScanFolder) -> Path | None:
         """A folder of scans on this machine: in ``nnUNet_raw``, where that is the run's data set; else as recorded.
 
+        It is, whatever became of its split and of some of its scans, where it has an image of the run's data set.
+
         Args:
             name: which.
 
         Returns:
             That of ``nnUNet_raw``, whatever it holds, where only that is there; None where none is recorded.
+            Where that of ``nnUNet_raw`` is another data set's, a warning names both.
         """
         recorded = self.images if name == "images" else self.reference
         raw = os.environ.get("nnUNet_raw")  # noqa: SIM112
@@ -270,19 +277,27 @@ class RunRecord(Known):
         today = Path(expanded, self.dataset, recorded.name)
         if today == recorded or not today.is_dir():
             return recorded
-        return today if not recorded.is_dir() or self._is_of(today.parent) else recorded
+        if not recorded.is_dir() or self._has_image(today.parent, recorded.parent):
+            return today
+        _warn_of_another(today.parent, recorded.parent)
+        return recorded
 
-    def _is_of(self, raw: Path) -> bool:
-        """Whether a data set's folder has the run's split and the images that it was trained on."""
-        try:
-            if stored_hash(raw, self.fold) != self.split_hash:
-                return False
-        except UserError:  # the splits of somebody else
-            return False
-        images = {
-            raw / name: digest for name, digest in (self.scans or {}).items() if name.startswith("imagesTr/")
+    def _has_image(self, raw: Path, recorded: Path) -> bool:
+        """Whether a data set's folder has an image that the run was trained on, or one of the recorded folder."""
+        trained = {
+            name: digest for name, digest in (self.scans or {}).items() if name.startswith("imagesTr/")
         }
-        return bool(images) and all(path.is_file() and file_hash(path) == images[path] for path in images)
+        if any(_has_file(raw / name, digest) for name, digest in trained.items()):
+            return True
+        there = [
+            name
+            for image in recorded.glob("imagesTr/*")
+            if (raw / (name := f"imagesTr/{image.name}")).is_file()
+        ]
+        return any(
+            (recorded / name).is_file() and _has_file(raw / name, file_hash(recorded / name))
+            for name in there
+        )
 
     def local(self, name: ScanFolder, run: Path) -> Path:
         """A folder of scans on this machine, see `here`, of the data set that the run was trained on.
@@ -332,6 +347,20 @@ class RunRecord(Known):
         """The record without the folders of this machine."""
         fields = self.model_fields_set - {"images", "reference"}
         return RunRecord.model_validate({name: getattr(self, name) for name in fields})
+
+
+def _has_file(path: Path, digest: str) -> bool:
+    return path.is_file() and file_hash(path) == digest
+
+
+@cache
+def _warn_of_another(today: Path, recorded: Path) -> None:
+    """Once a process, since every scan is looked for."""
+    logger.warning(
+        "%s has no image of the data set that was trained on: %s counts, where the training found it.",
+        today,
+        recorded,
+    )
 
 
 def read_record(folder: Path) -> RunRecord:
