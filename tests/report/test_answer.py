@@ -235,6 +235,31 @@ def test_scans_without_masks_are_other_data_by_right(bare_runs, others, doubtful
     assert ("were not trained on the same data" in " ".join(found)) is doubtful
 
 
+def trained_on(run, mask, **changes):
+    change(
+        run / "run.json",
+        scans={"labelsTr/t1.nii.gz": mask * 64, "imagesTr/t1_0000.nii.gz": "0" * 64},
+        **changes,
+    )
+
+
+def test_a_mask_that_changed_between_trainings_is_named_within_a_seed_and_across_seeds(bare_runs):
+    told = ["The runs were not trained on the same data: labelsTr/t1.nii.gz changed between the trainings."]
+    for run in bare_runs:
+        trained_on(run, "a")
+    assert doubts(load_arms(bare_runs)) == []
+    for run in (bare_runs[0], bare_runs[2]):  # seed 0 of both
+        trained_on(run, "b", data_hash="f" * 64)
+    assert doubts(load_arms(bare_runs)) == told
+    trained_on(bare_runs[2], "a", data_hash="0" * 64)
+    assert doubts(load_arms(bare_runs)) == told
+    assert doubts(load_arms(bare_runs[1:])) == ["The methods were not trained with the same seeds."]
+    change(
+        bare_runs[0] / "run.json", scans={"labelsTr/t1.nii.gz": "b" * 64, "imagesTr/t1_0000.nii.gz": "c" * 64}
+    )
+    assert "imagesTr/t1_0000.nii.gz and 1 more of these files changed" in doubts(load_arms(bare_runs))[0]
+
+
 def test_validation_patients_may_be_tested_where_they_are_asked_for(bare_runs):
     run = bare_runs[0]
     (run / "validation_patients").mkdir()

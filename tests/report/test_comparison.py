@@ -5,7 +5,9 @@ import pytest
 import scored
 
 from ccdcseg.errors import UserError
+from ccdcseg.report.answer import doubts
 from ccdcseg.report.comparison import compare_runs, write_comparison
+from ccdcseg.runs.finished import load_arms
 from ccdcseg.statistics.family_table import CASE_NOTE
 
 WORSE = [1, 2, 1, 2, 3, 2, 1, 2, 3, 3]
@@ -59,6 +61,22 @@ def test_what_is_not_compared_is_said(make_run):
         "MCC, seed 0: not evaluated.",
         "ReCo: nothing of as many labels and steps to compare it with.",
     )
+
+
+def test_what_makes_it_doubtful_is_said_as_on_the_page(three, tmp_path, ccdcseg):
+    for run, state in zip(three, "aab", strict=True):
+        content = json.loads((run / "run.json").read_text())
+        content["scans"] = {"labelsTr/t1.nii.gz": state * 64}
+        (run / "run.json").write_text(json.dumps(content))
+    found, sound = compare_runs(three), compare_runs(three[:2])
+    assert (list(found.doubts), sound.doubts) == (doubts(load_arms(three)), ())
+    assert "labelsTr/t1.nii.gz changed" in found.doubts[0]
+    paths = {path.suffix: path.read_text() for path in write_comparison(found, tmp_path / "found")}
+    assert json.loads(paths[".json"])["doubts"] == list(found.doubts)
+    for suffix in (".md", ".tex"):
+        assert paths[suffix].count("not trained on the same data") == 1
+    assert f"Doubtful: {found.doubts[0]}" in ccdcseg("compare", *three).out
+    assert "same data" not in write_comparison(sound, tmp_path / "sound")[2].read_text()
 
 
 def test_other_patients_are_not_compared(three):

@@ -242,6 +242,8 @@ def compare(
     result = compare_runs(runs, part, of, metric, as_in_the_paper)
     for grid in result.grids():
         show(grid)
+    for sentence in result.doubts:
+        typer.echo(f"Doubtful: {sentence}")
     for sentence in result.left_out:
         typer.echo(f"Not compared: {sentence}")
     for path in write_comparison(result, output) if output else []:

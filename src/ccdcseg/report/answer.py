@@ -1,14 +1,14 @@
 """The answer of the page in sentences, and what makes it doubtful."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 from ccdcseg.measure.display import METRICS, interval_text, number, p_text, signed
 from ccdcseg.measure.patients import describe
 from ccdcseg.runs.finished import Arm, FinishedRun, runs_of
-from ccdcseg.runs.record import unlike
+from ccdcseg.runs.record import RunRecord, unlike
 from ccdcseg.statistics.family import Outcome
 from ccdcseg.statistics.family_table import ONE_SEED_NOTE
 
@@ -86,14 +86,7 @@ def _claim(outcome: Outcome) -> str:
 def doubts(arms: Sequence[Arm]) -> list[str]:
     """What makes a comparison doubtful: other data, patients seen in training, other scans or seeds tested."""
     found = [text for arm, run in runs_of(arms) if (text := _leak(arm, run))]
-    hashes: dict[tuple[float, int, bool], set[str]] = defaultdict(set)
-    for arm, run in runs_of(arms):  # the hash is of all scans that were trained on, those without masks too
-        hashes[run.record.fraction, run.record.seed, bool(arm.unlabelled)].add(run.record.data_hash)
-    for (fraction, seed, _), different in hashes.items():
-        if len(different) > 1:
-            found.append(
-                f"Runs of fraction {fraction:g} and seed {seed} were not trained on the same data (hashes)."
-            )
+    found += _other_data(arms)
     evaluated = [arm for arm in arms if arm.evaluations]
     tested = [
         frozenset(chain(*(item.patient_of.items() for item in arm.evaluations.values()))) for arm in evaluated
@@ -235,6 +228,28 @@ def _range(evaluated: Sequence[Arm], part: str) -> str:
     means = [found["value"] for found in dice if found["value"] is not None]
     low, high = (number(pick(means, default=None), METRICS["dice"]) for pick in (min, max))
     return f"Dice of {len(evaluated)} methods on {patients}: {low} to {high} %."
+
+
+def _other_data(arms: Sequence[Arm]) -> Iterator[str]:
+    """Files that changed between trainings, of whatever seed; then what hashes of everything alone can tell."""
+    if changed := _changed_scans([run.record for _, run in runs_of(arms)]):
+        more = f" and {len(changed) - 1} more of these files" if len(changed) > 1 else ""
+        yield f"The runs were not trained on the same data: {changed[0]}{more} changed between the trainings."
+    alike: dict[tuple[float, int, bool], list[RunRecord]] = defaultdict(list)
+    for arm, run in runs_of(arms):  # the hash is of all scans that were trained on, those without masks too
+        alike[run.record.fraction, run.record.seed, bool(arm.unlabelled)].append(run.record)
+    for (fraction, seed, _), records in alike.items():
+        if len({record.data_hash for record in records}) > 1 and not _changed_scans(records):
+            yield f"Runs of fraction {fraction:g} and seed {seed} were not trained on the same data (hashes)."
+
+
+def _changed_scans(records: Iterable[RunRecord]) -> list[str]:
+    """Those that not all trainings found alike, by folder and name."""
+    states: dict[str, set[str]] = defaultdict(set)
+    for record in records:
+        for name, digest in (record.scans or {}).items():
+            states[name].add(digest)
+    return sorted(name for name, digests in states.items() if len(digests) > 1)
 
 
 def _leak(arm: Arm, run: FinishedRun) -> str:

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from ccdcseg import __version__
 from ccdcseg.errors import UserError
 from ccdcseg.files import write_json, write_text
 from ccdcseg.measure.patients import SUMMARY_METRICS
+from ccdcseg.report.answer import doubts
 from ccdcseg.report.tables import baseline_pairs, budget, evaluations_of
 from ccdcseg.runs.finished import Arm, load_arms
 from ccdcseg.statistics.compare import scans_as_patients
@@ -39,6 +40,7 @@ class RunComparison:
         ranks: for each metric and each group of more than two arms of as many labels and steps.
         as_in_the_paper: each scan was compared as a patient of its own; ranks are of patients.
         left_out: sentences about runs and pairs that are not compared.
+        doubts: sentences about what makes it doubtful, as on the page.
     """
 
     arms: tuple[Arm, ...]
@@ -46,6 +48,7 @@ class RunComparison:
     ranks: tuple[Ranks, ...]
     as_in_the_paper: bool
     left_out: tuple[str, ...]
+    doubts: tuple[str, ...]
 
     def grids(self, abbreviate: bool = True) -> list[Grid]:
         """The comparisons, then the ranks."""
@@ -57,7 +60,8 @@ class RunComparison:
         """Everything as JSON, with what was trained on what."""
         record = comparison_record(self.outcomes, self.ranks, {a.label: _origin(a) for a in self.arms})
         about = {"unit": "case", "warning": CASE_NOTE} if self.as_in_the_paper else {}
-        return {**record, **about, "left_out": list(self.left_out), "ccdcseg": __version__}
+        said = {"doubts": list(self.doubts), "left_out": list(self.left_out)}
+        return {**record, **about, **said, "ccdcseg": __version__}
 
 
 def compare_runs(
@@ -105,7 +109,9 @@ def compare_runs(
             f"({measure}): with nnU-Net among them, or with --of METHOD.",
         )
     ranks = rankings(evaluated, pairs, metrics)
-    return RunComparison(tuple(evaluated), tuple(outcomes), tuple(ranks), as_in_the_paper, tuple(left_out))
+    return RunComparison(
+        tuple(evaluated), tuple(outcomes), tuple(ranks), as_in_the_paper, tuple(left_out), tuple(doubts(arms))
+    )
 
 
 def rankings(arms: Sequence[Arm], pairs: Sequence[Pair], metrics: Sequence[str] = FAMILY) -> list[Ranks]:
@@ -132,8 +138,9 @@ def unpaired(arms: Sequence[Arm], pairs: Sequence[Pair]) -> list[str]:
 
 
 def write_comparison(comparison: RunComparison, stem: Path) -> list[Path]:
-    """Write ``stem``.json, .csv, .md and .tex; their paths."""
-    grids = comparison.grids()
+    """Write ``stem``.json, .csv, .md and .tex; their paths. Doubts stand below the first table, and in the JSON."""
+    first, *others = comparison.grids()
+    grids = [replace(first, note="\n".join((first.note, *comparison.doubts))), *others]
     texts = {
         ".csv": "\n".join(to_csv(grid) for grid in comparison.grids(abbreviate=False)),
         ".md": "\n".join(map(to_section, grids)),
