@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from ccdcseg.datasets.cases import Case, read_cases
+from ccdcseg.datasets.cases import Case, read_cases, write_cases
 from ccdcseg.datasets.raw_folder import assign_patients, case_files, case_names
 from ccdcseg.errors import UserError
 
@@ -45,9 +45,40 @@ def test_patients_from_a_table_in_any_order(raw: Path) -> None:
 def test_the_same_again_is_fine_and_something_else_is_not(raw: Path) -> None:
     assign_patients(raw, "{patient}_{phase}")
     assert assign_patients(raw, "{patient}_{phase}") == CASES
-    with pytest.raises(UserError, match=r"cases\.csv is there and says something else"):
+    with pytest.raises(UserError, match=r"cases\.csv is there and says something else of p1_ED\."):
         assign_patients(raw, "{patient}")
     assert read_cases(raw) == CASES
+
+
+def add_case(raw: Path, name: str) -> None:
+    (raw / "labelsTr" / f"{name}.nii.gz").touch()
+    for channel in range(2):
+        (raw / "imagesTr" / f"{name}_000{channel}.nii.gz").touch()
+
+
+def test_cases_that_were_added_join_the_rows_that_are_there(raw: Path) -> None:
+    """A further scan of a patient is in the patient's group, of which the pattern says nothing."""
+    rows = [Case(case.case, case.patient, "g", case.phase) for case in CASES]
+    write_cases(raw, rows)
+    for name in ("p2_ES", "p3_ED"):
+        add_case(raw, name)
+    found = assign_patients(raw, "{patient}_{phase}")
+    assert found == [*rows, Case("p2_ES", "p2", "g", "ES"), Case("p3_ED", "p3", "", "ED")] == read_cases(raw)
+
+
+def test_rows_that_are_contradicted_stay_as_they_are(raw: Path) -> None:
+    write_cases(raw, [Case("p1_ES", "p2", "", "ES") if case.case == "p1_ES" else case for case in CASES])
+    before = (raw / "cases.csv").read_bytes()
+    add_case(raw, "p3_ED")
+    with pytest.raises(UserError, match=r"cases\.csv is there and says something else of p1_ES\."):
+        assign_patients(raw, "{patient}_{phase}")
+    assert (raw / "cases.csv").read_bytes() == before
+
+
+def test_rows_of_cases_that_are_gone(raw: Path) -> None:
+    write_cases(raw, [*CASES, Case("ghost_ED", "ghost", "", "ED")])
+    with pytest.raises(UserError, match=r"cases\.csv names ghost_ED, which is not there .*remove the row"):
+        assign_patients(raw, "{patient}_{phase}")
 
 
 @pytest.mark.parametrize("given", [{}, {"pattern": "{patient}", "table": Path("x.csv")}])

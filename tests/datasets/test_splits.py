@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -507,6 +508,29 @@ def test_a_fraction_that_would_test_where_nobody_has_drawn() -> None:
         draw_splits(cases, [0.2], 0, in_part=in_part)
     with pytest.raises(UserError, match=r"there are \d with masks that are whole, and \d others"):
         draw_splits(cases, [1], 0, 5, in_part=in_part)
+
+
+def test_a_mask_whose_patient_nobody_has_said(raw_folder: Path) -> None:
+    """Hidden files, and those that nnU-Net passes over, are what `check` says something of."""
+    masks = raw_folder / "labelsTr"
+    for name in ("._new.nii.gz", "new.txt", "new.NII.GZ"):
+        (masks / name).touch()
+    (kept,) = split_dataset(raw_folder, [0.2], 0)
+    before = (raw_folder / "splits_final.json").read_bytes()
+    for name in ("new10", "new9"):
+        shutil.copy(next(masks.glob("patient*")), masks / f"{name}.nii.gz")
+    for seed in (0, 1):
+        message = (
+            r"labelsTr holds new9, which cases\.csv lacks \(2 such masks\)\. Add a row .* take the files out"
+        )
+        with pytest.raises(UserError, match=message):
+            split_dataset(raw_folder, [0.2], seed)
+    assert (raw_folder / "splits_final.json").read_bytes() == before
+    write_cases(
+        raw_folder, [*read_cases(raw_folder), *(Case(new, new, "RV", "") for new in ("new9", "new10"))]
+    )
+    (drawn,) = split_dataset(raw_folder, [0.2], 1)
+    assert sum(map(len, drawn["patients"].values())) == sum(map(len, kept["patients"].values())) + 2
 
 
 def test_a_table_that_names_a_scan_that_is_not_there(raw_folder: Path) -> None:

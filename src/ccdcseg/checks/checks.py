@@ -28,6 +28,7 @@ from ccdcseg.datasets.cases import (
     mask_names,
     numbering_fault,
     read_unlabelled_cases,
+    unlisted,
 )
 from ccdcseg.datasets.raw_folder import check_listing
 from ccdcseg.datasets.unicode_names import RENAME, by_case_alone, composed
@@ -238,9 +239,9 @@ def _table(survey: Survey) -> Iterator[Finding]:
     elif gone := sorted(listed - contents.files.keys()):
         text = f"names {len(gone)} cases that are not there"
         yield problem(CASES_FILE, gone, text, "Restore the cases, or remove their rows.")
-    if listed and (unlisted := sorted(contents.files.keys() - listed)):
-        text = f"lacks {len(unlisted)} cases that are there"
-        yield problem(CASES_FILE, unlisted, text, "Write a row with the patient of each.")
+    if listed and (added := unlisted(contents.files, contents.table)):
+        text = f"lacks {len(added)} cases that are there"
+        yield problem(CASES_FILE, added, text, "Write a row with the patient of each.")
 
 
 def _faults(survey: Survey) -> Iterator[Finding]:

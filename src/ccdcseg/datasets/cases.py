@@ -118,6 +118,17 @@ def annotated_cases(raw_folder: Path) -> list[Case]:
     return read_cases(raw_folder) if len(lines) > 1 and lines[1].strip() else []
 
 
+def unlisted(names: Iterable[str], cases: Iterable[Case]) -> list[str]:
+    """Of names of scans those that have no row in a table; to tell names that look alike apart is for others.
+
+    Args:
+        names: of scans that are there.
+        cases: rows of the table.
+    """
+    listed = {composed(case.case) for case in cases}
+    return [name for name in names if composed(name) not in listed]
+
+
 def read_unlabelled_cases(raw_folder: Path) -> dict[str, list[Case]]:
     """Read ``unlabelled.csv`` of an nnU-Net raw folder: scans without masks by their folder.
 

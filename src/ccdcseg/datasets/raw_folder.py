@@ -18,6 +18,7 @@ from ccdcseg.datasets.cases import (
     read_channels,
     read_file_ending,
     read_unlabelled_cases,
+    unlisted,
     write_cases,
     write_unlabelled_cases,
 )
@@ -40,74 +41,89 @@ def assign_patients(
 ) -> list[Case]:
     """Write ``cases.csv``, by which splits and statistics know whose scan a case is.
 
+    Rows that are there stay; those of scans that were added since join them.
+
     Args:
         raw_folder: with dataset.json, imagesTr and labelsTr, as nnU-Net wants it.
         pattern: of the cases' names, such as ``{patient}_{phase}``; see `NamePattern`.
         table: CSV with the columns case and patient, and group and phase where they are known.
         images: a folder of scans without masks, such as ``imagesTs``: write ``unlabelled.csv`` of them instead.
-            Rows that are there stay; those of scans that were added since join them.
 
     Returns:
         The cases, as written.
 
     Raises:
         UserError: not exactly one of ``pattern`` and ``table``; a case without its images or the other way
-            round; a case that the pattern or the table does not know, or knows twice; ``cases.csv``, or
-            ``unlabelled.csv`` of a scan, is there and says something else; or as `check_capitals`.
+            round; a case that the pattern or the table does not know, or knows twice; ``cases.csv`` or
+            ``unlabelled.csv`` is there and says something else of a scan; ``cases.csv`` names a case that is gone;
+            or as `check_capitals`.
     """
     if (pattern is None) == (table is None):
         raise UserError("Patients come from --pattern or --table.", "Give one of them.")
     folder = None if images is None else read_unlabelled(raw_folder, images)
     names = [*folder.patients] if folder else case_names(raw_folder)
-    asked = {name for name in names if folder is None or folder.patients[name] is None}
+    annotated = annotated_cases(raw_folder)
+    rows = cases_in(raw_folder, raw_folder / folder.name) if folder else annotated
+    asked = {*unlisted(names, rows)}
     given = (
         _by_pattern(names, asked, pattern)
         if pattern is not None
         else _by_table(names, asked, Path(str(table)))
     )
-    annotated = annotated_cases(raw_folder)
-    if folder is None and annotated and sorted(annotated) != sorted(given):
-        raise UserError(
-            f"{raw_folder / CASES_FILE} is there and says something else.",
-            "Move it away if it is wrong; splits that were drawn from it are then wrong too.",
-        )
-    found = _joined(raw_folder, folder, given) if folder else given
+    if not folder:
+        _check_there(annotated, names, raw_folder)
+    found = _joined(raw_folder / (UNLABELLED_FILE if folder else CASES_FILE), rows, given)
     check_groups(found, raw_folder)
     without_masks = read_unlabelled_cases(raw_folder)
     check_capitals(chain(found, annotated, *without_masks.values()), raw_folder)
-    if folder and asked:
-        _write_unlabelled(raw_folder, folder, found)
-    elif not folder and not annotated:
-        write_cases(raw_folder, found)
+    if asked:
+        _write(raw_folder, folder, found)
     return found
 
 
-def _joined(raw_folder: Path, folder: UnlabelledFolder, given: Iterable[Case]) -> list[Case]:
+def _check_there(annotated: Iterable[Case], names: Collection[str], raw_folder: Path) -> None:
+    """Refuse rows of cases that are gone."""
+    if gone := [case.case for case in annotated if case.case not in names]:
+        raise UserError(
+            f"{raw_folder / CASES_FILE} names {gone[0]}, which is not there ({len(gone)} such cases).",
+            "Restore the files, or remove the row.",
+        )
+
+
+def _joined(table: Path, present: Iterable[Case], given: Iterable[Case]) -> list[Case]:
     """The rows that are there, and after them those of scans that have none, in the group of their patient.
 
     Raises:
         UserError: a row that is there is contradicted.
     """
-    rows = {case.case: case for case in cases_in(raw_folder, raw_folder / folder.name)}
+    rows = {case.case: case for case in present}
     groups = {row.patient: row.group for row in rows.values()}
     for case in given:
         row = rows.setdefault(case.case, replace(case, group=case.group or groups.get(case.patient, "")))
         said = replace(case, phase=case.phase or row.phase, group=case.group or row.group)
         if said != row:
             raise UserError(
-                f"{raw_folder / UNLABELLED_FILE} is there and says something else of {case.case}.",
+                f"{table} is there and says something else of {case.case}.",
                 "Say the same; or correct the row if it is wrong: splits that were drawn from it then are, too.",
             )
     return [*rows.values()]
 
 
-def _write_unlabelled(raw_folder: Path, folder: UnlabelledFolder, found: Sequence[Case]) -> None:
-    """Add rows on a folder to ``unlabelled.csv``, which others may do at the same time."""
+def _write(raw_folder: Path, folder: UnlabelledFolder | None, found: Sequence[Case]) -> None:
+    """Add rows to a table, which others may do at the same time."""
     with locked(raw_folder, "patients", wait=True):
-        place, rows = real(raw_folder / folder.name), read_unlabelled_cases(raw_folder)
-        others = {name: cases for name, cases in rows.items() if real(raw_folder / name) != place}
-        joined = _joined(raw_folder, folder, found)
-        write_unlabelled_cases(raw_folder, {**others, folder.name: joined})
+        if folder:
+            _write_unlabelled(raw_folder, folder, found)
+        else:
+            present = annotated_cases(raw_folder)
+            write_cases(raw_folder, _joined(raw_folder / CASES_FILE, present, found))
+
+
+def _write_unlabelled(raw_folder: Path, folder: UnlabelledFolder, found: Sequence[Case]) -> None:
+    place, rows = real(raw_folder / folder.name), read_unlabelled_cases(raw_folder)
+    others = {name: cases for name, cases in rows.items() if real(raw_folder / name) != place}
+    joined = _joined(raw_folder / UNLABELLED_FILE, cases_in(raw_folder, place), found)
+    write_unlabelled_cases(raw_folder, {**others, folder.name: joined})
 
 
 def check_listing(raw_folder: Path) -> None:

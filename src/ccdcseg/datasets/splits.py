@@ -26,9 +26,11 @@ from ccdcseg.datasets.cases import (
     read_file_ending,
     read_ignore_label,
     read_labels,
+    unlisted,
 )
 from ccdcseg.datasets.unlabelled import UnlabelledFolder, channel_files, read_unlabelled
 from ccdcseg.datasets.volumes import read_mask, slice_axis
+from ccdcseg.datasets.walk import by_number, is_hidden
 from ccdcseg.errors import UserError
 from ccdcseg.files import json_hash, locked, read_json, write_json
 from ccdcseg.texts import exactly
@@ -534,9 +536,11 @@ def split_dataset(
         The stored entry of each fraction, see `add_splits`.
 
     Raises:
-        UserError: as `draw_splits`, `check_classes`, `add_splits`, or an unusable table, label list or mask.
+        UserError: as `draw_splits`, `check_classes`, `add_splits`, or an unusable table, label list or mask; or a
+            mask that the table lacks.
     """
     cases, labels = read_cases(raw_folder), read_labels(raw_folder)
+    _check_listed(raw_folder, cases)
     folder = Path(unlabelled) if isinstance(unlabelled, str | Path) else None
     scans = read_unlabelled(raw_folder, folder) if folder else None
     patients = 0 if isinstance(unlabelled, str | Path) else int(unlabelled or 0)
@@ -550,6 +554,19 @@ def split_dataset(
         check_classes(split, cases, classes_of, labels)
     slices_of = {case: mask.slices for case, mask in masks.items()}
     return add_splits(raw_folder, splits, cases, slices_of, scans, redraw)
+
+
+def _check_listed(raw_folder: Path, cases: Iterable[Case]) -> None:
+    """Refuse masks whose patient nobody has said: they would be left out of every split."""
+    folder, ending = raw_folder / "labelsTr", read_file_ending(raw_folder)
+    files = [path for path in folder.glob("*") if path.is_file() and not is_hidden(path.name)]
+    masks = [path.name.removesuffix(ending) for path in files if path.name.endswith(ending)]
+    if added := unlisted(sorted(masks, key=by_number), cases):
+        more = f" ({len(added)} such masks)" if len(added) > 1 else ""
+        raise UserError(
+            f"{folder} holds {added[0]}, which {CASES_FILE} lacks{more}.",
+            f"Add a row (`ccdcseg patients {raw_folder.name} --pattern` can), or take the files out.",
+        )
 
 
 @dataclass(frozen=True)
