@@ -273,6 +273,27 @@ def test_a_split_that_tears_a_patient_apart_by_the_table_of_today(tmp_path: Path
         find_fold(tmp_path, 0.5, 0)
 
 
+@pytest.mark.parametrize("part", ["train", "val", "test"])
+def test_a_split_of_a_patient_who_withdrew(tmp_path: Path, part: str) -> None:
+    """Who was trained on is refused to be trained on again; what was measured on others stays what it is."""
+    (split,) = draw_splits(ACDC, [0.1], 0, test_patients=60)
+    (entry,) = add_splits(tmp_path, [split], ACDC, SLICES)
+    write_cases(tmp_path, [case for case in ACDC if case.case != entry[part][0]])
+    message = (
+        rf"cases\.csv has no {entry[part][0]}, which fold 0 .*Restore the row; or, .*draw the split anew, or "
+        rf"another seed, and train on it: ccdcseg split {tmp_path.name} --fraction 0\.1 --seed 0 --test 60 "
+        r"--redraw$"
+    )
+    with pytest.raises(UserError, match=message):
+        find_fold(tmp_path, 0.1, 0)
+    for measured, name in (("test", "test"), ("val", "validation")):
+        if measured == part:
+            with pytest.raises(UserError, match=message):
+                part_cases(tmp_path, 0, name)
+        else:
+            assert part_cases(tmp_path, 0, name) == entry[measured]
+
+
 @pytest.mark.parametrize(("part", "option"), [("test", ""), ("validation", " --test N")])
 def test_where_all_are_trained_on_half_are_advised(tmp_path: Path, part: str, option: str) -> None:
     add_splits(tmp_path, draw_splits(ACDC, [1.0], 3), ACDC, SLICES)

@@ -192,6 +192,25 @@ def test_an_evaluation_of_other_files_is_not_shown(own_scans: Path, change: str)
     assert shown(own_scans) is not None
 
 
+def test_an_evaluation_of_a_patient_who_withdrew_is_not_shown(own_scans: Path):
+    evaluated(own_scans)
+    case = next((own_scans / PREDICTIONS).iterdir()).name.removesuffix(".nii.gz")
+    table = own_scans / RAW / "cases.csv"
+    rows = [row for row in table.read_text().splitlines(True) if not row.startswith(f"{case},")]
+    table.write_text("".join(rows))
+    (own_scans / RAW / "labelsTr" / f"{case}.nii.gz").unlink()
+    for look in (shown, evaluated):
+        with pytest.raises(
+            UserError, match=rf"cases\.csv has no {case}, .*train on it: ccdcseg split .* --redraw"
+        ):
+            look(own_scans)
+    (own_scans / RAW / "splits_final.json").unlink()
+    with pytest.raises(UserError, match=rf"out of date: .*cases\.csv has no {case}\."):
+        shown(own_scans)
+    table.unlink()
+    assert shown(own_scans) is not None
+
+
 def test_distances_of_single_slices_by_an_earlier_rule_are_not_shown(own_scans: Path):
     evaluated(own_scans)
     CHANGES["rule"](own_scans)

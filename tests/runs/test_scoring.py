@@ -137,7 +137,7 @@ def test_a_missing_prediction_is_named(folders):
 
 
 def test_a_missing_reference_is_named(folders):
-    with pytest.raises(UserError, match=r"labelsTr lacks a\.nii\.gz and 1 more"):
+    with pytest.raises(UserError, match=r"labelsTr lacks a\.nii\.gz and 1 more.*withdrew, remove the row"):
         evaluate_folder(*folders, LABELS, PATIENTS, cases=["a", "b"])
 
 

@@ -257,15 +257,17 @@ def find_fold(place: Path, fraction: float, seed: int) -> tuple[int, dict[str, A
 
     Raises:
         UserError: there is no such split or no file, the file was not made here, or the split tears a patient apart
-            by ``cases.csv`` as it is now.
+            by ``cases.csv`` as it is now, or names a case that it lacks.
     """
     path = place / SPLITS_FILE if place.is_dir() else place
     entries = _entries_there(path)
     fold = _index(entries, fraction, seed)
     if fold is None:
         raise _not_drawn(path, [(fraction, seed)], entries)
+    entry = entries[fold]
+    _check_rows(path.parent, fold, entries, {*entry["train"], *entry["val"], *entry["test"]})
     _check_patients(path.parent, fold, entries)
-    return fold, entries[fold]
+    return fold, entry
 
 
 def check_splits(path: Path, wanted: Iterable[tuple[float, int]]) -> None:
@@ -349,7 +351,7 @@ def part_cases(place: Path, fold: int, part: str) -> list[str]:
 
     Raises:
         UserError: there is no such split or part, it has no patients for ``part``, or it tears a patient apart by
-            ``cases.csv`` as it is now.
+            ``cases.csv`` as it is now, or the table lacks a case of the part.
     """
     entries = read_entries(place / SPLITS_FILE)
     if fold >= len(entries):
@@ -369,9 +371,26 @@ def part_cases(place: Path, fold: int, part: str) -> list[str]:
             f"Draw a split that has some, with a new seed, and train on it: {drawing}"
             + (" --test N" if part == "validation" and not _aside(entries) else ""),
         )
-    _check_patients(place, fold, entries)
     cases: list[str] = entry["test" if part == "test" else "val"]
+    _check_rows(place, fold, entries, cases)
+    _check_patients(place, fold, entries)
     return cases
+
+
+def _check_rows(place: Path, fold: int, entries: Sequence[Mapping[str, Any]], cases: Collection[str]) -> None:
+    """Refuse cases of a split that the table lacks, such as those of a patient who withdrew since."""
+    if not (place / CASES_FILE).exists():
+        return
+    if gone := sorted({*cases} - {case.case for case in read_cases(place)}):
+        pair, scans = (entries[fold]["fraction"], entries[fold]["seed"]), entries[fold].get("unlabelled")
+        without = (
+            f" --unlabelled {scans['images'] if scans['images'] != 'imagesTr' else 'N'}" if scans else ""
+        )
+        raise UserError(
+            f"{place / CASES_FILE} has no {gone[0]}, which fold {fold} of {SPLITS_FILE} names.",
+            "Restore the row; or, if the patient is to take part no more, draw the split anew, or another seed, "
+            f"and train on it: {_drawing(place.name, [pair], entries)}{without} --redraw",
+        )
 
 
 def _check_patients(place: Path, fold: int, entries: Sequence[Mapping[str, Any]]) -> None:

@@ -15,7 +15,7 @@ from acvl_utils.cropping_and_padding.bounding_boxes import insert_crop_into_imag
 from numpy.typing import NDArray
 
 from ccdcseg.cores import keep_to_cores
-from ccdcseg.datasets.cases import image_files, scan_of
+from ccdcseg.datasets.cases import CASES_FILE, image_files, scan_of
 from ccdcseg.datasets.release import MASK_SUFFIX
 from ccdcseg.datasets.splits import part_cases
 from ccdcseg.datasets.unicode_names import missing
@@ -119,7 +119,7 @@ def run_images(folder: Path, part: str) -> dict[str, list[Path]]:
     check_model(folder)
     images = record.local("images", folder)
     dataset = read_json(images.parent / "dataset.json")
-    remedy = "Restore the image, or prepare the dataset again."
+    remedy = f"Restore the image; if its patient withdrew, remove the row of {CASES_FILE}, too."
     cases = part_cases(images.parent, record.fold, part)
     return {case: _channels(images, case, dataset, remedy) for case in cases}
 

@@ -392,8 +392,9 @@ def _changed(
     if references and (references.parent / CASES_FILE).exists():
         patients = {case.case: case.patient for case in read_cases(references.parent)}
         for case, patient in evaluation.patient_of.items():
-            if patients.get(case, patient) != patient:
-                yield f"{references.parent / CASES_FILE} has another patient for {case}"
+            if patients.get(case) != patient:
+                other = "another patient for" if case in patients else "no"
+                yield f"{references.parent / CASES_FILE} has {other} {case}"
     if cases is not None and (others := evaluation.patient_of.keys() ^ {*cases}):
         yield f"{SPLITS_FILE} and the evaluation differ in the scan {min(others)}"
     if measured is None:

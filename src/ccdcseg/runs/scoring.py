@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ccdcseg.datasets.cases import CASES_FILE
 from ccdcseg.datasets.release import MASK_SUFFIX
 from ccdcseg.datasets.volumes import Volume, check_pair, read_mask
 from ccdcseg.errors import UserError
@@ -16,6 +17,10 @@ from ccdcseg.measure.patients import MEAN
 from ccdcseg.processes import thread_map
 from ccdcseg.runs.evaluation import CaseScores, Evaluation, Summary
 from ccdcseg.tabular import Entry, Grid
+
+_RESTORE = (
+    f"Check the path, or restore the file; if its patient withdrew, remove the row of {CASES_FILE}, too."
+)
 
 
 def evaluate_folder(
@@ -102,7 +107,7 @@ def _check_cases(
         raise UserError(
             f"There are no cases to score in {reference}.", f"Label maps are named CASE{MASK_SUFFIX}."
         )
-    for folder, remedy in ((reference, "Check the path."), (prediction, "Predict every case first.")):
+    for folder, remedy in ((reference, _RESTORE), (prediction, "Predict every case first.")):
         missing = [name for name in names if not (folder / f"{name}{MASK_SUFFIX}").is_file()]
         if missing:
             raise UserError(f"{folder} lacks {_first(missing)}.", remedy)
