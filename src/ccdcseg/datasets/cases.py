@@ -119,12 +119,7 @@ def annotated_cases(raw_folder: Path) -> list[Case]:
 
 
 def unlisted(names: Iterable[str], cases: Iterable[Case]) -> list[str]:
-    """Of names of scans those that have no row in a table; to tell names that look alike apart is for others.
-
-    Args:
-        names: of scans that are there.
-        cases: rows of the table.
-    """
+    """Of names of scans those without a row in a table; to tell names that look alike apart is for others."""
     listed = {composed(case.case) for case in cases}
     return [name for name in names if composed(name) not in listed]
 

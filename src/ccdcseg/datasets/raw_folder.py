@@ -70,24 +70,17 @@ def assign_patients(
         if pattern is not None
         else _by_table(names, asked, Path(str(table)))
     )
-    if not folder:
-        _check_there(annotated, names, raw_folder)
-    found = _joined(raw_folder / (UNLABELLED_FILE if folder else CASES_FILE), rows, given)
-    check_groups(found, raw_folder)
-    without_masks = read_unlabelled_cases(raw_folder)
-    check_capitals(chain(found, annotated, *without_masks.values()), raw_folder)
-    if asked:
-        _write(raw_folder, folder, found)
-    return found
-
-
-def _check_there(annotated: Iterable[Case], names: Collection[str], raw_folder: Path) -> None:
-    """Refuse rows of cases that are gone."""
-    if gone := [case.case for case in annotated if case.case not in names]:
+    if gone := [] if folder else [case.case for case in annotated if case.case not in names]:
         raise UserError(
             f"{raw_folder / CASES_FILE} names {gone[0]}, which is not there ({len(gone)} such cases).",
             "Restore the files, or remove the row.",
         )
+    found = _joined(raw_folder / (UNLABELLED_FILE if folder else CASES_FILE), rows, given)
+    check_groups(found, raw_folder)
+    check_capitals(chain(found, annotated, *read_unlabelled_cases(raw_folder).values()), raw_folder)
+    if asked:
+        _write(raw_folder, folder, found)
+    return found
 
 
 def _joined(table: Path, present: Iterable[Case], given: Iterable[Case]) -> list[Case]:
@@ -115,8 +108,7 @@ def _write(raw_folder: Path, folder: UnlabelledFolder | None, found: Sequence[Ca
         if folder:
             _write_unlabelled(raw_folder, folder, found)
         else:
-            present = annotated_cases(raw_folder)
-            write_cases(raw_folder, _joined(raw_folder / CASES_FILE, present, found))
+            write_cases(raw_folder, _joined(raw_folder / CASES_FILE, annotated_cases(raw_folder), found))
 
 
 def _write_unlabelled(raw_folder: Path, folder: UnlabelledFolder, found: Sequence[Case]) -> None:

@@ -11,6 +11,7 @@ import shlex
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -264,10 +265,8 @@ def find_fold(place: Path, fraction: float, seed: int) -> tuple[int, dict[str, A
     fold = _index(entries, fraction, seed)
     if fold is None:
         raise _not_drawn(path, [(fraction, seed)], entries)
-    entry = entries[fold]
-    _check_rows(path.parent, fold, entries, {*entry["train"], *entry["val"], *entry["test"]})
-    _check_patients(path.parent, fold, entries)
-    return fold, entry
+    _check_patients(path.parent, fold, entries, {*chain(*_cases(entries[fold]))})
+    return fold, entries[fold]
 
 
 def check_splits(path: Path, wanted: Iterable[tuple[float, int]]) -> None:
@@ -372,32 +371,25 @@ def part_cases(place: Path, fold: int, part: str) -> list[str]:
             + (" --test N" if part == "validation" and not _aside(entries) else ""),
         )
     cases: list[str] = entry["test" if part == "test" else "val"]
-    _check_rows(place, fold, entries, cases)
-    _check_patients(place, fold, entries)
+    _check_patients(place, fold, entries, cases)
     return cases
 
 
-def _check_rows(place: Path, fold: int, entries: Sequence[Mapping[str, Any]], cases: Collection[str]) -> None:
-    """Refuse cases of a split that the table lacks, such as those of a patient who withdrew since."""
-    if not (place / CASES_FILE).exists():
-        return
-    if gone := sorted({*cases} - {case.case for case in read_cases(place)}):
-        pair, scans = (entries[fold]["fraction"], entries[fold]["seed"]), entries[fold].get("unlabelled")
-        without = (
-            f" --unlabelled {scans['images'] if scans['images'] != 'imagesTr' else 'N'}" if scans else ""
-        )
-        raise UserError(
-            f"{place / CASES_FILE} has no {gone[0]}, which fold {fold} of {SPLITS_FILE} names.",
-            "Restore the row; or, if the patient is to take part no more, draw the split anew, or another seed, "
-            f"and train on it: {_drawing(place.name, [pair], entries)}{without} --redraw",
-        )
-
-
-def _check_patients(place: Path, fold: int, entries: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse a split that trains and tests on one patient by a table that was mended, or written, since."""
+def _check_patients(
+    place: Path, fold: int, entries: Sequence[Mapping[str, Any]], cases: Collection[str]
+) -> None:
+    """Refuse a split that trains and tests on one patient, or a case that is unknown, by the table of today."""
     if not (place / CASES_FILE).exists():
         return
     entry, patients = entries[fold], {case.case: case.patient for case in read_cases(place)}
+    if gone := sorted({*cases} - patients.keys()):
+        drawing = _drawing(place.name, [(entry["fraction"], entry["seed"])], entries)
+        scans = entry.get("unlabelled", {"images": ""})["images"].replace("imagesTr", "N")
+        raise UserError(
+            f"{place / CASES_FILE} has no {gone[0]}, which fold {fold} of {SPLITS_FILE} names.",
+            "Restore the row; or, if the patient is to take part no more, draw the split anew, or another seed, "
+            f"and train on it: {drawing}{f' --unlabelled {scans}' if scans else ''} --redraw",
+        )
     train = {*entry["train"]}
     measured = {*entry["test"], *entry["val"]} - train
     trained_on, tested_on = (
@@ -578,12 +570,11 @@ def split_dataset(
 def _check_listed(raw_folder: Path, cases: Iterable[Case]) -> None:
     """Refuse masks whose patient nobody has said: they would be left out of every split."""
     folder, ending = raw_folder / "labelsTr", read_file_ending(raw_folder)
-    files = [path for path in folder.glob("*") if path.is_file() and not is_hidden(path.name)]
-    masks = [path.name.removesuffix(ending) for path in files if path.name.endswith(ending)]
+    names = [path.name for path in folder.glob("*") if path.is_file() and not is_hidden(path.name)]
+    masks = [name.removesuffix(ending) for name in names if name.endswith(ending)]
     if added := unlisted(sorted(masks, key=by_number), cases):
-        more = f" ({len(added)} such masks)" if len(added) > 1 else ""
         raise UserError(
-            f"{folder} holds {added[0]}, which {CASES_FILE} lacks{more}.",
+            f"{folder} holds {added[0]}, which {CASES_FILE} lacks ({len(added)} such masks).",
             f"Add a row (`ccdcseg patients {raw_folder.name} --pattern` can), or take the files out.",
         )
 
