@@ -43,6 +43,11 @@ def test_the_interval_is_over_patients_whose_seeds_are_averaged_first():
     assert row["seeds_better"] == 2
 
 
+def test_what_is_published_was_declared():
+    declared = {next_scans.name(way, seed) for way in next_scans.WAYS for seed in next_scans.SEEDS}
+    assert {*next_scans.published()} <= declared
+
+
 @pytest.fixture
 def small(raw_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """One patient of three to begin with, one more to choose, one to test on; nothing published."""
