@@ -443,7 +443,8 @@ def unlabelled_split(raw_folder: Path, splits: Path, fold: int | str) -> Unlabel
     Raises:
         UserError: an image is missing, or as `unlabelled_images`.
     """
-    entry, images = _with_unlabelled(raw_folder, splits, fold), unlabelled_images(raw_folder, splits, fold)
+    entry = _with_unlabelled(raw_folder, splits, fold)
+    images = _images_without_masks(raw_folder, entry)
     for file in (file for files in images.values() for file in files):
         if not file.exists():
             fault = unicode_names.missing(file, _redrawing(raw_folder.name, entry))
@@ -466,7 +467,11 @@ def unlabelled_images(raw_folder: Path, splits: Path, fold: int | str) -> dict[s
     Raises:
         UserError: the split names no such scans.
     """
-    scans = _with_unlabelled(raw_folder, splits, fold)["unlabelled"]
+    return _images_without_masks(raw_folder, _with_unlabelled(raw_folder, splits, fold))
+
+
+def _images_without_masks(raw_folder: Path, entry: Mapping[str, Any]) -> dict[str, list[Path]]:
+    scans = entry["unlabelled"]
     ending, channels = read_file_ending(raw_folder), len(read_channels(raw_folder))
     return {
         case: image_files(raw_folder / scans["images"], case, ending, channels) for case in scans["cases"]

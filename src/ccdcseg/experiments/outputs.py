@@ -1,7 +1,7 @@
 """What an experiment ends in: tables, comparisons and figures as files, and its part of the page."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,6 @@ from ccdcseg.experiments.jobs import Choice, Job, read_results
 from ccdcseg.experiments.measured import measured_rows
 from ccdcseg.experiments.table import Table, result_tables, table_grid, table_note, to_csv
 from ccdcseg.files import json_text, move_aside, write_text
-from ccdcseg.processes import Progress
 from ccdcseg.report.page import build_report
 from ccdcseg.report.sections import Section
 from ccdcseg.runs.record import RUN_FILE, unlike
@@ -140,7 +139,7 @@ def _outdate(files: Iterable[Path]) -> None:
 
 
 def write_page(
-    outputs: Sequence[Outputs], jobs: Sequence[Job], part: str, store: Path, progress: Progress
+    outputs: Sequence[Outputs], jobs: Sequence[Job], part: str, store: Path, progress: Callable[..., None]
 ) -> Path | None:
     """Write ``report.html`` about the finished trainings that are still there; None where none is.
 
@@ -149,7 +148,7 @@ def write_page(
         jobs: all of them, finished or not.
         part: "test" or "validation", the patients that were measured.
         store: folder of the page.
-        progress: called with the number of scans read and to be read.
+        progress: see `build_report`.
     """
     folders = dict.fromkeys(job.run for job in jobs if job.finished and (job.run / RUN_FILE).exists())
     page = store / "report.html"

@@ -289,14 +289,10 @@ class RunRecord(Known):
         }
         if any(_has_file(raw / name, digest) for name, digest in trained.items()):
             return True
-        there = [
-            name
-            for image in recorded.glob("imagesTr/*")
-            if (raw / (name := f"imagesTr/{image.name}")).is_file()
-        ]
+        pairs = ((image, raw / "imagesTr" / image.name) for image in recorded.glob("imagesTr/*"))
         return any(
-            (recorded / name).is_file() and _has_file(raw / name, file_hash(recorded / name))
-            for name in there
+            image.is_file() and other.is_file() and file_hash(image) == file_hash(other)
+            for image, other in pairs
         )
 
     def local(self, name: ScanFolder, run: Path) -> Path:
