@@ -12,7 +12,7 @@ from hypothesis import settings
 
 from hurried import hurry
 
-pytest_plugins = ["run_folders"]
+pytest_plugins = ["run_folders", "warm_commands"]
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
 settings.load_profile("untimed")

@@ -1,15 +1,13 @@
 """What the pages show works: every command block in a shell, in its order, and every snippet of Python.
 
-Each page begins in an empty folder and home, with scans where it says that scans are. See ``pages/commands.py`` for
+Each page begins in an empty folder and home, with scans where it says that scans are. See ``warm/commands.py`` for
 what is made small.
 """
 
 import os
 import re
-import stat
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +19,6 @@ from ccdcseg.datasets.own import Layout, OwnData, prepare_own
 from ccdcseg.phantom import write_phantom
 
 ROOT = Path(__file__).parents[1]
-PAGES = Path(__file__).parent / "pages"
-COMMANDS = ("ccdcseg", "python", "nnUNetv2_plan_and_preprocess", "nnUNetv2_train", "nnUNetv2_predict")
 NOT_RUN = {
     "README.md": ['pip install ".[nnunet]"', "pip install .", "make demo"],
     "docs/quickstart.md": ["make demo", 'pip install ".[nnunet]"'],
@@ -40,30 +36,6 @@ def blocks(page: str, language: str) -> list[str]:
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_phantom(tmp_path_factory.mktemp("release") / "release", 5, 0)
-
-
-@pytest.fixture(scope="module")
-def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment in which the commands are found."""
-    place = tmp_path_factory.mktemp("commands")
-    for name in COMMANDS:
-        script = place / name
-        script.write_text(f'#!/bin/sh\nexec {sys.executable} -SEs {PAGES / "ask.py"} {name} "$@"\n')
-        script.chmod(script.stat().st_mode | stat.S_IXUSR)
-    server = [sys.executable, "-P", str(PAGES / "commands.py"), str(place / "socket")]
-    found = os.pathsep.join(filter(None, (str(PAGES.parent), os.environ.get("PYTHONPATH"))))
-    environment = os.environ | {"PYTHONPATH": found}
-    with subprocess.Popen(server, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        yield {
-            **{name: value for name, value in os.environ.items() if not name.startswith("nnUNet")},
-            "PATH": f"{place}:{os.environ['PATH']}",
-            "CCDCSEG_TEST_SOCKET": str(place / "socket"),
-            "OMP_NUM_THREADS": "1",
-            "nnUNet_def_n_proc": "1",
-        }
-        process.kill()
 
 
 @pytest.fixture

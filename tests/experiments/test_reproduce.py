@@ -1,11 +1,14 @@
 import json
+import os
 import re
 import shlex
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from ccdcseg.experiments import runner
 from ccdcseg.experiments.reproduce import outlook, run_jobs, seconds_left
 from ccdcseg.experiments.runner import Runner
 from ccdcseg.files import locked
@@ -143,10 +146,15 @@ def test_a_store_that_another_reproduce_holds(ccdcseg, mine, tmp_path: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_a_tiny_grid_ends_in_its_tables_and_is_not_run_twice(
-    workspace, ccdcseg, mine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    workspace, ccdcseg, commands: dict[str, str], mine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    """Its six commands start warm."""
     monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
+    monkeypatch.setenv("CCDCSEG_TEST_SOCKET", commands["CCDCSEG_TEST_SOCKET"])
+    program = (str(Path(commands["CCDCSEG_TEST_SOCKET"]).with_name("ccdcseg")),)
+    monkeypatch.setattr(runner, "Runner", partial(Runner, program=program))
     result = ccdcseg(*mine, "--preset", workspace.preset, "--processes", 2)
     assert result.code == 0, result.err
     assert "| nnU-Net |" in result.out

@@ -411,7 +411,7 @@ def test_the_precision_is_what_the_preset_wants_where_the_device_can(
 def test_stock_command_trains_and_validates(tiny_run, ccdcseg):
     """``nnUNetv2_train -tr nnUNetTrainerCCDC``, with worker processes and its final validation."""
     run = tiny_run(changes=("training.augmentation_processes=1",))
-    prepare(run, 2, lambda *_: None)
+    prepare(run, 1, lambda *_: None)
     environment = {
         **os.environ,
         "nnUNet_extTrainer": ccdcseg("trainers").out.strip(),
@@ -426,16 +426,19 @@ def test_stock_command_trains_and_validates(tiny_run, ccdcseg):
     assert load_checkpoint(run.folder / "checkpoint_final.pth")["trainer_name"] == "nnUNetTrainer"
 
 
-def test_stock_nnunet_finds_the_trainers(ccdcseg):
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_stock_nnunet_finds_the_trainers(ccdcseg, commands: dict[str, str], tmp_path: Path):
     folder = ccdcseg("trainers").out.strip()
     assert Path(folder).is_dir()
     program = (
         "from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as find\n"
         "print([find(n).__name__ for n in ('nnUNetTrainerCCDC', 'nnUNetTrainerPreset')])"
     )
-    environment = {**os.environ, "nnUNet_extTrainer": folder}
+    (tmp_path / "find.py").write_text(program)
+    python = commands["PATH"].partition(os.pathsep)[0] + "/python"
+    environment = {**commands, "nnUNet_extTrainer": folder}
     result = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+        [python, str(tmp_path / "find.py")], env=environment, capture_output=True, text=True, check=True
     )
     assert result.stdout.strip().endswith("['nnUNetTrainerCCDC', 'nnUNetTrainerPreset']")
 

@@ -49,5 +49,5 @@ def percentile_interval(resampled: Sequence[float] | np.ndarray[Any, Any]) -> li
 
 
 def mean(values: Sequence[float]) -> float:
-    """The mean as a plain number."""
-    return float(np.mean(values))
+    """The mean as a plain number; of one or two, as most patients have scans, without an array's overhead."""
+    return float(values[0] + values[-1]) / 2 if 0 < len(values) < 3 else float(np.mean(values))
