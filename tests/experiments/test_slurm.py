@@ -9,13 +9,15 @@ from ccdcseg.errors import UserError
 
 pytest.importorskip("submitit")
 
+from ccdcseg.experiments import slurm
 from ccdcseg.experiments.slurm import SlurmRunner
 
 # submitit does not wait for the processes of its own executor.
 pytestmark = pytest.mark.filterwarnings(r"ignore:subprocess \d+ is still running:ResourceWarning")
 
 
-def test_results_and_failures_come_from_files(make_job, program, tmp_path: Path):
+def test_results_and_failures_come_from_files(make_job, program, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(slurm, "POLL_SECONDS", 0.2)
     jobs = [make_job(name) for name in ("good", "bad")]
     runner = SlurmRunner(2, tmp_path / "submitit", {}, program=program, cluster="local")
     assert runner.run(jobs, lambda: None) == {jobs[1]: "train failed: out of luck"}

@@ -220,7 +220,10 @@ def _signed_type(labels: Iterable[int]) -> np.dtype[Any]:
 
 def is_empty(mask: Volume, ignore: int | None = None) -> bool:
     """Whether a mask holds no class: every voxel is background or has the ignore label."""
-    return not ((mask.array != 0) & (mask.array != ignore)).any()
+    found = mask.array != 0
+    if ignore is not None:
+        found &= mask.array != ignore
+    return not found.any()
 
 
 def check_not_empty(
