@@ -3,6 +3,7 @@
 import base64
 import hashlib
 from datetime import date
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -27,22 +28,27 @@ def render(name: str, context: dict[str, Any], library: str = "") -> str:
         library: a further script that may run: one of others, whose checksum was verified when it was fetched, or
             one of ours that this page alone has.
     """
-    environment = Environment(
-        loader=PackageLoader("ccdcseg", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=lambda value: visible(value) if type(value) is str else value,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     script = resources.files("ccdcseg.report").joinpath("page.js").read_text(encoding="utf-8")
-    return environment.get_template(name).render(
+    return _environment().get_template(name).render(
         script=Markup(script),  # noqa: S704 - our own file
         library=Markup(library),  # noqa: S704 - see above
         script_hashes=Markup(" ".join(_source(text) for text in (script, library) if text)),  # noqa: S704 - digests
         written=date.today().isoformat(),
         version=ccdcseg.__version__,
         **context,
+    )
+
+
+@cache
+def _environment() -> Environment:
+    """Kept with the templates it has compiled."""
+    return Environment(
+        loader=PackageLoader("ccdcseg", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: visible(value) if type(value) is str else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
 
