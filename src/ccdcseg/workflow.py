@@ -147,7 +147,7 @@ def choose(
     Args:
         dataset: its id or name.
         method: one of `ccdcseg.methods.METHODS`.
-        fraction: of a split that was drawn; None: the preset's first.
+        fraction: of a split that was drawn; None: that of all there are, or else the preset's first.
         seed: of that split and of the training.
         preset: name or file.
         changes: to the preset, such as ``ccdc.weight=0.1``.

@@ -22,6 +22,7 @@ from ccdcseg.datasets.splits import (
     check_splits,
     draw_splits,
     find_fold,
+    only_fraction,
     part_cases,
     part_folder,
     split_dataset,
@@ -271,6 +272,15 @@ def test_a_split_that_tears_a_patient_apart_by_the_table_of_today(tmp_path: Path
         part_cases(tmp_path, 0, "test")
     with pytest.raises(UserError, match=message):
         find_fold(tmp_path, 0.5, 0)
+
+
+def test_the_fraction_of_all_splits_there_are(tmp_path: Path) -> None:
+    assert only_fraction(tmp_path) is None
+    for seed in (0, 3):
+        add_splits(tmp_path, draw_splits(ACDC, [0.3], seed), ACDC, SLICES)
+        assert only_fraction(tmp_path) == 0.3
+    add_splits(tmp_path, draw_splits(ACDC, [0.5], 0), ACDC, SLICES)
+    assert only_fraction(tmp_path) is None
 
 
 @pytest.mark.parametrize("part", ["train", "val", "test"])

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import scored
 
+from ccdcseg.datasets.splits import split_dataset
 from ccdcseg.errors import UserError
 from ccdcseg.nnunet.preset import load_preset
-from ccdcseg.nnunet.runs import find_runs, folds_of
+from ccdcseg.nnunet.runs import find_runs, folds_of, resolve_run
 
 
 def test_a_term_that_would_never_act_is_refused(tiny_run, workspace):
@@ -36,6 +37,18 @@ def test_folds_have_no_scans_without_masks(tiny_run, method: str, remedy: str):
 def test_the_start_of_another_method_does_not_matter(tiny_run):
     tiny_run("nnunet", changes=("ccdc.start_iteration=10000",))
     tiny_run("reco", changes=("ccdc.start_iteration=10000",))
+
+
+def test_without_a_fraction_the_only_one_is_taken_else_that_of_the_preset(raw_folder: Path, monkeypatch):
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.setenv(name, str(raw_folder.parents[1] / name))
+    for fraction, wanted in ((0.6, 0.6), (0.3, None), (0.1, 0.1)):
+        split_dataset(raw_folder, [fraction], 0)
+        if wanted:
+            assert resolve_run("7", "nnunet", None, 0, "cpu").split["fraction"] == wanted
+        else:
+            with pytest.raises(UserError, match=r"no split of fraction 0\.1 \(seed 0\), only 0\.6"):
+                resolve_run("7", "nnunet", None, 0, "cpu")
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def review(
     fraction: Annotated[
         float | None,
         typer.Option(
-            help="Of the split whose training patients are reviewed. Default: the preset's first, mostly 0.1.",
+            help="Of the split whose training patients are reviewed. Default: as of `ccdcseg train`.",
             show_default=False,
         ),
     ] = None,

@@ -40,7 +40,8 @@ def train(
     fraction: Annotated[
         float | None,
         typer.Option(
-            help="Share of the patients to train on. Default: the preset's first, mostly 0.1.",
+            help="Share of the patients to train on. Default: the one that was drawn; where there are several, the "
+            "preset's first, mostly 0.1.",
             show_default=False,
         ),
     ] = None,

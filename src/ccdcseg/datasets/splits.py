@@ -269,6 +269,16 @@ def find_fold(place: Path, fraction: float, seed: int) -> tuple[int, dict[str, A
     return fold, entries[fold]
 
 
+def only_fraction(place: Path) -> float | None:
+    """The fraction of all stored splits in a folder; None where there are several, or none.
+
+    Raises:
+        UserError: their file was not made here.
+    """
+    fractions = {entry["fraction"] for entry in _entries_there(place / SPLITS_FILE)}
+    return fractions.pop() if len(fractions) == 1 else None
+
+
 def check_splits(path: Path, wanted: Iterable[tuple[float, int]]) -> None:
     """See that splits were drawn.
 

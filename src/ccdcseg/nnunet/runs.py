@@ -8,7 +8,7 @@ from typing import Any
 
 from ccdcseg.datasets.cases import dataset_folder, dataset_names
 from ccdcseg.datasets.folds import add_folds
-from ccdcseg.datasets.splits import SPLITS_FILE, find_fold, unlabelled_images, unlabelled_split
+from ccdcseg.datasets.splits import SPLITS_FILE, find_fold, only_fraction, unlabelled_images, unlabelled_split
 from ccdcseg.errors import UserError
 from ccdcseg.files import absolute, check_name, real
 from ccdcseg.methods import METHODS
@@ -90,7 +90,7 @@ def resolve_run(
     Args:
         dataset: its id or name.
         method: key of `METHODS`.
-        fraction: of the split; None: the preset's first.
+        fraction: of the split; None: that of all splits there are, or else the preset's first.
         seed: of the split and the training.
         preset: name or path of a preset.
         changes: to it, ``key=value``.
@@ -113,7 +113,9 @@ def resolve_run(
     raw = dataset_folder(nnunet_folder("nnUNet_raw"), dataset)
     for path in (path for part in ("imagesTr", "labelsTr") for path in (raw / part).glob("*")):
         check_name(path)
-    fold, split = find_fold(raw, settings.labelled.fractions[0] if fraction is None else fraction, seed)
+    if fraction is None:
+        fraction = only_fraction(raw) or settings.labelled.fractions[0]
+    fold, split = find_fold(raw, fraction, seed)
     run = Run(
         raw=raw,
         preprocessed=nnunet_folder("nnUNet_preprocessed") / raw.name,

@@ -29,13 +29,17 @@ def render(name: str, context: dict[str, Any], library: str = "") -> str:
             one of ours that this page alone has.
     """
     script = resources.files("ccdcseg.report").joinpath("page.js").read_text(encoding="utf-8")
-    return _environment().get_template(name).render(
-        script=Markup(script),  # noqa: S704 - our own file
-        library=Markup(library),  # noqa: S704 - see above
-        script_hashes=Markup(" ".join(_source(text) for text in (script, library) if text)),  # noqa: S704 - digests
-        written=date.today().isoformat(),
-        version=ccdcseg.__version__,
-        **context,
+    return (
+        _environment()
+        .get_template(name)
+        .render(
+            script=Markup(script),  # noqa: S704 - our own file
+            library=Markup(library),  # noqa: S704 - see above
+            script_hashes=Markup(" ".join(_source(text) for text in (script, library) if text)),  # noqa: S704 - digests
+            written=date.today().isoformat(),
+            version=ccdcseg.__version__,
+            **context,
+        )
     )
 
 
