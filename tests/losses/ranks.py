@@ -142,6 +142,16 @@ def pushed(rank: int | None) -> list[dict[str, Tensor]]:
     return found
 
 
+def evaluated(batch: Batch) -> dict[str, Tensor]:
+    """Values of an evaluation, as where one rank validates while the others train."""
+    with torch.no_grad():
+        values = {
+            "ccdc": made_loss(GLOBAL)(*batch),
+            "mcc": MCCLoss(scope="global")(batch.logits, batch.target),
+        }
+    return values | {"eval": made_loss(GLOBAL).eval()(*batch)}
+
+
 def rival_batches(case: str) -> list[Batch]:
     """For two steps, of an image for each rank; the second rank never sees the last class."""
     found = []
@@ -185,7 +195,9 @@ def work(rank: int, folder: Path) -> None:
     )
     mine, unsure, lonely = (half(batch(), rank) for batch in (joined, core_on_one_rank, uneven))
     parts, sizes = core_parts(rank)
+    validated = evaluated(mine) if rank == 0 else {}
     results: dict[str, Any] = {
+        "validated": validated,
         "statistics": statistics_of(mine, StatisticsScope.GLOBAL),
         "statistics of the rank": statistics_of(mine, StatisticsScope.RANK),
         "cores": core_representations(parts, sizes, StatisticsScope.GLOBAL),

@@ -26,6 +26,7 @@ from rivals import (
 from torch import Tensor
 
 from ccdcseg.losses import ContrastiveSegLoss, ContrastiveSegSettings
+from ccdcseg.losses.parts import base
 from ccdcseg.losses.parts.pixel_sets import PixelSets, of_classes
 from ccdcseg.losses.parts.regions import draw_by_image
 
@@ -168,6 +169,16 @@ def test_a_small_foreground(name: str, min_pixels: int, classes: list[int]) -> N
     assert batch.features.grad.isfinite().all()
     contrasted = len(classes) == 2 or (name == "memory" and classes)  # the memory holds what has no anchors
     assert (loss.item() > 0) is bool(contrasted)
+
+
+@pytest.mark.parametrize(
+    "nothing", [{"memory_length": None, "min_pixels": 64}, {"max_samples": 1, "min_pixels": 0}]
+)
+def test_what_leaves_nothing_to_contrast_is_named(nothing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "PATIENCE", 1)
+    (setting,) = nothing.keys() - {"memory_length", "min_pixels"} or {"min_pixels"}
+    with pytest.warns(UserWarning, match=rf"zero in 1 calls.*{setting}"):
+        assert made("memory", classes=2, **nothing)(*small_foreground()).item() == 0
 
 
 def test_without_anchors_the_memory_still_grows() -> None:

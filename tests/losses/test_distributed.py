@@ -109,6 +109,11 @@ def test_a_rank_without_core_has_no_queries_by_itself() -> None:
     assert criterion.diagnostics.confidence[0].item() > 0
 
 
+def test_an_evaluation_of_one_rank_is_its_own(results: list[Results], joined: Batch) -> None:
+    """It waits for no other, and what comes after it is as if it had not been: the other tests."""
+    torch.testing.assert_close(results[0]["validated"], ranks.evaluated(ranks.half(joined, 0)))
+
+
 def test_broken_logits_on_one_rank_are_known_to_both(results: list[Results]) -> None:
     for case in ("broken", "broken features", "broken features without a mask"):
         assert all(found[case].isnan() for found in results)

@@ -276,6 +276,12 @@ def test_gdl_without_any_foreground_is_zero_and_connected():
     assert not logits.grad.any()
 
 
+def test_gdl_of_a_batch_with_a_broken_image_is_not_a_number_though_that_image_is_left_out():
+    logits, target = batch()
+    target[1], logits[1, 0, 0, 0] = 0, torch.inf
+    assert GDLLoss(background=False)(logits, target).isnan()
+
+
 def test_mcc_with_the_background_as_a_class():
     logits, target = batch()
     expected = mcc_oracle(logits, target, first=0)

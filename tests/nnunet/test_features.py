@@ -63,9 +63,15 @@ def test_plain_in_evaluation():
     assert all(torch.equal(a, b) for a, b in zip(plain(image), tapped(image), strict=True))
 
 
-def test_no_such_stage():
-    with pytest.raises(UserError, match=r"decoder_stage is 3.*between 0.*and 2"):
-        tap_decoder(build(), 3)
+@pytest.mark.parametrize("stage", [3, -1])
+def test_no_such_stage(stage):
+    with pytest.raises(UserError, match=rf"decoder_stage is {stage}.*between 0.*and 2"):
+        tap_decoder(build(), stage)
+
+
+def test_another_stage_of_the_same_network():
+    network = tap_decoder(tap_decoder(build(), 0), 1)
+    assert tapped_channels(network) == 6
 
 
 def test_no_such_decoder():

@@ -45,6 +45,7 @@ def rows_of(result, case):
 
 def test_rows_hold_the_scores_of_each_case_and_class(folders):
     result = evaluate_folder(*folders, LABELS, PATIENTS)
+    assert evaluate_folder(*map(str, folders), LABELS, PATIENTS) == result
     assert result.classes == ("RV", "LV")
     assert [(row.case, row.class_name) for row in result.cases] == [
         (case, name) for case in sorted(PATIENTS) for name in ("RV", "LV")

@@ -93,6 +93,10 @@ class ContrastiveSegLoss(ContrastiveLoss[ContrastiveSegSettings]):
     """
 
     settings_type = ContrastiveSegSettings
+    _idle_because = (
+        "the batches held one class only, or no two classes with more than min_pixels pixels in an image (lower it "
+        "for small structures), or more pairs of image and class than max_samples"
+    )
     pixels: MemoryBank | None
     regions: MemoryBank | None
 

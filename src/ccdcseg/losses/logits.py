@@ -196,8 +196,8 @@ class GDLLoss(_LogitsLoss[GDLSettings]):
         inverse = torch.where(size > 0, 1 / size.clamp(min=1) ** power, 0)
         weight = torch.where(size > 0, inverse, inverse.amax(1, keepdim=True))
         overlap, total = (weight * hit).sum(1), (weight * (found + size)).sum(1)
-        seen = (size > 0).any(1)
-        return (1 - 2 * overlap[seen] / total[seen]).mean() if seen.any() else 0 * found.sum()
+        seen, connected = (size > 0).any(1), 0 * found.sum()
+        return connected + (1 - 2 * overlap[seen] / total[seen]).mean() if seen.any() else connected
 
 
 class TopKLoss(_LogitsLoss[TopKSettings]):
@@ -253,7 +253,8 @@ class MCCLoss(_LogitsLoss[MCCSettings]):
     settings_type = MCCSettings
 
     def _needs_all_ranks(self) -> bool:
-        return self.settings.scope is StatisticsScope.GLOBAL
+        learning = self.training and torch.is_grad_enabled()
+        return learning and self.settings.scope is StatisticsScope.GLOBAL
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         first = 0 if self.settings.background else 1

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ccdcseg.losses.parts.base import ContrastiveLoss, PixelBatch, Read
 from ccdcseg.losses.parts.draw import at_most, with_replacement
 from ccdcseg.losses.parts.info_nce import info_nce
 from ccdcseg.losses.parts.pixel_sets import no_numbers, of_classes
+from ccdcseg.losses.parts.projection import unit
 from ccdcseg.losses.parts.selection import (
     ClassNegatives,
     ClassQueries,
@@ -95,10 +95,10 @@ class ReCoLoss(ContrastiveLoss[ReCoSettings]):
         numbers = [at_most(pool, settings.class_pixels, batch.generator) for pool in pools]
         pixels, _ = read.sets.find(numbers)
         embeddings = self._embeddings(batch.features, pixels)
-        prototypes = torch.stack([F.normalize(part.sum(0), dim=0) for part in embeddings])
+        prototypes = unit(torch.stack([part.sum(0) for part in embeddings]))
         chances = class_chances(prototypes, read.sets.sizes["class"], settings.temperature)
         self.selection = located(self._draw(batch, read, numbers, *to_host(chances)), read.sets)
-        keys = _Keys(torch.cat(pixels), F.normalize(torch.cat(embeddings), dim=1))
+        keys = _Keys(torch.cat(pixels), unit(torch.cat(embeddings)))
         results = self._results(batch.features, prototypes, keys, self.selection)
         thresholds = torch.full((self.num_classes,), settings.hard_threshold, device="cpu")
         self.diagnostics = diagnose(read.statistics, self.selection, results, prototypes.device, thresholds)

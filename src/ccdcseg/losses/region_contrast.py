@@ -97,8 +97,8 @@ class RegionContrastLoss(ContrastiveLoss[RegionContrastSettings]):
             c: supervised_result(losses[own], similarity[own], columns[c])
             for c, own in zip(rows, sent[3:], strict=True)
         }
-        selection = Selection(batch.shape, {}, {}, {}, {})
-        self.diagnostics = diagnose(read.statistics, selection, results, centres.device)
+        self.selection = Selection(batch.shape, {}, {}, {}, {})
+        self.diagnostics = diagnose(read.statistics, self.selection, results, centres.device)
         if self._learning:
             self.memory.push(centres, classes)
         return (losses[sent[2]].mean(), False) if results else (self._nothing(batch.features, centres), True)

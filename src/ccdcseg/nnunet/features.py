@@ -50,12 +50,12 @@ def tap_decoder(network: nn.Module, stage: int) -> nn.Module:
         (8, (2, 8, 32, 32))
     """
     decoder: Any = getattr(network, "decoder", None)
-    if type(decoder) is not UNetDecoder:
+    if type(decoder) not in (UNetDecoder, TappedDecoder):
         raise UserError(
             f"A contrastive loss cannot read features from {type(network).__name__}.",
             "Use plans with nnU-Net's PlainConvUNet or ResidualEncoderUNet.",
         )
-    if stage >= len(decoder.stages):
+    if not 0 <= stage < len(decoder.stages):
         raise UserError(
             f"decoder_stage is {stage}, but the network has {len(decoder.stages)} decoder stages.",
             f"Set it between 0 (full resolution) and {len(decoder.stages) - 1}.",

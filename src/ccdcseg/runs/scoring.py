@@ -24,8 +24,8 @@ _RESTORE = (
 
 
 def evaluate_folder(
-    reference: Path,
-    prediction: Path,
+    reference: Path | str,
+    prediction: Path | str,
     labels: Mapping[str, int],
     patients: Mapping[str, str],
     cases: Sequence[str] | None = None,
@@ -49,6 +49,7 @@ def evaluate_folder(
         UserError: nothing to score; a file is missing, unreadable, or has unknown labels; a reference holds ignored
             voxels; a prediction has another shape or geometry than its reference; a case has no patient.
     """
+    reference, prediction = Path(reference), Path(prediction)
     classes = _foreground(labels)
     names = sorted(_cases_in(reference) if cases is None else set(cases))
     _check_cases(names, reference, prediction, patients)

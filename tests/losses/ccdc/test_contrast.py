@@ -115,6 +115,34 @@ def test_the_loss_of_given_representations_is_the_oracles(
     assert found.item() == pytest.approx(sum(losses) / divisor, rel=1e-12)
 
 
+@pytest.mark.parametrize("denominator", Denominator)
+def test_the_order_of_the_negatives_makes_no_difference(denominator: Denominator) -> None:
+    queries, cores, negatives = {1: units(3, 0)}, units(6, 1), units(6, 2)
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
+    first, other = (
+        ccdc_loss(queries, cores, {1: (negatives[own], CLASSES[own])}, denominator=denominator)
+        for own in (torch.arange(6), order)
+    )
+    torch.testing.assert_close(other, first)
+
+
+@pytest.mark.parametrize(("own", "count"), [(1, 5), (2, 6)])
+def test_negatives_without_a_class_or_of_the_own_one_are_refused(own: int, count: int) -> None:
+    negatives = {own: (units(6, 2), CLASSES[:count])}
+    with pytest.raises(ValueError, match=rf"negatives\[{own}\] must be .* classes other than {own}"):
+        ccdc_loss({own: units(3, 0)}, units(6, 1), negatives)
+
+
+@pytest.mark.parametrize("given", [torch.float32, torch.bfloat16])
+def test_autocast_makes_no_difference(given: torch.dtype) -> None:
+    queries, cores, negatives = (units(count, seed).to(given) for seed, count in enumerate((3, 6, 6)))
+    arguments = {1: queries}, cores, {1: (negatives, CLASSES)}
+    with torch.autocast("cpu", torch.bfloat16):
+        found = ccdc_loss(*arguments)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, ccdc_loss(*arguments))
+
+
 def test_without_queries_the_loss_is_a_connected_zero() -> None:
     cores = units(3, 0).requires_grad_()
     loss = ccdc_loss({}, cores, {})

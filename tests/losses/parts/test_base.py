@@ -494,6 +494,16 @@ def test_probabilities_in_place_of_logits_are_refused(name: str, dtype: torch.dt
         made(name)(features, fine, target)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_backward_hooks_on_every_module_are_called(name: str) -> None:
+    criterion, batch, seen = made(name), double_batch(), []
+    criterion(*double_batch(seed=1))
+    for module in criterion.modules():
+        module.register_full_backward_hook(lambda own, *_: seen.append(own))
+    criterion(*batch).backward()
+    assert {criterion.head.hidden, criterion.head.output} <= {*seen}
+
+
 @pytest.mark.parametrize("name", ["ccdc", "reco", "batch"])
 def test_a_term_that_stays_zero_says_so_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "PATIENCE", 3)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ccdcseg.losses.ccdc.neighbourhood import neighbour_offsets, with_neighbours
 from ccdcseg.losses.ccdc.settings import Region, RegionCombination
-from ccdcseg.losses.parts.projection import ProjectionHead
+from ccdcseg.losses.parts.projection import ProjectionHead, unit
 
 SHAPE = (2, 4, 5)
 
@@ -47,6 +47,32 @@ def test_representations_have_unit_length(combination: str, length: int) -> None
     vectors = made_head()(features(), regions(torch.arange(40)), concatenate=combination == "concatenate")
     assert vectors.shape == (40, length)
     torch.testing.assert_close(vectors.norm(dim=1), torch.ones(40, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_unit_vectors_are_those_of_torch_where_there_is_a_direction(dtype: torch.dtype) -> None:
+    given = [torch.randn(9, 4, dtype=dtype, generator=seeded()).requires_grad_() for _ in "ab"]
+    found, expected = unit(given[0]), torch.nn.functional.normalize(given[1], dim=1)
+    assert torch.equal(found, expected)
+    for result in (found, expected):
+        (result**3).sum().backward()
+    assert torch.equal(given[0].grad, given[1].grad)
+
+
+def test_a_vector_without_direction_stays_and_its_gradient_is_no_larger_than_it_came() -> None:
+    vectors = torch.zeros(2, 4, requires_grad=True)
+    found = unit(vectors)
+    (3 * found).sum().backward()
+    assert not found.any()
+    assert vectors.grad.eq(3).all()
+
+
+def test_a_head_without_biases_on_pixels_without_features_keeps_its_gradients_small() -> None:
+    head, maps = made_head(), torch.zeros(2, 3, 4, 5, dtype=torch.float64)
+    for layer in (head.hidden, head.output):
+        torch.nn.init.zeros_(layer.bias)
+    (head(maps, regions(torch.arange(40))) * torch.ones(4)).sum().backward()
+    assert max(parameter.grad.abs().max().item() for parameter in head.parameters()) <= 40
 
 
 def test_a_pixel_does_not_depend_on_what_else_is_sampled() -> None:

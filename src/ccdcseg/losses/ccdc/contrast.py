@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ccdcseg.losses.ccdc.settings import ClassAverage, Denominator, QueryReduction
 from ccdcseg.losses.parts.info_nce import info_nce
+from ccdcseg.losses.parts.projection import at_least_single
 from ccdcseg.losses.parts.selection import ClassResult
 
 
@@ -29,17 +30,17 @@ def ccdc_loss(
     Args:
         queries: By query class A, (Q, d) unit vectors.
         cores: (C, d) unit vectors k_A.
-        negatives: By query class, (n, d) unit vectors, and (n,) int64 the class of each, one class after the other.
+        negatives: By query class, (n, d) unit vectors, and (n,) int64 the class of each, none of them its own.
         temperature: tau.
         denominator: Form of S_c, see `Denominator`.
         query_reduction: From queries to a class, see `QueryReduction`.
         class_average: By what the sum over classes is divided, see `ClassAverage`.
 
     Returns:
-        () the loss; zero without queries.
+        () the loss, in float32, or float64 for such vectors, under autocast too; zero without queries.
 
     Raises:
-        ValueError: A choice that there is not.
+        ValueError: A choice that there is not, or negatives of the query's class or not of as many classes.
 
     Example:
         >>> cores = torch.eye(2)  # of two classes
@@ -47,11 +48,26 @@ def ccdc_loss(
         >>> print(f"{ccdc_loss({0: cores[:1]}, cores, {0: negatives}):.4f}")
         0.1269
     """
-    queries = {c: vectors for c, vectors in queries.items() if len(vectors)}
-    results = class_results(
-        queries, cores, negatives, temperature, Denominator(denominator), QueryReduction(query_reduction)
-    )
-    return average_classes(results, len(cores), ClassAverage(class_average)) if results else 0 * cores.sum()
+    queries = {c: at_least_single(vectors) for c, vectors in queries.items() if len(vectors)}
+    cores, others = at_least_single(cores), {c: _by_class(c, *negatives[c]) for c in queries}
+    with torch.autocast(cores.device.type, enabled=False):
+        results = class_results(
+            queries, cores, others, temperature, Denominator(denominator), QueryReduction(query_reduction)
+        )
+        return (
+            average_classes(results, len(cores), ClassAverage(class_average)) if results else 0 * cores.sum()
+        )
+
+
+def _by_class(own: int, vectors: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+    """The negatives of a query class, one class after the other."""
+    if len(vectors) != len(classes) or (classes == own).any():
+        raise ValueError(
+            f"negatives[{own}] must be (n, d) vectors and (n,) classes other than {own}; not {len(vectors)} vectors"
+            f" of the classes {classes.tolist()}"
+        )
+    order = classes.argsort(stable=True)
+    return at_least_single(vectors[order.to(vectors.device)]), classes[order]
 
 
 def class_results(

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ccdcseg.losses.parts.class_statistics import sum_over_ranks
+from ccdcseg.losses.parts.projection import unit
 from ccdcseg.losses.parts.settings import StatisticsScope
 
 
@@ -36,4 +36,4 @@ def core_representations(
         everywhere = sums.detach().clone()
         sum_over_ranks(everywhere)
         sums = sums + (everywhere - sums.detach())
-    return F.normalize(sums, dim=1)
+    return unit(sums)

@@ -61,7 +61,7 @@ class CCDCLoss(ContrastiveLoss[CCDCSettings]):
 
     @property
     def _scope(self) -> StatisticsScope:
-        return self.settings.statistics_scope
+        return self.settings.statistics_scope if self._learning else StatisticsScope.RANK
 
     def _sets(self, batch: PixelBatch) -> dict[str, Tensor]:
         return class_sets(batch.probabilities, batch.labels, batch.statistics, self.settings)
@@ -69,7 +69,7 @@ class CCDCLoss(ContrastiveLoss[CCDCSettings]):
     def _ask(self, sets: PixelSets) -> list[Tensor]:
         """Core pixels of each class, over the scope of the statistics."""
         cores = sets.sizes["core"].clone()
-        if self.settings.statistics_scope is StatisticsScope.GLOBAL:
+        if self._scope is StatisticsScope.GLOBAL:
             sum_over_ranks(cores)
         return [cores]
 
@@ -115,7 +115,7 @@ class CCDCLoss(ContrastiveLoss[CCDCSettings]):
         groups = {c: selection.core.get(c, none) for c in range(self.num_classes)}
         parts = self._represent(batch, groups, gradient=self.settings.core_gradient)
         available = [selection.core_available[c] for c in groups]
-        return core_representations([*parts.values()], available, self.settings.statistics_scope)
+        return core_representations([*parts.values()], available, self._scope)
 
     def _represent(
         self, batch: PixelBatch, groups: Mapping[int, Tensor], *, gradient: bool

@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from ccdcseg.losses.parts.gather import gather_pixels
 
+_SHORTEST = 1e-12
+
 
 class ProjectionHead(nn.Module):
     """Pointwise head h -> z of Fig. 3: linear, ReLU, linear.
@@ -42,8 +44,8 @@ class ProjectionHead(nn.Module):
             *pixels.shape, self.hidden.out_features
         )
         if concatenate:
-            return F.normalize(self._output(hidden).flatten(1), dim=1)
-        return F.normalize(self._output(hidden.mean(1)), dim=1)
+            return unit(self._output(hidden).flatten(1))
+        return unit(self._output(hidden.mean(1)))
 
     def vectors(self, features: Tensor, pixels: Tensor) -> Tensor:
         """Embeddings of single pixels before they are given unit length.
@@ -78,11 +80,21 @@ class ProjectionHead(nn.Module):
     def _hidden(self, vectors: Tensor) -> Tensor:
         """(..., hidden) of feature vectors (..., in_channels)."""
         own = vectors.to(self.hidden.weight.dtype)
-        return F.relu(self.hidden(own), inplace=True)
+        return F.relu(self.hidden(own))
 
     def _output(self, hidden: Tensor) -> Tensor:
         """(..., embedding) of (..., hidden)."""
         return at_least_single(self.output(hidden.to(self.output.weight.dtype)))
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Vectors along the last axis at length 1; those shorter than 1e-12 as they are.
+
+    `torch.nn.functional.normalize` divides those by 1e-12, and their gradient with them: where a head without
+    biases meets pixels without features, one step would end the training.
+    """
+    length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    return vectors / length.where(length > _SHORTEST, 1)
 
 
 def at_least_single(values: Tensor) -> Tensor:

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ccdcseg.losses.parts.base import PixelBatch
 from ccdcseg.losses.parts.draw import at_most
 from ccdcseg.losses.parts.pixel_sets import no_numbers
-from ccdcseg.losses.parts.projection import ProjectionHead
+from ccdcseg.losses.parts.projection import ProjectionHead, unit
 
 
 def region_centres(
@@ -29,7 +28,7 @@ def region_centres(
     classes, images = batch.probabilities.shape[1], len(batch.labels)
     groups = pixels // batch.labels.shape[1] * classes + batch.labels.flatten()[pixels]
     means = head.group_means(batch.features, pixels, groups, images * classes)
-    return F.normalize(means[regions], dim=1), regions % classes
+    return unit(means[regions]), regions % classes
 
 
 def present(regions: Sequence[range]) -> Tensor:

@@ -13,7 +13,7 @@ class StatisticsScope(StrEnum):
     RANK = "rank"
     """Those of this process."""
     GLOBAL = "global"
-    """Summed over all ranks of the default process group."""
+    """Summed over all ranks of the default process group; in an evaluation, which may be of one rank, as `RANK`."""
 
 
 def plain(value: Any) -> Any:
