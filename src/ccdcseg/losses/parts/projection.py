@@ -93,7 +93,7 @@ def unit(vectors: Tensor) -> Tensor:
     `torch.nn.functional.normalize` divides those by 1e-12, and their gradient with them: where a head without
     biases meets pixels without features, one step would end the training.
     """
-    length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    length: Tensor = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
     return vectors / length.where(length > _SHORTEST, 1)
 
 
