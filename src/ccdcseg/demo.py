@@ -5,11 +5,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ccdcseg import workflow
 from ccdcseg.datasets.acdc import prepare_acdc
 from ccdcseg.datasets.splits import split_dataset
 from ccdcseg.errors import UserError
 from ccdcseg.phantom import write_phantom
-from ccdcseg.report.page import build_report
 from ccdcseg.workflow import Progress, choose, evaluate, predict, train
 
 PRESET = "demo"
@@ -45,7 +45,7 @@ def run_demo(folder: Path, data: str, report: Progress) -> Path:
     raw = next((folder / "nnUNet_raw").glob(f"Dataset{number:03d}_*"))
     split_dataset(raw, [fraction], SEED)
     runs = [_measured_run(raw.name, method, fraction, report) for method in ("nnunet", "ccdc")]
-    return build_report(runs, folder / "report.html", f"Demonstration: {raw.name}")
+    return workflow.report(runs, folder / "report.html", f"Demonstration: {raw.name}")
 
 
 def _source(folder: Path, data: str, report: Progress) -> Path:

@@ -300,6 +300,34 @@ def evaluate(
     return evaluate_run(Path(run), part, workers or worker_count(), partial(progress, "evaluate"), place)
 
 
+def report(
+    runs: Sequence[str | Path],
+    output: str | Path,
+    title: str,
+    part: str = "test",
+    *,
+    progress: Progress = quiet,
+) -> Path:
+    """Write one page of evaluated runs, whose predictions must be what was measured.
+
+    Args:
+        runs: their folders.
+        output: the HTML file, replaced if it exists.
+        title: heading of the page.
+        part: "test" or "validation", the patients of the split.
+        progress: see `Progress`.
+
+    Raises:
+        UserError: as `ccdcseg.nnunet.evaluate.check_measured` and `ccdcseg.report.page.build_report`.
+    """
+    from ccdcseg.nnunet.evaluate import check_measured
+    from ccdcseg.report.page import build_report
+
+    for run in runs:
+        check_measured(Path(run), part)
+    return build_report(runs, output, title, progress=progress, part=part)
+
+
 def review(
     dataset: int | str,
     runs: Sequence[str | Path],

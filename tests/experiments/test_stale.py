@@ -112,6 +112,15 @@ def test_other_images_of_the_test_cases(job: Job, change_volume: Any):
     assert why_stale(job).endswith("is out of date: its images changed since it was predicted")
 
 
+@pytest.mark.parametrize("command", ["compare", "report"])
+def test_other_images_are_neither_compared_nor_shown(
+    job: Job, ccdcseg: Any, change_volume: Any, command: str
+):
+    shift(change_volume, job.training.raw / "imagesTr" / f"{job.training.split['test'][0]}_0000.nii.gz")
+    result = ccdcseg(command, job.run)
+    assert (result.code, "its images changed since it was predicted" in result.err) == (2, True)
+
+
 def test_another_prediction(job: Job, change_volume: Any):
     shift(change_volume, job.run / "predictions" / f"{job.training.split['test'][0]}.nii.gz")
     assert why_stale(job).endswith(".nii.gz was changed since")
@@ -134,6 +143,14 @@ def test_other_labels(job: Job, describe_dataset: Any):
     describe_dataset(job.training.raw, labels={"background": 0, "RV": 1, "muscle": 2, "LV": 3})
     changed = job.training.raw / "dataset.json"
     assert why_stale(job) == f"it was trained with other labels: {changed} was changed since"
+
+
+def test_other_settings_under_the_same_name(job: Job):
+    """As of a preset that has others since an earlier version."""
+    plans = job.training.model / "plans.json"
+    settings = json.loads(plans.read_text())["ccdcseg"]
+    edit(plans, ccdcseg=settings | {"training": settings["training"] | {"epochs": 7}})
+    assert why_stale(job) == "it was trained with other settings under the same name"
 
 
 def test_a_further_scan_of_a_tested_patient(job: Job, scan_again: Any):

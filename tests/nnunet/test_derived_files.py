@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ccdcseg import workflow
 from ccdcseg.datasets.prepared import find_prepared, record
 from ccdcseg.datasets.splits import split_dataset
 from ccdcseg.errors import UserError
@@ -162,6 +163,8 @@ def predictions(made: Made) -> None:
         check_measured(made.run.folder, "test")
     with pytest.raises(UserError, match="its images changed since it was predicted"):
         evaluate_run(made.run.folder, "test", 1, lambda *_: None)
+    with pytest.raises(UserError, match="its images changed since it was predicted"):
+        workflow.report([made.run.folder], made.run.folder / "report.html", "A page")
 
 
 def what_networks_say(made: Made) -> None:

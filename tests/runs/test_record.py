@@ -52,6 +52,11 @@ def test_what_older_versions_did_not_record_is_absent(tmp_path: Path):
     assert found.environment == found.versions | {"threads": "2"}  # as "machine" says
 
 
+def test_classes_are_those_of_the_labels_by_value_in_whatever_order_they_were_written():
+    found = RunRecord.model_validate(record(labels={"LV": 3, "background": 0, "RV": 1, "Myo": 2}))
+    assert found.classes == ["RV", "Myo", "LV"]
+
+
 def test_a_published_record_names_no_folder(tmp_path: Path):
     found = read_record(STORED)
     published = found.published

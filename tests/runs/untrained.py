@@ -7,6 +7,7 @@ import scored
 
 from ccdcseg.files import content_hash, file_hash, new_folder
 from ccdcseg.nnunet.predict import prediction_sources
+from ccdcseg.nnunet.preset import stored_form
 from ccdcseg.nnunet.runs import Run
 from ccdcseg.nnunet.trained import training_scans
 from ccdcseg.provenance import stamp, write_origin
@@ -27,7 +28,9 @@ def train(run: Run) -> None:
         (model / run.folder.name).mkdir()
         (model / run.folder.name / "run.json").write_text(json.dumps(record))
         (model / run.folder.name / "checkpoint_final.pth").write_text("weights")
-        (model / "plans.json").write_text(json.dumps({"configurations": {}}))
+        (model / "plans.json").write_text(
+            json.dumps({"configurations": {}, "ccdcseg": stored_form(run.preset)})
+        )
         shutil.copy(run.raw / "dataset.json", model)
 
 

@@ -233,6 +233,7 @@ def compare(
     ] = None,
 ) -> None:
     """Is one method better? Paired tests, intervals and ranks over the same patients."""
+    from ccdcseg.nnunet.evaluate import check_measured
     from ccdcseg.nnunet.runs import find_runs
     from ccdcseg.report.comparison import SUFFIXES, compare_runs, write_comparison
 
@@ -240,6 +241,8 @@ def compare(
         output = absolute(output.with_suffix("") if output.suffix in SUFFIXES else output)
         check_file(Path(f"{output}.json"))
     runs = [run for target in targets for run in find_runs(target)]
+    for run in runs:
+        check_measured(run, part)
     result = compare_runs(runs, part, of, metric, as_in_the_paper)
     for grid in result.grids():
         show(grid)
@@ -261,14 +264,10 @@ def report_command(
     part: PartOption = Part.TEST,
 ) -> None:
     """One HTML page of evaluated runs: tables, curves, pictures."""
-    from ccdcseg.nnunet.evaluate import check_measured
     from ccdcseg.nnunet.runs import find_runs
-    from ccdcseg.report.page import build_report
 
     check_file(output)
     runs = [run for target in targets for run in find_runs(target)]
-    for run in runs:
-        check_measured(run, part)
     with progress_bars() as report:
-        build_report(runs, output, title, progress=report, part=part)
+        workflow.report(runs, output, title, part, progress=report)
     say_report(absolute(output))

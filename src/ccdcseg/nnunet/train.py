@@ -42,7 +42,6 @@ from ccdcseg.nnunet.plans import (
     preset_plans,
     store_plans,
 )
-from ccdcseg.nnunet.preset import identity, preset_of_plans
 from ccdcseg.nnunet.rules import read_rules
 from ccdcseg.nnunet.runs import Run, teachers_of
 from ccdcseg.nnunet.seeding import VARIABLE
@@ -51,6 +50,7 @@ from ccdcseg.nnunet.trained import (
     WITHOUT_MASKS,
     check_same,
     check_trained,
+    has_other_settings,
     scans_without_masks,
     training_scans,
 )
@@ -230,8 +230,7 @@ def _check_split(run: Run, place: Path) -> None:
 
 def _check_settings(run: Run) -> None:
     """Refuse a folder of other settings."""
-    stored = run.model / "plans.json"
-    if stored.exists() and identity(preset_of_plans(read_json(stored))) != identity(run.preset):
+    if has_other_settings(run):
         raise UserError(
             f"{run.model} was trained with other settings under the same name.",
             "Move that folder away, or give your preset another name.",

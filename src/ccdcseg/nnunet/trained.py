@@ -1,6 +1,6 @@
-"""Whether a training is one of today: of the same split, scans, labels, channels, plans and teachers."""
+"""Whether a training is one of today: of the same split, scans, labels, channels, settings, plans and teachers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ccdcseg.datasets.cases import read_channels
@@ -10,6 +10,7 @@ from ccdcseg.errors import UserError
 from ccdcseg.files import content_hash, file_hash, read_json
 from ccdcseg.nnunet.checkpoints import FINAL
 from ccdcseg.nnunet.plans import plans_hash
+from ccdcseg.nnunet.preset import identity, preset_of_plans
 from ccdcseg.nnunet.runs import Run
 from ccdcseg.runs.record import Known, read_record
 
@@ -36,7 +37,7 @@ def check_same(run: Run, record: Known, what: str) -> None:
         what: "was trained" or "was begun".
 
     Raises:
-        UserError: it is of other splits, scans, labels, channels, plans or teachers.
+        UserError: it is of other splits, scans, labels, channels, settings, plans or teachers.
     """
     if changed := changed_since(run, record):
         raise UserError(f"{run.folder} {what} {changed}.", REMEDY)
@@ -52,19 +53,30 @@ def changed_since(run: Run, record: Known) -> str:
     Returns:
         Such as "on other scans: labelsTr/a.nii.gz was changed since".
     """
+    return next(_changes(run, record), "")
+
+
+def _changes(run: Run, record: Known) -> Iterator[str]:
     if changed := record.changed_since(run.raw, run.split["hash"]):
-        return changed
+        yield changed
     if changed := _changed_scan(run, record):
-        return f"on other scans: {changed} was changed since"
+        yield f"on other scans: {changed} was changed since"
     if _other_channels(run):
-        return f"with other channels: {run.raw / 'dataset.json'} was changed since"
+        yield f"with other channels: {run.raw / 'dataset.json'} was changed since"
+    if has_other_settings(run):
+        yield "with other settings under the same name"
     plans = run.preprocessed / f"{run.plans_name}.json"
     if record.plans_hash and plans.exists() and plans_hash(read_json(plans)) != record.plans_hash:
-        return "with other plans: nnU-Net planned anew since"
+        yield "with other plans: nnU-Net planned anew since"
     for name, digest in record.teachers.items():
         if (network := run.results / name / FINAL).exists() and file_hash(network) != digest:
-            return f"with other teachers: {name} was trained anew since"
-    return ""
+            yield f"with other teachers: {name} was trained anew since"
+
+
+def has_other_settings(run: Run) -> bool:
+    """Whether a model of the run's name was trained with other settings, as by a preset that was another before."""
+    stored = run.model / "plans.json"
+    return stored.exists() and identity(preset_of_plans(read_json(stored))) != identity(run.preset)
 
 
 def _other_channels(run: Run) -> bool:
