@@ -141,6 +141,14 @@ def test_labels_that_nnunet_refuses(
     [
         ({"labels": {"RV": 1, "LV": 2}}, "names no background"),
         ({"dataset": {}}, 'lists its files one by one ("dataset")'),
+        (
+            {"channel_names": {"1": "CT", "0": "MRI"}},
+            "lists the channels 1, 0: nnU-Net normalises them in that order, not by number",
+        ),
+        (
+            {"modality": "CT"},
+            'has a "modality", by which nnU-Net counts channels: not 1, as in "channel_names"',
+        ),
     ],
 )
 def test_what_a_training_would_refuse(

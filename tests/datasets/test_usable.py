@@ -36,6 +36,30 @@ def test_labels_that_nnunet_takes_otherwise(
         check_description(raw_folder)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"channel_names": {"1": "CT", "0": "MRI"}}, r"dataset\.json lists the channels 1, 0: .*, 0 first\."),
+        ({"modality": "CT"}, r'has a "modality", .*: not 1, as in "channel_names"\. Take "modality" out\.'),
+        ({"modality": {"0": "CT", "1": "MRI"}}, 'Take "modality" out'),
+        ({"modality": None}, 'Take "modality" out'),
+    ],
+)
+def test_channels_that_nnunet_takes_otherwise(
+    raw_folder: Path, describe_dataset: Callable[..., None], change: dict[str, Any], message: str
+) -> None:
+    describe_dataset(raw_folder, **change)
+    with pytest.raises(UserError, match=message):
+        check_description(raw_folder)
+
+
+def test_a_modality_by_which_nnunet_counts_the_same(
+    raw_folder: Path, describe_dataset: Callable[..., None]
+) -> None:
+    describe_dataset(raw_folder, modality={"0": "MRI"})
+    check_description(raw_folder)
+
+
 def test_a_hidden_file(raw_folder: Path) -> None:
     (raw_folder / "imagesTr" / "._p1_ED_0000.nii.gz").touch()
     with pytest.raises(

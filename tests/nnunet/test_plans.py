@@ -166,6 +166,28 @@ def test_a_changed_scan_is_planned_anew(plan, raw_folder: Path, describe_dataset
     assert plan() == 3
 
 
+def test_plans_of_channels_in_another_order_are_made_again(
+    plan, raw_folder: Path, describe_dataset, monkeypatch: pytest.MonkeyPatch
+):
+    """Those of an earlier version, which took "dataset.json" as it was; one of the same order is kept."""
+    schemes, write = ["CTNormalization", "ZScoreNormalization"], plans_module._plan
+
+    def write_schemes(raw: Path, processes: int) -> None:
+        write(raw, processes)
+        path = raw_folder.parent / "preprocessed" / "nnUNetPlans.json"
+        content = json.loads(path.read_text()) | {
+            "configurations": {"2d": {"normalization_schemes": schemes}}
+        }
+        path.write_text(json.dumps(content))
+
+    monkeypatch.setattr(plans_module, "_plan", write_schemes)
+    describe_dataset(raw_folder, channel_names={"1": "CT", "0": "MRI"})
+    assert plan() == 1
+    describe_dataset(raw_folder, channel_names={"0": "MRI", "1": "CT"})
+    schemes.reverse()
+    assert (plan(), plan()) == (2, 2)
+
+
 def test_folders_among_the_scans_are_passed_over(plan, raw_folder: Path):
     """Such as those that a NAS makes."""
     (raw_folder / "imagesTr" / "@eaDir").mkdir()

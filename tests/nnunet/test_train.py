@@ -18,6 +18,7 @@ from ccdcseg.errors import UserError
 from ccdcseg.files import file_hash, locked, write_json
 from ccdcseg.nnunet import plans as plans_module
 from ccdcseg.nnunet import train
+from ccdcseg.nnunet import trained as trained_module
 from ccdcseg.nnunet.checkpoints import FINAL
 from ccdcseg.nnunet.predict import Output, predict
 from ccdcseg.nnunet.runs import Run, resolve_run
@@ -226,6 +227,22 @@ def test_a_training_whose_channels_nnunet_would_normalise_otherwise(
         UserError, match=r"was trained with other channels: .*dataset\.json was changed since\. Move"
     ):
         train_run(own_run)
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_training_whose_channels_stood_in_another_order(
+    own_run: Run, trained: Path, describe_dataset, monkeypatch: pytest.MonkeyPatch
+):
+    """Each was normalised as the other, which an earlier version let happen."""
+    monkeypatch.setattr(trained_module, "_changed_scan", lambda *_: "")
+    shutil.copytree(trained, own_run.model)
+    swapped = {"1": "CT", "0": "MRI"}
+    for folder in (own_run.model, own_run.raw):
+        describe_dataset(folder, channel_names=swapped)
+    record = read_record(own_run.folder)
+    assert changed_since(own_run, record) == ""
+    describe_dataset(own_run.raw, channel_names={"0": "MRI", "1": "CT"})
+    assert changed_since(own_run, record).startswith("with other channels: ")
 
 
 @pytest.mark.filterwarnings("default")

@@ -1,10 +1,16 @@
 """Whether nnU-Net can train on a raw folder and read its scans, asked before it does."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from functools import partial
 from pathlib import Path
 
-from ccdcseg.datasets.cases import NUMBERING_REMEDY, numbering_fault, read_ignore_label, read_labels
+from ccdcseg.datasets.cases import (
+    NUMBERING_REMEDY,
+    numbering_fault,
+    read_channels,
+    read_ignore_label,
+    read_labels,
+)
 from ccdcseg.datasets.raw_folder import case_files, case_names
 from ccdcseg.datasets.volumes import check_channels, check_pair, read_image, read_mask
 from ccdcseg.errors import UserError
@@ -16,11 +22,12 @@ def check_description(raw_folder: Path) -> None:
     """Refuse a raw folder whose files or labels nnU-Net would stumble over, or take otherwise than they are.
 
     Raises:
-        UserError: see `numbering_fault`, `read_labels`, `check_background` and `case_names`.
+        UserError: see `numbering_fault`, `read_labels`, `check_background`, `check_channel_names` and `case_names`.
     """
     if fault := numbering_fault(read_labels(raw_folder), read_ignore_label(raw_folder)):
         raise UserError(f"{raw_folder / 'dataset.json'}: {fault}.", NUMBERING_REMEDY)
     check_background(raw_folder)
+    check_channel_names(raw_folder)
     case_names(raw_folder)
 
 
@@ -33,6 +40,29 @@ def check_background(raw_folder: Path) -> None:
     if read_json(raw_folder / "dataset.json")["labels"].get("background") != 0:
         raise UserError(
             f"{raw_folder / 'dataset.json'} names no background.", 'Write "background": 0 into "labels".'
+        )
+
+
+def check_channel_names(raw_folder: Path) -> None:
+    """Refuse channels that nnU-Net would normalise or count otherwise than "channel_names" says.
+
+    It normalises them in the order of the text, and builds a network for as many as a "modality" beside them has.
+
+    Raises:
+        UserError: they are in another order than that of their numbers, or not as many.
+    """
+    path = raw_folder / "dataset.json"
+    count, dataset = len(read_channels(raw_folder)), read_json(path)
+    if (order := [*dataset["channel_names"]]) != [str(number) for number in range(count)]:
+        raise UserError(
+            f"{path} lists the channels {', '.join(order)}: nnU-Net normalises them in that order, not by number.",
+            'Write "channel_names" in the order of the numbers, 0 first.',
+        )
+    counted = dataset.get("modality", order)
+    if not isinstance(counted, Sized) or len(counted) != count:
+        raise UserError(
+            f'{path} has a "modality", by which nnU-Net counts channels: not {count}, as in "channel_names".',
+            'Take "modality" out.',
         )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from ccdcseg.datasets.cases import read_channels
 from ccdcseg.datasets.raw_folder import case_files, case_names
 from ccdcseg.datasets.splits import SPLITS_FILE, UnlabelledSplit, read_entries, unread_cases
 from ccdcseg.datasets.unlabelled import Kind, ScanFacts
@@ -62,7 +63,9 @@ def base_plans(raw: Path, preprocessed: Path, processes: int = 2) -> dict[str, A
     check_dataset(read_json(raw / "dataset.json"), raw / "dataset.json")
     sources = _planning_sources(raw)
     origin = read_origin(path, sources) if path.exists() else None
-    if not path.exists() or (origin and origin.intact and origin.changed):
+    if not path.exists() or (
+        origin and origin.intact and (origin.changed or _is_in_other_order(read_json(path), raw))
+    ):
         now = stamp(sources)
         path.unlink(missing_ok=True)
         write_origin(path, now)
@@ -72,6 +75,25 @@ def base_plans(raw: Path, preprocessed: Path, processes: int = 2) -> dict[str, A
     check_plans(plans, path)
     _check_slices(path, plans)
     return plans
+
+
+def _is_in_other_order(plans: Mapping[str, Any], raw: Path) -> bool:
+    """Whether plans that were made here normalise a channel as another: in order of a text that was mended since.
+
+    The hash of ``dataset.json`` knows nothing of the order in it.
+    """
+    today = normalisations(read_channels(raw))
+    schemes = (one.get("normalization_schemes", today) for one in plans["configurations"].values())
+    return any(scheme != today for scheme in schemes)
+
+
+def normalisations(channels: Iterable[str]) -> list[str]:
+    """nnU-Net's normalisation of channels, by their names alone."""
+    from nnunetv2.preprocessing.normalization.map_channel_name_to_normalization import (  # noqa: PLC0415 - slow
+        get_normalization_scheme,
+    )
+
+    return [str(get_normalization_scheme(channel).__name__) for channel in channels]
 
 
 def _planning_sources(raw: Path) -> Sources:

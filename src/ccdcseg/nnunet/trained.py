@@ -9,7 +9,7 @@ from ccdcseg.datasets.splits import SPLITS_FILE, unlabelled_images
 from ccdcseg.errors import UserError
 from ccdcseg.files import content_hash, file_hash, read_json
 from ccdcseg.nnunet.checkpoints import FINAL
-from ccdcseg.nnunet.plans import plans_hash
+from ccdcseg.nnunet.plans import normalisations, plans_hash
 from ccdcseg.nnunet.preset import identity, preset_of_plans
 from ccdcseg.nnunet.runs import Run
 from ccdcseg.runs.record import Known, read_record
@@ -83,16 +83,14 @@ def _other_channels(run: Run) -> bool:
     """Whether nnU-Net would normalise a channel otherwise than it did for the model: by its name alone."""
     if not (run.model / "dataset.json").exists():
         return False
-    before, today = read_channels(run.model), read_channels(run.raw)
-    return before != today and [*map(_normalisation, before)] != [*map(_normalisation, today)]
+    before, today = _as_listed(run.model), _as_listed(run.raw)
+    return before != today and normalisations(before) != normalisations(today)
 
 
-def _normalisation(channel: str) -> str:
-    from nnunetv2.preprocessing.normalization.map_channel_name_to_normalization import (  # noqa: PLC0415 - slow
-        get_normalization_scheme,
-    )
-
-    return str(get_normalization_scheme(channel).__name__)
+def _as_listed(folder: Path) -> tuple[str, ...]:
+    """Names of the channels in the order of the text, in which nnU-Net normalises them; earlier versions let it."""
+    names = read_channels(folder)
+    return tuple(names[int(number)] for number in read_json(folder / "dataset.json")["channel_names"])
 
 
 def training_scans(run: Run) -> dict[str, Path]:
