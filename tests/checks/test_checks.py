@@ -149,6 +149,10 @@ def test_labels_that_nnunet_refuses(
             {"modality": "CT"},
             'has a "modality", by which nnU-Net counts channels: not 1, as in "channel_names"',
         ),
+        (
+            {"overwrite_image_reader_writer": "NibabelIO"},
+            "names NibabelIO as overwrite_image_reader_writer: trainings read scans with SimpleITKIO alone",
+        ),
     ],
 )
 def test_what_a_training_would_refuse(

@@ -60,6 +60,25 @@ def test_a_modality_by_which_nnunet_counts_the_same(
     check_description(raw_folder)
 
 
+@pytest.mark.parametrize(
+    "reader", ["NibabelIO", "SimpleITKIOWithReorient", "Tiff3DIO", "np", ["SimpleITKIO"]]
+)
+def test_another_reader(raw_folder: Path, describe_dataset: Callable[..., None], reader: Any) -> None:
+    describe_dataset(raw_folder, overwrite_image_reader_writer=reader)
+    with pytest.raises(
+        UserError, match=r'dataset\.json names .*SimpleITKIO alone\. Take "overwrite_image_re'
+    ):
+        check_description(raw_folder)
+
+
+@pytest.mark.parametrize("reader", [None, "None", "SimpleITKIO"])
+def test_the_reader_of_all_trainings(
+    raw_folder: Path, describe_dataset: Callable[..., None], reader: str | None
+) -> None:
+    describe_dataset(raw_folder, overwrite_image_reader_writer=reader)
+    check_description(raw_folder)
+
+
 def test_a_hidden_file(raw_folder: Path) -> None:
     (raw_folder / "imagesTr" / "._p1_ED_0000.nii.gz").touch()
     with pytest.raises(

@@ -74,6 +74,21 @@ def test_scans_of_one_slice_are_sliced_across_it(flat_folder: Path, monkeypatch:
         base_plans(flat_folder, preprocessed, 1)
 
 
+@pytest.mark.parametrize("reader", [None, "None", "SimpleITKIO"])
+def test_no_other_reader_is_planned_with(flat_folder: Path, describe_dataset: Any, reader: Any) -> None:
+    """nnU-Net takes null for a name."""
+    describe_dataset(flat_folder, overwrite_image_reader_writer=reader)
+    preprocessed = flat_folder.parents[1] / "nnUNet_preprocessed" / flat_folder.name
+    plans = base_plans(flat_folder, preprocessed, 1)
+    assert plans["image_reader_writer"] == "SimpleITKIO"
+    theirs = plans | {"image_reader_writer": "NibabelIOWithReorient"}
+    (preprocessed / "nnUNetPlans.json").write_text(json.dumps(theirs))
+    with pytest.raises(UserError, match=r"Plans\.json names NibabelIOWithReorient as .* Move it away"):
+        base_plans(flat_folder, preprocessed, 1)
+    (preprocessed / "nnUNetPlans.json").unlink()
+    assert base_plans(flat_folder, preprocessed, 1) == plans
+
+
 def test_a_scan_that_cannot_be_used_is_named_before_planning(flat_folder: Path) -> None:
     path = flat_folder / "labelsTr" / "c1.nii.gz"
     path.write_bytes(path.read_bytes()[:-30])

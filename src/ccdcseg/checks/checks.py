@@ -32,7 +32,7 @@ from ccdcseg.datasets.cases import (
 )
 from ccdcseg.datasets.raw_folder import check_listing
 from ccdcseg.datasets.unicode_names import RENAME, by_case_alone, composed
-from ccdcseg.datasets.usable import check_background, check_channel_names
+from ccdcseg.datasets.usable import check_background, check_channel_names, check_reader
 from ccdcseg.errors import UserError
 from ccdcseg.files import write_json
 from ccdcseg.processes import Progress
@@ -190,7 +190,7 @@ def _description(survey: Survey) -> Iterator[Finding]:
         )
     if fault := numbering_fault(contents.labels, contents.ignore):
         yield problem("dataset.json", [], fault, NUMBERING_REMEDY)
-    for check in (check_background, check_channel_names, check_listing):
+    for check in (check_background, check_channel_names, check_reader, check_listing):
         try:
             check(contents.folder)
         except UserError as error:

@@ -17,17 +17,24 @@ from ccdcseg.errors import UserError
 from ccdcseg.files import read_json
 from ccdcseg.processes import pool_map
 
+READER = "SimpleITKIO"
+"""nnU-Net's reader of ``.nii.gz`` where nobody asks for another: it takes all that `check_scan` lets pass."""
+READER_KEY = "overwrite_image_reader_writer"
+"""By which ``dataset.json`` asks for another; null and "None" ask for none."""
+
 
 def check_description(raw_folder: Path) -> None:
     """Refuse a raw folder whose files or labels nnU-Net would stumble over, or take otherwise than they are.
 
     Raises:
-        UserError: see `numbering_fault`, `read_labels`, `check_background`, `check_channel_names` and `case_names`.
+        UserError: see `numbering_fault`, `read_labels`, `check_background`, `check_channel_names`, `check_reader`
+            and `case_names`.
     """
     if fault := numbering_fault(read_labels(raw_folder), read_ignore_label(raw_folder)):
         raise UserError(f"{raw_folder / 'dataset.json'}: {fault}.", NUMBERING_REMEDY)
     check_background(raw_folder)
     check_channel_names(raw_folder)
+    check_reader(raw_folder)
     case_names(raw_folder)
 
 
@@ -63,6 +70,20 @@ def check_channel_names(raw_folder: Path) -> None:
         raise UserError(
             f'{path} has a "modality", by which nnU-Net counts channels: not {count}, as in "channel_names".',
             'Take "modality" out.',
+        )
+
+
+def check_reader(raw_folder: Path) -> None:
+    """Refuse a reader of scans that turns them, or does not take all that is taken here.
+
+    Raises:
+        UserError: ``dataset.json`` asks for another than `READER`.
+    """
+    path = raw_folder / "dataset.json"
+    if (name := read_json(path).get(READER_KEY)) not in (None, "None", READER):
+        raise UserError(
+            f"{path} names {str(name)[:100]} as {READER_KEY}: trainings read scans with {READER} alone.",
+            f'Take "{READER_KEY}" out.',
         )
 
 

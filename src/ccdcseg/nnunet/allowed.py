@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from ccdcseg.datasets.usable import READER_KEY
 from ccdcseg.errors import UserError
 
 ARCHITECTURES = "dynamic_network_architectures.architectures"
@@ -83,8 +84,7 @@ def check_dataset(dataset: Mapping[str, Any], place: Path) -> None:
     Raises:
         UserError: it names another.
     """
-    key = "overwrite_image_reader_writer"
-    _check([(key, dataset.get(key), READERS | {"None"})], place)
+    _check([(READER_KEY, dataset.get(READER_KEY), READERS | {"None"})], place)
 
 
 def _check(named: Collection[Named] | Iterator[Named], place: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
 from nnunetv2.experiment_planning.experiment_planners import default_experiment_planner
 
+from ccdcseg.datasets.usable import READER, READER_KEY
 from ccdcseg.datasets.volumes import slice_axis
 from ccdcseg.processes import foreign_pools
 
@@ -41,10 +42,14 @@ def plan(dataset: str, cases: Container[str], processes: int) -> None:
     with patch.dict(os.environ, nnUNet_n_proc_DA="1"):  # by which the planner sets torch's threads: 0 fails
         extractor = DatasetFingerprintExtractor(dataset, processes)
         extractor.dataset = {case: files for case, files in extractor.dataset.items() if case in cases}
+        extractor.dataset_json[READER_KEY] = (
+            READER  # null, as some tools write for none, nnU-Net takes for a name
+        )
         with foreign_pools(processes):
             extractor.run(overwrite_existing=True)
         with _splits_unread():
             planner = ExperimentPlanner(dataset)
+        planner.dataset_json[READER_KEY] = READER
         planner.plan_experiment()
 
 

@@ -16,12 +16,12 @@ from ccdcseg.datasets.cases import read_channels
 from ccdcseg.datasets.raw_folder import case_files, case_names
 from ccdcseg.datasets.splits import SPLITS_FILE, UnlabelledSplit, read_entries, unread_cases
 from ccdcseg.datasets.unlabelled import Kind, ScanFacts
-from ccdcseg.datasets.usable import check_cases, check_scan
+from ccdcseg.datasets.usable import READER, check_cases, check_reader, check_scan
 from ccdcseg.datasets.volumes import slice_axis
 from ccdcseg.errors import UserError
 from ccdcseg.files import explain_failure, file_hash, json_hash, json_text, read_json, write_bytes, write_json
 from ccdcseg.interrupts import undone
-from ccdcseg.nnunet.allowed import check_dataset, check_plans
+from ccdcseg.nnunet.allowed import check_plans
 from ccdcseg.nnunet.preset import Network, Preset, stored_form
 from ccdcseg.processes import Progress, pool_map
 from ccdcseg.provenance import (
@@ -56,11 +56,12 @@ def base_plans(raw: Path, preprocessed: Path, processes: int = 2) -> dict[str, A
     ``dataset.json`` has changed; plans of nnU-Net's own commands are kept.
 
     Raises:
-        UserError: plans or ``dataset.json`` name code that is not nnU-Net's, nnU-Net cannot use a scan (see
-            `check_cases`), or plans that are there slice into lines.
+        UserError: ``dataset.json`` asks for another reader (see `check_reader`), nnU-Net cannot use a scan (see
+            `check_cases`), or plans that are there name code that is not nnU-Net's or another reader, or slice into
+            lines.
     """
     path = preprocessed / BASE_PLANS
-    check_dataset(read_json(raw / "dataset.json"), raw / "dataset.json")
+    check_reader(raw)
     sources = _planning_sources(raw)
     origin = read_origin(path, sources) if path.exists() else None
     if not path.exists() or (
@@ -73,6 +74,7 @@ def base_plans(raw: Path, preprocessed: Path, processes: int = 2) -> dict[str, A
         write_origin(path, now, path)
     plans: dict[str, Any] = read_json(path)
     check_plans(plans, path)
+    _check_reader(path, plans)
     _check_slices(path, plans)
     return plans
 
@@ -114,6 +116,15 @@ def _plan(raw: Path, processes: int) -> None:
     cases = [case for case in case_names(raw) if case not in unread]
     check_cases(raw, cases, processes)
     plan(raw.name, cases, processes)
+
+
+def _check_reader(path: Path, plans: Mapping[str, Any]) -> None:
+    """Refuse plans of nnU-Net's own commands, or of a ``dataset.json`` of before, that name another reader."""
+    if (name := plans.get("image_reader_writer", READER)) != READER:
+        raise UserError(
+            f"{path} names {name} as image_reader_writer: trainings read scans with {READER} alone.",
+            "Move it away: it is then made otherwise.",
+        )
 
 
 def _check_slices(path: Path, plans: dict[str, Any]) -> None:
