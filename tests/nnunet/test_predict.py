@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK
@@ -213,6 +214,16 @@ def test_what_several_networks_predict_is_kept_as_long_as_they_are_the_same(
         ("dataset.json", {"labels": {"background": 0, "heart": 1}}, "their classes differ"),
         ("dataset.json", {"channel_names": {"0": "CT"}}, "their channels differ"),
         ("dataset.json", {"file_ending": ".nrrd"}, "their file endings differ"),
+        (
+            "plans.json",
+            {"image_reader_writer": "NibabelIOWithReorient"},
+            "their readers that turn scans differ",
+        ),
+        (
+            "plans.json",
+            {"image_reader_writer": "SimpleITKIOWithReorient"},
+            "their readers that turn scans differ",
+        ),
     ],
 )
 def test_runs_that_do_not_fit_together(
@@ -225,6 +236,59 @@ def test_runs_that_do_not_fit_together(
         check_alike(two_runs)
     with pytest.raises(UserError, match="given twice"):
         check_alike([two_runs[0], two_runs[0]])
+
+
+def test_runs_whose_readers_take_the_same_axes(two_runs: list[Path]):
+    """Not every other one turns scans, and those of all folds of a model are the same."""
+    change_plans(two_runs[1], image_reader_writer="NibabelIO")
+    check_alike(two_runs)
+    other = shutil.copytree(two_runs[0].parent, two_runs[1].parents[1] / "third") / two_runs[0].name
+    for folder in (two_runs[1], other):
+        change_plans(folder, image_reader_writer="NibabelIOWithReorient")
+    check_alike([two_runs[1], other])
+
+
+def change_plans(folder: Path, **entries: object) -> None:
+    path = folder.parent / "plans.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+
+
+@pytest.mark.parametrize("reader", ["NibabelIOWithReorient", "SimpleITKIOWithReorient"])
+def test_a_strangers_model_that_turns_scans_predicts_on_the_voxels_of_their_files(
+    two_runs: list[Path], tmp_path: Path, reader: str
+):
+    """As a network of ours does of the scan that somebody turned before."""
+    (source,) = next(iter(run_images(two_runs[0], "test").values()))
+    turned = tmp_path / "turned_0000.nii.gz"
+    nibabel.save(nibabel.as_closest_canonical(nibabel.load(source)), turned)
+    output = Output(tmp_path / "out")
+    predict(two_runs[1:], {"turned": [turned]}, output, "cpu", lambda *_: None)
+    change_plans(two_runs[1], image_reader_writer=reader)
+    predict(two_runs[1:], {"scan": [source]}, Output(tmp_path / "theirs"), "cpu", lambda *_: None)
+    expected = nibabel.load(output.folder / "turned.nii.gz")
+    found = nibabel.load(tmp_path / "theirs" / "scan.nii.gz")
+    np.testing.assert_allclose(found.affine, nibabel.load(source).affine, atol=1e-4)
+    assert (np.asarray(found.dataobj) != np.asarray(expected.dataobj)).any()
+    np.testing.assert_array_equal(
+        np.asarray(nibabel.as_closest_canonical(found).dataobj), np.asarray(expected.dataobj)
+    )
+
+
+@pytest.mark.parametrize("reader", ["NibabelIO", "NibabelIOWithReorient", "Tiff3DIO"])
+def test_a_scan_that_the_reader_of_a_strangers_model_does_not_take(
+    two_runs: list[Path], tmp_path: Path, reader: str
+):
+    """SimpleITKIO, that of our own, takes a fourth axis of one element. All other scans are predicted."""
+    folder, output = two_runs[1], tmp_path / "out"
+    (good,) = next(iter(run_images(two_runs[0], "test").values()))
+    odd = tmp_path / "odd_0000.nii.gz"
+    image = nibabel.load(good)
+    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj)[..., None], image.affine), odd)
+    predict([folder], {"odd": [odd]}, Output(tmp_path / "ours"), "cpu", lambda *_: None)
+    change_plans(folder, image_reader_writer=reader)
+    with pytest.raises(UserError, match=rf"odd_0000\.nii\.gz cannot be read by {reader}, .* 3-D NIfTI\.$"):
+        predict([folder], {"odd": [odd], "good": [good]}, Output(output), "cpu", lambda *_: None)
+    assert (output / "good.nii.gz").exists() == (reader != "Tiff3DIO")
 
 
 @pytest.mark.parametrize("orders", [([0, 1, 2], [1, 2, 0]), ([2, 0, 1], [1, 2, 0]), ([1, 0, 2], [1, 0, 2])])

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from ccdcseg.datasets.cases import Case
+from ccdcseg.errors import UserError
 from ccdcseg.files import write_json
 from ccdcseg.nnunet import ensemble
 from ccdcseg.proposals.features import ScanFiles
@@ -63,7 +64,20 @@ def runs(tmp_path: Path) -> list[Path]:
         (folder / "checkpoint_final.pth").write_text(str(number))
     labels = {"background": 0, **LABELS, "ignore": 3}
     write_json(tmp_path / "model" / "dataset.json", {"labels": labels, "channel_names": {"0": "MRI"}})
+    write_json(tmp_path / "model" / "plans.json", {"configurations": {}})
     return folders
+
+
+@pytest.mark.parametrize("reader", ["NibabelIOWithReorient", "SimpleITKIOWithReorient"])
+def test_a_run_whose_reader_turns_scans_is_refused(
+    half_annotated: Path, tmp_path: Path, runs: list[Path], reader: str
+) -> None:
+    content = {"configurations": {}, "image_reader_writer": reader}
+    write_json(tmp_path / "model" / "plans.json", content)
+    with pytest.raises(UserError, match=rf"fold_0 was trained with {reader}, which turns scans.*Name a run"):
+        doubts(runs, [], half_annotated, "cpu", tmp_path / "cache", lambda *_: None)
+    write_json(tmp_path / "model" / "plans.json", content | {"image_reader_writer": "NibabelIO"})
+    assert doubts(runs, [], half_annotated, "cpu", tmp_path / "cache", lambda *_: None) == []
 
 
 def test_several_networks_speak_by_their_mean(

@@ -77,6 +77,7 @@ def elsewhere(raw_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         (folder / FINAL).touch()
         content = json.loads((raw_folder / "dataset.json").read_text()) | changes
         (folder.parent / "dataset.json").write_text(json.dumps(content))
+        (folder.parent / "plans.json").write_text('{"configurations": {}}')
         return folder
 
     return make
@@ -130,7 +131,7 @@ def test_two_runs_of_one_name_are_refused(raw_folder: Path, monkeypatch: pytest.
 
 
 def test_whose_masks_were_trained_on_is_asked_of_todays_table(
-    raw_folder: Path, monkeypatch: pytest.MonkeyPatch
+    raw_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each scan counted as a patient when it was trained; cases.csv was mended since."""
     write_cases(raw_folder, [*read_cases(raw_folder), Case("p1.v2_ED", "p9", "", "ED")])
@@ -142,10 +143,23 @@ def test_whose_masks_were_trained_on_is_asked_of_todays_table(
     )
     record = network("p2_ED").record.model_copy(update={"scans": dict.fromkeys(names, "0" * 64)})
     monkeypatch.setattr(networks, "read_record", lambda _: record)
-    (found,) = read_networks(raw_folder, [Path("somewhere")])
+    (tmp_path / "plans.json").write_text('{"configurations": {}}')
+    (found,) = read_networks(raw_folder, [tmp_path / "fold_0"])
     assert found.patients == {"p2_ED", "p2", "p9"}
     unseen = [case.case for case in read_cases(raw_folder) if not found.saw(case)]
     assert unseen == ["p1_ED", "p1_ES", "p3_ED", "p3_ES"]
+
+
+@pytest.mark.parametrize("reader", ["NibabelIOWithReorient", "SimpleITKIOWithReorient"])
+def test_a_run_of_the_data_set_whose_reader_turned_its_scans_is_refused(
+    raw_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: str
+) -> None:
+    """As earlier versions trained them; masks would be compared with probabilities in other axes."""
+    monkeypatch.setattr(networks, "read_record", lambda _: network("p0").record)
+    content = {"configurations": {}, "image_reader_writer": reader}
+    (tmp_path / "plans.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=rf"fold_0 was trained with {reader}, which turns scans.*Name a run"):
+        read_networks(raw_folder, [tmp_path / "fold_0"])
 
 
 def test_several_networks_judge_by_the_mean_of_their_probabilities(tmp_path: Path) -> None:

@@ -54,6 +54,8 @@ READERS = frozenset(
         "Tiff3DIO",
     }
 )
+TURNING = frozenset({"SimpleITKIOWithReorient", "NibabelIOWithReorient"})
+"""Those of them that turn a scan to the axes of the body, and turn back masks alone."""
 LABEL_MANAGERS = frozenset({"LabelManager"})
 
 Named = tuple[str, Any, Collection[str]]

@@ -14,7 +14,13 @@ from ccdcseg.devices import usable_device
 from ccdcseg.errors import UserError
 from ccdcseg.files import read_json, write_bytes
 from ccdcseg.nnunet.checkpoints import FINAL
-from ccdcseg.nnunet.predict import build_predictor, class_values, prediction_sources, scan_probabilities
+from ccdcseg.nnunet.predict import (
+    build_predictor,
+    class_values,
+    prediction_sources,
+    scan_probabilities,
+    turning_reader,
+)
 from ccdcseg.provenance import forget_origin, read_origin, stamp, write_origin
 
 
@@ -22,7 +28,7 @@ class Ensemble:
     """Networks that speak by the mean of their probabilities.
 
     Args:
-        folders: ``fold_N`` of trained models with the same classes.
+        folders: ``fold_N`` of trained models with the same classes; see `check_axes`.
         device: "cpu", "cuda", "mps" or "auto".
     """
 
@@ -62,7 +68,7 @@ def check_run(run: Path, raw_folder: Path) -> None:
     """Refuse a run that has nothing to say of a data set's scans, which it need not have been trained on.
 
     Raises:
-        UserError: it is not finished, or has other classes or channels.
+        UserError: it is not finished, has other classes or channels, or as `check_axes`.
     """
     if not (run / FINAL).exists():
         raise UserError(f"{run} is no finished training: it has no {FINAL}.", "Name a run's folder, fold_N.")
@@ -74,3 +80,17 @@ def check_run(run: Path, raw_folder: Path) -> None:
                 f"{run} was trained on the {what} {', '.join(theirs)}, not on {', '.join(ours)}.",
                 "Name a run of this data set, or of one with the same labels and channels.",
             )
+    check_axes(run)
+
+
+def check_axes(run: Path) -> None:
+    """Refuse a run whose probabilities do not lie on the voxels of a scan's file.
+
+    Raises:
+        UserError: it has a `turning_reader`.
+    """
+    if reader := turning_reader(run):
+        raise UserError(
+            f"{run} was trained with {reader}, which turns scans: its probabilities are in other axes.",
+            "Name a run whose plans.json has another image_reader_writer, as all that are trained today have.",
+        )

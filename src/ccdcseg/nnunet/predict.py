@@ -25,7 +25,7 @@ from ccdcseg.datasets.walk import is_hidden
 from ccdcseg.devices import usable_device
 from ccdcseg.errors import UserError
 from ccdcseg.files import check_name, explain_failure, locked, making, read_json, real, scratch_folder
-from ccdcseg.nnunet.allowed import check_dataset, check_plans
+from ccdcseg.nnunet.allowed import TURNING, check_dataset, check_plans
 from ccdcseg.nnunet.checkpoints import FINAL, load_checkpoint
 from ccdcseg.nnunet.plans import check_size, plans_hash
 from ccdcseg.nnunet.preset import preset_of_plans
@@ -300,7 +300,7 @@ def check_alike(folders: Sequence[Path]) -> None:
     """See that runs can predict together.
 
     Raises:
-        UserError: one is given twice, or their classes, channels or file endings differ.
+        UserError: one is given twice, or their classes, channels, file endings or readers that turn scans differ.
     """
     if len({real(folder) for folder in folders}) < len(folders):
         raise UserError("A run is given twice.", "Name each once.")
@@ -322,7 +322,20 @@ def _alike(folder: Path) -> dict[str, Any]:
         "classes": [dataset["labels"], dataset.get("regions_class_order")],
         "channels": dataset["channel_names"],
         "file endings": dataset["file_ending"],
+        "readers that turn scans": turning_reader(folder),
     }
+
+
+def turning_reader(folder: Path) -> str | None:
+    """nnU-Net's reader that turned the scans a network was trained on; None: their axes were those of their files.
+
+    Probabilities of turned scans lie on other voxels than those of the file.
+    """
+    path = folder.parent / "plans.json"
+    plans = read_json(path)
+    check_plans(plans, path)
+    reader: str | None = plans.get("image_reader_writer")
+    return reader if reader in TURNING else None
 
 
 def prediction_sources(folders: Sequence[Path], images: Sequence[Path], shares: Shares) -> Sources:
@@ -514,7 +527,7 @@ def segment(predictors: Sequence[Any], files: Sequence[Path], *, probabilities: 
         probabilities: whether they are wanted too.
 
     Raises:
-        UserError: as `check_size`.
+        UserError: the reader of a network does not take the scan; or as `check_size`.
     """
     first, *others = predictors
     found = _segment(first, files, probabilities=probabilities or bool(others))
@@ -539,7 +552,7 @@ def _segment(predictor: Any, files: Sequence[Path], *, probabilities: bool) -> S
     plans, configuration = predictor.plans_manager, predictor.configuration_manager
     preprocessor = configuration.preprocessor_class(verbose=False)
     with contextlib.redirect_stdout(StringIO()):  # nnU-Net's messages
-        data, properties = plans.image_reader_writer_class().read_images([str(file) for file in files])
+        data, properties = _read(plans.image_reader_writer_class(), files)
         check_size(files[0], data, properties["spacing"], plans, configuration)
         data, _, properties = preprocessor.run_case_npy(
             data, None, properties, plans, configuration, predictor.dataset_json
@@ -559,13 +572,27 @@ def _segment(predictor: Any, files: Sequence[Path], *, probabilities: bool) -> S
     )
 
 
+def _read(reader: Any, files: Sequence[Path]) -> tuple[NDArray[Any], dict[str, Any]]:
+    """Read the images of a scan with the reader of the plans, which need not take all that `check_scan` does."""
+    try:
+        data, properties = reader.read_images([str(file) for file in files])
+    except MemoryError:
+        raise
+    except Exception as error:  # each reader has a library of its own
+        raise UserError(
+            f"{files[0]} cannot be read by {type(reader).__name__}, which this network reads scans with ({error}).",
+            "Write the images of that scan as gzipped 3-D NIfTI.",
+        ) from error
+    return data, properties
+
+
 def scan_probabilities(predictors: Sequence[Any], images: Sequence[Path]) -> NDArray[np.float32]:
     """Probabilities of the classes on all voxels of a scan, as its file has them, (C, Z, Y, X).
 
     What lies outside the box that holds more than zeros is background.
 
     Args:
-        predictors: see `segment`.
+        predictors: see `segment`; none with a `turning_reader`.
         images: one a channel.
     """
     found = segment(predictors, images, probabilities=True)

@@ -20,7 +20,7 @@ from ccdcseg.datasets.cases import (
 from ccdcseg.errors import UserError
 from ccdcseg.files import file_hash
 from ccdcseg.nnunet.checkpoints import FINAL
-from ccdcseg.nnunet.ensemble import Ensemble, check_run
+from ccdcseg.nnunet.ensemble import Ensemble, check_axes, check_run
 from ccdcseg.processes import Progress
 from ccdcseg.runs.record import RunRecord, read_record
 
@@ -63,7 +63,7 @@ def read_networks(raw_folder: Path, folders: Iterable[Path]) -> list[Network]:
 
     Raises:
         UserError: a folder is no run's, the run has other classes, or is of another data set with other channels or
-            without hashes of what it was trained on, or two have one name.
+            without hashes of what it was trained on, two have one name, or as `check_axes`.
     """
     cases = read_cases(raw_folder)
     networks = [_network(folder, raw_folder, cases) for folder in dict.fromkeys(folders)]
@@ -80,6 +80,8 @@ def read_networks(raw_folder: Path, folders: Iterable[Path]) -> list[Network]:
             f"Two of the runs are called {doubled[0]}: results could not tell them apart.",
             "Name one of them.",
         )
+    for network in networks:
+        check_axes(network.folder)
     return networks
 
 
