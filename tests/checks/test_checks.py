@@ -99,6 +99,14 @@ def test_files_that_nnunet_passes_over(raw_folder: Path, find: Callable[[], list
     assert find() == [(NOTE, "surplus file", (), "nnU-Net passes over 1 files: imagesTr/p1.nii")]
 
 
+def test_links_that_lead_nowhere(raw_folder: Path, find: Callable[[], list]) -> None:
+    for path in (image(raw_folder, "p2_ED"), mask(raw_folder, "p2_ED")):
+        path.unlink()
+        path.symlink_to("gone")
+    text = "2 links lead nowhere: imagesTr/p2_ED_0000.nii.gz, labelsTr/p2_ED.nii.gz"
+    assert (PROBLEM, "missing file", (), text) in find()
+
+
 def test_hidden_files_that_nnunet_takes_for_cases(raw_folder: Path, find: Callable[[], list]) -> None:
     (raw_folder / "imagesTr" / "._p1_ED_0000.nii.gz").touch()
     (raw_folder / "imagesTr" / ".DS_Store").touch()

@@ -61,6 +61,20 @@ def test_hidden_files_are_no_cases(raw_folder: Path) -> None:
     assert contents.others == ()
 
 
+def test_links_that_lead_nowhere_are_named(raw_folder: Path) -> None:
+    names = ("imagesTr/p1_ED_0000.nii.gz", "labelsTr/p1_ED.nii.gz", "labelsTr/.hidden.nii.gz")
+    for path in (raw_folder / name for name in names):
+        path.unlink(missing_ok=True)
+        path.symlink_to("gone")
+    contents = read_contents(raw_folder)
+    assert (contents.gone, "p1_ED" in contents.files) == (names[:2], False)
+    for path in [*raw_folder.glob("imagesTr/*"), *raw_folder.glob("labelsTr/*")]:
+        path.unlink()
+        path.symlink_to("gone")
+    with pytest.raises(UserError, match=r"is a link to gone, which is not there"):
+        read_contents(raw_folder)
+
+
 def test_the_folder_of_images_is_missing(raw_folder: Path) -> None:
     (raw_folder / "imagesTr").rename(raw_folder / "images")
     with pytest.raises(UserError, match=r"imagesTr does not exist"):

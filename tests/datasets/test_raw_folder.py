@@ -163,6 +163,39 @@ def test_files_that_nnunet_takes_otherwise(raw: Path, folder: str, name: str, me
     assert not (raw / "cases.csv").exists()
 
 
+@pytest.mark.parametrize("name", ["p7_ED_0000.nii", "p7_ED.NRRD", "p7_ED.mha", "p7.1_ED.hdr"])
+def test_scans_in_another_form_are_named(raw: Path, name: str) -> None:
+    for folder in ("imagesTr", "labelsTr"):
+        (raw / folder / name).touch()
+    with pytest.raises(UserError, match=rf"imagesTr/{name} does not end in .*convert those of another form"):
+        case_names(raw)
+
+
+def test_a_scan_that_is_there_in_a_second_form_is_not_missed(raw: Path) -> None:
+    """As a viewer unpacks it, or 3D Slicer saves the mask."""
+    for name in ("imagesTr/p1_ED_0000.nii", "labelsTr/p1_ED.seg.nrrd", "labelsTr/p1_ED.json"):
+        (raw / name).touch()
+    assert case_names(raw) == NAMES
+
+
+@pytest.mark.parametrize("folders", [("imagesTr", "labelsTr"), ("labelsTr",)])
+def test_links_that_lead_nowhere_are_named(raw: Path, folders: tuple[str, ...]) -> None:
+    """Where those of a patient all do, the others were taken for all."""
+    for path in (path for folder in folders for path in (raw / folder).glob("p2_ED*")):
+        path.unlink()
+        path.symlink_to(f"gone/{path.name}")
+    with pytest.raises(UserError, match=rf"{folders[0]}/p2_ED.* is a link to gone/.*is a disk missing"):
+        assign_patients(raw, "{patient}_{phase}")
+    assert not (raw / "cases.csv").exists()
+
+
+def test_a_folder_whose_link_leads_nowhere(raw: Path) -> None:
+    (raw / "labelsTr").rename(raw / "masks")
+    (raw / "labelsTr").symlink_to("gone")
+    with pytest.raises(UserError, match=r"labelsTr is a link to gone"):
+        case_names(raw)
+
+
 def rename(raw: Path, *folders: str) -> None:
     """Give p1 a name with an umlaut of two characters, as old disks of macOS do."""
     for path in (path for folder in folders for path in (raw / folder).glob("p1_ED*")):

@@ -541,6 +541,12 @@ def test_a_fraction_that_would_test_where_nobody_has_drawn() -> None:
         draw_splits(cases, [1], 0, 5, in_part=in_part)
 
 
+def test_a_mask_whose_link_leads_nowhere(raw_folder: Path) -> None:
+    (raw_folder / "labelsTr" / "new.nii.gz").symlink_to("gone")
+    with pytest.raises(UserError, match=r"labelsTr holds new, which cases\.csv lacks"):
+        split_dataset(raw_folder, [0.2], 0)
+
+
 def test_a_mask_whose_patient_nobody_has_said(raw_folder: Path) -> None:
     """Hidden files, and those that nnU-Net passes over, are what `check` says something of."""
     masks = raw_folder / "labelsTr"

@@ -241,7 +241,11 @@ def test_no_such_folder_and_nothing_in_it(raw_folder: Path):
 
 
 @pytest.mark.parametrize(
-    "name", ["u_0000.NII.GZ", "u_0000.nii", "new_00_0000.nii", "u.nii.gz", "new_00.nii.gz", "u_0001.nii.gz"]
+    "name",
+    [
+        *("u_0000.NII.GZ", "u_0000.nii", "new_00_0000.nii", "u.nii.gz", "new_00.nii.gz", "u_0001.nii.gz"),
+        *("u_0000.mha", "u.NRRD", "u_0000.hdr"),
+    ],
 )
 def test_a_scan_that_is_named_otherwise(with_scans: Path, name: str):
     (with_scans / "imagesTs" / "notes.txt").touch()
@@ -264,6 +268,13 @@ def test_a_missing_channel_is_named(with_scans: Path):
     dataset = (with_scans / "dataset.json").read_text().replace('"0": "MRI"', '"0": "MRI", "1": "CT"')
     (with_scans / "dataset.json").write_text(dataset)
     with pytest.raises(UserError, match=r"The scan new_00 .* has no channel 1 \(CT\): no new_00_0001"):
+        read_unlabelled(with_scans, Path("imagesTs"))
+
+
+def test_a_scan_whose_link_leads_nowhere_is_named(with_scans: Path):
+    (with_scans / "imagesTs" / "new_00_0000.nii.gz").unlink()
+    (with_scans / "imagesTs" / "new_00_0000.nii.gz").symlink_to("gone")
+    with pytest.raises(UserError, match=r"new_00_0000\.nii\.gz is a link to gone, which is not there"):
         read_unlabelled(with_scans, Path("imagesTs"))
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ccdcseg.datasets.walk import by_number, walk
+from ccdcseg.datasets.walk import by_number, scan_stem, walk
 from ccdcseg.errors import UserError
 
 
@@ -53,6 +53,19 @@ def test_what_is_hidden_is_passed_over(tmp_path: Path) -> None:
     make(tmp_path, "p/scan", "p/._scan", "._p", ".trash/p/scan", "__MACOSX/p/scan")
     assert names_in(tmp_path, walk(tmp_path).files) == ["p/scan"]
     assert names_in(tmp_path, walk(tmp_path).folders) == ["p"]
+
+
+@pytest.mark.parametrize("stem", ["a", "a.1", "a_0000", "nii"])
+@pytest.mark.parametrize("suffix", [".nii.gz", ".NII", ".seg.nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".hdr"])
+def test_what_is_named_like_a_scan(stem: str, suffix: str) -> None:
+    assert scan_stem(stem + suffix) == stem
+
+
+@pytest.mark.parametrize(
+    "name", ["a.txt", "a.img", "a.nii.json", "nii", ".nii", "._a.nii.gz", "nifti", "anii"]
+)
+def test_what_is_not_named_like_one(name: str) -> None:
+    assert scan_stem(name) is None
 
 
 def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

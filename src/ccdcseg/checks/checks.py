@@ -148,6 +148,9 @@ def _missing_files(survey: Survey) -> Iterator[Finding]:
         yield from _channels(files, len(contents.channels))
     for files in contents.unlabelled.values():
         yield from _channels(files, len(contents.channels), f" in {UNLABELLED}")
+    if contents.gone:
+        text = f"{len(contents.gone)} links lead nowhere: {_listed(contents.gone)}"
+        yield problem(check, [], text, "Bring back what they lead to (is a disk missing?), or remove them.")
     if contents.hidden:
         yield problem(
             "surplus file",

@@ -18,6 +18,7 @@ from ccdcseg.datasets.cases import (
     read_ignore_label,
     read_labels,
 )
+from ccdcseg.datasets.walk import check_link, scan_stem
 from ccdcseg.errors import UserError
 from ccdcseg.files import read_json
 
@@ -59,6 +60,7 @@ class Contents:
         files: of every case in ``imagesTr`` or ``labelsTr``, sorted by name.
         hidden: names of hidden files that nnU-Net takes for scans or masks, with the folder.
         others: names of files that nnU-Net passes over, with the folder.
+        gone: names of links to scans or masks that lead nowhere, with the folder.
         unlabelled: files of every scan in ``imagesTs``, sorted by name.
         table: rows of ``cases.csv``; none where the table is missing or unusable.
         table_error: what makes ``cases.csv`` unusable.
@@ -74,6 +76,7 @@ class Contents:
     files: Mapping[str, CaseFiles]
     hidden: tuple[str, ...]
     others: tuple[str, ...]
+    gone: tuple[str, ...]
     unlabelled: Mapping[str, CaseFiles]
     table: tuple[Case, ...]
     table_error: UserError | None
@@ -105,7 +108,10 @@ def read_contents(folder: Path) -> Contents:
     hidden = [path for path in (*images, *masks) if path.name.startswith(".")]
     images, masks = ([path for path in paths if path not in hidden] for paths in (images, masks))
     files = dict(_case_files(images, masks, ending))
+    gone = [path for name in ("imagesTr", "labelsTr", UNLABELLED) for path in _lost(folder / name)]
     if not files:
+        for path in gone:
+            check_link(path)
         raise UserError(
             f"{folder} holds no case: no file in imagesTr or labelsTr is named as nnU-Net wants.",
             f"Name scans CASE_0000{ending} and masks CASE{ending}.",
@@ -125,6 +131,7 @@ def read_contents(folder: Path) -> Contents:
         files=files,
         hidden=_names(path for path in hidden if path.name.endswith(ending)),
         others=_names(path for path in (*images, *masks, *tests) if path not in used),
+        gone=_names(gone),
         unlabelled=unlabelled,
         table=table,
         table_error=table_error,
@@ -137,6 +144,12 @@ def _names(paths: Iterable[Path]) -> tuple[str, ...]:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+
+
+def _lost(folder: Path) -> list[Path]:
+    """Links in a folder that are named like scans and lead nowhere."""
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [path for path in paths if scan_stem(path.name) and not path.exists()]
 
 
 def _case_files(images: list[Path], masks: list[Path], ending: str) -> Iterator[tuple[str, CaseFiles]]:

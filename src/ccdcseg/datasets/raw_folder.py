@@ -27,7 +27,7 @@ from ccdcseg.datasets.release import MASK_SUFFIX
 from ccdcseg.datasets.tables import read_table
 from ccdcseg.datasets.unicode_names import composed, missing
 from ccdcseg.datasets.unlabelled import UnlabelledFolder, cases_in, read_unlabelled
-from ccdcseg.datasets.walk import by_number, is_hidden
+from ccdcseg.datasets.walk import by_number, check_link, is_hidden, scan_stem
 from ccdcseg.errors import UserError
 from ccdcseg.files import locked, read_json, real
 
@@ -163,20 +163,26 @@ def case_names(raw_folder: Path) -> list[str]:
 
 
 def _scan_names(folder: Path, ending: str) -> set[str]:
-    """Names of the scans in a folder; those that nnU-Net takes for scans, or should, are refused."""
-    names = [path.name for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+    """Names of the scans in a folder; refused is what nnU-Net takes for one and is none, or the other way round."""
+    check_link(folder)
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    for path in paths:
+        if scan_stem(path.name):
+            check_link(path)
+    names = [path.name for path in paths if path.is_file()]
     if hidden := sorted(name for name in names if name.endswith(ending) and is_hidden(name)):
         raise UserError(
             f"{folder / hidden[0]} is a hidden file, which nnU-Net takes for a scan ({len(hidden)} such files).",
             "Remove them: macOS leaves them behind where it copies files.",
         )
-    others = sorted(name for name in names if name.lower().endswith(ending) and not name.endswith(ending))
-    if others:
+    scans = {name for name in names if name.endswith(ending)}
+    known = {None, *map(scan_stem, scans)}  # a scan in a second form is not missed
+    if others := [name for name in names if scan_stem(name) not in known]:
         raise UserError(
             f"{folder / others[0]} does not end in {ending}: nnU-Net passes over it ({len(others)} such files).",
-            f"Rename them to end in {ending}.",
+            f"Rename them to end in {ending}; convert those of another form; or move them away.",
         )
-    return {name for name in names if name.endswith(ending)}
+    return scans
 
 
 def case_files(raw_folder: Path, case: str) -> list[Path]:

@@ -585,8 +585,8 @@ def split_dataset(
 def _check_listed(raw_folder: Path, cases: Iterable[Case]) -> None:
     """Refuse masks whose patient nobody has said: they would be left out of every split."""
     folder, ending = raw_folder / "labelsTr", read_file_ending(raw_folder)
-    names = [path.name for path in folder.glob("*") if path.is_file() and not is_hidden(path.name)]
-    masks = [name.removesuffix(ending) for name in names if name.endswith(ending)]
+    paths = [path for path in folder.glob(f"*{ending}") if path.is_file() or path.is_symlink()]
+    masks = [path.name.removesuffix(ending) for path in paths if not is_hidden(path.name)]
     if added := unlisted(sorted(masks, key=by_number), cases):
         raise UserError(
             f"{folder} holds {added[0]}, which {CASES_FILE} lacks ({len(added)} such masks).",

@@ -19,7 +19,7 @@ from ccdcseg.datasets.cases import (
     scan_of,
 )
 from ccdcseg.datasets.volumes import read_image
-from ccdcseg.datasets.walk import is_hidden
+from ccdcseg.datasets.walk import check_link, scan_stem
 from ccdcseg.errors import UserError
 from ccdcseg.files import file_hash, real
 
@@ -141,8 +141,8 @@ def read_unlabelled(raw_folder: Path, folder: Path) -> UnlabelledFolder:
         folder: such as ``imagesTs``: of the data set, or any other.
 
     Raises:
-        UserError: no such folder, no scan in it, a NIfTI file that belongs to none, a channel of a scan is
-            missing, or as `check_names`.
+        UserError: no such folder, no scan in it, what looks like one and belongs to none, a channel of a scan is
+            missing or a link that leads nowhere, or as `check_names`.
     """
     place = raw_folder / folder.expanduser()
     if not place.is_dir():
@@ -187,9 +187,8 @@ def _is_same(image: Path, other: Path) -> bool:
 
 
 def _check_others(folder: Path, scans: Collection[str], ending: str) -> None:
-    """Refuse NIfTI files that are a channel, of whatever number, of none of the scans, and would be left out."""
-    names = (path.name for path in folder.iterdir() if not is_hidden(path.name))
-    images = sorted(name for name in names if name.lower().endswith((".nii", ".nii.gz")))
+    """Refuse files that look like scans, are a channel, of whatever number, of none and would be left out."""
+    images = sorted(path.name for path in folder.iterdir() if scan_stem(path.name))
     others = [name for name in images if scan_of(name, ending) not in scans]
     if others:
         raise UserError(
@@ -202,11 +201,12 @@ def channel_files(raw_folder: Path, case: str, folder: Path) -> list[Path]:
     """Images of a scan, one a channel.
 
     Raises:
-        UserError: one is missing.
+        UserError: one is missing, or a link that leads nowhere.
     """
     ending, channels = read_file_ending(raw_folder), read_channels(raw_folder)
     files = image_files(folder, case, ending, len(channels))
     for number, file in enumerate(files):
+        check_link(file)
         if not file.exists():
             raise UserError(
                 f"The scan {case} in {folder} has no channel {number} ({channels[number]}): no {file.name}.",

@@ -13,6 +13,8 @@ from ccdcseg.files import real
 _RESOURCES = "__MACOSX"
 """Folder that macOS adds to its archives; nothing in it is anybody's data."""
 
+_SCAN = re.compile(r"(.+?)(?:\.seg)?\.(?:nii|nii\.gz|nrrd|nhdr|mha|mhd|mgh|mgz|hdr)", re.IGNORECASE)
+"""Name of a scan's file; where a scan is two files, of its header."""
 
 _Lines = dict[Path, tuple[Path, ...]]
 """Real path of each folder, after those of the folders that it lies in."""
@@ -55,6 +57,12 @@ def walk(source: Path) -> Tree:
 def is_hidden(name: str) -> bool:
     """Whether a file or folder of this name is nobody's scan."""
     return name.startswith(".") or name == _RESOURCES
+
+
+def scan_stem(name: str) -> str | None:
+    """Name of a file without the suffix of a scan, also of a form that is not read here; None: it has none."""
+    match = _SCAN.fullmatch(name)
+    return match[1] if match and not is_hidden(name) else None
 
 
 def by_name(paths: Iterable[Path]) -> tuple[Path, ...]:
