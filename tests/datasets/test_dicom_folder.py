@@ -103,6 +103,31 @@ def test_slices_of_before_part_10(folder: Path, slices: list[Path]) -> None:
         slices_in(folder)
 
 
+def test_slices_of_the_series_in_a_folder_below(folder: Path, slices: list[Path]) -> None:
+    """An export may put the rest of a series there: half a scan was taken for all of it."""
+    for path in slices:
+        set_fields(path, SeriesInstanceUID="1.2.3")
+    (folder / "more" / "deeper").mkdir(parents=True)
+    shutil.copy(slices[0], folder / "more" / "copy")
+    assert slices_in(folder)[0] == slices
+    slices[-1].rename(folder / "more" / "deeper" / "rest")
+    with pytest.raises(
+        UserError, match=r"deeper/rest is of the same series .* \(1 such files\)\. Put all slices"
+    ):
+        slices_in(folder)
+    assert slices_in(folder, [folder / "more" / "deeper" / "rest"])[0] == slices[:-1]
+
+
+def test_other_series_in_a_folder_below(folder: Path, slices: list[Path]) -> None:
+    (folder / "more").mkdir()
+    slices[-1].rename(folder / "more" / "rest")
+    (folder / "more" / "plugin").symlink_to("nowhere")
+    for path in slices[:2]:
+        set_fields(path, SeriesInstanceUID=None)
+    set_fields(folder / "more" / "rest", SeriesInstanceUID=None)
+    assert slices_in(folder) == (slices[:-1], [])
+
+
 def test_slices_one_level_deeper(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(UserError, match=rf"holds no DICOM slice\. Give the folder .* such as {folder}"):
         slices_in(tmp_path)

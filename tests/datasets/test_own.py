@@ -145,6 +145,23 @@ def test_folders_of_slices_beside_those_of_the_pattern_are_named(
     assert [*read_notes(folder).values()] == [["carl/ct"]]
 
 
+def test_folders_of_slices_higher_or_deeper_than_those_of_the_pattern_are_named(
+    tmp_path: Path, write_slices: Callable[..., list[Path]], write_segmentation: Callable[..., Path]
+) -> None:
+    """But not those that hold masks alone."""
+    folders = ("anna/CT", "anna/CT/2", "bert/CT", "carl", "carl/x", "dora/2026/CT", "emil/CT", "emil")
+    paths = {
+        name: write_slices(tmp_path / "scans" / name, pixels(number)) for number, name in enumerate(folders)
+    }
+    for name in ("anna", "bert", "emil"):
+        mask = tmp_path / "scans" / name / "liver.dcm"
+        drawn = labels()[::-1].astype(np.uint8)
+        write_segmentation(mask, paths[f"{name}/CT"], drawn, ["liver", "tumour"])
+    layout = Layout(("{patient}/CT",), "{patient}/liver.dcm", folders=True)
+    folder = prepare_own(tmp_path / "scans", tmp_path / "raw", 7, DATA, layout, workers=1)
+    assert [*read_notes(folder).values()] == [["anna/CT/2", "carl", "dora/2026/CT", "emil"]]
+
+
 def test_the_same_scans_listed_in_a_table(prepare: Callable[..., Path], source: Path, tmp_path: Path) -> None:
     rows = [f"{p}/{f}.nii.gz,masks/{p}_{f}.nii.gz,{p},{f},old" for p, f in NAMES]
     folder = prepare(found_by=write_table(tmp_path / "t.csv", "image,mask,patient,phase,group", *rows))

@@ -10,7 +10,7 @@ import pydicom
 from pydicom.misc import is_dicom
 
 from ccdcseg.datasets.dicom_header import reading
-from ccdcseg.datasets.walk import by_name, check_link, is_hidden
+from ccdcseg.datasets.walk import by_name, check_link, is_hidden, walk
 from ccdcseg.errors import UserError
 from ccdcseg.files import real
 
@@ -24,6 +24,7 @@ _COPY = "exact copies of slices were left out of its folder"
 class _File:
     path: Path
     uid: str
+    series: str
     is_image: bool
     is_localizer: bool
 
@@ -35,14 +36,15 @@ def slices_in(folder: Path, others: Collection[Path] = ()) -> tuple[list[Path], 
     other things than images, files whose suffix no slice has, localizers beside other images, and exact copies.
 
     Args:
-        folder: of one scan. Folders in it are not looked into.
+        folder: of one scan. Slices in folders in it are none of it.
         others: files known to be something else, such as the scan's mask.
 
     Returns:
         The slices, in the order of their names, and half a sentence on each kind of file left out.
 
     Raises:
-        UserError: a file cannot be read or is no DICOM, or there is no slice.
+        UserError: a file cannot be read or is no DICOM, there is no slice, or further ones of the same series lie
+            in a folder in it.
     """
     known = {real(path) for path in others}
     names = by_name(path for path in folder.iterdir() if _may_be_slice(path))
@@ -54,13 +56,28 @@ def slices_in(folder: Path, others: Collection[Path] = ()) -> tuple[list[Path], 
     slices = _without_copies(scan)
     if not slices:
         raise UserError(f"{folder} holds no DICOM slice.", _where_else(folder))
+    _check_below(folder, slices, known)
     left_out = (_NO_IMAGE, given, images), (_LOCALIZER, images, scan), (_COPY, scan, slices)
     return [file.path for file in slices], [note for note, more, less in left_out if len(less) < len(more)]
 
 
-def holds_dicom(folder: Path) -> bool:
-    """Whether a file in a folder is DICOM, but for a DICOMDIR; what cannot be read is not."""
-    return any(_seems_dicom(path) for path in by_name(folder.iterdir()))
+def _check_below(folder: Path, slices: Sequence[_File], known: Collection[Path]) -> None:
+    """Refuse slices in folders in a scan's folder that are further ones of its series."""
+    inside = [path for path in walk(folder).files if path.parent != folder and real(path) not in known]
+    found = [_file(path) for path in inside if _seems_dicom(path)]
+    series, uids = ({getattr(file, name) for file in slices} - {""} for name in ("series", "uid"))
+    more = [file.path for file in found if file.is_image and file.series in series and file.uid not in uids]
+    if more:
+        raise UserError(
+            f"{more[0]} is of the same series as the slices in {folder}, and in another folder ({len(more)} such "
+            "files).",
+            "Put all slices of a scan into one folder, or move those that are none of it away.",
+        )
+
+
+def holds_dicom(folder: Path, others: Collection[Path] = ()) -> bool:
+    """Whether a file in a folder is DICOM, but for a DICOMDIR and the others; what cannot be read is not."""
+    return any(path not in others and _seems_dicom(path) for path in by_name(folder.iterdir()))
 
 
 def _seems_dicom(path: Path) -> bool:
@@ -91,13 +108,14 @@ def _is_dicom(path: Path) -> bool:
 
 def _file(path: Path) -> _File:
     with reading(path):
-        tags = ["SOPClassUID", "SOPInstanceUID", "ImageType"]
+        tags = ["SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "ImageType"]
         dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
         kind = pydicom.uid.UID(str(dataset.get("SOPClassUID") or ""))
         image_type = str(dataset.get("ImageType") or "").upper()
         # The names of all classes of images have this word: "CT Image Storage", but "Segmentation Storage".
         is_image = kind.name == kind or "Image" in kind.name
-        return _File(path, str(dataset.get("SOPInstanceUID") or ""), is_image, "LOCALIZER" in image_type)
+        uid, series = (str(dataset.get(keyword) or "") for keyword in tags[1:3])
+        return _File(path, uid, series, is_image, "LOCALIZER" in image_type)
 
 
 def _without_copies(files: Sequence[_File]) -> list[_File]:

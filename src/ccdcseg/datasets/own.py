@@ -5,7 +5,7 @@ is a NIfTI file, a DICOM segmentation, or one of 3D Slicer's.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -171,19 +171,27 @@ def prepare_own(
 
 
 def _passed_over(source: Path, layout: Layout, scans: Sequence[OwnScan]) -> list[str]:
-    """Files with the suffix of a scan, and of DICOM folders as deep as those of the scans, that fit no pattern.
+    """Files with the suffix of a scan, and the outermost folders of DICOM slices, that fit no pattern.
 
     What lies in data sets of nnU-Net is none of these, in its raw folder as in those of its results.
     """
     tree = walk(source)
-    used = {place for scan in scans for path in scan.paths for place in (path, *path.parents)}
+    used = {path for scan in scans for path in scan.paths}
     made = {folder for folder in tree.folders if is_dataset_name(folder.name)}
     places = [path for path in tree.files if path.name.lower().endswith((".nii", ".nii.gz", *SUFFIXES))]
     if layout.folders:
-        depths = {len(path.parents) for scan in scans for path in scan.images}
-        places += [path for path in tree.folders if len(path.parents) in depths]
+        places += _dicom_folders(tree.folders, used)
     left = [path for path in places if path not in used and made.isdisjoint((path, *path.parents))]
-    return [str(path.relative_to(source)) for path in left if not path.is_dir() or holds_dicom(path)]
+    return [str(path.relative_to(source)) for path in left]
+
+
+def _dicom_folders(folders: Iterable[Path], used: Collection[Path]) -> list[Path]:
+    """Those that hold DICOM and are not used, but for folders in one of them."""
+    found: list[Path] = []
+    for folder in folders:
+        if folder not in used and {*found}.isdisjoint(folder.parents) and holds_dicom(folder, used):
+            found.append(folder)
+    return found
 
 
 def holds_scans(source: Path, found_by: Layout | Path) -> bool:
