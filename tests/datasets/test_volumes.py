@@ -188,6 +188,8 @@ def test_a_file_that_goes_on_after_its_voxels(tmp_path: Path) -> None:
         (np.inf, 0, "scales its values by scl_slope inf"),
         (1, np.nan, "scl_inter nan, which readers take differently"),
         (0, 5, "scl_slope 0 and scl_inter 5"),
+        (np.nan, -1000, "scl_slope nan and scl_inter -1000"),
+        (np.nan, np.inf, "scl_slope nan and scl_inter inf"),
         (3e38, 3e38, "holds values beyond all numbers once scaled"),
     ],
 )
@@ -195,6 +197,14 @@ def test_a_scaling_that_readers_disagree_on(scan: Path, slope: float, shift: flo
     patch_header(scan, scl_slope=slope, scl_inter=shift)
     with pytest.raises(UserError, match=rf"scan\.nii\.gz {message}|{message}"):
         read_image(scan)
+
+
+@pytest.mark.parametrize("slope", [0, np.nan])
+@pytest.mark.parametrize("shift", [0, np.nan])
+def test_a_scaling_that_is_none(scan: Path, slope: float, shift: float) -> None:
+    before = read_image(scan).array
+    patch_header(scan, scl_slope=slope, scl_inter=shift)
+    np.testing.assert_array_equal(read_image(scan).array, before)
 
 
 @pytest.mark.parametrize("start", [0, 100, 351, -8, np.nan])

@@ -245,7 +245,7 @@ def _is_tilted_slice(header: Any) -> bool:
 def is_scaled(header: Any) -> bool:
     """Whether the values are the stored ones times a slope, plus a shift."""
     slope, shift = float(header["scl_slope"]), float(header["scl_inter"])
-    none = math.isnan(slope) or (slope == 0 and not shift > 0 and not shift < 0)
+    none = (math.isnan(slope) or slope == 0) and not shift > 0 and not shift < 0
     return not none and (slope, shift) != (1, 0)
 
 
