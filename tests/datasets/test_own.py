@@ -488,6 +488,11 @@ def test_names_of_patients_that_no_file_may_have(prepare: Callable[..., Path], t
     assert read_cases(prepare(found_by=table)) == [Case("Anna-K--7-8", "Anna K, 7/8", "", "")]
 
 
+def test_names_of_patients_with_a_space_at_an_end(prepare: Callable[..., Path], source: Path) -> None:
+    (source / "bert").rename(source / "bert ")
+    assert {case.patient for case in read_cases(prepare())} == {"anna", "bert"}
+
+
 @pytest.mark.parametrize("by_table", [False, True])
 def test_names_that_are_composed_otherwise(
     prepare: Callable[..., Path], source: Path, tmp_path: Path, by_table: bool

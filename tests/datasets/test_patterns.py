@@ -21,6 +21,9 @@ letters = st.text("ab.[]*+?(1", min_size=1, max_size=5)
         ("{patient}/{patient}_{phase}", "a/b_1", None),
         ("{patient}", "a/b", None),
         ("{patient}.x", "a_x", None),
+        ("{group}-{patient}", "HCM - 001", {"group": "HCM", "patient": "001"}),
+        ("{group}-{patient}", "a b-\u00a0c d ", {"group": "a b", "patient": "c d"}),
+        ("{group}-{patient}", " -001", None),
     ],
 )
 def test_parts(text: str, name: str, parts: dict[str, str] | None) -> None:

@@ -87,6 +87,22 @@ def test_a_pattern_or_a_table(raw: Path, given: dict[str, object]) -> None:
         assign_patients(raw, **given)  # type: ignore[arg-type]
 
 
+def test_spaces_around_what_a_pattern_reads(raw: Path) -> None:
+    """A table that held them could not be read."""
+    add_case(raw, "p3 _ED")
+    found = assign_patients(raw, "{patient}_{phase}")
+    assert Case("p3 _ED", "p3", "", "ED") in found
+    assert read_cases(raw) == found == assign_patients(raw, "{patient}_{phase}")
+
+
+@pytest.mark.parametrize("name", [" p3_ED", "p3_ED "])
+def test_a_case_whose_name_has_a_space_at_an_end(raw: Path, name: str) -> None:
+    add_case(raw, name)
+    with pytest.raises(UserError, match=rf"the case '{name}' begins or ends with a space\. Rename its files"):
+        assign_patients(raw, "{patient}_{phase}")
+    assert not (raw / "cases.csv").exists()
+
+
 def test_a_pattern_that_does_not_fit_every_case(raw: Path) -> None:
     with pytest.raises(UserError, match=r"\{patient\}_ED does not fit the case p1_ES"):
         assign_patients(raw, "{patient}_ED")

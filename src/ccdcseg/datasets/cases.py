@@ -198,7 +198,7 @@ def mask_names(names: Iterable[str]) -> list[str]:
 
 
 def check_names(names: Iterable[str], source: Path) -> None:
-    """Refuse names of cases that nnU-Net cannot tell apart, see `mask_names`.
+    """Refuse names of cases that nnU-Net cannot tell apart, see `mask_names`, or with a space at an end.
 
     Args:
         names: all of a data set.
@@ -207,6 +207,11 @@ def check_names(names: Iterable[str], source: Path) -> None:
     Raises:
         UserError: there is one.
     """
+    names = [*names]
+    if spaced := [name for name in names if name != name.strip()]:
+        raise UserError(
+            f"{source}: the name of the case {spaced[0]!r} begins or ends with a space.", "Rename its files."
+        )
     if taken := mask_names(names):
         raise UserError(
             f"{source}: nnU-Net keeps the mask of {taken[0].removesuffix(_SEG)} by the name of the case "

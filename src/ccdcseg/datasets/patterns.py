@@ -54,7 +54,9 @@ class NamePattern:
         return len(_PART.sub("", self.text))
 
     def parts(self, name: str) -> dict[str, str] | None:
-        """Text of each named part of ``name``, with composed characters; None where the pattern does not fit.
+        """Text of each named part of ``name``, with composed characters and no space around it.
+
+        None where the pattern does not fit, or nothing but spaces stands for a part.
 
         Raises:
             UserError: it fits in more than one way, such as ``{patient}_{phase}`` and "a_1_ED".
@@ -71,7 +73,8 @@ class NamePattern:
                 f"The pattern {self.text} fits {name} in two ways: {one}, or {other}.",
                 "Write more of the fixed text, or more parts.",
             )
-        return short.groupdict()
+        parts = {key: text.strip() for key, text in short.groupdict().items()}
+        return parts if all(parts.values()) else None
 
     def _expression(self, some: str) -> re.Pattern[str]:
         """The regular expression whose parts are as short (``+?``) or as long (``+``) as they can be."""
