@@ -167,6 +167,14 @@ def test_a_truncated_image(challenge: Path, raw_root: Path) -> None:
     refuse(challenge, raw_root, r"patient10_LGE\.nii\.gz is truncated or damaged")
 
 
+def test_capitals_in_names_do_not_matter(challenge: Path, raw_root: Path) -> None:
+    """Other disks and programs write them; the patient was left out."""
+    for path in [*challenge.rglob("patient2_LGE*")]:
+        path.rename(path.with_name(path.name.upper()))
+    folder = prepare_mscmrseg(challenge, raw_root, 30)
+    assert [case.case for case in read_cases(folder)] == ["patient01_lge", "patient02_lge"]
+
+
 def test_a_mask_without_image(challenge: Path, raw_root: Path) -> None:
     (challenge / "c0t2lge" / "patient2_LGE.nii.gz").unlink()
     refuse(challenge, raw_root, r"patient2_LGE_manual\.nii\.gz is the mask of an image that is not there")

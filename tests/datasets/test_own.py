@@ -125,6 +125,17 @@ def test_what_looks_like_a_scan_and_fits_no_pattern_is_named(
     }
 
 
+def test_scans_in_forms_that_are_not_read_are_named(
+    prepare: Callable[..., Path], source: Path, write_slices: Callable[..., list[Path]]
+) -> None:
+    names = ["carl/pre.MHA", "dora/pre.mhd", "emil/pre.hdr", "fred/pre.mgz"]
+    for name in (*names, "dora/pre.raw", "emil/pre.img", "fred/letter.pdf", "fred/._pre.mha"):
+        (source / name).parent.mkdir(exist_ok=True)
+        (source / name).touch()
+    write_slices(source / "gert" / "CT", pixels(1))
+    assert [*read_notes(prepare()).values()] == [[*names, "gert/CT"]]
+
+
 def test_what_lies_in_data_sets_of_nnunet_is_not_named(prepare: Callable[..., Path], source: Path) -> None:
     put(source / "results" / "Dataset001_Own" / "prediction.nii.gz", labels())
     assert read_notes(prepare()) == {}

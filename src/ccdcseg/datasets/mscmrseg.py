@@ -21,9 +21,9 @@ CHALLENGE_VALUES = {"RV": 600, "Myo": 200, "LV": 500}
 """Values of the challenge's own masks; a later release has those of ``LABELS``, which are ACDC's."""
 
 _SUFFIXES = {
-    CardiacSequence.LGE: ("LGE", "DE"),
-    CardiacSequence.T2: ("T2",),
-    CardiacSequence.BSSFP: ("C0", "bSSFP"),
+    CardiacSequence.LGE: ("lge", "de"),
+    CardiacSequence.T2: ("t2",),
+    CardiacSequence.BSSFP: ("c0", "bssfp"),
 }
 _FILE = re.compile(
     r"(?P<release>patient|subject)(?P<number>\d+)_(?P<suffix>[^_.]+)(?P<mask>_manual)?\.nii(\.gz)?"
@@ -104,10 +104,10 @@ def _scans(source: Path, sequence: CardiacSequence) -> list[_Scan]:
 
 
 def _files(source: Path, sequence: CardiacSequence, mask: bool) -> dict[str, Path]:
-    """The images or the masks of a sequence by patient, wherever they lie."""
+    """The images or the masks of a sequence by patient, wherever they lie and whatever capitals they have."""
     found: dict[str, Path] = {}
     for path in walk(source).files:
-        match = _FILE.fullmatch(path.name)
+        match = _FILE.fullmatch(path.name.lower())
         if match is None or match["suffix"] not in _SUFFIXES[sequence] or bool(match["mask"]) != mask:
             continue
         patient = f"{match['release']}{int(match['number']):02d}"

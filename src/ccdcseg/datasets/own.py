@@ -38,7 +38,7 @@ from ccdcseg.datasets.slicer import read_slicer_mask
 from ccdcseg.datasets.tables import read_table
 from ccdcseg.datasets.unicode_names import composed, there
 from ccdcseg.datasets.volumes import Volume, read_image, read_mask
-from ccdcseg.datasets.walk import check_link, is_hidden, walk
+from ccdcseg.datasets.walk import check_link, is_hidden, scan_stem, walk
 from ccdcseg.errors import UserError
 from ccdcseg.files import real
 from ccdcseg.processes import Progress
@@ -166,21 +166,20 @@ def prepare_own(
         workers,
         progress,
         [scan for scan in scans if scan.mask is None],
-        _passed_over(source, found_by, scans) if isinstance(found_by, Layout) else [],
+        _passed_over(source, scans) if isinstance(found_by, Layout) else [],
     )
 
 
-def _passed_over(source: Path, layout: Layout, scans: Sequence[OwnScan]) -> list[str]:
-    """Files with the suffix of a scan, and the outermost folders of DICOM slices, that fit no pattern.
+def _passed_over(source: Path, scans: Sequence[OwnScan]) -> list[str]:
+    """Files with the suffix of a scan, read here or not, and the outermost folders of DICOM, that fit no pattern.
 
     What lies in data sets of nnU-Net is none of these, in its raw folder as in those of its results.
     """
     tree = walk(source)
     used = {path for scan in scans for path in scan.paths}
     made = {folder for folder in tree.folders if is_dataset_name(folder.name)}
-    places = [path for path in tree.files if path.name.lower().endswith((".nii", ".nii.gz", *SUFFIXES))]
-    if layout.folders:
-        places += _dicom_folders(tree.folders, used)
+    places = [path for path in tree.files if scan_stem(path.name)]
+    places += _dicom_folders(tree.folders, used)
     left = [path for path in places if path not in used and made.isdisjoint((path, *path.parents))]
     return [str(path.relative_to(source)) for path in left]
 
