@@ -415,16 +415,31 @@ def test_a_pair_of_different_geometry(geometry: dict[str, Any]) -> None:
         check_pair(placed("scan"), placed("mask", **geometry))
 
 
-@pytest.mark.parametrize("direction", [(1, 0, 0, 0, 1, 0, 0, 0, 1), (-1, 0, 0, 0, -1, 0, 0, 0, 1)])
-def test_what_says_nothing_of_its_place_is_not_to_be_resampled(direction: tuple[float, ...]) -> None:
-    """As nibabel's and SimpleITK's arrays without a header are stored."""
-    bare = placed("mask", spacing_mm=(1.0, 1.0, 1.0), origin_mm=(0.0, 0.0, 0.0), direction=direction)
-    for pair in ((placed("scan"), bare), (bare, placed("scan"))):
+UNPLACED = [(1, 0, 0, 0, 1, 0, 0, 0, 1), (-1, 0, 0, 0, -1, 0, 0, 0, 1)]
+"""Directions of nibabel's and SimpleITK's arrays that are stored without a place."""
+
+
+def assert_header_is_copied(scan: Volume, mask: Volume) -> None:
+    for pair in ((scan, mask), (mask, scan)):
         with pytest.raises(
             UserError, match=r"header of mask says nothing .* those of scan, give it that"
         ) as told:
             check_pair(*pair)
         assert "Resample" not in str(told.value)
+
+
+@pytest.mark.parametrize("direction", UNPLACED)
+def test_what_says_nothing_of_its_place_is_not_to_be_resampled(direction: tuple[float, ...]) -> None:
+    """As nibabel's and SimpleITK's arrays without a header are stored."""
+    bare = placed("mask", spacing_mm=(1.0, 1.0, 1.0), origin_mm=(0.0, 0.0, 0.0), direction=direction)
+    assert_header_is_copied(placed("scan"), bare)
+
+
+@pytest.mark.parametrize("direction", UNPLACED)
+def test_what_says_its_spacing_alone_is_not_to_be_resampled(direction: tuple[float, ...]) -> None:
+    """A mask stored with np.diag of the spacing; to resample it empties it."""
+    scan = placed("scan", origin_mm=(80.0, -60.0, 30.0))
+    assert_header_is_copied(scan, placed("mask", direction=direction))
 
 
 def test_a_pair_may_differ_by_rounding() -> None:

@@ -275,12 +275,19 @@ def _header_remedy(first: Volume, second: Volume) -> str:
     To resample it would move it away from the voxels that it was drawn on.
     """
     for one, other in ((second, first), (first, second)):
-        if np.allclose(np.abs(one.affine), np.eye(4), atol=1e-6):
+        is_bare = np.allclose(one.spacing_mm, 1, atol=1e-6)
+        if _is_unplaced(one) and (is_bare or not _is_unplaced(other, max(other.spacing_mm))):
             return (
                 f"The header of {one.path.name} says nothing of where it lies. If its voxels are those of "
                 f"{other.path.name}, give it that header, with SimpleITK: this.CopyInformation(other)."
             )
     return ""
+
+
+def _is_unplaced(volume: Volume, tolerance_mm: float = 1e-6) -> bool:
+    """Whether a volume begins at the origin, its axes along the body's, as an array without a place is stored."""
+    axes = np.abs(np.reshape(volume.direction, (3, 3)))
+    return np.allclose(axes, np.eye(3), atol=1e-6) and np.allclose(volume.origin_mm, 0, atol=tolerance_mm)
 
 
 def check_channels(first: Volume, second: Volume) -> None:
