@@ -247,6 +247,20 @@ def test_nothing_is_annotated_yet(prepare: Callable[..., Path], refused: Callabl
         read_cases(folder)
 
 
+def test_patients_of_two_groups_that_are_numbered_alike(
+    prepare: Callable[..., Path], refused: Callable[..., None], source: Path, tmp_path: Path
+) -> None:
+    """{phase} in place of {group} would make them one patient."""
+    for group in ("ill", "well"):
+        put(source / group / "001.nii.gz", pixels(len(group)))
+        put(source / group / "001_mask.nii.gz", labels())
+    layout = Layout(("{group}/{patient}.nii.gz",), "{group}/{patient}_mask.nii.gz")
+    refused(r"are the same image of 001 .* if they are of two people, name them in a --table\.", DATA, layout)
+    rows = [f"{group}/001.nii.gz,{group}/001_mask.nii.gz,{group}-001,{group}" for group in ("ill", "well")]
+    folder = prepare(found_by=write_table(tmp_path / "t.csv", "image,mask,patient,group", *rows))
+    assert {case.patient: case.group for case in read_cases(folder)} == {"ill-001": "ill", "well-001": "well"}
+
+
 def test_groups_stand_in_the_path(prepare: Callable[..., Path], source: Path) -> None:
     for patient, group in (("anna", "ill"), ("bert", "well")):
         (source / group).mkdir()

@@ -321,7 +321,8 @@ def _matches(source: Path, pattern: NamePattern, paths: Iterable[Path]) -> dict[
             raise UserError(
                 f"{path} and {found[key][0]} are the same image of {' '.join(key).strip()} by the pattern "
                 f"{pattern.text}.",
-                "Write {phase} where they differ, or a narrower pattern.",
+                "Write {phase} where they differ, or a narrower pattern; if they are of two people, name them in a "
+                "--table.",
             )
         found[key] = path, parts.get("group", "")
     return found
