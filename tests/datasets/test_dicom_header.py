@@ -56,6 +56,15 @@ def test_an_enhanced_file_is_named_before_what_it_lacks(slice_file: Path) -> Non
         read_header(slice_file)
 
 
+def test_a_grey_picture_among_slices_may_be_taken_out(slice_file: Path) -> None:
+    """As a dose report has no place, it has none when it is exported again."""
+    set_fields(slice_file, PixelSpacing=None, ImagePositionPatient=None, ImageOrientationPatient=None)
+    with pytest.raises(
+        UserError, match=r"no usable PixelSpacing .*Export it again.* a dose report .*take it out"
+    ):
+        read_header(slice_file)
+
+
 def test_a_slice_whose_header_is_cut_short_is_to_be_copied_again(slice_file: Path) -> None:
     """Without it the scan would lack a slice, at its end without a word."""
     content = slice_file.read_bytes()

@@ -42,7 +42,8 @@ MOMENTS = ("AcquisitionNumber", "TriggerTime", "AcquisitionTime", "ContentTime",
 
 _RESTORE = "Export it again, or restore it from its release."
 DOWNLOAD = "Copy or download it again."
-_OR_TAKE_OUT = f"{DOWNLOAD} If it is no slice, take it out of the folder."
+_NO_SLICE = "If it is no slice, such as a dose report or a screenshot, take it out of the folder."
+_OR_TAKE_OUT = f"{DOWNLOAD} {_NO_SLICE}"
 CONVERT = "Convert the scan to NIfTI, for instance with dcm2niix, and take `ccdcseg prepare nifti`."
 
 # Anonymisers leave invalid values in fields that play no role here.
@@ -178,7 +179,7 @@ def _numbers(path: Path, dataset: pydicom.Dataset, keyword: str, count: int) -> 
     value = dataset.get(keyword)
     numbers = np.atleast_1d(np.array(np.nan if value is None else value, np.float64))
     if numbers.shape != (count,) or not np.isfinite(numbers).all():
-        raise UserError(f"{path} has no usable {keyword} ({value}).", _RESTORE)
+        raise UserError(f"{path} has no usable {keyword} ({value}).", f"{_RESTORE} {_NO_SLICE}")
     return numbers
 
 
