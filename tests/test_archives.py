@@ -116,7 +116,12 @@ DEVICE = (stat.S_IFCHR | 0o666) << 16
         ([(member("/etc/passwd"), b"x")], r"holds '/etc/passwd', which is no name inside it"),
         ([(member("a/../../b"), b"x")], r"holds 'a/\.\./\.\./b', which is no name"),
         ([(member("C:\\x"), b"x")], r"which is no name inside it"),
-        ([(member("a\\..\\b"), b"x")], r"which is no name inside it"),
+        ([(member("a\\..\\b"), b"x")], r"which is no name inside it\. Check where it comes from"),
+        ([(member("\\a\\b"), b"x")], r"which is no name inside it\. Check where it comes from"),
+        (
+            [(member("P1\\scan.nii.gz"), b"x")],
+            r"which is no name inside it\. It has backslashes .* Unpack it yourself",
+        ),
         ([(member("a\nb"), b"x")], r"which is no name inside it"),
         ([(member("link", external_attr=LINK), b"/etc/passwd")], r"holds link, which is a link or no file"),
         ([(member("device", external_attr=DEVICE), b"")], r"holds device, which is a link or no file"),

@@ -35,6 +35,8 @@ _IGNORED = "__MACOSX"
 _RELEASE_FOLDER = re.compile(r"(patient)?\d+|training|testing|MR|CT|T1DUAL|T2SPIR|DICOM_anon|Ground")
 _DOWNLOAD = "Download it again, or unpack it yourself and give the folder."
 _DISTRUST = "Check where it comes from."
+_UNPACK = "Unpack it yourself and give the folder."
+_BACKSLASHES = f"It has backslashes for slashes, as some programs of Windows write. {_UNPACK}"
 
 
 @contextmanager
@@ -122,19 +124,26 @@ def _checked_members(source: Path, archive: zipfile.ZipFile) -> list[zipfile.Zip
 
 def _check_member(source: Path, member: zipfile.ZipInfo) -> None:
     name = member.orig_filename
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or not path.parts or re.search(r"[\\\x00-\x1f]|^\w:", name):
-        raise UserError(f"{source} holds {name!r}, which is no name inside it.", _DISTRUST)
+    if not _is_inside(name):
+        remedy = _BACKSLASHES if _is_inside(name.replace("\\", "/")) else _DISTRUST
+        raise UserError(f"{source} holds {name!r}, which is no name inside it.", remedy)
     kind = stat.S_IFMT(member.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR) or (kind == stat.S_IFDIR) > member.is_dir():
         raise UserError(f"{source} holds {name}, which is a link or no file.", _DISTRUST)
     if member.flag_bits & 1:
-        raise UserError(f"{source} is encrypted: {name}.", "Unpack it yourself and give the folder.")
+        raise UserError(f"{source} is encrypted: {name}.", _UNPACK)
     if member.compress_type not in _METHODS:
         raise UserError(
             f"{source} holds {name}, compressed by the method {member.compress_type}, which is not read here.",
-            "Unpack it yourself and give the folder.",
+            _UNPACK,
         )
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a name leads to a place in the archive, on every system."""
+    path = PurePosixPath(name)
+    is_odd = re.search(r"[\\\x00-\x1f]|^\w:", name) is not None
+    return bool(path.parts) and not (path.is_absolute() or ".." in path.parts or is_odd)
 
 
 def _check_growth(source: Path, total: int) -> None:
