@@ -158,6 +158,22 @@ def test_incomplete_folders(raw: Path) -> None:
         case_names(raw)
 
 
+def test_channels_that_are_not_declared(raw: Path) -> None:
+    """Their masks are there."""
+    for name in ("p1_ED_0002", "p2_ED_0002", "new_0000"):
+        (raw / "imagesTr" / f"{name}.nii.gz").touch()
+    message = r"p1_ED_0002\.nii\.gz is of a channel that dataset\.json does not declare \(2 such images\)"
+    with pytest.raises(UserError, match=message):
+        case_names(raw)
+
+
+def test_images_without_the_number_of_a_channel(raw: Path) -> None:
+    """As the Medical Segmentation Decathlon names them."""
+    (raw / "imagesTr" / "p1_ED_0000.nii.gz").rename(raw / "imagesTr" / "p1_ED.nii.gz")
+    with pytest.raises(UserError, match=r"p1_ED_0000\.nii\.gz does not exist.* Rename p1_ED\.nii\.gz"):
+        case_names(raw)
+
+
 @pytest.mark.parametrize("folder", ["imagesTr", "labelsTr"])
 @pytest.mark.parametrize(
     ("name", "message"),

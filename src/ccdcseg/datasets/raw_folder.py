@@ -18,6 +18,7 @@ from ccdcseg.datasets.cases import (
     read_channels,
     read_file_ending,
     read_unlabelled_cases,
+    scan_of,
     unlisted,
     write_cases,
     write_unlabelled_cases,
@@ -34,6 +35,7 @@ from ccdcseg.files import locked, read_json, real
 _TABLE_REMEDY = (
     "Give a CSV table in UTF-8 with the columns case and patient, and group and phase where they are known."
 )
+_ABSENT = "Add it, or remove its mask."
 
 
 def assign_patients(
@@ -144,22 +146,38 @@ def case_names(raw_folder: Path) -> list[str]:
             `check_listing` and `check_names`.
     """
     check_listing(raw_folder)
-    ending, channels = read_file_ending(raw_folder), read_channels(raw_folder)
+    ending = read_file_ending(raw_folder)
     images, masks = (_scan_names(raw_folder / name, ending) for name in ("imagesTr", "labelsTr"))
     names = sorted((mask.removesuffix(ending) for mask in masks), key=by_number)
     if not names:
         raise UserError(f"{raw_folder / 'labelsTr'} holds no *{ending}.", "Put the masks there.")
     check_names(names, raw_folder / "labelsTr")
-    wanted = {f"{name}_{channel:04d}{ending}" for name in names for channel in range(len(channels))}
-    if absent := sorted(wanted - images):
-        fault = missing(raw_folder / "imagesTr" / absent[0], "Add it, or remove its mask.")
+    _check_images(raw_folder, names, images)
+    return names
+
+
+def _check_images(raw_folder: Path, names: Sequence[str], images: Collection[str]) -> None:
+    """Refuse images in imagesTr that are not those of the declared channels of each case."""
+    folder, ending = raw_folder / "imagesTr", read_file_ending(raw_folder)
+    channels = len(read_channels(raw_folder))
+    wanted = {path.name for name in names for path in image_files(folder, name, ending, channels)}
+    if absent := sorted(wanted - {*images}):
+        bare = f"{scan_of(absent[0], ending)}{ending}"  # as the Medical Segmentation Decathlon names images
+        remedy = f"Rename {bare}: nnU-Net wants one file a channel." if bare in images else _ABSENT
+        fault = missing(folder / absent[0], remedy)
         raise UserError(f"{fault.problem} {len(absent)} such images are missing.", fault.remedy)
-    if spare := sorted(images - wanted):
+    spare = sorted({*images} - wanted)
+    if further := [image for image in spare if scan_of(image, ending) in names]:
         raise UserError(
-            f"{raw_folder / 'imagesTr' / spare[0]} belongs to no mask, {len(spare)} such images are there.",
+            f"{folder / further[0]} is of a channel that dataset.json does not declare ({len(further)} such "
+            "images).",
+            "Declare the channel in dataset.json, or move them out of the data set.",
+        )
+    if spare:
+        raise UserError(
+            f"{folder / spare[0]} belongs to no mask, {len(spare)} such images are there.",
             "Move them to imagesTs, or add their masks.",
         )
-    return names
 
 
 def _scan_names(folder: Path, ending: str) -> set[str]:
