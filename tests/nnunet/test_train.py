@@ -133,6 +133,33 @@ def test_nothing_that_somebody_else_put_there_is_removed(tiny_run, train_run):
     assert (run.folder / "validation").exists()
 
 
+@pytest.mark.filterwarnings("default")
+def test_a_data_set_that_was_copied_with_its_preprocessed_folder_has_results_of_its_own(
+    own_run: Run, trained: Path, train_run, workspace: Any
+):
+    """Plans of nnU-Net and ours, which lie in that folder, name the data set that they were made for."""
+    shutil.copytree(trained, own_run.model)
+    before = contents(own_run.results)
+    for folder in (own_run.raw, own_run.preprocessed):
+        shutil.copytree(folder, folder.with_name("Dataset902_Copy"))
+    copy = resolve_run("902", "nnunet", 0.4, 0, str(workspace.preset))
+    train_run(copy)
+    assert contents(own_run.results) == before
+    assert read_record(copy.folder).dataset == "Dataset902_Copy"
+    assert json.loads((copy.model / "plans.json").read_text())["dataset_name"] == "Dataset902_Copy"
+
+
+@pytest.mark.parametrize("variable", ["nnUNet_preprocessed", "nnUNet_results"])
+def test_a_folder_of_nnunet_that_was_changed_since_the_run_was_resolved(
+    own_run: Run, train_run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+):
+    monkeypatch.setenv(variable, str(tmp_path / "other"))
+    with pytest.raises(UserError, match=rf"{variable} was changed since .* in {tmp_path}/other/Dataset901"):
+        train_run(own_run)
+    assert not (tmp_path / "other").exists()
+    assert not (own_run.folder / "begun.json").exists()
+
+
 def preprocessed(run: Run) -> dict[str, int]:
     """Voxels of the last class in the preprocessed masks of the training cases."""
     import blosc2

@@ -53,7 +53,8 @@ def base_plans(raw: Path, preprocessed: Path, processes: int = 2) -> dict[str, A
 
     Planning reads spacing, shape and intensities of every case in ``imagesTr``, the test cases among them, but for
     cases whose masks the splits leave unread. Plans that were made here are made again when a scan or
-    ``dataset.json`` has changed; plans of nnU-Net's own commands are kept.
+    ``dataset.json`` has changed; plans of nnU-Net's own commands are kept. In a folder that was copied or renamed
+    they name another data set, among whose results nnU-Net would train: here they always name this one.
 
     Raises:
         UserError: ``dataset.json`` asks for another reader (see `check_reader`), nnU-Net cannot use a scan (see
@@ -76,7 +77,7 @@ def base_plans(raw: Path, preprocessed: Path, processes: int = 2) -> dict[str, A
     check_plans(plans, path)
     _check_reader(path, plans)
     _check_slices(path, plans)
-    return plans
+    return {**plans, "dataset_name": raw.name}
 
 
 def _is_in_other_order(plans: Mapping[str, Any], raw: Path) -> bool:

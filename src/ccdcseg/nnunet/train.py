@@ -32,6 +32,7 @@ from ccdcseg.files import (
 )
 from ccdcseg.methods import METHODS
 from ccdcseg.nnunet.checkpoints import FINAL, OWN_KEY, load_checkpoint
+from ccdcseg.nnunet.paths import nnunet_folder
 from ccdcseg.nnunet.plans import (
     base_plans,
     check_stored,
@@ -129,6 +130,7 @@ def _train(run: Run, device: str, processes: int, progress: Progress) -> None:
     keep_to_cores()
     _train_teachers(run, device, processes, progress)
     plans = prepare(run, processes, progress)
+    _check_place(run, plans)
     _check_plans(run, plans)
     record = _record(run, plans, device, _preprocessed(run, plans))
     if (run.folder / LATEST).exists() and (run.folder / BEGUN_FILE).exists():
@@ -235,6 +237,16 @@ def _check_settings(run: Run) -> None:
             f"{run.model} was trained with other settings under the same name.",
             "Move that folder away, or give your preset another name.",
         )
+
+
+def _check_place(run: Run, plans: dict[str, Any]) -> None:
+    """Refuse to train where nnU-Net would write into other folders than the run's, maybe over a finished one."""
+    for variable, ours in (("nnUNet_preprocessed", run.preprocessed), ("nnUNet_results", run.results)):
+        if (place := nnunet_folder(variable) / plans["dataset_name"]) != ours:
+            raise UserError(
+                f"{variable} was changed since this command began: nnU-Net would work in {place}, not in {ours}.",
+                "Give the command again.",
+            )
 
 
 def _check_plans(run: Run, plans: dict[str, Any]) -> None:
