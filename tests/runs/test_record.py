@@ -72,11 +72,11 @@ def test_scans_that_moved_are_found_in_nnunets_folder(tmp_path: Path, monkeypatc
     for raw in (None, moved.parents[1]):
         if raw:
             monkeypatch.setenv("nnUNet_raw", str(raw))
-        assert found.here("reference") == recorded
+        assert found.here("reference", tmp_path) == recorded
         with pytest.raises(UserError, match=rf"run\.json names the folder {recorded}.*Set nnUNet_raw"):
             found.local("reference", tmp_path)
     moved.mkdir(parents=True)
-    assert found.here("reference") == found.local("reference", tmp_path) == moved
+    assert found.here("reference", tmp_path) == found.local("reference", tmp_path) == moved
 
 
 def data_set(raw: Path, **contents: bytes) -> Path:
@@ -121,7 +121,7 @@ def test_scans_in_nnunets_folder_count_where_it_has_an_image_of_the_runs_data_se
     recorded, today = data_set(tmp_path / "old", a=b"scan", b=b"tested"), data_set(tmp_path / "new", **there)
     found = trained_on(recorded)
     for _ in range(2):
-        assert found.here("reference") == (today if counts else recorded)
+        assert found.here("reference", tmp_path) == (today if counts else recorded)
     said = f"{today.parent} has no image of the data set that was trained on: {recorded.parent} counts"
     assert [said in record.getMessage() for record in caplog.records] == ([] if counts else [True])
 
@@ -134,7 +134,46 @@ def test_the_record_tells_the_data_set_where_the_recorded_folder_has_another_now
         data_set(tmp_path / "new", a=b"scan", b=b"changed"),
     )
     monkeypatch.setenv("nnUNet_raw", str(tmp_path / "new"))
-    assert trained_on(recorded).here("reference") == today
+    assert trained_on(recorded).here("reference", tmp_path) == today
+
+
+@pytest.fixture
+def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run among the results of a copy of its data set under a new number, whose image "b" was corrected."""
+    for name in ("nnUNet_raw", "nnUNet_results"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    folder = data_set(tmp_path / "nnUNet_raw", a=b"scan", b=b"corrected").parent
+    folder.rename(folder.with_name("Dataset902_Copy"))
+    return tmp_path / "nnUNet_results" / "Dataset902_Copy" / "model" / "fold_0"
+
+
+@pytest.mark.parametrize("renumbered", [True, False])
+def test_a_run_among_the_results_of_a_copy_of_its_data_set_is_the_copys(
+    copied: Path, tmp_path: Path, renumbered: bool
+):
+    raw = tmp_path / "nnUNet_raw"
+    recorded = (
+        raw / "Dataset901_Phantom" / "labelsTr" if renumbered else data_set(raw, a=b"scan", b=b"tested")
+    )
+    found, copy = trained_on(recorded), raw / "Dataset902_Copy" / "labelsTr"
+    assert found.here("reference", copied) == found.local("reference", copied) == copy
+    assert found.here("reference", copied.parents[2] / "Dataset901_Phantom" / "model" / "fold_0") == recorded
+    assert found.here("reference", tmp_path / "elsewhere" / "fold_0") == recorded
+
+
+def test_a_run_among_the_results_of_a_data_set_without_any_of_its_images_is_refused(
+    copied: Path, tmp_path: Path
+):
+    recorded = data_set(tmp_path / "nnUNet_raw", a=b"scan", b=b"tested")
+    copy = tmp_path / "nnUNet_raw" / "Dataset902_Copy"
+    (copy / "imagesTr" / "a_0000.nii.gz").write_bytes(b"other")
+    with pytest.raises(
+        UserError,
+        match=r"lies among the results of Dataset902_Copy, which has no image of Dataset901_Phantom",
+    ):
+        trained_on(recorded).here("reference", copied)
+    copy.rename(copy.with_name("moved"))
+    assert trained_on(recorded).here("reference", copied) == recorded
 
 
 def test_a_copy_of_the_data_set_with_other_splits_is_no_other_data_set(

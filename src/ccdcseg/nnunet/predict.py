@@ -376,13 +376,14 @@ def check_predictions(folder: Path, place: Path, cases: Iterable[str]) -> None:
         cases: which; one without a prediction is passed over.
 
     Raises:
-        UserError: one was changed, or its images, the model or the rules were since it was predicted.
+        UserError: one was changed, or its images, the model or the rules were since it was predicted; or as
+            `RunRecord.here`.
     """
     targets = {case: place / f"{case}{MASK_SUFFIX}" for case in cases}
     known = {
         case: target for case, target in targets.items() if target.exists() and origin_file(target).exists()
     }
-    images = read_record(folder).here("images")
+    images = read_record(folder).here("images", folder)
     if not known or images is None or not (folder.parent / "plans.json").exists():
         return
     dataset = read_json(folder.parent / "dataset.json")

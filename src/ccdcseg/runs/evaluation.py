@@ -335,15 +335,15 @@ def read_current(folder: Path, part: str, predictions: str, record: RunRecord) -
         None where there is none. A warning names one of an earlier version, which does not say what it is of.
 
     Raises:
-        UserError: as `read_evaluation` and `RunRecord.check_data`; predictions, references, or the part's cases or
-            their patients are other ones today.
+        UserError: as `read_evaluation`, `RunRecord.here` and `RunRecord.check_data`; predictions, references, or
+            the part's cases or their patients are other ones today.
     """
     place = part_folder(folder, part)
     path = evaluation_folder(place, predictions) / EVALUATION_FILE
     if not path.exists():
         return None
     evaluation = read_evaluation(path)
-    reference, cases = record.here("reference"), None
+    reference, cases = record.here("reference", folder), None
     if reference is not None:
         record.check_data(reference.parent, folder)
         if (reference.parent / SPLITS_FILE).exists():

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field, model_validator
 from ccdcseg.datasets.cases import read_labels
 from ccdcseg.datasets.splits import SPLITS_FILE, stored_hash
 from ccdcseg.errors import UserError
-from ccdcseg.files import file_hash, write_json
+from ccdcseg.files import absolute, file_hash, real, write_json
 from ccdcseg.measure.patients import MEAN
 from ccdcseg.postprocessing import Postprocessing
 from ccdcseg.runs.stored import Count, Digest, Name, NotNegative, Stored, check_finite
@@ -261,30 +261,45 @@ class RunRecord(Known):
             ["ccdcseg", command, self.dataset, *words, *folds, *self.unlabelled.split(), *changes]
         )
 
-    def here(self, name: ScanFolder) -> Path | None:
+    def here(self, name: ScanFolder, run: Path) -> Path | None:
         """A folder of scans on this machine: in ``nnUNet_raw``, where that is the run's data set; else as recorded.
 
-        It is, whatever became of its split and of some of its scans, where it has an image of the run's data set.
+        It is, whatever became of its split and of some of its scans, where it has an image of the run's data set. A
+        run that lies among the results of another data set, such as a copy under a new number, is that one's.
 
         Args:
             name: which.
+            run: folder of the run.
 
         Returns:
             That of ``nnUNet_raw``, whatever it holds, where only that is there; None where none is recorded.
             Where that of ``nnUNet_raw`` is another data set's, a warning names both.
+
+        Raises:
+            UserError: the data set among whose results it lies has no image of the run's.
         """
         recorded = self.images if name == "images" else self.reference
-        raw = os.environ.get("nnUNet_raw")  # noqa: SIM112
-        if recorded is None or not raw:
+        raw, lies_in = _nnunet_folder("nnUNet_raw"), _results_of(run)
+        if recorded is None or raw is None:
             return recorded
-        expanded = os.path.expandvars(os.path.expanduser(raw))  # noqa: PTH111 - raises nothing
-        today = Path(expanded, self.dataset, recorded.name)
+        if lies_in not in ("", self.dataset) and (raw / lies_in).is_dir():
+            self._check_image(raw / lies_in, recorded.parent, run)
+            return raw / lies_in / recorded.name
+        today = raw / self.dataset / recorded.name
         if today == recorded or not today.is_dir():
             return recorded
         if not recorded.is_dir() or self._has_image(today.parent, recorded.parent):
             return today
         _warn_of_another(today.parent, recorded.parent)
         return recorded
+
+    def _check_image(self, raw: Path, recorded: Path, run: Path) -> None:
+        if not self._has_image(raw, recorded):
+            raise UserError(
+                f"{run} lies among the results of {raw.name}, which has no image of {self.dataset} that it was "
+                "trained on.",
+                f"Move that folder to the results of {self.dataset}; images of {raw.name} are for --input.",
+            )
 
     def _has_image(self, raw: Path, recorded: Path) -> bool:
         """Whether a data set's folder has an image that the run was trained on, or one of the recorded folder."""
@@ -300,16 +315,16 @@ class RunRecord(Known):
         )
 
     def local(self, name: ScanFolder, run: Path) -> Path:
-        """A folder of scans on this machine, see `here`, of the data set that the run was trained on.
+        """A folder of scans on this machine, see `here`, of the data set that the run was trained on or its copy.
 
         Args:
             name: which.
-            run: folder of the run, for the message.
+            run: folder of the run.
 
         Raises:
-            UserError: the record names none, or none is there; or as `check_data`.
+            UserError: the record names none, or none is there; or as `here` and `check_data`.
         """
-        folder = self.here(name)
+        folder = self.here(name, run)
         if folder is None:
             raise UserError(
                 f"{run / RUN_FILE} names no {name}: it is the copy of a record without the folders of a machine.",
@@ -347,6 +362,19 @@ class RunRecord(Known):
         """The record without the folders of this machine."""
         fields = self.model_fields_set - {"images", "reference"}
         return RunRecord.model_validate({name: getattr(self, name) for name in fields})
+
+
+def _nnunet_folder(variable: str) -> Path | None:
+    """That of nnU-Net's variable, whatever is wrong with it; None where it is not set."""
+    value = os.environ.get(variable)
+    return Path(os.path.expandvars(os.path.expanduser(value))) if value else None  # noqa: PTH111 - raises nothing
+
+
+def _results_of(run: Path) -> str:
+    """The data set among whose results a run lies; empty where it lies elsewhere."""
+    dataset = absolute(run).parent.parent
+    results = _nnunet_folder("nnUNet_results")
+    return dataset.name if results is not None and real(dataset.parent) == real(results) else ""
 
 
 def _has_file(path: Path, digest: str) -> bool:
