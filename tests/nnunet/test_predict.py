@@ -26,6 +26,7 @@ from ccdcseg.nnunet.predict import (
     Segmentation,
     build_predictor,
     check_alike,
+    check_model,
     check_predictions,
     folder_images,
     predict,
@@ -501,8 +502,36 @@ def test_any_folder_of_images(tiny_run, train_run, workspace, tmp_path: Path):
 
 def test_a_run_that_was_taken_out_of_its_model_folder(finished_run: Run, workspace, tmp_path: Path):
     alone = shutil.copytree(finished_run.folder, tmp_path / "laptop" / "mine")
-    with pytest.raises(UserError, match=r"laptop has no plans\.json\. Copy plans\.json and dataset\.json"):
+    with pytest.raises(UserError, match=r"laptop has no plans\.json\. Copy the whole model folder"):
         workflow.predict(alone, workspace.raw / "imagesTr", tmp_path / "masks")
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("plans.json", lambda plans: plans["configurations"]["2d"].update(spacing=[1.5, 1.5])),
+        ("plans.json", lambda plans: plans.update(plans_name="ccdcseg_other")),
+        ("dataset.json", lambda dataset: dataset["labels"].update(RV=3, LV=1)),
+    ],
+)
+def test_a_run_beside_the_plans_or_labels_of_another_model_predicts_nothing(
+    finished_run: Run, workspace, tmp_path: Path, name: str, change
+):
+    """As where the folders of two runs were copied into one; without a record there is nothing to tell it by."""
+    content = json.loads((finished_run.model / name).read_text())
+    change(content)
+    (finished_run.model / name).write_text(json.dumps(content))
+    for ask in (
+        lambda: workflow.predict(finished_run.folder),
+        lambda: workflow.predict(finished_run.folder, workspace.raw / "imagesTr", tmp_path / "masks"),
+    ):
+        with pytest.raises(
+            UserError, match=rf"/{name} is another model's than .*fold_0 was trained with\. Copy the"
+        ):
+            ask()
+    assert not (tmp_path / "masks").exists()
+    (finished_run.folder / "run.json").unlink()
+    check_model(finished_run.folder)
 
 
 def test_an_image_of_no_case_is_not_predicted(tmp_path: Path):

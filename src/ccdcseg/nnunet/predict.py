@@ -15,7 +15,7 @@ from acvl_utils.cropping_and_padding.bounding_boxes import insert_crop_into_imag
 from numpy.typing import NDArray
 
 from ccdcseg.cores import keep_to_cores
-from ccdcseg.datasets.cases import CASES_FILE, image_files, scan_of
+from ccdcseg.datasets.cases import CASES_FILE, image_files, read_labels, scan_of
 from ccdcseg.datasets.release import MASK_SUFFIX
 from ccdcseg.datasets.splits import part_cases
 from ccdcseg.datasets.unicode_names import missing
@@ -32,11 +32,12 @@ from ccdcseg.nnunet.preset import preset_of_plans
 from ccdcseg.nnunet.rules import read_rules
 from ccdcseg.postprocessing import Shares, in_words, keep_pieces, mildest, override
 from ccdcseg.provenance import Origin, Source, Sources, Stamp, origin_file, read_origin, stamp, write_origin
-from ccdcseg.runs.record import PLAIN_PREDICTIONS, PREDICTIONS, read_record
+from ccdcseg.runs.record import PLAIN_PREDICTIONS, PREDICTIONS, RUN_FILE, RunRecord, read_record
 
 logger = logging.getLogger(__name__)
 SCRATCH = ".partial."
 """Begin of the names of hidden folders that predictions are written into before they are moved to their place."""
+_WHOLE_MODEL = "Copy the whole model folder that it was trained in, into a folder of its own."
 
 
 def build_predictor(folder: Path, device: str) -> Any:
@@ -286,14 +287,26 @@ def check_model(folder: Path) -> None:
     """See that a run lies in its model folder.
 
     Raises:
-        UserError: the plans or ``dataset.json`` are not beside it.
+        UserError: the plans or ``dataset.json`` are not beside it, or those there are another model's.
     """
     for name in ("plans.json", "dataset.json"):
         if not (folder.parent / name).exists():
             raise UserError(
                 f"{folder} lies outside of the model folder that it was trained in: {folder.parent} has no {name}.",
-                "Copy plans.json and dataset.json from there too.",
+                _WHOLE_MODEL,
             )
+    if (folder / RUN_FILE).exists() and (other := _another_models(folder, read_record(folder))):
+        raise UserError(
+            f"{folder.parent / other} is another model's than {folder} was trained with.", _WHOLE_MODEL
+        )
+
+
+def _another_models(folder: Path, record: RunRecord) -> str:
+    """The file beside a run that is not of its model, as far as its record tells; empty where all are."""
+    plans = read_json(folder.parent / "plans.json")
+    if plans["plans_name"] != record.plans or record.plans_hash not in (None, plans_hash(plans)):
+        return "plans.json"
+    return "dataset.json" if read_labels(folder.parent) != record.labels else ""
 
 
 def check_alike(folders: Sequence[Path]) -> None:
