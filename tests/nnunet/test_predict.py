@@ -534,6 +534,27 @@ def test_a_run_beside_the_plans_or_labels_of_another_model_predicts_nothing(
     check_model(finished_run.folder)
 
 
+@pytest.mark.parametrize(
+    ("entries", "problem"),
+    [
+        (
+            {"channel_names": {"0": "T1"}},
+            r"was trained on the channels MRI, not on T1\. .* put back what was changed",
+        ),
+        ({"channel_names": {"0": "MRI", "1": "T1"}}, r"was trained on the channels MRI, not on MRI, T1"),
+        ({"channel_names": {}}, r'has the "channel_names" {}'),
+    ],
+)
+def test_channels_that_were_changed_since_the_training(
+    own_run: Run, trained: Path, describe_dataset, entries: dict[str, object], problem: str
+):
+    """The network would get one for another."""
+    shutil.copytree(trained, own_run.model)
+    describe_dataset(own_run.raw, **entries)
+    with pytest.raises(UserError, match=problem):
+        workflow.predict(own_run.folder)
+
+
 def test_an_image_of_no_case_is_not_predicted(tmp_path: Path):
     """Its prediction would be a hidden file."""
     description = {"file_ending": ".nii.gz", "channel_names": {"0": "MRI"}}

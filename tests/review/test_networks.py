@@ -56,29 +56,51 @@ def test_whom_no_network_can_judge_is_refused(trained: list[str], named: list[st
         judges(CASES, [network(*trained)], named)
 
 
-def test_runs_of_other_classes_are_refused(raw_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    record = network("p0").record.model_copy(update={"labels": {"liver": 1}})
-    monkeypatch.setattr(networks, "read_record", lambda _: record)
-    with pytest.raises(UserError, match="was trained with the classes liver"):
-        read_networks(raw_folder, [Path("somewhere")])
+@pytest.fixture
+def finished(raw_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Makes the folder of a finished run in that of a model, whose ``dataset.json`` may be another."""
+
+    def make(record: RunRecord, place: str = "model/fold_0", **changes: object) -> Path:
+        monkeypatch.setattr(networks, "read_record", lambda _: record)
+        folder = tmp_path / place
+        folder.mkdir(parents=True)
+        (folder / FINAL).touch()
+        (folder.parent / "plans.json").write_text('{"configurations": {}}')
+        content = json.loads((raw_folder / "dataset.json").read_text()) | changes
+        (folder.parent / "dataset.json").write_text(json.dumps(content))
+        return folder
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        (
+            {"labels": {"background": 0, "liver": 1}},
+            r"fold_0 was trained on the classes liver, not on RV, LV",
+        ),
+        ({"channel_names": {"0": "T1"}}, r"fold_0 was trained on the channels T1, not on MRI"),
+    ],
+)
+def test_runs_of_other_classes_or_channels_are_refused(
+    raw_folder: Path, finished: Callable[..., Path], changes: dict[str, object], problem: str
+) -> None:
+    """Of another data set, or since ``dataset.json`` was changed."""
+    run = finished(network("p0").record, **changes)
+    with pytest.raises(UserError, match=problem):
+        read_networks(raw_folder, [run])
 
 
 @pytest.fixture
-def elsewhere(raw_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+def elsewhere(finished: Callable[..., Path]) -> Callable[..., Path]:
     """A finished run of another data set."""
 
     def make(scans: dict[str, str] | None, **changes: object) -> Path:
         record = network("somebody").record.model_copy(
             update={"dataset": "Dataset008_Before", "scans": scans}
         )
-        monkeypatch.setattr(networks, "read_record", lambda _: record)
-        folder = tmp_path / "model" / "fold_0"
-        folder.mkdir(parents=True)
-        (folder / FINAL).touch()
-        content = json.loads((raw_folder / "dataset.json").read_text()) | changes
-        (folder.parent / "dataset.json").write_text(json.dumps(content))
-        (folder.parent / "plans.json").write_text('{"configurations": {}}')
-        return folder
+        return finished(record, **changes)
 
     return make
 
@@ -122,16 +144,15 @@ def test_a_run_of_another_data_set_that_cannot_judge_is_refused(
         read_networks(raw_folder, [run])
 
 
-def test_two_runs_of_one_name_are_refused(raw_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(networks, "read_record", lambda _: network("p0").record)
+def test_two_runs_of_one_name_are_refused(raw_folder: Path, finished: Callable[..., Path]) -> None:
+    places = ("model/fold_3", "here/model/fold_0", "there/model/fold_0")
+    runs = [finished(network("p0").record, place) for place in places]
     with pytest.raises(UserError, match="Two of the runs are called model/fold_0"):
-        read_networks(
-            raw_folder, [Path("model/fold_3"), Path("here/model/fold_0"), Path("there/model/fold_0")]
-        )
+        read_networks(raw_folder, runs)
 
 
 def test_whose_masks_were_trained_on_is_asked_of_todays_table(
-    raw_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    raw_folder: Path, finished: Callable[..., Path]
 ) -> None:
     """Each scan counted as a patient when it was trained; cases.csv was mended since."""
     write_cases(raw_folder, [*read_cases(raw_folder), Case("p1.v2_ED", "p9", "", "ED")])
@@ -142,9 +163,7 @@ def test_whose_masks_were_trained_on_is_asked_of_todays_table(
         "imagesTr/p1_ED_0000.nii.gz",
     )
     record = network("p2_ED").record.model_copy(update={"scans": dict.fromkeys(names, "0" * 64)})
-    monkeypatch.setattr(networks, "read_record", lambda _: record)
-    (tmp_path / "plans.json").write_text('{"configurations": {}}')
-    (found,) = read_networks(raw_folder, [tmp_path / "fold_0"])
+    (found,) = read_networks(raw_folder, [finished(record)])
     assert found.patients == {"p2_ED", "p2", "p9"}
     unseen = [case.case for case in read_cases(raw_folder) if not found.saw(case)]
     assert unseen == ["p1_ED", "p1_ES", "p3_ED", "p3_ES"]
@@ -152,14 +171,13 @@ def test_whose_masks_were_trained_on_is_asked_of_todays_table(
 
 @pytest.mark.parametrize("reader", ["NibabelIOWithReorient", "SimpleITKIOWithReorient"])
 def test_a_run_of_the_data_set_whose_reader_turned_its_scans_is_refused(
-    raw_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: str
+    raw_folder: Path, finished: Callable[..., Path], reader: str
 ) -> None:
     """As earlier versions trained them; masks would be compared with probabilities in other axes."""
-    monkeypatch.setattr(networks, "read_record", lambda _: network("p0").record)
-    content = {"configurations": {}, "image_reader_writer": reader}
-    (tmp_path / "plans.json").write_text(json.dumps(content))
+    run = finished(network("p0").record)
+    (run.parent / "plans.json").write_text(json.dumps({"configurations": {}, "image_reader_writer": reader}))
     with pytest.raises(UserError, match=rf"fold_0 was trained with {reader}, which turns scans.*Name a run"):
-        read_networks(raw_folder, [tmp_path / "fold_0"])
+        read_networks(raw_folder, [run])
 
 
 def test_several_networks_judge_by_the_mean_of_their_probabilities(tmp_path: Path) -> None:

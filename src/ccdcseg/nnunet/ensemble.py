@@ -8,15 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ccdcseg.datasets.cases import read_channels, read_labels
 from ccdcseg.datasets.usable import check_scan
 from ccdcseg.devices import usable_device
 from ccdcseg.errors import UserError
-from ccdcseg.files import read_json, write_bytes
+from ccdcseg.files import write_bytes
 from ccdcseg.nnunet.checkpoints import FINAL
 from ccdcseg.nnunet.predict import (
     build_predictor,
-    class_values,
+    check_fits,
     prediction_sources,
     scan_probabilities,
     turning_reader,
@@ -65,21 +64,14 @@ class Ensemble:
 
 
 def check_run(run: Path, raw_folder: Path) -> None:
-    """Refuse a run that has nothing to say of a data set's scans, which it need not have been trained on.
+    """Refuse a run that cannot be asked about a data set's scans.
 
     Raises:
-        UserError: it is not finished, has other classes or channels, or as `check_axes`.
+        UserError: it is not finished; or as `check_fits` and `check_axes`.
     """
     if not (run / FINAL).exists():
         raise UserError(f"{run} is no finished training: it has no {FINAL}.", "Name a run's folder, fold_N.")
-    classes = class_values(read_json(run.parent / "dataset.json")), read_labels(raw_folder)
-    channels = read_channels(run.parent), read_channels(raw_folder)
-    for what, theirs, ours in (("classes", *classes), ("channels", *channels)):
-        if theirs != ours:
-            raise UserError(
-                f"{run} was trained on the {what} {', '.join(theirs)}, not on {', '.join(ours)}.",
-                "Name a run of this data set, or of one with the same labels and channels.",
-            )
+    check_fits(run, raw_folder)
     check_axes(run)
 
 

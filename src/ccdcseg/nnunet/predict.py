@@ -15,7 +15,7 @@ from acvl_utils.cropping_and_padding.bounding_boxes import insert_crop_into_imag
 from numpy.typing import NDArray
 
 from ccdcseg.cores import keep_to_cores
-from ccdcseg.datasets.cases import CASES_FILE, image_files, read_labels, scan_of
+from ccdcseg.datasets.cases import CASES_FILE, image_files, read_channels, read_labels, scan_of
 from ccdcseg.datasets.release import MASK_SUFFIX
 from ccdcseg.datasets.splits import part_cases
 from ccdcseg.datasets.unicode_names import missing
@@ -114,11 +114,11 @@ def run_images(folder: Path, part: str) -> dict[str, list[Path]]:
 
     Raises:
         UserError: an image is missing, there are no patients for validation; or as `RunRecord.local` and
-            `check_model`.
+            `check_fits`.
     """
     record = read_record(folder)
-    check_model(folder)
     images = record.local("images", folder)
+    check_fits(folder, images.parent)
     dataset = read_json(images.parent / "dataset.json")
     remedy = f"Restore the image; if its patient withdrew, remove the row of {CASES_FILE}, too."
     cases = part_cases(images.parent, record.fold, part)
@@ -307,6 +307,23 @@ def _another_models(folder: Path, record: RunRecord) -> str:
     if plans["plans_name"] != record.plans or record.plans_hash not in (None, plans_hash(plans)):
         return "plans.json"
     return "dataset.json" if read_labels(folder.parent) != record.labels else ""
+
+
+def check_fits(folder: Path, raw_folder: Path) -> None:
+    """Refuse a run that has nothing to say of a data set's scans, which it need not have been trained on.
+
+    Raises:
+        UserError: it has other classes or channels; or as `check_model`.
+    """
+    check_model(folder)
+    classes = class_values(read_json(folder.parent / "dataset.json")), read_labels(raw_folder)
+    channels = read_channels(folder.parent), read_channels(raw_folder)
+    for what, theirs, ours in (("classes", *classes), ("channels", *channels)):
+        if theirs != ours:
+            raise UserError(
+                f"{folder} was trained on the {what} {', '.join(theirs)}, not on {', '.join(ours)}.",
+                f"Name a run with the {what} of {raw_folder / 'dataset.json'}, or put back what was changed there.",
+            )
 
 
 def check_alike(folders: Sequence[Path]) -> None:

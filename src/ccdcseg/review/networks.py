@@ -15,12 +15,11 @@ from ccdcseg.datasets.cases import (
     read_cases,
     read_channels,
     read_file_ending,
-    read_labels,
 )
 from ccdcseg.errors import UserError
 from ccdcseg.files import file_hash
 from ccdcseg.nnunet.checkpoints import FINAL
-from ccdcseg.nnunet.ensemble import Ensemble, check_axes, check_run
+from ccdcseg.nnunet.ensemble import Ensemble, check_run
 from ccdcseg.processes import Progress
 from ccdcseg.runs.record import RunRecord, read_record
 
@@ -62,31 +61,23 @@ def read_networks(raw_folder: Path, folders: Iterable[Path]) -> list[Network]:
     """Read finished runs of a data set, or of another one with the same classes and channels.
 
     Raises:
-        UserError: a folder is no run's, the run has other classes, or is of another data set with other channels or
-            without hashes of what it was trained on, two have one name, or as `check_axes`.
+        UserError: a folder is no run's, the run is of another data set without hashes of what it was trained on, or
+            two have one name; or as `check_run`.
     """
     cases = read_cases(raw_folder)
     networks = [_network(folder, raw_folder, cases) for folder in dict.fromkeys(folders)]
-    for network in networks:
-        if network.record.labels != read_labels(raw_folder):
-            raise UserError(
-                f"{network.folder} was trained with the classes {', '.join(network.record.classes)}; dataset.json "
-                "has others now.",
-                "Name a run of the data set as it is.",
-            )
     names = [network.name for network in networks]
     if doubled := [name for name in names if names.count(name) > 1]:
         raise UserError(
             f"Two of the runs are called {doubled[0]}: results could not tell them apart.",
             "Name one of them.",
         )
-    for network in networks:
-        check_axes(network.folder)
     return networks
 
 
 def _network(folder: Path, raw_folder: Path, cases: Sequence[Case]) -> Network:
     record, ending = read_record(folder), read_file_ending(raw_folder)
+    check_run(folder, raw_folder)
     masks = {name.removesuffix(ending) for name in _scans(record, "labelsTr")}
     today = {case.patient for case in cases if case.case in masks}
     if record.dataset != raw_folder.name:
@@ -104,9 +95,8 @@ def _with_same_images(folder: Path, record: RunRecord, raw_folder: Path, cases: 
     """Patients with an image that a run of another data set was trained on, whatever they were called there.
 
     Raises:
-        UserError: its record does not say which these are, or as `check_run`.
+        UserError: its record does not say which these are.
     """
-    check_run(folder, raw_folder)
     known = {*_scans(record, "imagesTr").values()}
     if not known:
         raise UserError(
