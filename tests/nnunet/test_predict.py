@@ -423,7 +423,8 @@ def test_predictions_that_are_out_of_date_are_not_measured(
     monkeypatch.delenv("nnUNet_raw")
     folder, place = predictions.folder, predictions.folder / "predictions"
     record = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps(record | {"images": str(predictions.image.parent)}))
+    changes = {"images": str(predictions.image.parent), "postprocessing": None}
+    (folder / "run.json").write_text(json.dumps(record | changes))
     (folder / "postprocessing.json").unlink()
     predictions.go(place)
     check_predictions(folder, place, ["a", "not predicted"])

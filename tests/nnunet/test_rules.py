@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scored
 import SimpleITK
 
 from ccdcseg.errors import UserError
@@ -34,6 +35,14 @@ def test_rules_are_read_as_they_were_written(tmp_path: Path):
 
 def test_a_run_without_rules(tmp_path: Path):
     assert read_rules(tmp_path) is None
+    (tmp_path / "run.json").write_text(json.dumps(scored.record()))
+    assert read_rules(tmp_path) is None
+
+
+def test_rules_whose_file_is_gone_are_those_of_the_record(tmp_path: Path):
+    rules = decide(masks(), LABELS)
+    (tmp_path / "run.json").write_text(json.dumps(scored.record(postprocessing=rules.record())))
+    assert read_rules(tmp_path) == rules
 
 
 @pytest.mark.parametrize("content", ["{}", '{"shares": {"rv": "much"}, "counts": {}, "masks": 1}', "[]", "{"])

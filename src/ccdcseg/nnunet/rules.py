@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from ccdcseg.errors import UserError
 from ccdcseg.files import read_json, write_bytes, write_json
 from ccdcseg.postprocessing import FOREGROUND, Postprocessing
+from ccdcseg.runs.record import RUN_FILE, read_record
 
 RULES = "postprocessing.json"
 NNUNET_RULES = "postprocessing.pkl"
@@ -42,15 +43,17 @@ def write_rules(rules: Postprocessing, labels: Mapping[str, int], folder: Path) 
 def read_rules(folder: Path) -> Postprocessing | None:
     """Rules of a run; None: it was trained before there were any, or its labels are regions.
 
+    Of a finished run without the file, such as a copy of a part of it, they are those of its record.
+
     Args:
         folder: of the run.
 
     Raises:
-        UserError: the file is damaged.
+        UserError: the file is damaged; or as `read_record`.
     """
     path = folder / RULES
     if not path.exists():
-        return None
+        return read_record(folder).postprocessing if (folder / RUN_FILE).exists() else None
     try:
         return TypeAdapter(Postprocessing).validate_python(read_json(path, _REMEDY))
     except ValidationError as error:
