@@ -148,21 +148,28 @@ def check_file(path: Path) -> None:
     check_writable(_target(path).parent)
 
 
-def check_beside(path: Path, mark: str) -> None:
-    """Find out before the work whether a file beside the page is free, or was written by the same command.
+def check_beside(path: Path, mark: str, marked: Path | None = None) -> None:
+    """Find out before the work whether the place of a result is free, or holds that of the same command.
 
     Args:
-        path: what is to be written beside the page.
+        path: what is to be written, of which the user named no more than the folder or another file.
         mark: what stands in its first line or lines; a line break at its start stands for that of the file, too.
+        marked: the file that has the mark where ``path`` has no text: all of them are written together.
 
     Raises:
         UserError: something else lies there.
     """
-    if path.exists() and mark not in "\n" + path.read_text(encoding="utf-8", errors="replace")[:500]:
+    if path.exists() and mark not in _head(marked or path, len(mark)):
         raise UserError(
             f"{path} would be replaced, and was not written by this command, or was changed since.",
-            "Name the page otherwise with -o; or move the file away, if nothing needs it there.",
+            "Write elsewhere with --output; or move the file away, if nothing needs it there.",
         )
+
+
+def _head(path: Path, more: int) -> str:
+    """A line break and the first 500 letters of a file and some more; of none where there is no file."""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    return "\n" + text[: 500 + more]
 
 
 def check_table_beside(path: Path, columns: Iterable[str]) -> None:

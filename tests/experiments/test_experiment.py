@@ -110,7 +110,7 @@ def test_several_experiments_are_called_by_their_files(tmp_path: Path):
         (tmp_path / folder / "mine.yaml").write_text("title: mine\nrows: [{name: a}]")
     first, second = (str(tmp_path / folder / "mine.yaml") for folder in ("a", "b"))
     assert list(load_experiments(["table6", first, "table6", first])) == ["table6", "mine"]
-    with pytest.raises(UserError, match="Two experiments are called mine"):
+    with pytest.raises(UserError, match=r"Two experiments are called mine.*each with an --output of its own"):
         load_experiments([first, second])
 
 

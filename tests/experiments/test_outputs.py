@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from ccdcseg.errors import UserError
 from ccdcseg.experiments.experiment import load_experiment
 from ccdcseg.experiments.jobs import Choice
-from ccdcseg.experiments.outputs import write_outputs, write_page
+from ccdcseg.experiments.outputs import check_outputs, write_outputs, write_page
 from ccdcseg.files import write_json
 from ccdcseg.statistics import family_table
 
@@ -118,3 +119,36 @@ def test_names_are_whole_on_the_page_whose_tables_can_be_downloaded(outputs, mon
 def test_no_page_where_nothing_is_finished(outputs, job, tmp_path: Path):
     assert write_page([outputs], [job("ccdc")], "validation", tmp_path, lambda done, total: None) is None
     assert not (tmp_path / "report.html").exists()
+
+
+def test_outputs_of_before_may_be_replaced(outputs, tmp_path: Path):
+    check_outputs(load_experiment("table1"), CHOICE, tmp_path / "out" / "table1")
+
+
+@pytest.mark.parametrize("ending", [".md", ".csv", ".tex", "_comparison.csv", "_comparison.json"])
+def test_files_of_others_may_not_be_replaced(outputs, tmp_path: Path, ending: str):
+    mine = tmp_path / "out" / f"table1{ending}"
+    mine.write_text("my own words")
+    with pytest.raises(UserError, match=f"{mine} would be replaced"):
+        check_outputs(load_experiment("table1"), CHOICE, tmp_path / "out" / "table1")
+
+
+@pytest.mark.parametrize("name", ["figure7.png", "figure7.pdf", "report.html"])
+def test_a_figure_or_page_that_no_table_belongs_to_may_not_be_replaced(tmp_path: Path, name: str):
+    (tmp_path / name).write_text("my own words")
+    with pytest.raises(UserError, match=f"{name} would be replaced"):
+        check_outputs(load_experiment("figure7"), CHOICE, tmp_path / "figure7")
+
+
+def test_a_figure_beside_its_tables_may_be_replaced(finished, tmp_path: Path):
+    jobs = [finished("nnunet", RV=0.8), finished("ccdc", RV=0.9)]
+    write_outputs(load_experiment("figure7"), CHOICE, jobs, tmp_path / "figure7")
+    (tmp_path / "figure7.png").touch()
+    check_outputs(load_experiment("figure7"), CHOICE, tmp_path / "figure7")
+
+
+@pytest.mark.parametrize("other", [{"dataset": "28"}, {"part": "test"}, {"preset": "paper"}, {}])
+def test_outputs_of_another_experiment_may_not_be_replaced(outputs, tmp_path: Path, other):
+    experiment = load_experiment("table1" if other else "table6")
+    with pytest.raises(UserError, match=r"table1.md would be replaced"):
+        check_outputs(experiment, replace(CHOICE, **other), tmp_path / "out" / "table1")

@@ -58,6 +58,16 @@ def test_threads_and_hours_of_nodes_are_not_those_of_this_machine(ccdcseg, mine,
     assert f"{said}: how long is known after the first." in ccdcseg(*command).err
 
 
+def test_files_of_others_are_named_before_anything_is_trained(ccdcseg, mine, tmp_path: Path):
+    paper = tmp_path / "out" / "mine.tex"
+    paper.parent.mkdir()
+    paper.write_text("my own words")
+    result = ccdcseg(*mine, "--preset", "smoke", "--yes")
+    assert (result.code, f"{paper} would be replaced" in result.err) == (2, True)
+    assert [*paper.parent.iterdir()] == [paper]
+    assert paper.read_text() == "my own words"
+
+
 def test_published_numbers_are_read_before_anything_is_trained(ccdcseg, mine):
     with mine[2].open("a") as file:
         file.write("published: {source: Doe, table: A, structures: {}, file: doe.csv}\n")

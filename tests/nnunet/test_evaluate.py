@@ -278,3 +278,32 @@ def test_an_evaluation_of_an_earlier_version_is_shown_with_a_warning(
     shutil.rmtree(own_scans / PREDICTIONS)
     assert shown(own_scans) is not None
     assert caplog.text.count("earlier version") == 1
+
+
+@pytest.mark.parametrize("name", ["evaluation.csv", "evaluation.json", f"{PLAIN_PREDICTIONS}/evaluation.csv"])
+def test_tables_of_others_in_a_folder_in_place_of_the_runs_are_not_replaced(
+    run: Path, tmp_path: Path, name: str
+) -> None:
+    shutil.copytree(run / PREDICTIONS, run / PLAIN_PREDICTIONS)
+    output = tmp_path / "out"
+    mine = output / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("case,dice\n")
+    with pytest.raises(UserError, match=f"{mine} would be replaced"):
+        evaluate_run(run, "test", 1, lambda *_: None, output)
+    assert [path for path in output.rglob("*") if path.is_file()] == [mine]
+    assert mine.read_text() == "case,dice\n"
+
+
+def test_an_evaluation_of_before_in_such_a_folder_is_replaced(run: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    before = evaluate_run(run, "test", 1, lambda *_: None, output)
+    assert evaluate_run(run, "test", 1, lambda *_: None, output) == before
+
+
+def test_a_damaged_evaluation_among_the_runs_own_files_is_made_anew(run: Path) -> None:
+    for name in ("evaluation.json", "evaluation.csv"):
+        (run / name).write_text("")
+    evaluate_run(run, "test", 1, lambda *_: None)
+    assert read_evaluation(run / "evaluation.json")
+    assert (run / "evaluation.csv").read_text()

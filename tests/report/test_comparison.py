@@ -6,7 +6,7 @@ import scored
 
 from ccdcseg.errors import UserError
 from ccdcseg.report.answer import doubts
-from ccdcseg.report.comparison import compare_runs, write_comparison
+from ccdcseg.report.comparison import SUFFIXES, compare_runs, write_comparison
 from ccdcseg.runs.finished import load_arms
 from ccdcseg.statistics.family_table import CASE_NOTE
 
@@ -111,3 +111,23 @@ def test_files_for_papers_and_programs(three, tmp_path):
     assert rows[1][:3] == ["CCDC - nnU-Net", "Dice", "5"]
     assert "| CCDC − ReCo | Dice | 5 |" in paths[2].read_text()
     assert paths[3].read_text().count(r"\begin{tabular}") == 3
+
+
+def test_a_manuscript_of_that_name_is_not_replaced(three, tmp_path, ccdcseg):
+    for suffix in SUFFIXES:
+        mine = tmp_path / f"paper{suffix}"
+        mine.write_text("my own words")
+        result = ccdcseg("compare", *three, "-o", tmp_path / "paper")
+        assert (result.code, f"{mine} would be replaced" in result.err) == (2, True)
+        assert [(path.name, path.read_text()) for path in tmp_path.glob("paper*")] == [
+            (mine.name, "my own words")
+        ]
+        mine.unlink()
+
+
+@pytest.mark.parametrize("unit", [[], ["--as-in-the-paper"]])
+def test_a_comparison_of_before_is_replaced(three, tmp_path, ccdcseg, unit):
+    first = ccdcseg("compare", *three, "-o", tmp_path / "paper", *unit)
+    again = ccdcseg("compare", *three, "--of", "ccdc", "-o", tmp_path / "paper", *unit)
+    assert (first.code, again.code) == (0, 0)
+    assert "CCDC − ReCo" in (tmp_path / "paper.md").read_text()

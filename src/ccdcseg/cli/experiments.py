@@ -72,7 +72,7 @@ def reproduce(
     """Tables and figures of the paper: train, predict and measure what is not there yet, then write them."""
     from ccdcseg.experiments.experiment import load_experiments
     from ccdcseg.experiments.jobs import Choice, plan_all
-    from ccdcseg.experiments.outputs import write_outputs, write_page
+    from ccdcseg.experiments.outputs import check_outputs, write_outputs, write_page
     from ccdcseg.experiments.reproduce import distinct, outlook, run_jobs, unfinished
     from ccdcseg.experiments.stale import held_against_today, set_aside
     from ccdcseg.experiments.threads import plan_threads
@@ -97,6 +97,8 @@ def reproduce(
         return
     if gpu_check:
         raise UserError("--gpu-check is for --dry-run.", "Add --dry-run, or leave it out.")
+    for name, experiment in declared.items():
+        check_outputs(experiment, choice, absolute(output) / name)
     if chosen == "cpu" and threads.count:
         todo = [thread_seconds_left([job.training]) for job in unfinished(wanted)]
         longest = max(todo, default=0.0)

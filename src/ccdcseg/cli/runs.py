@@ -235,11 +235,12 @@ def compare(
     """Is one method better? Paired tests, intervals and ranks over the same patients."""
     from ccdcseg.nnunet.evaluate import check_measured
     from ccdcseg.nnunet.runs import find_runs
-    from ccdcseg.report.comparison import SUFFIXES, compare_runs, write_comparison
+    from ccdcseg.report.comparison import SUFFIXES, check_comparison, compare_runs, write_comparison
 
     if output:
         output = absolute(output.with_suffix("") if output.suffix in SUFFIXES else output)
         check_file(Path(f"{output}.json"))
+        check_comparison(output)
     runs = [run for target in targets for run in find_runs(target)]
     for run in runs:
         check_measured(run, part)

@@ -226,7 +226,10 @@ def load_experiments(names: Sequence[str]) -> dict[str, Experiment]:
     for name in dict.fromkeys(names):
         label = Path(name).stem if name.endswith((".yaml", ".yml")) else name
         if label in found:
-            raise UserError(f"Two experiments are called {label}.", "Rename a file, or run them one by one.")
+            raise UserError(
+                f"Two experiments are called {label}.",
+                "Rename a file, or run them one by one, each with an --output of its own.",
+            )
         found[label] = load_experiment(name)
     return found
 

@@ -12,17 +12,20 @@ from ccdcseg.experiments.experiment import Experiment
 from ccdcseg.experiments.figures import SUFFIXES, Drawn, draw
 from ccdcseg.experiments.jobs import Choice, Job, read_results
 from ccdcseg.experiments.measured import measured_rows
-from ccdcseg.experiments.table import Table, result_tables, table_grid, table_note, to_csv
-from ccdcseg.files import json_text, move_aside, write_text
+from ccdcseg.experiments.table import COLUMNS, Table, result_tables, table_grid, table_note, to_csv
+from ccdcseg.files import check_beside, check_table_beside, json_text, move_aside, write_text
 from ccdcseg.report.page import build_report
 from ccdcseg.report.sections import Section
+from ccdcseg.report.template import PAGE_MARK
 from ccdcseg.runs.record import RUN_FILE, unlike
+from ccdcseg.statistics.family_table import check_comparison_files
 from ccdcseg.tabular import Grid, latex_comment, to_latex, to_section
 from ccdcseg.tabular import to_csv as grid_to_csv
 
 logger = logging.getLogger(__name__)
 
 COMPARISON = ("_comparison.csv", "_comparison.json")
+PAGE = "report.html"
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ class Outputs:
 
     def path(self, ending: str) -> Path:
         """One of its files, such as that which ends in ".md"."""
-        return self.stem.with_name(self.stem.name + ending)
+        return _path(self.stem, ending)
 
     @property
     def files(self) -> list[Path]:
@@ -95,6 +98,35 @@ class Outputs:
         """All tables for the package booktabs: best value bold, second best underlined."""
         comment = latex_comment(f"{self.experiment.title}. {self.introduction}")
         return f"{comment}\n" + "\n".join(map(to_latex, self.grids))
+
+
+def check_outputs(experiment: Experiment, choice: Choice, stem: Path) -> None:
+    """Find out before the work whether `write_outputs` and `write_page` may write their files; see `check_beside`.
+
+    The page is of the last command and may be of other experiments.
+
+    Args:
+        experiment, choice, stem: see `write_outputs`.
+
+    Raises:
+        UserError: something else lies there, such as tables of another title, data set, preset or part.
+    """
+    markdown, mark = _path(stem, ".md"), f"\n# {experiment.title}\n\n{_chosen(choice)}"
+    check_beside(markdown, mark)
+    check_beside(_path(stem, ".tex"), f"\n{latex_comment(f'{experiment.title}. {_chosen(choice)}')}")
+    check_table_beside(_path(stem, ".csv"), COLUMNS)
+    check_comparison_files(*(_path(stem, ending) for ending in COMPARISON))
+    for ending in SUFFIXES.get(experiment.figure or "", ()):
+        check_beside(_path(stem, ending), mark, markdown)
+    check_beside(stem.with_name(PAGE), PAGE_MARK)
+
+
+def _path(stem: Path, ending: str) -> Path:
+    return stem.with_name(stem.name + ending)
+
+
+def _chosen(choice: Choice) -> str:
+    return f"Data set {choice.dataset}, preset {choice.preset}, {choice.part} patients."
 
 
 def write_outputs(experiment: Experiment, choice: Choice, jobs: Sequence[Job], stem: Path) -> Outputs:
@@ -116,12 +148,7 @@ def write_outputs(experiment: Experiment, choice: Choice, jobs: Sequence[Job], s
         figure = draw(experiment, measured, stem)
     except UserError as error:
         problem = f"There is no figure: {error}"
-    setup = " ".join(
-        [
-            f"Data set {choice.dataset}, preset {choice.preset}, {choice.part} patients.",
-            *unlike(result.run for result in results.values()),
-        ]
-    )
+    setup = " ".join([_chosen(choice), *unlike(result.run for result in results.values())])
     tables = tuple(result_tables(experiment, measured))
     family = declared_family(experiment, measured)
     outputs = Outputs(experiment, setup, tables, family, figure, stem, problem)
@@ -151,7 +178,7 @@ def write_page(
         progress: see `build_report`.
     """
     folders = dict.fromkeys(job.run for job in jobs if job.finished and (job.run / RUN_FILE).exists())
-    page = store / "report.html"
+    page = store / PAGE
     if not folders:
         _outdate([page] if outputs else [])
         return None

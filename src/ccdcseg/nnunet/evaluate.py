@@ -16,6 +16,7 @@ from ccdcseg.runs.evaluation import (
     RULE,
     Evaluation,
     MeasuredFiles,
+    check_evaluation_files,
     evaluation_folder,
     read_current,
     read_evaluation,
@@ -48,8 +49,8 @@ def evaluate_run(
         Of `PREDICTIONS` and, if there are any, of `PLAIN_PREDICTIONS`.
 
     Raises:
-        UserError: a prediction is missing, does not fit its reference or is not what the run predicts today; or
-            as `RunRecord.local`.
+        UserError: a prediction is missing, does not fit its reference or is not what the run predicts today;
+            something else than an evaluation lies in its place in ``output``; or as `RunRecord.local`.
         OSError: the evaluation cannot be written; this is found out before anything is measured.
     """
     place = part_folder(output or folder, part)
@@ -62,6 +63,8 @@ def evaluate_run(
     source = predictions_folder(folder, part, output).parent
     names = [PREDICTIONS, *([PLAIN_PREDICTIONS] if (source / PLAIN_PREDICTIONS).exists() else [])]
     for name in names:
+        if output:  # a run's own folder holds nothing of others
+            check_evaluation_files(evaluation_folder(place, name))
         check_predictions(folder, source / name, cases)
     score = partial(
         evaluate_folder,

@@ -8,7 +8,7 @@ from typing import Any
 
 from ccdcseg import __version__
 from ccdcseg.errors import UserError
-from ccdcseg.files import write_json, write_text
+from ccdcseg.files import check_beside, write_json, write_text
 from ccdcseg.measure.patients import SUMMARY_METRICS
 from ccdcseg.report.answer import doubts
 from ccdcseg.report.tables import baseline_pairs, budget, evaluations_of
@@ -23,8 +23,16 @@ from ccdcseg.statistics.family import (
     have_common,
     rank_frequencies,
 )
-from ccdcseg.statistics.family_table import CASE_NOTE, comparison_grid, comparison_record, of_scans, rank_grid
-from ccdcseg.tabular import Grid, to_csv, to_latex, to_section
+from ccdcseg.statistics.family_table import (
+    CASE_NOTE,
+    TITLE,
+    check_comparison_files,
+    comparison_grid,
+    comparison_record,
+    of_scans,
+    rank_grid,
+)
+from ccdcseg.tabular import Grid, latex_comment, to_csv, to_latex, to_section
 
 SUFFIXES = (".json", ".csv", ".md", ".tex")
 """Of the files that `write_comparison` writes."""
@@ -137,6 +145,22 @@ def unpaired(arms: Sequence[Arm], pairs: Sequence[Pair]) -> list[str]:
     ]
 
 
+def check_comparison(stem: Path) -> None:
+    """Find out before the work whether `write_comparison` may write its files; see `check_beside`.
+
+    Raises:
+        UserError: something else than a comparison lies there.
+    """
+    record, table, markdown, latex = _paths(stem).values()
+    check_comparison_files(table, record)
+    check_beside(markdown, f"\n## {TITLE}\n")
+    check_beside(latex, f"\n{latex_comment(TITLE)}\n")
+
+
+def _paths(stem: Path) -> dict[str, Path]:
+    return {suffix: Path(f"{stem}{suffix}") for suffix in SUFFIXES}
+
+
 def write_comparison(comparison: RunComparison, stem: Path) -> list[Path]:
     """Write ``stem``.json, .csv, .md and .tex; their paths. Doubts stand below the first table, and in the JSON."""
     first, *others = comparison.grids()
@@ -146,7 +170,7 @@ def write_comparison(comparison: RunComparison, stem: Path) -> list[Path]:
         ".md": "\n".join(map(to_section, grids)),
         ".tex": "\n".join(to_latex(grid) for grid in grids),
     }
-    paths = {suffix: Path(f"{stem}{suffix}") for suffix in SUFFIXES}
+    paths = _paths(stem)
     write_json(paths[".json"], comparison.record)
     for suffix, text in texts.items():
         write_text(paths[suffix], text)

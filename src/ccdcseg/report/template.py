@@ -15,7 +15,8 @@ from ccdcseg.texts import visible
 
 SYNTHETIC = "Synthetic images made by a program. These numbers say nothing about patients."
 
-
+PAGE_MARK = "content=\"default-src 'none'; img-src "
+"""What stands in the head of every page of ours: see ``frame.html.j2``."""
 PATIENTS = "This page holds images and names of patients: share it as you would share their scans."
 
 

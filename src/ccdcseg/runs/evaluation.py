@@ -16,7 +16,7 @@ from ccdcseg.datasets.nifti import read_header
 from ccdcseg.datasets.release import MASK_SUFFIX
 from ccdcseg.datasets.splits import SPLITS_FILE, part_cases, part_folder
 from ccdcseg.errors import UserError
-from ccdcseg.files import file_hash, write_json, write_text
+from ccdcseg.files import check_beside, check_table_beside, file_hash, write_json, write_text
 from ccdcseg.measure.metrics import METRIC_NAMES, Status
 from ccdcseg.measure.patients import (
     MEAN,
@@ -300,6 +300,16 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
     rows = [[row.content.get(column) for column in COLUMNS] for row in evaluation.cases]
     write_text(folder / TABLE_FILE, csv_text([COLUMNS, *rows]))
     write_json(folder / EVALUATION_FILE, evaluation.content)
+
+
+def check_evaluation_files(folder: Path) -> None:
+    """Find out before the work whether `write_evaluation` may write its files; see `check_beside`.
+
+    Raises:
+        UserError: something else than an evaluation lies there.
+    """
+    check_beside(folder / EVALUATION_FILE, '"format": "ccdcseg-evaluation/')
+    check_table_beside(folder / TABLE_FILE, COLUMNS)
 
 
 def evaluation_folder(place: Path, predictions: str = PREDICTIONS) -> Path:

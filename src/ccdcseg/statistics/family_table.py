@@ -2,13 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
+from ccdcseg.files import check_beside
 from ccdcseg.measure.display import METRICS, NONE, interval_text, number, p_text, signed
 from ccdcseg.statistics.family import Outcome, Ranks
 from ccdcseg.tabular import Entry, Grid
 
 FORMAT = "ccdcseg-comparison/1"
+TITLE = "Paired comparisons"
+FIRST_COLUMNS = ("comparison", "metric")
 LONGEST_NAME = 20
 METHOD_NOTE = (
     "Mean over structures; distances, except with 'missed = diagonal', are of those that none of the methods "
@@ -34,7 +38,7 @@ def comparison_grid(outcomes: Sequence[Outcome], abbreviate: bool = True) -> Gri
     names = _names(outcomes, abbreviate)
     has_seeds = any(len(outcome.comparison.per_seed) > 1 for outcome in outcomes)
     of_seeds = ("95 %, patients and seeds", "by seed") if has_seeds else ()
-    header = ("comparison", "metric", "patients", "difference", *of_seeds, "p", "p, Holm", "r")
+    header = (*FIRST_COLUMNS, "patients", "difference", *of_seeds, "p", "p, Holm", "r")
     rows = tuple(_comparison_row(outcome, names, has_seeds) for outcome in outcomes)
     has_one_seed = any(len(outcome.comparison.per_seed) < 2 for outcome in outcomes)
     legend = [f"{short}: {name}." for name, short in names.items() if short != name]
@@ -47,7 +51,17 @@ def comparison_grid(outcomes: Sequence[Outcome], abbreviate: bool = True) -> Gri
             *legend,
         ]
     )
-    return Grid("Paired comparisons", header, rows, note)
+    return Grid(TITLE, header, rows, note)
+
+
+def check_comparison_files(table: Path, record: Path) -> None:
+    """Find out before the work whether the CSV and the JSON of a family may be written; see `check_beside`.
+
+    Raises:
+        UserError: something else lies there.
+    """
+    check_beside(table, f"\n{','.join(FIRST_COLUMNS)},")
+    check_beside(record, f'"format": "{FORMAT.partition("/")[0]}/')
 
 
 def failed(outcomes: Sequence[Outcome]) -> list[str]:
