@@ -1,3 +1,4 @@
+import json
 import re
 import shlex
 import shutil
@@ -108,3 +109,20 @@ def test_the_axis_of_the_slices_is_said(
     (others,) = said.items()
     assert others[0] == "z of the file (axial)"
     assert len(others[1].split(", ")) > 2
+
+
+def test_a_link_to_a_run_is_followed(
+    monkeypatch: pytest.MonkeyPatch, half_annotated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "results" / "fold_0"
+    run.mkdir(parents=True)
+    for name in ("run.json", "checkpoint_final.pth", "../plans.json"):
+        (run / name).write_text("{}")
+    described = json.loads((half_annotated / "dataset.json").read_text())
+    described["labels"] = {"background": 0, "liver": 1}
+    (run.parent / "dataset.json").write_text(json.dumps(described))
+    (tmp_path / "link").symlink_to(run)
+    monkeypatch.setenv("nnUNet_results", str(tmp_path))
+    words = ("--run", str(tmp_path / "link"), "-o", str(tmp_path / "page.html"))
+    assert command(monkeypatch, half_annotated, *words) == 2
+    assert f"{run} was trained on the classes liver" in capsys.readouterr().err

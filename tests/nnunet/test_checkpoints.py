@@ -58,7 +58,7 @@ def test_cut_short(tmp_path: Path):
 
 
 def test_missing(tmp_path: Path):
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(UserError, match=r"does not exist\. Copy it .* or move .* out of nnUNet_results"):
         load_checkpoint(tmp_path / "checkpoint.pth")
 
 

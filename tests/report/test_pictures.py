@@ -217,3 +217,10 @@ def test_many_selections_are_thinned_to_first_last_and_between(runs, tmp_path):
     (folder / "run.json").write_bytes((runs[0] / "run.json").read_bytes())
     shown = selection_pictures(load_run(folder), most=3)
     assert [picture.caption.split(":")[0] for picture in shown] == ["Epoch 0", "Epoch 50", "Epoch 95"]
+
+
+def test_a_copy_among_the_selections_is_passed_over(runs, tmp_path):
+    folder = shutil.copytree(runs[0], tmp_path / "run")
+    shown = selection_pictures(load_run(folder))
+    shutil.copy(folder / "selection" / "epoch_0000.npz", folder / "selection" / "epoch_0000 (1).npz")
+    assert selection_pictures(load_run(folder)) == shown

@@ -45,6 +45,7 @@ def next_command(
     from ccdcseg.datasets.cases import dataset_folder, read_labels
     from ccdcseg.files import read_json
     from ccdcseg.nnunet.paths import nnunet_folder
+    from ccdcseg.nnunet.runs import find_runs
     from ccdcseg.proposals.proposals import COLUMNS, Wanted, propose, write_list
     from ccdcseg.report.label_descriptions import LABEL_HEADER, write_label_descriptions
     from ccdcseg.report.next_page import NOT_MEASURED, build_next_page
@@ -55,12 +56,13 @@ def next_command(
     check_file(output)
     check_table_beside(listed, COLUMNS)
     check_beside(output.with_suffix(".label"), LABEL_HEADER)
+    runs = [folder for one in run or [] for folder in find_runs(str(one))]
     with (
         cache_folder(nnunet_folder("nnUNet_preprocessed") / raw.name / "ccdcseg_next") as cache,
         progress_bars() as report,
     ):
         wanted = Wanted(scans, slices, seed)
-        proposals = propose(raw, images, wanted, run or [], cache, processes, device.value, report)
+        proposals = propose(raw, images, wanted, runs, cache, processes, device.value, report)
         synthetic = read_json(raw / "dataset.json").get("synthetic") is True
         build_next_page(proposals, listed, output, processes, partial(report, "draw"), synthetic=synthetic)
         write_list(proposals, listed)

@@ -56,7 +56,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         with torch.serialization.safe_globals(allowed):
             checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist.", "Train first, or check the folder.") from error
+        raise UserError(
+            f"{path} does not exist.",
+            f"Copy it from where it was trained; or move {path.parent} out of nnUNet_results and train again.",
+        ) from error
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} is damaged or holds more than tensors and numbers, and could run code when loaded.",

@@ -221,9 +221,13 @@ def selection_pictures(run: FinishedRun, most: int = 4) -> list[Picture]:
     Raises:
         UserError: a file is damaged.
     """
-    files = run.selections
+    files = [path for path in run.selections if _epoch(path).isdecimal()]  # others are somebody's copies
     places = np.unique(np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int))
     return [_selection_picture(files[place]) for place in places]
+
+
+def _epoch(selection: Path) -> str:
+    return selection.stem.removeprefix("epoch_")
 
 
 def painted_roles(image: Grey, label: Labels, role: Labels) -> NDArray[np.float64]:
@@ -271,7 +275,7 @@ def _selection_picture(path: Path) -> Picture:
         raise UserError(f"{path} is no selection map ({error}).", "Remove it.") from error
     buffer = io.BytesIO()
     imsave(buffer, rgb, format="webp", pil_kwargs=_LOSSLESS)
-    epoch = int(path.stem.removeprefix("epoch_"))
+    epoch = int(_epoch(path))
     listed = ", ".join(f"{count:,} {name}" for count, name in zip(counts, ROLES, strict=True))
     return Picture(
         _uri(buffer), f"Selection map of epoch {epoch}: {listed} pixels.", f"Epoch {epoch}: {listed}"
