@@ -187,6 +187,22 @@ def test_a_corrected_mask_reaches_the_training(own_run: Run, change_volume):
     assert (own_run.preprocessed / "gt_segmentations" / mask).read_bytes() == corrected
 
 
+@pytest.mark.filterwarnings("default")
+def test_preprocessed_scans_that_were_cut_short_are_made_again(own_run: Run):
+    whole, case = preprocessed(own_run), own_run.split["train"][0]
+    for ending, share in ((".pkl", 0.99), (".b2nd", 0.5), ("_seg.b2nd", 0)):
+        done = []
+        file = next(own_run.preprocessed.glob(f"ccdcseg_2d_*/{case}{ending}"))
+        content = file.read_bytes()
+        file.write_bytes(content[: int(share * len(content))])
+        train.prepare(
+            own_run, 1, lambda what, *n, done=done: done.append(n) if what == "preprocess" else None
+        )
+        assert done == [(1, 1)]
+        assert file.stat().st_size == len(content)
+        assert preprocessed(own_run) == whole
+
+
 def erase(run: Run, case: str, change_volume: Any) -> None:
     change_volume(run.raw / "labelsTr" / f"{case}.nii.gz", lambda array: array.__setitem__(array == 3, 2))
 

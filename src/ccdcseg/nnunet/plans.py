@@ -1,6 +1,7 @@
 """From a preset to nnU-Net plans, and the preprocessing they ask for."""
 
 import multiprocessing
+import pickletools
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -390,15 +391,22 @@ def _outdated(
 
 
 def _is_whole(target: Path) -> bool:
-    """Whether the files of a preprocessed scan are there.
+    """Whether the files of a preprocessed scan are there, up to their ends.
 
     Raises:
         OSError: one cannot be read; nnU-Net would not say so.
     """
+    import blosc2  # noqa: PLC0415 - slow
+
+    properties, *arrays = (target.with_name(f"{target.name}{end}") for end in (".pkl", ".b2nd", "_seg.b2nd"))
     try:
-        for ending in (".pkl", ".b2nd", "_seg.b2nd"):
-            target.with_name(f"{target.name}{ending}").open("rb").close()
-    except FileNotFoundError:
+        with properties.open("rb") as handle:
+            for _ in pickletools.genops(handle):  # reads to the end, and runs nothing of it
+                pass
+        for array in arrays:
+            array.open("rb").close()
+            blosc2.open(urlpath=str(array), mode="r")  # looks at the head and the end
+    except (FileNotFoundError, ValueError, RuntimeError):  # the latter of a pickle, of an array that was cut
         return False
     return True
 
