@@ -21,7 +21,7 @@ from ccdcseg.nnunet import train
 from ccdcseg.nnunet.checkpoints import FINAL
 from ccdcseg.nnunet.ensemble import Ensemble
 from ccdcseg.nnunet.evaluate import check_measured, evaluate_run
-from ccdcseg.nnunet.predict import check_predictions, prediction_sources
+from ccdcseg.nnunet.predict import check_fits, check_predictions, prediction_sources
 from ccdcseg.nnunet.rules import read_rules
 from ccdcseg.nnunet.runs import Run
 from ccdcseg.nnunet.trained import check_trained
@@ -125,6 +125,25 @@ def copies_of_masks(made: Made) -> None:
     assert file_hash(copy) == file_hash(made.mask)
 
 
+def model_folder(made: Made) -> None:
+    check_fits(made.run.folder, made.run.raw)
+    for name, entry in (("plans.json", {"plans_name": "other"}), ("dataset.json", {"labels": {"heart": 1}})):
+        content = (made.run.model / name).read_text()
+        (made.run.model / name).write_text(json.dumps(json.loads(content) | entry))
+        with pytest.raises(UserError, match=rf"{name} is another model's"):
+            check_fits(made.run.folder, made.run.raw)
+        (made.run.model / name).write_text(content)
+
+
+def classes_and_channels(made: Made) -> None:
+    path = made.run.raw / "dataset.json"
+    content = path.read_text()
+    for what, entry in (("classes", {"labels": {"heart": 1}}), ("channels", {"channel_names": {"0": "T1"}})):
+        path.write_text(json.dumps(json.loads(content) | entry))
+        with pytest.raises(UserError, match=f"was trained on the {what}"):
+            check_fits(made.run.folder, made.run.raw)
+
+
 def folds(made: Made) -> None:
     content = json.loads((made.run.model / "plans.json").read_text())
     content["configurations"]["2d"]["patch_size"] = [32, 32]
@@ -218,6 +237,8 @@ ROWS = {
     "preprocessed scans": preprocessed_scans,
     "`gt_segmentations/`": copies_of_masks,
     "the folds of one model folder": folds,
+    "a run in its model folder": model_folder,
+    "classes and channels of a run": classes_and_channels,
     "an interrupted training": interrupted_training,
     "a training": training,
     "predictions": predictions,
