@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import scored
 
 from ccdcseg.cli import main
 from ccdcseg.datasets.cases import Case, read_unlabelled_cases, write_cases
@@ -116,10 +117,11 @@ def test_a_link_to_a_run_is_followed(
 ) -> None:
     run = tmp_path / "results" / "fold_0"
     run.mkdir(parents=True)
-    for name in ("run.json", "checkpoint_final.pth", "../plans.json"):
-        (run / name).write_text("{}")
-    described = json.loads((half_annotated / "dataset.json").read_text())
-    described["labels"] = {"background": 0, "liver": 1}
+    record = scored.record(labels={"background": 0, "liver": 1})
+    described = json.loads((half_annotated / "dataset.json").read_text()) | {"labels": record["labels"]}
+    (run / "run.json").write_text(json.dumps(record))
+    (run / "checkpoint_final.pth").touch()
+    (run.parent / "plans.json").write_text(json.dumps({"plans_name": record["plans"], "configurations": {}}))
     (run.parent / "dataset.json").write_text(json.dumps(described))
     (tmp_path / "link").symlink_to(run)
     monkeypatch.setenv("nnUNet_results", str(tmp_path))

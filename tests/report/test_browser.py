@@ -316,6 +316,9 @@ def test_a_newer_answer_beside_the_data_stands(
         tab.goto(pages[page_number])
         assert answers_on(tab)[0] == shown
         tab.keyboard.press(key)
+        tab.wait_for_timeout(
+            200
+        )  # the next page may be another process's, which learns of what is stored later
     context.close()
 
 

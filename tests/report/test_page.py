@@ -153,7 +153,7 @@ def test_colours_of_classes_are_those_of_their_values(bare_runs, build):
     """``dataset.json`` need not list them in that order; outlines are drawn by value."""
     change(bare_runs[0] / "run.json", labels={"background": 0, "RV": 2, "LV": 1})
     legend = re.findall(r'height="4" fill="(#\w+)"/></svg>\s*(RV|LV)<', build(bare_runs[:1]).source)
-    assert legend == [(CLASS_COLOURS[1], "RV"), (CLASS_COLOURS[0], "LV")]
+    assert legend == [(CLASS_COLOURS[0], "LV"), (CLASS_COLOURS[1], "RV")]
 
 
 def test_the_page_says_that_it_has_no_viewer(whole):

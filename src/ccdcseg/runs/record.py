@@ -70,10 +70,6 @@ class Patients(Stored):
         return self
 
 
-def _by_value(labels: dict[str, int]) -> dict[str, int]:
-    return dict(sorted(labels.items(), key=lambda label: label[1]))
-
-
 class FoldOf(Stored):
     """Of which split's training patients a run left out a part, which it is tested on.
 
@@ -109,7 +105,7 @@ class Known(Stored):
         settings: the resolved preset.
         patients: see `Patients`.
         split_hash: SHA-256 of the split.
-        labels: value of each class by name, the smallest first (earlier versions: as in ``dataset.json``).
+        labels: value of each class by name, the smallest first; in earlier versions as in ``dataset.json``.
         data_hash: SHA-256 of the files that were trained on.
         scans: SHA-256 of each of them, by folder and name, those without masks as ``unlabelled/NAME`` (earlier
             versions: by folder too); None in records of version 0.1.0.
@@ -138,7 +134,7 @@ class Known(Stored):
     settings: Annotated[dict[str, Any], AfterValidator(check_finite)]
     patients: Patients
     split_hash: Digest
-    labels: Annotated[dict[Name, Count], AfterValidator(_by_value)]
+    labels: dict[Name, Count]
     data_hash: Digest
     scans: dict[Name, Digest] | None = None
     plans_hash: Digest | None = None
@@ -219,12 +215,13 @@ class RunRecord(Known):
 
     @property
     def foreground(self) -> dict[str, int]:
-        """Label value of each foreground class."""
-        return {name: value for name, value in self.labels.items() if value != 0}
+        """Label value of each foreground class, the smallest first."""
+        by_value = sorted(self.labels.items(), key=lambda label: label[1])
+        return {name: value for name, value in by_value if value != 0}
 
     @property
     def classes(self) -> list[str]:
-        """The foreground classes."""
+        """The foreground classes, by value."""
         return list(self.foreground)
 
     @property
