@@ -117,8 +117,9 @@ def test_a_link_to_a_run_is_followed(
 ) -> None:
     run = tmp_path / "results" / "fold_0"
     run.mkdir(parents=True)
-    record = scored.record(labels={"background": 0, "liver": 1})
-    described = json.loads((half_annotated / "dataset.json").read_text()) | {"labels": record["labels"]}
+    record = scored.record(labels={"liver": 1})
+    described = json.loads((half_annotated / "dataset.json").read_text())
+    described["labels"] = {"background": 0, "liver": 1}
     (run / "run.json").write_text(json.dumps(record))
     (run / "checkpoint_final.pth").touch()
     (run.parent / "plans.json").write_text(json.dumps({"plans_name": record["plans"], "configurations": {}}))
