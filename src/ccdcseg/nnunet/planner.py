@@ -42,9 +42,8 @@ def plan(dataset: str, cases: Container[str], processes: int) -> None:
     with patch.dict(os.environ, nnUNet_n_proc_DA="1"):  # by which the planner sets torch's threads: 0 fails
         extractor = DatasetFingerprintExtractor(dataset, processes)
         extractor.dataset = {case: files for case, files in extractor.dataset.items() if case in cases}
-        extractor.dataset_json[READER_KEY] = (
-            READER  # null, as some tools write for none, nnU-Net takes for a name
-        )
+        # nnU-Net takes null, as some tools write for none, for a name.
+        extractor.dataset_json[READER_KEY] = READER
         with foreign_pools(processes):
             extractor.run(overwrite_existing=True)
         with _splits_unread():
