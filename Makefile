@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 export nnUNet_def_n_proc ?= 2
+# Whatever is imported is compiled once, not in each of the processes that commands and tests start.
+export PYTHONDONTWRITEBYTECODE :=
 
 # Mutated inputs of each reader of foreign files; seconds after which it stops before (0: never); MiB that it may use.
 FUZZ_RUNS ?= 100000
@@ -54,7 +56,7 @@ docs: $(VENV)/installed
 clean:
 	rm -rf $(VENV) demo
 
-# Modules are compiled when they are imported: most of what is installed never is, and that takes a minute.
+# Modules are compiled when they are first imported: most of what is installed never is, and that takes a minute.
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile -e ".[dev]"
