@@ -80,6 +80,7 @@ IMPORTERS = {
     "postprocessing/remove_connected_components.py": "nnU-Net's own command",
 }
 """Modules of nnU-Net that import by name or read pickles, and which names those are."""
+DATASET = {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "heart": 1}, "file_ending": ".nii.gz"}
 STRANGER = "import pathlib; pathlib.Path(__file__).with_suffix('.ran').touch()\nclass Network: pass\n"
 
 
@@ -106,11 +107,11 @@ def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def model(tmp_path: Path) -> Callable[..., Path]:
     """A run's folder without weights; none are looked at before the names are."""
 
-    def make(plans: Any = PLANS, dataset: Any = None, **checkpoint: Any) -> Path:
+    def make(plans: Any = PLANS, dataset: Any = DATASET, **checkpoint: Any) -> Path:
         folder = tmp_path / "model" / "fold_0"
         folder.mkdir(parents=True)
         (folder.parent / "plans.json").write_text(json.dumps(plans))
-        (folder.parent / "dataset.json").write_text(json.dumps(dataset or {}))
+        (folder.parent / "dataset.json").write_text(json.dumps(dataset))
         content = {
             "network_weights": {},
             "trainer_name": "nnUNetTrainer",
@@ -142,12 +143,28 @@ def test_a_configuration_that_another_inherits_from(model):
 def test_a_name_in_the_description_of_a_dataset(model, raw_folder: Path, describe_dataset, tmp_path: Path):
     named = {"overwrite_image_reader_writer": "np"}
     with pytest.raises(UserError, match=r"dataset\.json names np as overwrite_image_reader_writer"):
-        build_predictor(model(dataset=named), "cpu")
+        build_predictor(model(dataset=DATASET | named), "cpu")
     describe_dataset(raw_folder, **named)
     with pytest.raises(UserError, match=r"dataset\.json names np as overwrite_image_reader_writer"):
         base_plans(raw_folder, tmp_path / "preprocessed")
-    check_dataset({}, tmp_path)
-    check_dataset({"overwrite_image_reader_writer": "NibabelIO"}, tmp_path)
+    check_dataset(DATASET, tmp_path)
+    check_dataset(DATASET | {"overwrite_image_reader_writer": "NibabelIO"}, tmp_path)
+
+
+@pytest.mark.parametrize("key", ["channel_names", "labels", "file_ending"])
+@pytest.mark.parametrize("value", [None, 3, [], "gone"])
+def test_a_description_that_lacks_an_entry(model, key: str, value: Any):
+    dataset = {name: entry for name, entry in DATASET.items() if name != key}
+    if value != "gone":
+        dataset[key] = value
+    with pytest.raises(UserError, match=rf'dataset\.json has no "{key}"\. Write it as nnU-Net'):
+        build_predictor(model(dataset=dataset), "cpu")
+
+
+@pytest.mark.parametrize("dataset", [[], None, 3])
+def test_what_is_no_description_at_all(model, dataset: Any):
+    with pytest.raises(UserError, match=r'dataset\.json has no "channel_names"'):
+        build_predictor(model(dataset=dataset), "cpu")
 
 
 def test_a_name_in_plans_that_lie_where_nnunet_puts_them(raw_folder: Path, tmp_path: Path):

@@ -536,6 +536,24 @@ def test_a_run_beside_the_plans_or_labels_of_another_model_predicts_nothing(
 
 
 @pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("dataset.json", {"modality": {"0": "MRI"}, "labels": {}}, r"json has no .channel_names."),
+        ("dataset.json", [], r'json has no "channel_names"'),
+        ("plans.json", {}, r"json is no file of plans"),
+    ],
+)
+def test_a_strangers_model_whose_description_is_of_another_time(
+    finished_run: Run, workspace, tmp_path: Path, name: str, content: object, problem: str
+):
+    (finished_run.folder / "run.json").unlink()
+    (finished_run.model / name).write_text(json.dumps(content))
+    with pytest.raises(UserError, match=problem):
+        workflow.predict(finished_run.folder, workspace.raw / "imagesTr", tmp_path / "masks")
+    assert not (tmp_path / "masks").exists()
+
+
+@pytest.mark.parametrize(
     ("entries", "problem"),
     [
         (

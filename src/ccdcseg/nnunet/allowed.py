@@ -80,12 +80,20 @@ def check_plans(plans: Mapping[str, Any], place: Path) -> None:
         raise UserError(f"{place} is no file of plans ({error}).", "Restore it.") from error
 
 
-def check_dataset(dataset: Mapping[str, Any], place: Path) -> None:
-    """See that ``dataset.json`` names no reader of images but nnU-Net's.
+def check_dataset(dataset: Any, place: Path) -> None:
+    """See that a model's ``dataset.json`` says what it takes and tells apart, and names no reader but nnU-Net's.
+
+    Args:
+        dataset: its content.
+        place: where it is from, for the message.
 
     Raises:
-        UserError: it names another.
+        UserError: it lacks an entry, or names another reader of images.
     """
+    content = dataset if isinstance(dataset, Mapping) else {}
+    for key, kind in (("channel_names", Mapping), ("labels", Mapping), ("file_ending", str)):
+        if not isinstance(content.get(key), kind):
+            raise UserError(f'{place} has no "{key}".', "Write it as nnU-Net's documentation asks.")
     _check([(READER_KEY, dataset.get(READER_KEY), READERS | {"None"})], place)
 
 

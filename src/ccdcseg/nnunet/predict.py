@@ -287,14 +287,17 @@ def check_model(folder: Path) -> None:
     """See that a run lies in its model folder.
 
     Raises:
-        UserError: the plans or ``dataset.json`` are not beside it, or those there are another model's.
+        UserError: the plans or ``dataset.json`` are not beside it, are none, or another model's.
     """
-    for name in ("plans.json", "dataset.json"):
+    plans, dataset = (folder.parent / name for name in ("plans.json", "dataset.json"))
+    for name in (plans.name, dataset.name):
         if not (folder.parent / name).exists():
             raise UserError(
                 f"{folder} lies outside of the model folder that it was trained in: {folder.parent} has no {name}.",
                 _WHOLE_MODEL,
             )
+    check_plans(read_json(plans), plans)
+    check_dataset(read_json(dataset), dataset)
     if (folder / RUN_FILE).exists() and (other := _another_models(folder, read_record(folder))):
         raise UserError(
             f"{folder.parent / other} is another model's than {folder} was trained with.", _WHOLE_MODEL
@@ -304,7 +307,7 @@ def check_model(folder: Path) -> None:
 def _another_models(folder: Path, record: RunRecord) -> str:
     """The file beside a run that is not of its model, as far as its record tells; empty where all are."""
     plans = read_json(folder.parent / "plans.json")
-    if plans["plans_name"] != record.plans or record.plans_hash not in (None, plans_hash(plans)):
+    if plans.get("plans_name") != record.plans or record.plans_hash not in (None, plans_hash(plans)):
         return "plans.json"
     return "dataset.json" if read_labels(folder.parent) != record.labels else ""
 
