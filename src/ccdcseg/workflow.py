@@ -239,6 +239,7 @@ def predict(
         input_output,
         run_images,
         run_output,
+        warn_of_axes,
     )
     from ccdcseg.nnunet.predict import predict as predict_runs
 
@@ -266,6 +267,7 @@ def predict(
             check_model(folder)
         check_alike(folders)
         wanted = folder_images(Path(images), first.parent)
+        warn_of_axes(folders, wanted)
         place = input_output(folders, Path(output), postprocessing, keep)
     predict_runs(folders, wanted, place, device, partial(progress, "predict"))
     return place

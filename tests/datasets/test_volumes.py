@@ -1,5 +1,6 @@
 import contextlib
 import gzip
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
 from ccdcseg.datasets.volumes import (
     Volume,
@@ -20,6 +22,7 @@ from ccdcseg.datasets.volumes import (
     read_mask,
     slice_axis,
     slices_first,
+    stored_axes,
     write_volume,
 )
 from ccdcseg.errors import UserError
@@ -503,6 +506,29 @@ def test_the_axis_across_the_slices_in_words(
     path = tmp_path / "scan.nii.gz"
     write_volume(path, Volume(path, np.zeros((4, 5, 6), np.int16), spacing_mm, direction=direction))
     assert axis_in_words(read_image(path)) == words
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize("signs", list(itertools.product((1, -1), repeat=3)))
+def test_where_stored_axes_point(tmp_path: Path, order: tuple[int, ...], signs: tuple[int, ...]) -> None:
+    """nibabel's words for its own affine, in RAS; tilted by a few degrees, they are the same."""
+    path = tmp_path / "scan.nii.gz"
+    tilt = Rotation.from_euler("xyz", (4, -3, 5), degrees=True).as_matrix()
+    for axes in (np.eye(3), tilt):
+        affine = np.eye(4)
+        affine[:3, :3] = axes @ (np.eye(3)[:, order] * signs * (1.5, 2.0, 8.0))
+        nibabel.save(nibabel.Nifti1Image(np.ones((4, 5, 6), np.float32), affine), path)
+        words = "".join(("RAS" if sign > 0 else "LPI")[axis] for axis, sign in zip(order, signs, strict=True))
+        assert stored_axes(path) == read_image(path).axes == words
+
+
+def test_axes_of_what_has_two_or_is_no_scan(tmp_path: Path) -> None:
+    path = tmp_path / "scan.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.ones((4, 5), np.float32), np.diag([-1.5, -1.5, 1.0, 1.0])), path)
+    assert stored_axes(path) == read_image(path).axes == "LPS"
+    path.write_bytes(b"nothing")
+    assert stored_axes(path) is None
+    assert stored_axes(tmp_path / "missing.nii.gz") is None
 
 
 def test_every_real_scan_is_accepted(real_data: Path) -> None:

@@ -33,10 +33,12 @@ from ccdcseg.nnunet.predict import (
     run_images,
     scan_probabilities,
     segment,
+    warn_of_axes,
 )
 from ccdcseg.nnunet.rules import write_rules
 from ccdcseg.nnunet.runs import Run
 from ccdcseg.postprocessing import Postprocessing
+from ccdcseg.runs.record import read_record
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -605,6 +607,22 @@ def test_a_channel_that_the_model_does_not_take(tmp_path: Path, caplog: pytest.L
     assert "holds 1 files for which the model has no channel (it takes 2: T1, T2): a_0002" in caplog.text
     assert "holds 1 files that are not named like CASE_0000.nii.gz, as" in caplog.text
     assert "not predicted: b_0002" in caplog.text
+
+
+def test_scans_along_other_axes_are_named(
+    finished_run: Run, workspace, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    assert read_record(finished_run.folder).axes == ("LPS",)
+    images = {path.name: [path] for path in sorted((workspace.raw / "imagesTr").glob("*.nii.gz"))}
+    warn_of_axes([finished_run.folder], images)
+    assert not caplog.messages
+    turned = tmp_path / "turned_0000.nii.gz"
+    scan = nibabel.load(next(iter(images.values()))[0])
+    nibabel.save(scan.as_reoriented(np.array([[1, 1], [0, 1], [2, -1]])), turned)
+    warn_of_axes([finished_run.folder], images | {"turned": [turned]})
+    (message,) = caplog.messages
+    assert message.startswith(f"1 of {len(images) + 1} scans are stored along other axes than those that")
+    assert "such as turned (PLI, not LPS), and nnU-Net does not turn scans" in message
 
 
 def test_scans_that_cannot_be_used_are_named_once_the_others_are_predicted(

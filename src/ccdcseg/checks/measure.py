@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import nibabel
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -235,10 +234,8 @@ def _attempt(faults: list[Fault], kind: FaultKind, action: Callable[[], T]) -> T
 
 
 def _grid(volume: Volume) -> Grid:
-    lps_to_ras = np.diag([-1.0, -1.0, 1.0, 1.0])
-    axes = "".join(nibabel.aff2axcodes(lps_to_ras @ volume.affine))
     z, y, x = volume.array.shape
-    return Grid((z, y, x), volume.spacing_mm, axes)
+    return Grid((z, y, x), volume.spacing_mm, volume.axes)
 
 
 def _channel_facts(volume: Volume) -> ChannelFacts:

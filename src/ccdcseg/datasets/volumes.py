@@ -71,6 +71,33 @@ class Volume:
         affine[:3, 3] = self.origin_mm
         return affine
 
+    @property
+    def axes(self) -> str:
+        """See `axis_codes`."""
+        return axis_codes(self.affine[:3, :3])
+
+
+def axis_codes(axes: NDArray[np.float64]) -> str:
+    """Where the axes x, y, z of a scan's voxels point, such as "LPS": to the left, to the back and to the head.
+
+    Args:
+        axes: 3 x 3, in LPS; oblique ones are named by the nearest direction.
+    """
+    to_ras = np.eye(4)
+    to_ras[:3, :3] = np.diag([-1.0, -1.0, 1.0]) @ axes
+    return "".join(nibabel.aff2axcodes(to_ras))
+
+
+def stored_axes(path: Path) -> str | None:
+    """As `axis_codes`, of a file, by its header alone; None where that cannot be read."""
+    reader = SimpleITK.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:
+        return None
+    return axis_codes(_direction(reader))
+
 
 def read_image(path: Path, *, any_form: bool = False) -> Volume:
     """Read a scan: 3-D, 2-D (one slice, as thick as its larger pixel) or 3-D with further axes of one element.
@@ -126,17 +153,24 @@ def _in_3d(path: Path, image: SimpleITK.Image) -> Volume:
     """A 2-D image as one slice, axes beyond the third left out."""
     array = SimpleITK.GetArrayFromImage(image)
     axes = min(image.GetDimension(), 3)
-    spacing, origin, direction = np.full(3, max(image.GetSpacing())), np.zeros(3), np.eye(3)
+    spacing, origin = np.full(3, max(image.GetSpacing())), np.zeros(3)
     spacing[:axes], origin[:axes] = image.GetSpacing()[:axes], image.GetOrigin()[:axes]
-    stored = np.reshape(image.GetDirection(), (image.GetDimension(),) * 2)
-    direction[:axes, :axes] = stored[:axes, :axes]
     return Volume(
         path,
         array.reshape((1, *array.shape) if array.ndim == 2 else array.shape[-3:]),
         cast(tuple[float, float, float], tuple(spacing[::-1].tolist())),
         cast(tuple[float, float, float], tuple(origin.tolist())),
-        tuple(direction.ravel().tolist()),
+        tuple(_direction(image).ravel().tolist()),
     )
+
+
+def _direction(image: SimpleITK.Image | SimpleITK.ImageFileReader) -> NDArray[np.float64]:
+    """3 x 3: the first three axes, those that are not there along their own."""
+    axes = min(image.GetDimension(), 3)
+    direction = np.eye(3)
+    stored = np.reshape(image.GetDirection(), (image.GetDimension(),) * 2)
+    direction[:axes, :axes] = stored[:axes, :axes]
+    return direction
 
 
 def _check_read(volume: Volume, header: Any) -> None:

@@ -20,7 +20,7 @@ from ccdcseg.datasets.release import MASK_SUFFIX
 from ccdcseg.datasets.splits import part_cases
 from ccdcseg.datasets.unicode_names import missing
 from ccdcseg.datasets.usable import check_scan
-from ccdcseg.datasets.volumes import read_mask
+from ccdcseg.datasets.volumes import read_mask, stored_axes
 from ccdcseg.datasets.walk import is_hidden
 from ccdcseg.devices import usable_device
 from ccdcseg.errors import UserError
@@ -148,6 +148,26 @@ def folder_images(folder: Path, model: Path) -> dict[str, list[Path]]:
     used = {path.name for paths in images.values() for path in paths}
     _warn_of_spare(folder, [name for name in names if name not in used], images, dataset)
     return images
+
+
+def warn_of_axes(folders: Sequence[Path], images: Mapping[str, Sequence[Path]]) -> None:
+    """Say which scans are stored along other axes than those that networks were trained on: none turns scans.
+
+    Args:
+        folders: ``fold_N`` of trained models; of one without a record, or with one of an earlier version, nothing
+            is known.
+        images: image files of each case, one a channel.
+    """
+    for folder in folders:
+        known = read_record(folder).axes if (folder / RUN_FILE).exists() else ()
+        found = {case: stored_axes(files[0]) for case, files in images.items()} if known else {}
+        if odd := {case: axes for case, axes in found.items() if axes is not None and axes not in known}:
+            case, axes = next(iter(odd.items()))
+            logger.warning(
+                "%d of %d scans are stored along other axes than those that %s was trained on, such as %s (%s, not "
+                "%s), and nnU-Net does not turn scans: look at their predictions, or reorient them.",
+                *(len(odd), len(images), folder, case, axes, " or ".join(known)),
+            )
 
 
 def _warn_of_spare(

@@ -16,8 +16,10 @@ import torch
 from ccdcseg import __version__
 from ccdcseg.cores import keep_to_cores, usable_cores
 from ccdcseg.datasets.cases import read_labels
+from ccdcseg.datasets.raw_folder import case_files
 from ccdcseg.datasets.splits import FOLD_OF, SPLITS_FILE, read_entries, unlabelled_split
 from ccdcseg.datasets.usable import check_description
+from ccdcseg.datasets.volumes import stored_axes
 from ccdcseg.devices import usable_device
 from ccdcseg.errors import UserError
 from ccdcseg.files import (
@@ -276,6 +278,12 @@ def _warn_of_threads(run: Run, record: Known) -> None:
         )
 
 
+def _axes(run: Run) -> tuple[str, ...]:
+    """Where the axes of the annotated scans point, each way once."""
+    images = (image for case in run.split["train"] for image in case_files(run.raw, case)[:-1])
+    return tuple(sorted({axes for image in images if (axes := stored_axes(image))}))
+
+
 def _teachers(run: Run) -> dict[str, str]:
     """SHA-256 of the networks of the teachers."""
     return {
@@ -406,6 +414,7 @@ def _record(run: Run, plans: dict[str, Any], device: str, preprocessed: dict[str
         data_hash=content_hash(scans.values()),
         scans={name: file_hash(file) for name, file in scans.items()},
         plans_hash=plans_hash(plans),
+        axes=_axes(run),
         versions={"ccdcseg": __version__, "python": platform.python_version()}
         | {name: version(name) for name in packages},
         device=device,

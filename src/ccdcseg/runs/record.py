@@ -110,6 +110,8 @@ class Known(Stored):
         scans: SHA-256 of each of them, by folder and name, those without masks as ``unlabelled/NAME`` (earlier
             versions: by folder too); None in records of version 0.1.0.
         plans_hash: a hash of what the plans say of network and input; None in records of version 0.1.0.
+        axes: where the axes of the images that were trained on point, such as "LPS" (see
+            `ccdcseg.datasets.volumes.axis_codes`); empty: not recorded.
         versions: of the packages.
         device: "cpu", "cuda" or "mps".
         machine: processor, cores and threads.
@@ -138,6 +140,7 @@ class Known(Stored):
     data_hash: Digest
     scans: dict[Name, Digest] | None = None
     plans_hash: Digest | None = None
+    axes: tuple[Name, ...] = ()
     versions: dict[Name, Name]
     device: Name
     machine: Name
