@@ -257,6 +257,23 @@ def test_a_few_scans_are_labelled_each_time(unlabelled_run, train_run):
     assert [epoch.labels_written.scans for epoch in read_history(folder)[1:]] == [2, 2, 2]
 
 
+def test_scans_along_other_axes_than_the_annotated_are_named(unlabelled_run, tmp_path, monkeypatch, caplog):
+    run = unlabelled_run()
+    scans = train.scans_without_masks(run)
+    train._warn_of_axes(run)
+    assert not caplog.messages
+    name, (image, *_) = next(iter(scans.items()))
+    turned = nibabel.load(image).as_reoriented(np.array([[1, 1], [0, 1], [2, -1]]))
+    nibabel.save(turned, tmp_path / "turned.nii.gz")
+    monkeypatch.setattr(train, "scans_without_masks", lambda _: scans | {name: [tmp_path / "turned.nii.gz"]})
+    train._warn_of_axes(run)
+    (message,) = caplog.messages
+    assert message.startswith(
+        f"1 of {len(scans)} scans without masks are stored along other axes than the annotated"
+    )
+    assert f"such as {name} (PLI, not LPS)" in message
+
+
 def test_a_split_without_such_scans_is_refused(workspace, monkeypatch, tmp_path):
     monkeypatch.setenv("nnUNet_results", str(tmp_path))
     with pytest.raises(UserError, match=r"names no scans without masks\. Draw a split that has some"):

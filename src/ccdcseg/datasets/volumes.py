@@ -6,7 +6,7 @@ order (z, y, x), and so is every ``spacing_mm``.
 """
 
 import gzip
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -97,6 +97,12 @@ def stored_axes(path: Path) -> str | None:
     except RuntimeError:
         return None
     return axis_codes(_direction(reader))
+
+
+def other_axes(scans: Mapping[str, Path], known: Collection[str]) -> dict[str, str]:
+    """`stored_axes` of the scans, by name, that are stored along others than those known."""
+    found = {name: stored_axes(path) for name, path in scans.items()}
+    return {name: axes for name, axes in found.items() if axes is not None and axes not in known}
 
 
 def read_image(path: Path, *, any_form: bool = False) -> Volume:

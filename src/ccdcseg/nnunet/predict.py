@@ -20,7 +20,7 @@ from ccdcseg.datasets.release import MASK_SUFFIX
 from ccdcseg.datasets.splits import part_cases
 from ccdcseg.datasets.unicode_names import missing
 from ccdcseg.datasets.usable import check_scan
-from ccdcseg.datasets.volumes import read_mask, stored_axes
+from ccdcseg.datasets.volumes import other_axes, read_mask
 from ccdcseg.datasets.walk import is_hidden
 from ccdcseg.devices import usable_device
 from ccdcseg.errors import UserError
@@ -160,8 +160,8 @@ def warn_of_axes(folders: Sequence[Path], images: Mapping[str, Sequence[Path]]) 
     """
     for folder in folders:
         known = read_record(folder).axes if (folder / RUN_FILE).exists() else ()
-        found = {case: stored_axes(files[0]) for case, files in images.items()} if known else {}
-        if odd := {case: axes for case, axes in found.items() if axes is not None and axes not in known}:
+        first = {case: files[0] for case, files in images.items()}
+        if odd := other_axes(first, known) if known else {}:
             case, axes = next(iter(odd.items()))
             logger.warning(
                 "%d of %d scans are stored along other axes than those that %s was trained on, such as %s (%s, not "

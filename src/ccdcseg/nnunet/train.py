@@ -19,7 +19,7 @@ from ccdcseg.datasets.cases import read_labels
 from ccdcseg.datasets.raw_folder import case_files
 from ccdcseg.datasets.splits import FOLD_OF, SPLITS_FILE, read_entries, unlabelled_split
 from ccdcseg.datasets.usable import check_description
-from ccdcseg.datasets.volumes import stored_axes
+from ccdcseg.datasets.volumes import other_axes, stored_axes
 from ccdcseg.devices import usable_device
 from ccdcseg.errors import UserError
 from ccdcseg.files import (
@@ -211,6 +211,7 @@ def _prepare(run: Run, processes: int, progress: Progress) -> dict[str, Any]:
     cases = sorted({*run.split["train"], *run.split["val"]})
     preprocess(cases, run.raw, run.preprocessed, plans, processes, partial(progress, "preprocess"))
     if run.preset.unlabelled.use:
+        _warn_of_axes(run)
         preprocess_unlabelled(
             unlabelled_split(run.raw, run.raw / SPLITS_FILE, run.fold),
             preprocessed_folder(run.preprocessed, plans, unlabelled=True),
@@ -263,6 +264,19 @@ def _check_plans(run: Run, plans: dict[str, Any]) -> None:
         raise UserError(
             f"{run.model} was trained with other labels: {run.raw / 'dataset.json'} was changed since.",
             "Move that folder away, then train again.",
+        )
+
+
+def _warn_of_axes(run: Run) -> None:
+    """Say which scans without masks are stored along other axes than the annotated ones."""
+    scans = {name: files[0] for name, files in scans_without_masks(run).items()}
+    known = _axes(run)
+    if odd := other_axes(scans, known):
+        name, axes = next(iter(odd.items()))
+        logger.warning(
+            "%d of %d scans without masks are stored along other axes than the annotated ones, such as %s (%s, not "
+            "%s), and nnU-Net does not turn scans: reorient them, or move them to another folder.",
+            *(len(odd), len(scans), name, axes, " or ".join(known)),
         )
 
 
