@@ -148,18 +148,18 @@ def check_file(path: Path) -> None:
     check_writable(_target(path).parent)
 
 
-def check_beside(path: Path, mark: str, marked: Path | None = None) -> None:
+def check_beside(path: Path, *marks: str, marked: Path | None = None) -> None:
     """Find out before the work whether the place of a result is free, or holds that of the same command.
 
     Args:
-        path: what is to be written, of which the user named no more than the folder or another file.
-        mark: what stands in its first line or lines; a line break at its start stands for that of the file, too.
-        marked: the file that has the mark where ``path`` has no text: all of them are written together.
+        path: what is to be written, of which the user may have named no more than the folder or another file.
+        marks: one of them stands in its first lines; a line break at its start stands for that of the file, too.
+        marked: the file that has it where ``path`` has no text: all of them are written together.
 
     Raises:
         UserError: something else lies there.
     """
-    if path.exists() and mark not in _head(marked or path, len(mark)):
+    if path.exists() and not any(mark in _head(marked or path, len(mark)) for mark in marks):
         raise UserError(
             f"{path} would be replaced, and was not written by this command, or was changed since.",
             "Write elsewhere with --output; or move the file away, if nothing needs it there.",

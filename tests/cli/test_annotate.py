@@ -32,7 +32,7 @@ def test_the_command(
     assert page.with_suffix(".csv").exists()
     assert page.with_suffix(".label").exists()
     assert command(monkeypatch, half_annotated, "-o", str(page.with_suffix(".csv"))) == 2
-    assert "would be overwritten by its own list" in capsys.readouterr().err
+    assert "does not end in .html" in capsys.readouterr().err
     assert command(monkeypatch, half_annotated, "-o", str(page), "--scans", "1", "--slices", "1") == 0
     table = page.with_suffix(".csv")
     heading = table.read_text().splitlines()[0]

@@ -133,6 +133,17 @@ def checked(raw_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return raw_folder
 
 
+@pytest.mark.parametrize("command", ["check", "next", "report", "review"])
+def test_what_somebody_else_wrote_is_not_replaced_by_a_page(checked: Path, ccdcseg, command: str):
+    mine, thesis = Path(f"{command}.html").absolute(), Path("thesis.docx")
+    mine.write_text("<html>my own</html>")
+    thesis.write_text("my own")
+    result = ccdcseg(command, 7)
+    assert (result.code, f"{mine.name} would be replaced" in one_line(result.err)) == (2, True)
+    assert ccdcseg(command, 7, "-o", thesis).code == 2
+    assert [mine.read_text(), thesis.read_text()] == ["<html>my own</html>", "my own"]
+
+
 @pytest.mark.parametrize("command", ["check", "review"])
 def test_a_page_named_as_the_file_of_another_replaces_nothing(checked: Path, ccdcseg, command: str):
     description = (checked / "dataset.json").read_bytes()

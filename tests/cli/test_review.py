@@ -227,7 +227,7 @@ def test_a_ranking_of_our_own_is_replaced(
     ("words", "problem"),
     [
         (["--patient", "nobody"], "nobody is no patient or case among those that are reviewed"),
-        (["-o", "page.json"], "would be mistaken for a table"),
+        (["-o", "page.json"], "page page.json does not end in .html"),
         (["--fraction", "0.9"], "no split of fraction 0.9"),
         (["--answers", "none.csv"], "none.csv does not exist"),
         (["--folds", "2", "--run", "nowhere"], "--run and --folds exclude each other"),

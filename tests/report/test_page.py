@@ -8,11 +8,10 @@ import pytest
 import scored
 
 from ccdcseg.errors import UserError
-from ccdcseg.files import check_beside
 from ccdcseg.measure.patients import average
 from ccdcseg.report.page import build_report, short_name
 from ccdcseg.report.pictures import CLASS_COLOURS, choose_cases
-from ccdcseg.report.template import PAGE_MARK
+from ccdcseg.report.template import check_page
 from ccdcseg.runs.evaluation import read_evaluation
 from ccdcseg.runs.finished import load_arms
 from ccdcseg.statistics.compare import compare
@@ -377,7 +376,7 @@ def test_what_has_no_baseline_is_said_not_to_be_compared(make_run, build):
 
 def test_a_page_of_ours_is_known_by_its_head(build, bare_runs, tmp_path):
     build(bare_runs)
-    check_beside(tmp_path / "report.html", PAGE_MARK)
+    check_page(tmp_path / "report.html", "report")
     (tmp_path / "report.html").write_text("<!DOCTYPE html>")
     with pytest.raises(UserError):
-        check_beside(tmp_path / "report.html", PAGE_MARK)
+        check_page(tmp_path / "report.html", "report")

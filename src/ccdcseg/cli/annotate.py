@@ -10,8 +10,7 @@ import typer
 from ccdcseg.cli.app import DATA, app
 from ccdcseg.cli.options import PROCESSES, Dataset, Device, DeviceOption, Processes
 from ccdcseg.cli.output import cache_folder
-from ccdcseg.errors import UserError
-from ccdcseg.files import absolute, check_beside, check_file, check_table_beside
+from ccdcseg.files import absolute, check_beside, check_table_beside
 from ccdcseg.progress import progress_bars
 
 if TYPE_CHECKING:
@@ -49,11 +48,10 @@ def next_command(
     from ccdcseg.proposals.proposals import COLUMNS, Wanted, propose, write_list
     from ccdcseg.report.label_descriptions import LABEL_HEADER, write_label_descriptions
     from ccdcseg.report.next_page import NOT_MEASURED, build_next_page
+    from ccdcseg.report.template import check_page
 
     raw, listed = dataset_folder(nnunet_folder("nnUNet_raw"), dataset), output.with_suffix(".csv")
-    if output.suffix in (".csv", ".label"):
-        raise UserError(f"The page {output} would be overwritten by its own list.", "Name it next.html.")
-    check_file(output)
+    check_page(output, "next")
     check_table_beside(listed, COLUMNS)
     check_beside(output.with_suffix(".label"), LABEL_HEADER)
     runs = [folder for one in run or [] for folder in find_runs(str(one))]

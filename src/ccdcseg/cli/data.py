@@ -12,7 +12,7 @@ from ccdcseg.cli.app import DATA, app
 from ccdcseg.cli.options import PROCESSES, Dataset, Processes, Seeds
 from ccdcseg.cli.output import cache_folder, say_next_split
 from ccdcseg.errors import UserError
-from ccdcseg.files import absolute, check_beside, check_file
+from ccdcseg.files import absolute, check_beside
 from ccdcseg.progress import progress_bars
 
 
@@ -64,11 +64,10 @@ def check(
     from ccdcseg.datasets.cases import dataset_folder
     from ccdcseg.nnunet.paths import nnunet_folder
     from ccdcseg.report.check_page import build_check_page, findings_table, verdict
+    from ccdcseg.report.template import check_page
 
     raw = dataset_folder(nnunet_folder("nnUNet_raw"), dataset)
-    check_file(output)
-    if output.suffix == ".json":
-        raise UserError(f"The page {output} would be overwritten by its own JSON.", "Name it check.html.")
+    check_page(output, "check")
     check_beside(output.with_suffix(".json"), "ccdcseg-check/")
     with (
         cache_folder(nnunet_folder("nnUNet_preprocessed") / raw.name / "ccdcseg_check") as cache,

@@ -11,7 +11,7 @@ from ccdcseg.cli.completion import presets
 from ccdcseg.cli.options import PROCESSES, Dataset, Device, DeviceOption, MethodOption, Processes, Yes
 from ccdcseg.cli.output import cache_folder, chosen_device, confirm_long
 from ccdcseg.errors import UserError
-from ccdcseg.files import absolute, check_beside, check_file, check_table_beside, file_hash
+from ccdcseg.files import absolute, check_beside, check_table_beside, file_hash
 from ccdcseg.progress import progress_bars
 from ccdcseg.texts import one_line
 
@@ -70,14 +70,13 @@ def review(
 ) -> None:
     """Which masks to look at again: those first that contradict networks which never saw them."""
     from ccdcseg.nnunet.runs import find_runs
+    from ccdcseg.report.template import check_page
     from ccdcseg.review.review import RANKING_COLUMNS, ranking_file
 
     if answers:
         _keep(dataset, answers)
         return
-    if output.suffix in (".json", ".csv"):
-        raise UserError(f"The page {output} would be mistaken for a table.", "Name it review.html.")
-    check_file(output)
+    check_page(output, "review")
     check_beside(listed := output.with_suffix(".json"), "ccdcseg-review/")
     check_table_beside(ranking_file(listed), RANKING_COLUMNS)
     given = [name for name in _OF_FOLDS if context.get_parameter_source(name).name == "COMMANDLINE"]  # type: ignore[union-attr]

@@ -266,8 +266,9 @@ def report_command(
 ) -> None:
     """One HTML page of evaluated runs: tables, curves, pictures."""
     from ccdcseg.nnunet.runs import find_runs
+    from ccdcseg.report.template import check_page
 
-    check_file(output)
+    check_page(output, "report")
     runs = [run for target in targets for run in find_runs(target)]
     with progress_bars() as report:
         workflow.report(runs, output, title, part, progress=report)

@@ -16,7 +16,7 @@ from ccdcseg.experiments.table import COLUMNS, Table, result_tables, table_grid,
 from ccdcseg.files import check_beside, check_table_beside, json_text, move_aside, write_text
 from ccdcseg.report.page import build_report
 from ccdcseg.report.sections import Section
-from ccdcseg.report.template import PAGE_MARK
+from ccdcseg.report.template import check_page
 from ccdcseg.runs.record import RUN_FILE, unlike
 from ccdcseg.statistics.family_table import check_comparison_files
 from ccdcseg.tabular import Grid, latex_comment, to_latex, to_section
@@ -117,8 +117,8 @@ def check_outputs(experiment: Experiment, choice: Choice, stem: Path) -> None:
     check_table_beside(_path(stem, ".csv"), COLUMNS)
     check_comparison_files(*(_path(stem, ending) for ending in COMPARISON))
     for ending in SUFFIXES.get(experiment.figure or "", ()):
-        check_beside(_path(stem, ending), mark, markdown)
-    check_beside(stem.with_name(PAGE), PAGE_MARK)
+        check_beside(_path(stem, ending), mark, marked=markdown)
+    check_page(stem.with_name(PAGE), "report")
 
 
 def _path(stem: Path, ending: str) -> Path:

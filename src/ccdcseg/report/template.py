@@ -5,19 +5,48 @@ import hashlib
 from datetime import date
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import ccdcseg
+from ccdcseg.errors import UserError
+from ccdcseg.files import check_beside, check_file
 from ccdcseg.texts import visible
 
 SYNTHETIC = "Synthetic images made by a program. These numbers say nothing about patients."
 
-PAGE_MARK = "content=\"default-src 'none'; img-src "
-"""What stands in the head of every page of ours: see ``frame.html.j2``."""
 PATIENTS = "This page holds images and names of patients: share it as you would share their scans."
+
+SUFFIXES = (".html", ".htm")
+_TITLES = {"check": "Check of ", "review": "Review of ", "next": "What to annotate next in "}
+
+
+def check_page(page: Path, command: str) -> None:
+    """Find out before the work whether a page may be written: its place is free, or holds one of the same command.
+
+    Args:
+        page: to be written.
+        command: "check", "next", "report", which `reproduce` writes too, or "review".
+
+    Raises:
+        OSError, UserError: see `check_file` and `check_beside`; or its name is not that of a page.
+    """
+    if page.suffix.lower() not in SUFFIXES:
+        raise UserError(f"The name of the page {page} does not end in .html.", f"Name it {command}.html.")
+    check_file(page)
+    check_beside(page, f'<meta name="generator" content="ccdcseg {command}">', *_marks_of_before(command))
+
+
+def _marks_of_before(command: str) -> list[str]:
+    """What the heads of pages had that name no command: our policy before their title, or no more than that."""
+    if title := _TITLES.get(command):
+        return [f"'\">\n<title>{synthetic}{title}" for synthetic in ("", "[synthetic] ")]
+    return [
+        'initial-scale=1">\n<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src '
+    ]
 
 
 def render(name: str, context: dict[str, Any], library: str = "") -> str:
@@ -39,6 +68,7 @@ def render(name: str, context: dict[str, Any], library: str = "") -> str:
             script_hashes=Markup(" ".join(_source(text) for text in (script, library) if text)),  # noqa: S704 - digests
             written=date.today().isoformat(),
             version=ccdcseg.__version__,
+            command="report" if name == "page.html.j2" else name.removesuffix(".html.j2"),
             **context,
         )
     )
