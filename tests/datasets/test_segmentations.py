@@ -1,5 +1,6 @@
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,40 @@ def test_voxels_of_another_scan(
     other = write_slices(tmp_path / "other", PIXELS, spacing_mm=(7.7, 1.6, 1.25))
     with pytest.raises(UserError, match=r"seg\.dcm does not fit .*other \("):
         read_segmentation(path, LABELS, scan(other))
+
+
+@pytest.mark.parametrize("said_mm", [None, 0.62, 0.63])
+@pytest.mark.parametrize("rows", [range(2, 38), (3, 4, 5, 20), (7,), (1, 12, 38)])
+def test_frames_lie_on_slices_whose_positions_are_rounded(
+    tmp_path: Path,
+    write_slices: Callable[..., list[Path]],
+    write_segmentation: Callable[..., Path],
+    said_mm: float | None,
+    rows: Sequence[int],
+) -> None:
+    mask = np.zeros((40, 7, 8), np.uint8)
+    mask[list(rows), 2:4, 3] = 1
+    paths = write_slices(tmp_path / "scan", np.repeat(PIXELS[:1], 40, axis=0), (0.625, 1.5, 1.25))
+    for index, path in enumerate(paths):
+        set_fields(path, ImagePositionPatient=[-100.0, -80.0, round(30 + 0.625 * (39 - index), 2)])
+    path = write_segmentation(tmp_path / "seg.dcm", paths, mask[::-1], ["liver"])
+    dataset = pydicom.dcmread(path)
+    measures = dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    measures.SpacingBetweenSlices = said_mm or measures.SpacingBetweenSlices
+    dataset.save_as(path)
+    found = read_segmentation(path, LABELS, scan(paths), read_series(paths)).array
+    np.testing.assert_array_equal(found, 2 * mask)
+
+
+def test_frames_between_slices_are_refused(
+    draw: Callable[..., Path], slices: list[Path], tmp_path: Path, write_slices: Callable[..., list[Path]]
+) -> None:
+    path, image = draw(), scan(slices)
+    z = image.origin_mm[2]
+    for off in (0.2, -0.5):
+        other = replace(image, origin_mm=(*image.origin_mm[:2], z + off * image.spacing_mm[0]))
+        with pytest.raises(UserError, match=r"seg\.dcm does not fit"):
+            read_segmentation(path, LABELS, other)
 
 
 def test_what_is_no_segmentation(tmp_path: Path, slices: list[Path]) -> None:

@@ -29,7 +29,8 @@ from ccdcseg.datasets.dicom_header import (
 from ccdcseg.datasets.nifti import MAX_BYTES
 from ccdcseg.errors import UserError
 
-_TOLERANCE = 0.1  # of a voxel
+TOLERANCE = 0.1
+"""Part of a voxel by which a slice may lie beside its place, as where positions are rounded."""
 _DOUBLED_MM = 0.01
 _WORKING_BYTES = 8  # of a voxel while slices are read
 _ACQUISITIONS = "slices are of several acquisitions of one series (AcquisitionNumber)"
@@ -240,7 +241,7 @@ def _check_gaps(paths: Sequence[Path], along_mm: NDArray[np.float64]) -> None:
     gaps_mm = np.diff(along_mm)
     usual_mm = float(np.quantile(gaps_mm, 0.5, method="lower"))
     worst = int(np.abs(gaps_mm - usual_mm).argmax())
-    if abs(gaps_mm[worst] - usual_mm) > _TOLERANCE * usual_mm:
+    if abs(gaps_mm[worst] - usual_mm) > TOLERANCE * usual_mm:
         raise UserError(
             f"{paths[worst]} and {paths[worst + 1]} are neighbours {gaps_mm[worst]:.4g} mm apart, other slices "
             f"{usual_mm:.4g} mm: one is missing or misplaced.",
@@ -248,7 +249,7 @@ def _check_gaps(paths: Sequence[Path], along_mm: NDArray[np.float64]) -> None:
         )
     off_mm = np.abs(along_mm - np.linspace(along_mm[0], along_mm[-1], len(along_mm)))
     worst = int(off_mm.argmax())
-    if off_mm[worst] > _TOLERANCE * usual_mm:
+    if off_mm[worst] > TOLERANCE * usual_mm:
         raise UserError(
             f"{paths[worst]} lies {off_mm[worst]:.4g} mm from where slices at one distance from each other would "
             "have it: the distance changes.",
@@ -261,7 +262,7 @@ def _check_straight(headers: Sequence[Header], normal: NDArray[np.float64]) -> N
     offsets = np.array([header.position_mm for header in headers]) - headers[0].position_mm
     aside_mm = np.linalg.norm(offsets - np.outer(offsets @ normal, normal), axis=1)
     worst = int(aside_mm.argmax())
-    if aside_mm[worst] > _TOLERANCE * headers[0].spacing_mm.min():
+    if aside_mm[worst] > TOLERANCE * headers[0].spacing_mm.min():
         raise UserError(
             f"{headers[worst].path} is shifted sideways by {aside_mm[worst]:.3g} mm against "
             f"{headers[0].path}: the slices are sheared.",

@@ -5,15 +5,17 @@ import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import highdicom
 import numpy as np
 import pydicom
+from numpy.typing import NDArray
 from pydicom.misc import is_dicom
 
-from ccdcseg.datasets.dicom import Series
+from ccdcseg.datasets.dicom import TOLERANCE, Series
 from ccdcseg.datasets.dicom_header import DOWNLOAD, check_decoder, reading
 from ccdcseg.datasets.nifti import MAX_BYTES
 from ccdcseg.datasets.volumes import Volume
@@ -58,7 +60,7 @@ def read_segmentation(
     misfit = "Export it on the voxels of the scan, without overlapping segments; or as NIfTI."
     with _explaining(path, f"does not fit {image.path}", misfit):
         geometry = highdicom.VolumeGeometry(image.affine[:, [2, 1, 0, 3]], image.array.shape, "PATIENT")
-        found = stored.get_volume(combine_segments=True)
+        found = _on_slices(stored, image).get_volume(combine_segments=True)
         array = found.match_geometry(geometry, tol=1e-2).array
     lost = int(np.count_nonzero(found.array)) - int(np.count_nonzero(array))
     if lost:
@@ -109,6 +111,37 @@ def _check_whole(path: Path) -> None:
             if syntax.is_compressed:
                 check_decoder(path, syntax)
             dataset.pixel_array  # noqa: B018
+
+
+def _on_slices(stored: Any, image: Volume) -> Any:
+    """Move frames onto the scan's slices that each lies next to, where all do: those of rounded positions do.
+
+    highdicom wants them at even distances, and takes that between slices from what the file says of it.
+    """
+    along_mm, to_slice = image.affine[:3, 2], np.linalg.inv(image.affine)[2]
+    planes = _of_frames(stored, "PlanePositionSequence")
+    places = np.array([[*map(float, plane.ImagePositionPatient), 1] for plane in planes]).reshape(-1, 4)
+    off = np.rint(places @ to_slice) - places @ to_slice
+    if not _is_parallel(stored, along_mm) or (np.abs(off) > TOLERANCE).any():
+        return stored
+    for plane, place in zip(planes, places[:, :3] + np.outer(off, along_mm), strict=True):
+        plane.ImagePositionPatient = place.round(9).tolist()
+    for measures in _of_frames(stored, "PixelMeasuresSequence"):
+        measures.SpacingBetweenSlices = round(image.spacing_mm[0], 9)
+    return highdicom.seg.Segmentation.from_dataset(stored, copy=False)
+
+
+def _is_parallel(stored: Any, along_mm: NDArray[np.float64]) -> bool:
+    """Whether frames are parallel to slices that follow each other in a direction."""
+    planes = _of_frames(stored, "PlaneOrientationSequence")
+    axes = np.array([plane.ImageOrientationPatient for plane in planes], float).reshape(-1, 2, 3)
+    return np.allclose(axes @ along_mm, 0, atol=1e-2 * float(np.linalg.norm(along_mm)))
+
+
+def _of_frames(stored: Any, name: str) -> list[Any]:
+    """What is said of all frames in common, and of each."""
+    groups = (stored.get(f"{which}FunctionalGroupsSequence", ()) for which in ("Shared", "PerFrame"))
+    return [part for group in chain(*groups) for part in group.get(name, ())]
 
 
 def _check_source(path: Path, stored: Any, image: Volume, series: Series | None) -> None:
