@@ -136,6 +136,42 @@ def test_scans_in_forms_that_are_not_read_are_named(
     assert [*read_notes(prepare()).values()] == [[*names, "gert/CT"]]
 
 
+def test_scans_that_are_packed_or_half_loaded_are_named(prepare: Callable[..., Path], source: Path) -> None:
+    names = [
+        "carl.zip",
+        "dora/pre.nii.gz.part",
+        "dora/pre.nii.zip",
+        "emil/pre.NII~",
+        "emil/pre.nii.gz.1",
+        "fred/1.dcm.gz",
+        "gert.tar.gz",
+        "hans.7z.crdownload",
+    ]
+    for name in (*names, "gert/zip", "gert/pre.json", "hans/letter.niice.pdf"):
+        (source / name).parent.mkdir(exist_ok=True)
+        (source / name).touch()
+    assert [*read_notes(prepare()).values()] == [names, ["gert", "hans"]]
+
+
+def test_folders_of_patients_without_a_scan_are_named(prepare: Callable[..., Path], source: Path) -> None:
+    bare = ["carl", "dora"]
+    for name in bare:
+        (source / name / "deeper").mkdir(parents=True)
+    note = "2 more folders fit a pattern as far as {patient}, and no scan was found in them"
+    assert read_notes(prepare()) == {note: bare}
+
+
+def test_a_folder_whose_patient_and_phase_are_not_told_apart_is_named(tmp_path: Path) -> None:
+    root = tmp_path / "scans"
+    put(root / "anna_pre" / "image.nii.gz", pixels())
+    (root / "bert_van_pre").mkdir()
+    (root / "report").mkdir()
+    layout = Layout(("{patient}_{phase}/image.nii.gz",), None)
+    data = OwnData("Own", DATA.labels, ["MRI"], unlabelled=True)
+    folder = prepare_own(root, tmp_path / "raw", 7, data, layout, workers=1)
+    assert [*read_notes(folder).values()] == [["bert_van_pre"]]
+
+
 def test_what_lies_in_data_sets_of_nnunet_is_not_named(prepare: Callable[..., Path], source: Path) -> None:
     put(source / "results" / "Dataset001_Own" / "prediction.nii.gz", labels())
     assert read_notes(prepare()) == {}

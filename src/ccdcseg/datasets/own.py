@@ -45,6 +45,12 @@ from ccdcseg.processes import Progress
 
 _NAME = re.compile(r"\w[\w.-]*")
 _SUFFIX = re.compile(r"\.(nii|nii\.gz|dcm|nrrd|nhdr)$", re.IGNORECASE)
+_PACKED = re.compile(
+    r".+\.(zip|7z|rar|tgz|tbz2?|txz|tar)(\..+)?|.+\.(nii|dcm|nrrd)(?![a-z0-9]).+", re.IGNORECASE
+)
+"""Name of what may hold a scan: of an archive, or of a scan's file with more behind it, as of one half loaded."""
+_PASSED_OVER = "{} more look like scans, fit no pattern and were passed over"
+_BARE = "{} more folders fit a pattern as far as {{patient}}, and no scan was found in them"
 _TABLE_REMEDY = (
     "Give a CSV table in UTF-8 with the columns image, mask and patient, phase and group where they are known, "
     "image_1 and so on for further channels, and slices where masks are of some slices alone."
@@ -166,22 +172,40 @@ def prepare_own(
         workers,
         progress,
         [scan for scan in scans if scan.mask is None],
-        _passed_over(source, scans) if isinstance(found_by, Layout) else [],
+        _beside(source, scans, found_by) if isinstance(found_by, Layout) else None,
     )
 
 
-def _passed_over(source: Path, scans: Sequence[OwnScan]) -> list[str]:
-    """Files with the suffix of a scan, read here or not, and the outermost folders of DICOM, that fit no pattern.
+def _beside(source: Path, scans: Sequence[OwnScan], layout: Layout) -> dict[str, list[str]]:
+    """Notes on what may be scans and was passed over: by what it is called or holds, or by the folder it is for.
 
-    What lies in data sets of nnU-Net is none of these, in its raw folder as in those of its results.
+    What looks like scans are files with the suffix of one, read here or not, packed or half loaded, and the
+    outermost folders of DICOM. What lies in data sets of nnU-Net is none of these, in its raw folder as in those of
+    its results.
     """
     tree = walk(source)
     used = {path for scan in scans for path in scan.paths}
     made = {folder for folder in tree.folders if is_dataset_name(folder.name)}
-    places = [path for path in tree.files if scan_stem(path.name)]
+    places = [path for path in tree.files if scan_stem(path.name) or _PACKED.fullmatch(path.name)]
     places += _dicom_folders(tree.folders, used)
     left = [path for path in places if path not in used and made.isdisjoint((path, *path.parents))]
-    return [str(path.relative_to(source)) for path in left]
+    known = {above for path in (*used, *places, *made) for above in (path, *path.parents)}
+    bare = [folder for folder in _patient_folders(source, layout, tree.folders) if folder not in known]
+    notes = {_PASSED_OVER.format(len(left)): left, _BARE.format(len(bare)): bare}
+    return {note: [str(path.relative_to(source)) for path in paths] for note, paths in notes.items() if paths}
+
+
+def _patient_folders(source: Path, layout: Layout, folders: Iterable[Path]) -> list[Path]:
+    """Folders that fit a pattern as far as it names the patient, where the scan lies deeper."""
+    patterns = [text.split("/") for text in (*layout.images, *([layout.mask] if layout.mask else []))]
+    depths = [
+        next(number for number, part in enumerate(parts, 1) if "{patient}" in part) for parts in patterns
+    ]
+    heads = {
+        "/".join(parts[:depth]) for parts, depth in zip(patterns, depths, strict=True) if depth < len(parts)
+    }
+    names = [(folder, folder.relative_to(source).as_posix()) for folder in folders]
+    return [folder for folder, name in names if any(NamePattern(head, PARTS).fits(name) for head in heads)]
 
 
 def _dicom_folders(folders: Iterable[Path], used: Collection[Path]) -> list[Path]:

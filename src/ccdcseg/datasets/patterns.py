@@ -53,6 +53,10 @@ class NamePattern:
         """Characters outside the braces."""
         return len(_PART.sub("", self.text))
 
+    def fits(self, name: str) -> bool:
+        """Whether it fits a name, in one way or in several."""
+        return self._expression("+").fullmatch(composed(name)) is not None
+
     def parts(self, name: str) -> dict[str, str] | None:
         """Text of each named part of ``name``, with composed characters and no space around it.
 

@@ -35,7 +35,6 @@ _EMPTY_REMEDY = (
 )
 _EMPTY = "mask holds no class and is taken for a healthy control's"
 _IN_PART = "mask is of the slices that the table names, and ignored on all others"
-_PASSED_OVER = "{} more look like scans, fit no pattern and were passed over"
 _TURNED = "had the same voxels in another order of axes and was turned, exactly"
 
 Notes = Sequence[str]
@@ -86,7 +85,7 @@ def write_dataset(
     workers: int,
     progress: Progress | None = None,
     unlabelled: Sequence[S] = (),
-    passed_over: Sequence[str] = (),
+    beside: Mapping[str, Sequence[str]] | None = None,
 ) -> Path:
     """Convert all scans into a new nnU-Net raw folder: ``dataset.json``, ``cases.csv`` and, if any, notes and
     ``unlabelled.csv``.
@@ -99,7 +98,7 @@ def write_dataset(
         workers: processes.
         progress: see `Progress`.
         unlabelled: scans without a mask; converted too, but no cases of the data set.
-        passed_over: what looks like scans where these were found, and fits no pattern; a note of its own.
+        beside: further notes, with the paths of what was found beside the scans.
 
     Returns:
         ``target``.
@@ -111,7 +110,7 @@ def write_dataset(
     with new_folder(target) as folder:
         everything = [*scans, *unlabelled]
         notes = pool_map(partial(convert, folder), everything, workers, progress)
-        _write_notes(folder, everything, notes, passed_over)
+        _write_notes(folder, everything, notes, beside or {})
         write_json(folder / "dataset.json", _description(release, len(scans)))
         write_cases(folder, [scan.case for scan in scans])
         if unlabelled:
@@ -120,9 +119,9 @@ def write_dataset(
 
 
 def _write_notes(
-    folder: Path, scans: Sequence[Scan], notes: Sequence[Notes], passed_over: Sequence[str]
+    folder: Path, scans: Sequence[Scan], notes: Sequence[Notes], beside: Mapping[str, Sequence[str]]
 ) -> None:
-    cases = {_PASSED_OVER.format(len(passed_over)): [*passed_over]} if passed_over else {}
+    cases = {note: [*paths] for note, paths in beside.items()}
     for scan, said in zip(scans, notes, strict=True):
         for note in said:
             cases.setdefault(note, []).append(scan.case.case)
@@ -133,7 +132,7 @@ def _write_notes(
 def read_notes(folder: Path) -> dict[str, list[str]]:
     """What was done to scans of a prepared data set beyond converting them, with the cases to which it was done.
 
-    What was passed over has its paths instead.
+    What was found beside them has its paths instead.
 
     Raises:
         UserError: the notes are damaged.
