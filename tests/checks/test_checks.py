@@ -350,6 +350,19 @@ def test_scans_of_two_patients_that_are_the_same(raw_folder: Path, find: Callabl
     ]
 
 
+def test_an_image_that_is_the_mask(
+    raw_folder: Path, find: Callable[[], list], change_volume: Callable[..., None]
+) -> None:
+    """By the same or other values; one voxel beside it is enough to be none."""
+    for number, case in enumerate(("p1_ED", "p2_ED", "p3_ES")):
+        shutil.copy(mask(raw_folder, case), image(raw_folder, case))
+        change_volume(image(raw_folder, case), lambda array, number=number: array * 10**number + number)
+    change_volume(image(raw_folder, "p3_ES"), lambda array: array.put(0, 7))
+    text = "channel 0 holds the voxels of the case's own mask, by the same or other values"
+    told = [finding for finding in find() if finding[1] == "mask as image"]
+    assert told == [(PROBLEM, "mask as image", (case,), text) for case in ("p1_ED", "p2_ED")]
+
+
 def test_cases_that_share_all_channels_are_named_once(
     raw_folder: Path, find: Callable[[], list], describe_dataset: Callable[..., None]
 ) -> None:

@@ -341,6 +341,14 @@ def _duplicates(survey: Survey) -> Iterator[Finding]:
                 yield note("duplicate channel", [case], text, remedy)
 
 
+def _told(survey: Survey) -> Iterator[Finding]:
+    for case, facts in survey.facts.items():
+        if facts.told:
+            held = "holds the voxels of the case's own mask, by the same or other values"
+            remedy = "Restore the image: a file was copied to the wrong name, or paired with the wrong one."
+            yield problem("mask as image", [case], f"channel {_listed(facts.told)} {held}", remedy)
+
+
 def _duplicate(check: str, cases: Sequence[str], survey: Survey) -> Finding:
     owners = sorted({survey.contents.patients[case] for case in cases})
     if len(owners) == 1:
@@ -365,6 +373,7 @@ RULES: tuple[Callable[[Survey], Iterable[Finding]], ...] = (
     _classes,
     _annotated_in_part,
     _duplicates,
+    _told,
     split_findings,
     intensity_findings,
     grid_findings,

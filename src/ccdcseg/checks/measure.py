@@ -22,7 +22,7 @@ from ccdcseg.datasets.volumes import Volume, check_channels, check_pair, read_im
 from ccdcseg.errors import UserError
 from ccdcseg.processes import Progress
 
-FORMAT = "ccdcseg-measurements/4"
+FORMAT = "ccdcseg-measurements/5"
 
 T = TypeVar("T")
 Labels = NDArray[np.int16]
@@ -138,12 +138,21 @@ class MaskFacts:
 
 @dataclass(frozen=True)
 class CaseFacts:
-    """All that is known of a case; what could not be read is missing, and ``faults`` says why."""
+    """All that is known of a case; what could not be read is missing, and ``faults`` says why.
+
+    Args:
+        case: its name.
+        channels: by number.
+        mask: of the case.
+        faults: of its files.
+        told: channels whose values the mask tells, see `_is_told`.
+    """
 
     case: str
     channels: dict[int, ChannelFacts]
     mask: MaskFacts | None
     faults: tuple[Fault, ...]
+    told: tuple[int, ...] = ()
 
     @property
     def scans(self) -> dict[str, list[int]]:
@@ -222,7 +231,16 @@ def measure_case(
         {number: _channel_facts(volume) for number, volume in images.items()},
         _mask_facts(mask, labels, ignore, speck_fraction) if mask else None,
         tuple(faults),
+        tuple(number for number, volume in images.items() if mask and _is_told(volume.array, mask.array)),
     )
+
+
+def _is_told(image: NDArray[Any], mask: Labels) -> bool:
+    """Whether an image that is not constant has one value for each of the mask, as a copy of it has."""
+    if image.shape != mask.shape or image.min() == image.max():
+        return False
+    parts = (image[mask == value] for value in np.unique(mask))
+    return all(part.min() == part.max() for part in parts)
 
 
 def _attempt(faults: list[Fault], kind: FaultKind, action: Callable[[], T]) -> T | None:
