@@ -77,6 +77,16 @@ def test_values_are_rescaled_slice_by_slice(slices: list[Path]) -> None:
     np.testing.assert_array_equal(voxels[:-1], PIXELS[:-1])
 
 
+@pytest.mark.parametrize("lacked", ["RescaleSlope", "RescaleIntercept"])
+def test_a_slice_that_says_less_of_its_rescaling_than_others(slices: list[Path], lacked: str) -> None:
+    """Without its intercept a slice of CT would be 1024 HU brighter than its neighbours."""
+    for path in slices:
+        set_fields(path, RescaleSlope=1, RescaleIntercept=-1024)
+    set_fields(slices[2], **{lacked: None})
+    with pytest.raises(UserError, match=rf"00003\.dcm and .*00001\.dcm has a {lacked}, the other none"):
+        read_series(slices)
+
+
 @pytest.mark.parametrize(("field", "value"), [("RescaleSlope", 0.5), ("RescaleIntercept", 40000)])
 def test_values_that_are_no_short_integers(slices: list[Path], field: str, value: float) -> None:
     for path in slices:
@@ -118,7 +128,7 @@ def test_values_that_are_no_short_integers(slices: list[Path], field: str, value
         ),
         ({"ModalityLUTSequence": [pydicom.Dataset()]}, r"00003\.dcm gives its values by a table"),
         ({"HighBit": 15}, r"00003\.dcm has the HighBit 15 of 12 BitsStored"),
-        ({"RescaleSlope": 1}, r"00003\.dcm and .*00001\.dcm has a RescaleSlope or RescaleInter.*other none"),
+        ({"RescaleSlope": 1}, r"00003\.dcm and .*00001\.dcm has a RescaleSlope, the other none"),
     ],
 )
 def test_a_wrong_header(slices: list[Path], fields: dict[str, object], message: str) -> None:
@@ -271,6 +281,16 @@ def test_inverted_slices_are_noted(slices: list[Path]) -> None:
         set_fields(path, PhotometricInterpretation="MONOCHROME1")
     (note,) = read_series(slices).notes
     assert "MONOCHROME1" in note
+
+
+def test_slices_of_ct_without_rescaling_are_noted(slices: list[Path]) -> None:
+    for path in slices:
+        set_fields(path, Modality="CT")
+    (note,) = read_series(slices).notes
+    assert "no RescaleSlope or RescaleIntercept" in note
+    for path in slices:
+        set_fields(path, RescaleIntercept=0)
+    assert read_series(slices).notes == ()
 
 
 def test_a_distance_that_changes(tmp_path: Path, write_slices: Write) -> None:

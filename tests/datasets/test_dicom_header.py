@@ -27,9 +27,9 @@ def test_what_a_header_says(slice_file: Path) -> None:
     np.testing.assert_allclose(header.axes, np.eye(3)[:2])
     assert (header.said["EchoTime"], header.said["ConvolutionKernel"]) == ("2.3", "")
     assert "ORIGINAL" in header.said["ImageType"]
-    assert not header.is_rescaled
+    assert header.rescaled == ()
     set_fields(slice_file, RescaleIntercept=-1024)
-    assert read_header(slice_file).is_rescaled
+    assert read_header(slice_file).rescaled == ("RescaleIntercept",)
 
 
 def test_values_are_rescaled(slice_file: Path) -> None:

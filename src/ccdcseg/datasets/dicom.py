@@ -35,6 +35,7 @@ _DOUBLED_MM = 0.01
 _WORKING_BYTES = 8  # of a voxel while slices are read
 _ACQUISITIONS = "slices are of several acquisitions of one series (AcquisitionNumber)"
 _INVERTED = "slices are MONOCHROME1, shown with low values bright; values are as they are stored"
+_UNSCALED = "slices are of CT and have no RescaleSlope or RescaleIntercept; values are as they are stored"
 _APART = "Keep the slices of one scan in the folder, and those of each other in a folder of its own."
 
 
@@ -125,6 +126,8 @@ def _notes(headers: Sequence[Header]) -> Iterator[str]:
             yield f"slices differ in {keyword}"
     if headers[0].said["PhotometricInterpretation"] == "MONOCHROME1":
         yield _INVERTED
+    if headers[0].said["Modality"] == "CT" and not headers[0].rescaled:
+        yield _UNSCALED
 
 
 def read_voxels(series: Series) -> NDArray[Any]:
@@ -158,11 +161,9 @@ def _check_one_series(headers: Sequence[Header]) -> None:
             raise UserError(f"{header.path} is of another patient (PatientID) than {first.path}.", _APART)
         for keyword in kinds:
             _check_kind(keyword, first, header)
-        if header.is_rescaled != first.is_rescaled:
-            raise UserError(
-                f"One of {header.path} and {first.path} has a RescaleSlope or RescaleIntercept, the other none.",
-                _APART,
-            )
+        if header.rescaled != first.rescaled:
+            lacked = " or ".join(sorted({*header.rescaled} ^ {*first.rescaled}, reverse=True))
+            raise UserError(f"One of {header.path} and {first.path} has a {lacked}, the other none.", _APART)
 
 
 def _check_unmixed(headers: Sequence[Header], keyword: str) -> None:

@@ -40,6 +40,7 @@ KINDS = (
 MOMENTS = ("AcquisitionNumber", "TriggerTime", "AcquisitionTime", "ContentTime", "InstanceNumber")
 """What may tell one slice from another at the same place, beside all others."""
 
+_RESCALING = ("RescaleSlope", "RescaleIntercept")
 _RESTORE = "Export it again, or restore it from its release."
 DOWNLOAD = "Copy or download it again."
 _NO_SLICE = "If it is no slice, such as a dose report or a screenshot, take it out of the folder."
@@ -63,7 +64,7 @@ class Header:
         position_mm: of the first pixel (x, y, z), LPS.
         axes: directions of a row and of a column, shape (2, 3).
         said: text of each field of ``SERIES``, ``NAMES``, ``KINDS`` and ``MOMENTS``, empty where the file has none.
-        is_rescaled: whether it has a RescaleSlope or RescaleIntercept.
+        rescaled: which of RescaleSlope and RescaleIntercept it has.
     """
 
     path: Path
@@ -74,7 +75,7 @@ class Header:
     position_mm: NDArray[np.float64]
     axes: NDArray[np.float64]
     said: Mapping[str, str]
-    is_rescaled: bool
+    rescaled: tuple[str, ...]
 
 
 @contextmanager
@@ -117,7 +118,7 @@ def read_header(path: Path) -> Header:
             position_mm=_numbers(path, dataset, "ImagePositionPatient", 3),
             axes=_numbers(path, dataset, "ImageOrientationPatient", 6).reshape(2, 3),
             said={keyword: _text(dataset, keyword) for keyword in (*SERIES, *NAMES, *KINDS, *MOMENTS)},
-            is_rescaled="RescaleSlope" in dataset or "RescaleIntercept" in dataset,
+            rescaled=tuple(keyword for keyword in _RESCALING if keyword in dataset),
         )
         _check_size(path, dataset, header.shape)
     _check_geometry(header)
