@@ -1,10 +1,12 @@
+import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from ccdcseg.errors import UserError
-from ccdcseg.nnunet.paths import nnunet_folder
+from ccdcseg.nnunet.paths import check_logger, nnunet_folder
 
 VARIABLE = "nnUNet_raw"
 
@@ -27,6 +29,42 @@ def test_numbers_of_processes_that_nnunet_stumbles_over(
         UserError, match=rf"variable {variable} is '{value}'\. Set it to a number from {least} on"
     ):
         nnunet_folder("nnUNet_raw")
+
+
+@pytest.mark.parametrize("value", ["1", "True", "true"])
+def test_a_log_that_nnunet_would_send_where_nothing_can_send_it(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("nnUNet_wandb_enabled", value)
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(UserError, match=rf"nnUNet_wandb_enabled is '{value}', and wandb is not installed"):
+        check_logger()
+    monkeypatch.setitem(sys.modules, "wandb", json)
+    check_logger()
+
+
+@pytest.mark.parametrize("value", ["yes", "TRUE", "", "2"])
+def test_words_for_a_log_that_nnunet_does_not_know(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    for known in ("0", "False", "false"):
+        monkeypatch.setenv("nnUNet_wandb_enabled", known)
+        check_logger()
+    monkeypatch.setenv("nnUNet_wandb_enabled", value)
+    with pytest.raises(UserError, match=rf"nnUNet_wandb_enabled is '{value}'\. Set it to 0 or 1"):
+        check_logger()
+
+
+@pytest.mark.parametrize("raw", ["{}", "{}/", "{}/../link", "{}/../raw/."])
+def test_one_folder_for_raw_and_preprocessed_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raw: str
+) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "link").symlink_to("raw")
+    monkeypatch.setenv("nnUNet_raw", raw.format(tmp_path / "raw"))
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "raw"))
+    with pytest.raises(UserError, match="nnUNet_preprocessed and nnUNet_raw are one folder"):
+        nnunet_folder("nnUNet_preprocessed")
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "raw" / "preprocessed"))
+    assert nnunet_folder("nnUNet_preprocessed") == tmp_path / "raw" / "preprocessed"
 
 
 def test_no_processes_for_augmentation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -30,6 +30,16 @@ PLAN = plans_module._plan
 """Planning itself, in the place of which `own_run` puts its result of before."""
 
 
+def test_a_log_that_cannot_be_kept_is_named_before_anything_is_written(
+    tiny_run, train_run, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("nnUNet_wandb_enabled", "yes")
+    run = tiny_run()
+    with pytest.raises(UserError, match="nnUNet_wandb_enabled"):
+        train_run(run)
+    assert not run.folder.exists()
+
+
 def test_trainings_side_by_side_prepare_one_after_the_other(tiny_run, monkeypatch: pytest.MonkeyPatch):
     """Two that preprocessed the same scans at once would read each other's half-written files."""
     inside, overlaps, met = threading.Lock(), [], threading.Event()

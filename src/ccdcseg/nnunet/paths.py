@@ -2,10 +2,13 @@
 
 import os
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 from ccdcseg.errors import UserError
-from ccdcseg.files import absolute, check_name
+from ccdcseg.files import absolute, check_name, real
+
+_RAW = "nnUNet_raw"
 
 
 def check_environment() -> None:
@@ -23,6 +26,26 @@ def check_environment() -> None:
             )
 
 
+def check_logger() -> None:
+    """Refuse what nnU-Net would stumble over where a training begins to keep its log.
+
+    Raises:
+        UserError: the variable that turns on Weights & Biases has a word that nnU-Net does not know, or turns it on
+            where it is not installed.
+    """
+    variable, off, on = "nnUNet_wandb_enabled", ("0", "False", "false"), ("1", "True", "true")
+    value = os.environ.get(variable, "0")
+    if value in on and find_spec("wandb") is None:
+        raise UserError(
+            f"The environment variable {variable} is {value!r}, and wandb is not installed.",
+            "Install it (pip install wandb), or unset the variable.",
+        )
+    if value not in (*off, *on):
+        raise UserError(
+            f"The environment variable {variable} is {value!r}.", "Set it to 0 or 1, or unset it."
+        )
+
+
 def nnunet_folder(variable: str) -> Path:
     """The folder that nnU-Net's environment variable names, ``~`` and ``$HOME`` expanded, for nnU-Net as well.
 
@@ -30,7 +53,8 @@ def nnunet_folder(variable: str) -> Path:
         variable: ``nnUNet_raw``, ``nnUNet_preprocessed`` or ``nnUNet_results``.
 
     Raises:
-        UserError: the variable is not set, or is no path; or as `check_environment`.
+        UserError: the variable is not set, is no path, or names the raw folder for the preprocessed one; or as
+            `check_environment`.
     """
     check_environment()
     value = os.environ.get(variable)
@@ -41,8 +65,20 @@ def nnunet_folder(variable: str) -> Path:
         )
     folder = absolute(Path(_expanded(variable, value)))
     check_name(folder)
+    if variable == "nnUNet_preprocessed":
+        _check_apart(folder)
     os.environ[variable] = str(folder)
     return folder
+
+
+def _check_apart(preprocessed: Path) -> None:
+    """Refuse the folder of the raw data sets, where nnU-Net would write beside their files, some over them."""
+    raw = os.environ.get(_RAW)
+    if raw and real(Path(_expanded(_RAW, raw))) == real(preprocessed):
+        raise UserError(
+            f"nnUNet_preprocessed and nnUNet_raw are one folder, {preprocessed}.",
+            "Set nnUNet_preprocessed to a folder of its own.",
+        )
 
 
 def folders_set() -> list[Path]:

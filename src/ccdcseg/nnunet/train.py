@@ -34,7 +34,7 @@ from ccdcseg.files import (
 )
 from ccdcseg.methods import METHODS
 from ccdcseg.nnunet.checkpoints import FINAL, OWN_KEY, load_checkpoint
-from ccdcseg.nnunet.paths import nnunet_folder
+from ccdcseg.nnunet.paths import check_logger, nnunet_folder
 from ccdcseg.nnunet.plans import (
     base_plans,
     check_stored,
@@ -97,7 +97,8 @@ def train(run: Run, *, resume: bool, device: str, processes: int, progress: Prog
     Raises:
         UserError: an interrupted training lies there and ``resume`` is not set, one with other settings or one that
             was not begun here, the split was drawn anew since it was chosen, another process works on the folder
-            and ``resume`` is not set, or there is no such device.
+            and ``resume`` is not set, there is no such device, or nnU-Net's log cannot be kept as the environment
+            says (`check_logger`).
     """
     device = usable_device(device)
     _check_settings(run)
@@ -128,6 +129,7 @@ def _train_teachers(run: Run, device: str, processes: int, progress: Progress) -
 
 
 def _train(run: Run, device: str, processes: int, progress: Progress) -> None:
+    check_logger()
     end_forks_with_this_process()
     keep_to_cores()
     _train_teachers(run, device, processes, progress)
