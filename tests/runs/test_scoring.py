@@ -125,6 +125,13 @@ def test_progress_reaches_the_end(folders):
     assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
+def test_hidden_files_are_no_cases(folders):
+    """macOS leaves them on other systems' disks."""
+    result = evaluate_folder(*folders, LABELS, PATIENTS)
+    (folders[0] / "._p1_ed.nii.gz").write_bytes(b"x")
+    assert evaluate_folder(*folders, LABELS, PATIENTS) == result
+
+
 def test_only_the_named_cases_are_scored(folders):
     result = evaluate_folder(*folders, LABELS, PATIENTS, cases=["p1_ed"])
     assert {row.case for row in result.cases} == {"p1_ed"}

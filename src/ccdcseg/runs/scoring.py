@@ -98,7 +98,7 @@ def _foreground(labels: Mapping[str, int]) -> dict[str, int]:
 
 
 def _cases_in(folder: Path) -> set[str]:
-    return {path.name.removesuffix(MASK_SUFFIX) for path in folder.glob(f"*{MASK_SUFFIX}")}
+    return {path.name.removesuffix(MASK_SUFFIX) for path in folder.glob(f"[!.]*{MASK_SUFFIX}")}
 
 
 def _check_cases(
