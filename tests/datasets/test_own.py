@@ -427,6 +427,14 @@ def test_patients_that_differ_by_capitals_alone(refused: Callable[..., None], so
     refused("Anna and anna differ by capitals alone")
 
 
+@pytest.mark.parametrize("suffix", [".mha", ".MGZ", ".hdr", ".png", ".TIFF"])
+def test_masks_in_a_form_that_is_not_read(source: Path, refused: Callable[..., None], suffix: str) -> None:
+    for mask in [*(source / "masks").iterdir()]:
+        mask.rename(mask.with_name(f"{mask.name.removesuffix('.nii.gz')}{suffix}"))
+    layout = Layout(LAYOUT.images, f"masks/{{patient}}_{{phase}}{suffix}")
+    refused(rf"anna_post\{suffix} is a mask in a form that is not read \(\{suffix}\).*NIfTI", found_by=layout)
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [

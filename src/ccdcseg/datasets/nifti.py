@@ -124,7 +124,8 @@ def check_content(path: Path, header: Any) -> memoryview:
     bad = 0 if dtype.kind in "iu" else int(np.count_nonzero(~np.isfinite(voxels)))
     if bad:
         raise UserError(
-            f"{path} holds {bad} voxels that are NaN or infinite.", "Replace them by a sensible intensity."
+            f"{path} holds {bad} voxels that are NaN or infinite.",
+            "Replace them: in a mask by 0, in an image by a value of its background.",
         )
     return memoryview(content)[start:declared]
 

@@ -51,6 +51,7 @@ _PACKED = re.compile(
 """Name of what may hold a scan: of an archive, or of a scan's file with more behind it, as of one half loaded."""
 _PASSED_OVER = "{} more look like scans, fit no pattern and were passed over"
 _BARE = "{} more folders fit a pattern as far as {{patient}}, and no scan was found in them"
+_PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
 _TABLE_REMEDY = (
     "Give a CSV table in UTF-8 with the columns image, mask and patient, phase and group where they are known, "
     "image_1 and so on for further channels, and slices where masks are of some slices alone."
@@ -492,4 +493,9 @@ def _read_own_mask(path: Path, labels: Mapping[str, int], image: _Image) -> Volu
         return read_mask(path, labels, any_form=True)
     if path.name.lower().endswith(SUFFIXES):
         return read_slicer_mask(path, labels, image.volume)
+    if scan_stem(path.name) or path.suffix.lower() in _PICTURES:
+        raise UserError(
+            f"{path} is a mask in a form that is not read ({path.suffix}).",
+            "Save it as NIfTI (.nii.gz), .seg.nrrd or a DICOM segmentation, for instance with 3D Slicer.",
+        )
     return read_segmentation(path, labels, image.volume, image.series)
