@@ -336,3 +336,30 @@ def test_keys_answer_what_is_seen_once(browser: Any, review_html: Path) -> None:
     tab.keyboard.press("w")
     assert answers_on(tab) == ["right", "", "", "", "wrong", ""]
     context.close()
+
+
+@pytest.mark.parametrize("size", [(1280, 800), (320, 300)])
+def test_keys_answer_the_mask_of_which_most_is_seen(
+    browser: Any, review_html: Path, size: tuple[int, int]
+) -> None:
+    """After the wheel: not the one that has the focus, nor what the bar covers, which is high on narrow screens."""
+    width, height = size
+    context = browser.new_context(viewport={"width": width, "height": height})
+    tab = context.new_page()
+    tab.goto(review_html.as_uri())
+    for key in "jw":
+        tab.keyboard.press(key)
+    below_bar = (
+        "(side) => document.activeElement.getBoundingClientRect()[side]"
+        " - document.querySelector('.bar').getBoundingClientRect().bottom"
+    )
+    assert 0 <= tab.evaluate(below_bar, "top") < 20
+    tab.mouse.move(width / 2, height - 5)
+    tab.mouse.wheel(0, tab.evaluate(below_bar, "bottom") - 12)
+    tab.wait_for_function(f"({below_bar})('bottom') < 20")
+    tab.keyboard.press("r")
+    assert answers_on(tab) == ["wrong", "", "right", "", "", ""]
+    tab.locator("article input[value=wrong]").nth(3).check()  # one that is clicked on is the current one
+    tab.keyboard.press("u")
+    assert answers_on(tab) == ["wrong", "", "right", "unsure", "", ""]
+    context.close()

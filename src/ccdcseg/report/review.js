@@ -4,7 +4,9 @@
   const review = document.querySelector("[data-store]");
   const cards = [...review.querySelectorAll("article")];
   const keys = { r: "right", 1: "right", w: "wrong", 2: "wrong", u: "unsure", 3: "unsure" };
+  const bar = review.querySelector(".bar");
   const status = document.getElementById("answered");
+  let chosenAt;
 
   function answerOf(card) {
     return card.querySelector("input:checked")?.value ?? "";
@@ -49,19 +51,28 @@
     for (const card of cards) card.dataset.answer = answerOf(card);
     status.textContent = `${cards.filter(answerOf).length} of ${cards.length} answered`;
   }
-  function onScreen(card) {
+  function pixelsSeen(card) {
     const box = card.getBoundingClientRect();
-    return box.bottom > 80 && box.top < innerHeight;
+    return Math.min(box.bottom, innerHeight) - Math.max(box.top, bar.getBoundingClientRect().bottom);
   }
+  function isWhole(card) {
+    return pixelsSeen(card) > card.offsetHeight - 1;
+  }
+  // The one that was gone to or clicked on, until the page is scrolled: then the one of which most is seen.
   function current() {
     const focused = document.activeElement.closest("article");
-    return focused && onScreen(focused) ? focused : cards.find(onScreen);
+    if (focused && pixelsSeen(focused) > 0 && (scrollY === chosenAt || isWhole(focused))) return focused;
+    const [most] = [...cards].sort((one, other) => pixelsSeen(other) - pixelsSeen(one));
+    return pixelsSeen(most) > 0 ? most : undefined;
   }
   function go(place) {
     const card = cards[Math.min(Math.max(place, 0), cards.length - 1)];
     card.focus({ preventScroll: true });
     card.scrollIntoView({ block: "start", behavior: "instant" });  // the next key is for what is seen
+    chosenAt = scrollY;
   }
+  new ResizeObserver(() => review.style.setProperty("--bar", `${bar.offsetHeight}px`)).observe(bar);
+  for (const card of cards) card.addEventListener("click", () => { chosenAt = scrollY; });
   for (const card of cards) card.addEventListener("change", () => keep(card));
   addEventListener("storage", show);
   forget();
