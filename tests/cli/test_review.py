@@ -198,6 +198,13 @@ def test_answers_that_a_spreadsheet_saved_are_taken(
     assert result.code == 0, result.err
     kept = (raw_folder / "review.csv").read_text().splitlines()
     assert kept[1:] == [f"{raw_folder.name},{case},{mask},wrong" for case, mask in masks.items()]
+    assert "Changed" not in result.out
+    table.write_text(table.read_text(encoding="utf-8-sig").replace("wrong", "right", 1))
+    result = ccdcseg("review", "7", "--answers", table)
+    assert (
+        "(1 right, 1 wrong)\nChanged: 1 kept before, to 1 right\n         001: right, was wrong\n"
+        in result.out
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The page in a real browser, where there is one."""
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -262,9 +263,14 @@ def test_a_review_is_answered_by_keys_kept_and_saved(
         tab.keyboard.press(key)
     tab.reload()
     assert tab.locator("#answered").inner_text() == "4 of 6 answered"
-    with tab.expect_download() as saving:
-        tab.locator("#save").click()
-    assert saving.value.suggested_filename == "answers_Dataset007_Small.csv"
+    names = []
+    for _ in range(2):
+        with tab.expect_download() as saving:
+            tab.locator("#save").click()
+        names.append(saving.value.suggested_filename)
+    assert all(re.fullmatch(r"answers_Dataset007_Small_[\d-]{10}_[\d-]{8}\.csv", name) for name in names)
+    assert names == sorted({*names})  # two names, the newer one the last
+    assert tab.locator("#keeping").inner_text().endswith(f" --answers {names[1]}")
     saving.value.save_as(tmp_path / "answers.csv")
     context.close()
     said = {answer.case: answer for answer in read_answers(tmp_path / "answers.csv")}

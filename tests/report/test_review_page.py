@@ -87,9 +87,9 @@ def test_the_command_takes_a_name_with_spaces(
 ) -> None:
     spaced = replace(small_review, dataset="Dataset007_My Heart")
     text = write_review_page(spaced, tmp_path / "page.html").read_text()  # type: ignore[operator]
-    (command,) = re.findall("<code>(.*?)</code>", text)
+    (command,) = re.findall("<code.*?>(.*?)</code>", text)
     assert shlex.split(html.unescape(command)) == [
-        "ccdcseg", "review", "Dataset007_My Heart", "--answers", "answers_Dataset007_My Heart.csv",
+        "ccdcseg", "review", "Dataset007_My Heart", "--answers", "answers_Dataset007_My Heart_DATE_TIME.csv",
     ]  # fmt: skip
 
 

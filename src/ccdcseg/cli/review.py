@@ -1,5 +1,6 @@
 """The command that says which masks to look at again."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,7 @@ from ccdcseg.texts import one_line
 
 if TYPE_CHECKING:
     from ccdcseg.nnunet.runs import Run
+    from ccdcseg.review.answers import Answer
     from ccdcseg.review.review import Review
 
 _OF_FOLDS = ("folds", "method", "fraction", "seed", "preset", "change")
@@ -100,7 +102,7 @@ def _keep(dataset: str, path: Path) -> None:
     """Keep answers beside the data."""
     from ccdcseg.datasets.cases import dataset_folder, read_cases
     from ccdcseg.nnunet.paths import nnunet_folder
-    from ccdcseg.review.answers import ANSWERS_FILE, may_be_on, read_answers, take_answers
+    from ccdcseg.review.answers import ANSWERS_FILE, may_be_on, read_answers, stored_answers, take_answers
     from ccdcseg.review.review import mask_files
 
     raw = dataset_folder(nnunet_folder("nnUNet_raw"), dataset)
@@ -108,9 +110,21 @@ def _keep(dataset: str, path: Path) -> None:
     asked = [case for case in read_cases(raw) if any(may_be_on(answer, case.case) for answer in answers)]
     masks = mask_files(raw, asked)
     hashes = {case: file_hash(mask) for case, mask in masks.items()}
-    taken = [answer.answer for answer in take_answers(raw, path, hashes)]
-    counts = ", ".join(f"{taken.count(answer)} {answer}" for answer in dict.fromkeys(sorted(taken)))
-    typer.echo(f"Answers: {raw / ANSWERS_FILE} ({counts})")
+    kept = stored_answers(raw)
+    taken = take_answers(raw, path, hashes)
+    typer.echo(f"Answers: {raw / ANSWERS_FILE} ({_counts(taken)})")
+    changed = [answer for answer in taken if kept.get(answer.case, answer).answer != answer.answer]
+    if changed:
+        typer.echo(f"Changed: {len(changed)} kept before, to {_counts(changed)}")
+    for answer in changed[:10]:
+        was = kept[answer.case].answer
+        typer.echo(f"         {one_line(answer.case)}: {answer.answer}, was {was}")
+
+
+def _counts(answers: "Sequence[Answer]") -> str:
+    """How many of each."""
+    said = sorted(answer.answer for answer in answers)
+    return ", ".join(f"{said.count(answer)} {answer}" for answer in dict.fromkeys(said))
 
 
 def _folds(

@@ -6,7 +6,7 @@
   const keys = { r: "right", 1: "right", w: "wrong", 2: "wrong", u: "unsure", 3: "unsure" };
   const bar = review.querySelector(".bar");
   const status = document.getElementById("answered");
-  let chosenAt;
+  let chosenAt, saved = 0;
 
   function answerOf(card) {
     return card.querySelector("input:checked")?.value ?? "";
@@ -101,14 +101,23 @@
     const safe = number ? text : text.replace(/(^|;)(?=\s*[=+@＝＋－＠-])/g, "$1'");
     return /[",\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
   }
+  // For a name that no other save has: browsers give the second file of a name another one.
+  function nextTime() {
+    saved = Math.max(Date.now(), saved + 1000);
+    const local = new Date(saved - new Date(saved).getTimezoneOffset() * 60000);
+    return local.toISOString().slice(0, 19).replace("T", "_").replaceAll(":", "-");
+  }
   document.getElementById("save").addEventListener("click", () => {
     const rows = cards.filter(answerOf).map((card) =>
       [review.dataset.dataset, card.dataset.case, card.dataset.mask, answerOf(card)]);
     const table = [review.dataset.columns.split(","), ...rows].map((row) => row.map(cell).join(",")).join("\n") + "\n";
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([table], { type: "text/csv" }));
-    link.download = `answers_${review.dataset.dataset}.csv`;
+    const time = nextTime();
+    link.download = `${review.dataset.file}${time}.csv`;
     link.click();
     URL.revokeObjectURL(link.href);
+    const command = document.getElementById("keeping");
+    command.textContent = `${command.dataset.start}${time}.csv`;
   });
 }

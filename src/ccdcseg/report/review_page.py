@@ -119,7 +119,6 @@ def _context(result: Review, cards: Sequence[Card], synthetic: bool) -> dict[str
         "answers": ANSWERS,
         "columns": COLUMNS,
         "store": f"ccdcseg-answers-{json_hash([result.dataset])[:16]}",
-        "keeping": shlex.join(
-            ["ccdcseg", "review", result.dataset, "--answers", f"answers_{result.dataset}.csv"]
-        ),
+        "file": (file := f"answers_{result.dataset}_"),
+        "keeping": shlex.join(["ccdcseg", "review", result.dataset, "--answers", file]),
     }
