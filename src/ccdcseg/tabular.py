@@ -188,12 +188,19 @@ def to_csv(grid: Grid) -> str:
 
 
 def csv_text(rows: Sequence[Sequence[object]]) -> str:
-    """Rows as CSV: cells are one line each, and none is a formula to a spreadsheet.
+    """Rows as CSV to be looked at: cells are one line each and visible, and none is a formula to a spreadsheet."""
+    return exact_csv_text(
+        [[one_line(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    )
+
+
+def exact_csv_text(rows: Sequence[Sequence[object]]) -> str:
+    """Rows as CSV whose names are read again, with all their letters; none is a formula to a spreadsheet.
 
     A text that a spreadsheet would take for one gets an apostrophe before it, at which they all take it as it is.
     """
     text = io.StringIO()
-    cells = [[no_formula(one_line(cell)) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    cells = [[no_formula(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
     csv.writer(text, lineterminator="\n").writerows(cells)
     return text.getvalue()
 

@@ -16,6 +16,7 @@ from ccdcseg.report.page import build_report
 from ccdcseg.report.review_page import build_review_page
 from ccdcseg.review.measure import Opinions, measure
 from ccdcseg.review.review import Review, Reviewed, rank
+from ccdcseg.texts import one_line
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -134,6 +135,7 @@ def write_review_page(pristine_raw_folder: Path) -> Callable[[Review, Path], Pat
 
     def write(result: Review, output: Path) -> Path:
         def scan(case: str) -> tuple[Path, Opinions]:
+            case = one_line(case)  # a test may give it a name with invisible characters
             image = pristine_raw_folder / "imagesTr" / f"{case}_0000.nii.gz"
             return image, opinions_of(pristine_raw_folder, case)
 

@@ -82,6 +82,20 @@ def test_names_are_escaped(small_review: Review, write_review_page: object, tmp_
     assert "<script>alert" not in text
 
 
+def test_invisible_characters_of_names_are_in_what_is_saved_alone(
+    small_review: Review, write_review_page: object, tmp_path: Path
+) -> None:
+    first, *others = small_review.cases
+    name, dataset = f"\u200e\u202e{first.case}\u200b", "Dataset007_\u202eSmall\ud800"
+    hidden = replace(small_review, dataset=dataset, cases=(replace(first, case=name), *others))
+    text = write_review_page(hidden, tmp_path / "page.html").read_text()  # type: ignore[operator]
+    exact = f'data-case="{name}"', 'data-dataset="Dataset007_\u202eSmall?"'
+    assert [text.count(one) for one in exact] == [1, 1]
+    for one in exact:
+        text = text.replace(one, "")
+    assert not re.search("[\u200b\u200e\u202e]", text)
+
+
 def test_the_command_takes_a_name_with_spaces(
     small_review: Review, write_review_page: object, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ from ccdcseg.review.answers import ANSWERS_FILE, Answer, stored_answers, take_an
 
 NUMBERED = {"01": "1" * 64, "001": "2" * 64, "010": "3" * 64, "000": "4" * 64, "7": "5" * 64, "0a": "6" * 64}
 HASHES = {"a": "1" * 64, "b": "2" * 64, "=c;+d": "3" * 64}
+HIDDEN = "\u200e=\u05e9\u200b\n1"
 
 
 def answer(case: str, said: str, dataset: str = "Dataset007_Small", mask: str | None = None) -> Answer:
@@ -31,6 +32,12 @@ def test_answers_are_kept_and_newer_ones_count(raw: Path) -> None:
     take_answers(raw, handed_in(raw, answer("a", "right"), answer("b", "right")), HASHES)
     kept = stored_answers(raw)
     assert {case: one.answer for case, one in kept.items()} == {"a": "right", "b": "right", "=c;+d": "unsure"}
+
+
+def test_names_keep_what_is_not_seen(raw: Path) -> None:
+    given = answer(HIDDEN, "right")
+    assert take_answers(raw, handed_in(raw, given), {HIDDEN: given.mask}) == [given]
+    assert stored_answers(raw) == {HIDDEN: given}
 
 
 @pytest.mark.parametrize(

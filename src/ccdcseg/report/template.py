@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 import ccdcseg
 from ccdcseg.errors import UserError
@@ -76,8 +76,11 @@ def render(name: str, context: dict[str, Any], library: str = "") -> str:
 
 @cache
 def _environment() -> Environment:
-    """Kept with the templates it has compiled."""
-    return Environment(
+    """Kept with the templates it has compiled.
+
+    The filter ``exact`` keeps what is not seen, for attributes that scripts hand on and nobody reads.
+    """
+    environment = Environment(
         loader=PackageLoader("ccdcseg", "report"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -85,6 +88,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["exact"] = lambda text: escape(text.encode(errors="replace").decode())
+    return environment
 
 
 def _source(script: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from ccdcseg.datasets.tables import Row, read_table
 from ccdcseg.errors import UserError
 from ccdcseg.files import write_text
-from ccdcseg.tabular import csv_text
+from ccdcseg.tabular import exact_csv_text
 from ccdcseg.texts import from_cell
 
 ANSWERS_FILE = "review.csv"
@@ -103,7 +103,7 @@ def take_answers(raw_folder: Path, path: Path, masks: Mapping[str, str]) -> list
 
 def write_answers(path: Path, answers: Iterable[Answer]) -> None:
     """Write a table of answers, atomically."""
-    write_text(path, csv_text([COLUMNS, *(astuple(answer) for answer in answers)]))
+    write_text(path, exact_csv_text([COLUMNS, *(astuple(answer) for answer in answers)]))
 
 
 def _answer(row: Row) -> Answer:
