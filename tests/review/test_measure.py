@@ -48,7 +48,8 @@ def test_a_mask_that_the_network_agrees_with_contradicts_it_nowhere():
         assert one.contradiction_mm == 0
         assert one.surface_probability == pytest.approx(0.97, abs=0.02)
         assert one.gap.numbers == one.early.numbers == one.late.numbers == ()
-        assert one.apart == 0
+        assert (one.apart, one.apart_slice) == (0, 0)
+        assert one.worst_slice == 2  # the first that has something to see
 
 
 @given(
@@ -120,6 +121,7 @@ def test_slices_and_pieces_that_the_network_does_not_see_are_told():
     assert found.late.numbers == (7,)
     assert found.late.weight == pytest.approx(1, abs=0.1)
     assert found.apart == pytest.approx(8 / np.count_nonzero(labels == 1))
+    assert (found.apart_slice, found.worst_slice) == (4, 7)
 
 
 def test_slices_may_lie_along_any_axis():
@@ -177,6 +179,9 @@ def test_slices_that_nobody_labelled_are_no_slices_without_a_class():
     assert found.classes["RV"].gap.numbers == (6,)
     assert found.classes["RV"].gap.weight == pytest.approx(1, abs=0.1)
     assert found.classes[WHOLE].worst_slice == 6
+    labels = long_heart()
+    labels[8, 36:38, 40:44] = 1
+    assert annotated(labels, long_heart(), [2, 5, 8]).classes["RV"].apart_slice == 9
 
 
 def test_voxels_that_nobody_labelled_say_nothing():

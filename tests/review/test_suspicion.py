@@ -5,7 +5,7 @@ import pytest
 from ccdcseg.review.measure import WHOLE, ClassMeasures, Measures, Mend, Slices
 from ccdcseg.review.suspicion import ALL_BOUNDS, suspicions, usual
 
-PLAIN = ClassMeasures(0.9, 1.0, 0.4, Slices(), Slices(), Slices(), 0.0, {"background": 0.1, "RV": 0.9}, 3)
+PLAIN = ClassMeasures(0.9, 1.0, 0.4, Slices(), Slices(), Slices(), 0.0, {"background": 0.1, "RV": 0.9}, 3, 0)
 
 
 def mask(*mends: Mend, **changes: ClassMeasures) -> Measures:
@@ -25,7 +25,10 @@ def test_a_usual_mask_is_no_suspicion():
         ({"gap": Slices((4,), 1.0, 4)}, "RV is missing in slice 4, between slices"),
         ({"early": Slices((1, 8), 9.0, 8)}, "RV ends too early: the network sees it in slices 1, 8 too."),
         ({"late": Slices((8,), 9.0, 8)}, "RV goes on too far: the network sees nothing of it in slice 8."),
-        ({"apart": 0.2}, "A piece of RV, 20.0% of it, lies apart"),
+        (
+            {"apart": 0.2, "apart_slice": 5},
+            "A piece of RV, 20.0% of it, lies apart where the network sees nothing of it, most in slice 5.",
+        ),
         (
             {"contradiction_mm": 9.0, "dice": 0.3, "taken_for": {"background": 0.6, "RV": 0.3, "LV": 0.1}},
             "RV: Dice 30%, where 90% is usual here, most in slice 3; 60% of the label is background",

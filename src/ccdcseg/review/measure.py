@@ -81,7 +81,8 @@ class ClassMeasures:
         apart: the largest piece beside the main one that the network sees nothing of, as a share of the class;
             slices that nobody labelled are passed over.
         taken_for: what the network takes the class's voxels for: share of each class, background included.
-        worst_slice: in which most of the contradiction lies, from 1.
+        worst_slice: in which most of the contradiction lies, or of the class where there is none, from 1.
+        apart_slice: in which most of the piece that lies apart is, from 1; 0: there is none.
     """
 
     dice: float | None
@@ -93,6 +94,7 @@ class ClassMeasures:
     apart: float
     taken_for: Mapping[str, float]
     worst_slice: int
+    apart_slice: int
 
 
 @dataclass(frozen=True)
@@ -261,7 +263,9 @@ def _class_measures(opinions: Opinions, value: int) -> ClassMeasures:
     ours, theirs = opinions.regions(value)
     both, labelled = ours | theirs, opinions.known.any((1, 2))
     by_slice = np.where(both, opinions.contradiction, 0).sum((1, 2))
+    weights = by_slice if by_slice.any() else np.count_nonzero(both, axis=(1, 2))
     total = np.count_nonzero(ours) + np.count_nonzero(theirs)
+    apart, place = _apart(ours[labelled], theirs[labelled])
     return ClassMeasures(
         dice=float(2 * np.count_nonzero(ours & theirs) / total) if total else None,
         contradiction_mm=_in_mm(opinions, float(by_slice.sum()), (ours, theirs)),
@@ -269,9 +273,10 @@ def _class_measures(opinions: Opinions, value: int) -> ClassMeasures:
         gap=_slices(opinions, ours, theirs, inside=True),
         early=_slices(opinions, ours, theirs, inside=False),
         late=_slices(opinions, theirs, ours, inside=False),
-        apart=_apart(ours[labelled], theirs[labelled]),
+        apart=apart,
         taken_for=_taken_for(opinions, ours),
-        worst_slice=int(np.where(labelled, by_slice, -1).argmax()) + 1,
+        worst_slice=int(np.where(labelled, weights, -1).argmax()) + 1,
+        apart_slice=int(np.flatnonzero(labelled)[place]) + 1 if apart else 0,
     )
 
 
@@ -307,15 +312,17 @@ def _slices(opinions: Opinions, one: Mask, other: Mask, *, inside: bool) -> Slic
     return Slices(tuple((np.flatnonzero(chosen) + 1).tolist()), float(weights[heaviest]), heaviest + 1)
 
 
-def _apart(ours: Mask, theirs: Mask) -> float:
+def _apart(ours: Mask, theirs: Mask) -> tuple[float, int]:
+    """Share of the largest piece that the other has nothing of, and the slice with most of it, from 0."""
     pieces, count = label_pieces(ours)
     if count < 2:
-        return 0.0
+        return 0.0, 0
     sizes = np.bincount(pieces.ravel(), minlength=count + 1)[1:]
     seen = np.bincount(pieces[theirs], minlength=count + 1)[1:]
     unseen = np.where(seen == 0, sizes, 0)
     unseen[sizes.argmax()] = 0
-    return float(unseen.max() / sizes.sum())
+    in_slices = np.count_nonzero(pieces == unseen.argmax() + 1, axis=(1, 2))
+    return float(unseen.max() / sizes.sum()), int(in_slices.argmax())
 
 
 def _taken_for(opinions: Opinions, ours: Mask) -> dict[str, float]:

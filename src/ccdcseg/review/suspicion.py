@@ -130,8 +130,11 @@ def _slices(name: str, classes: tuple[str, ...], one: ClassMeasures) -> Iterator
 
 def _apart(name: str, one: ClassMeasures) -> Iterator[Suspicion]:
     if one.apart and name != WHOLE:
-        text = f"A piece of {name}, {one.apart:.1%} of it, lies apart where the network sees nothing of it."
-        yield Suspicion("apart", (name,), one.apart / ALL_BOUNDS["apart"], text, one.worst_slice)
+        text = (
+            f"A piece of {name}, {one.apart:.1%} of it, lies apart where the network sees nothing of it, most in "
+            f"slice {one.apart_slice}."
+        )
+        yield Suspicion("apart", (name,), one.apart / ALL_BOUNDS["apart"], text, one.apart_slice)
 
 
 def _contradicts(name: str, classes: tuple[str, ...], measures: Measures, normal: Usual) -> Suspicion:
