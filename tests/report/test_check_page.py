@@ -90,6 +90,7 @@ def test_a_picture_of_every_patient(raw_folder: Path, build, change_volume) -> N
     images = build().all("img")
     assert [image["alt"].split(",")[0] for image in images] == ["p1_ED", "p2_ES", "p3_ED"]
     assert all(image["src"].startswith("data:image/jpeg;base64,") for image in images)
+    assert {(image["width"], image["height"]) for image in images} == {("320", "286")}
 
 
 def test_the_case_with_most_foreground_is_chosen(raw_folder: Path, check, change_volume) -> None:

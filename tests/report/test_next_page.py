@@ -22,7 +22,8 @@ def test_the_page_shows_names_as_they_are(half_annotated: Path, tmp_path: Path) 
     page = build_next_page(found, tmp_path / "next.csv", tmp_path / "next.html", 1).read_text()
     assert "<img src=x" not in page
     assert "&lt;img src=x" in page
-    assert page.count("data:image/jpeg") == 3 * sum(map(len, found.draws.values()))
+    pictures = re.findall(r'<img src="data:image/jpeg[^"]*" width="\d+" height="320"', page)
+    assert len(pictures) == page.count("<img src=") == 3 * sum(map(len, found.draws.values()))
     assert NOT_MEASURED in page
     assert "Whose scans 3 of them are is not known" in page
 

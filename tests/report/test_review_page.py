@@ -24,7 +24,8 @@ def test_the_worst_comes_first_with_slice_sentence_and_numbers(
     assert worst.suspicions[0].sentence.startswith("The mask looks mirrored along its rows and columns:")
     assert worst.suspicions[0].sentence in text.split("</article>")[0]
     assert "1 of 6 masks is worth a second look." in text
-    assert text.count('<img src="data:image/jpeg;base64,') == 12
+    sized = r'<img src="data:image/jpeg;base64,[^"]+" width="\d+" height="\d+"'
+    assert len(re.findall(sized, text)) == 12
     assert "http" not in re.sub(r"data:[^\"]+", "", text).replace("http-equiv", "")
 
 
