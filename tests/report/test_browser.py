@@ -263,6 +263,7 @@ def test_a_review_is_answered_by_keys_kept_and_saved(
         tab.keyboard.press(key)
     tab.reload()
     assert tab.locator("#answered").inner_text() == "4 of 6 answered"
+    assert tab.locator("#kept").inner_text() == "Answers are kept in this browser."
     names = []
     for _ in range(2):
         with tab.expect_download() as saving:
@@ -368,4 +369,28 @@ def test_keys_answer_the_mask_of_which_most_is_seen(
     tab.locator("article input[value=wrong]").nth(3).check()  # one that is clicked on is the current one
     tab.keyboard.press("u")
     assert answers_on(tab) == ["wrong", "", "right", "unsure", "", ""]
+    context.close()
+
+
+def test_where_no_answer_is_kept_the_page_says_so_and_asks_before_it_goes(
+    browser: Any, review_html: Path
+) -> None:
+    context, asked = browser.new_context(), []
+    tab = context.new_page()
+    tab.add_init_script("Object.defineProperty(window, 'localStorage', { get() { throw new Error(); } })")
+    tab.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+    tab.goto(review_html.as_uri())
+    assert "keeps no answers: save them" in tab.locator("#kept").inner_text()
+    for keys, questions in (("j", 0), ("jw", 1), ("jws", 1)):
+        for key in keys.replace("s", ""):
+            tab.keyboard.press(key)
+        if "s" in keys:
+            tab.locator("#save").click()
+        tab.reload()
+        assert asked == ["beforeunload"] * questions
+    context.close()
+    context = browser.new_context(java_script_enabled=False)
+    tab = context.new_page()
+    tab.goto(review_html.as_uri())
+    assert tab.locator("noscript").inner_text().startswith("Without JavaScript no answer is kept or saved")
     context.close()

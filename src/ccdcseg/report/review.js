@@ -6,7 +6,7 @@
   const keys = { r: "right", 1: "right", w: "wrong", 2: "wrong", u: "unsure", 3: "unsure" };
   const bar = review.querySelector(".bar");
   const status = document.getElementById("answered");
-  let chosenAt, saved = 0;
+  let chosenAt, isKept, isSaved = true, saved = 0;
 
   function answerOf(card) {
     return card.querySelector("input:checked")?.value ?? "";
@@ -21,10 +21,17 @@
     try { return JSON.parse(localStorage.getItem(review.dataset.store)) ?? {}; } catch { return {}; }
   }
   function store(all) {
-    try { localStorage.setItem(review.dataset.store, JSON.stringify(all)); } catch { /* kept by this page alone */ }
+    try {
+      localStorage.setItem(review.dataset.store, JSON.stringify(all));
+      isKept = true;
+    } catch { isKept = false; }  // refused, or full: this page alone has them
+    document.getElementById("kept").textContent = isKept
+      ? "Answers are kept in this browser."
+      : "This browser keeps no answers: save them before you leave the page.";
   }
   // Other pages of this data set keep their answers in the same place.
   function keep(card) {
+    isSaved = false;
     store({ ...kept(), [keyOf(card)]: { answer: answerOf(card), insteadOf: writtenIn(card) } });
     tell();
   }
@@ -101,6 +108,10 @@
     const safe = number ? text : text.replace(/(^|;)(?=\s*[=+@＝＋－＠-])/g, "$1'");
     return /[",\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
   }
+  addEventListener("beforeunload", (event) => {
+    if (!isKept && !isSaved) event.preventDefault();
+  });
+
   // For a name that no other save has: browsers give the second file of a name another one.
   function nextTime() {
     saved = Math.max(Date.now(), saved + 1000);
@@ -117,6 +128,7 @@
     link.download = `${review.dataset.file}${time}.csv`;
     link.click();
     URL.revokeObjectURL(link.href);
+    isSaved = true;
     const command = document.getElementById("keeping");
     command.textContent = `${command.dataset.start}${time}.csv`;
   });
