@@ -114,6 +114,24 @@ def test_slices_lie_across_the_thickest_axis_and_not_the_first(make_run, tmp_pat
     assert viewer_case(choice.case, choice.patient, [arm]) == volume
 
 
+def test_without_a_reference_the_slice_shows_what_is_marked(make_run, tmp_path):
+    run = make_run("nnunet", [1] * 10)
+    (arm,) = load_arms([run])
+    choice = choose_cases([arm])[0]
+    record = json.loads((run / "run.json").read_text())
+    for place in (Path(record["reference"]), run / "predictions"):
+        volume = read_image(place / f"{choice.case}.nii.gz")
+        volume.array[1:] = 0
+        volume.array[0] *= place.name == "predictions"
+        write_volume(tmp_path / place.name / f"{choice.case}.nii.gz", volume)
+    shutil.copy(tmp_path / "predictions" / f"{choice.case}.nii.gz", run / "predictions")
+    (run / "run.json").write_text(json.dumps(record | {"reference": str(tmp_path / "labelsTr")}))
+    arms = load_arms([run])
+    shown = case_slice(choice, arms)
+    assert (shown.number, shown.reference.any(), shown.predictions[0].any()) == (1, False, True)
+    assert viewer_case(choice.case, choice.patient, arms).first_slice == 0
+
+
 def turn_last(path):
     """Make the first axis the last one, in place."""
     volume = read_image(path)

@@ -95,7 +95,7 @@ def choose_cases(arms: Sequence[Arm]) -> list[Choice]:
 
 
 def case_pictures(choice: Choice, arms: Sequence[Arm]) -> CasePictures:
-    """Outline reference and predictions of a scan, on the slice with most foreground in the reference."""
+    """Outline reference and predictions of a scan, on the slice of `case_slice`."""
     try:
         shown = case_slice(choice, arms)
     except UserError as error:
@@ -112,7 +112,7 @@ def case_pictures(choice: Choice, arms: Sequence[Arm]) -> CasePictures:
 
 @dataclass(frozen=True)
 class CaseSlice:
-    """The slice of a scan with most foreground in the reference, cropped around the outlines.
+    """The slice of a scan that is looked at (see `telling_slice`), cropped around the outlines.
 
     Attributes:
         number: of the slice, from 1.
@@ -136,7 +136,7 @@ def case_slice(choice: Choice, arms: Sequence[Arm]) -> CaseSlice:
         UserError: as `read_scan`.
     """
     scan = read_scan(choice.case, arms)
-    index = largest_slice(scan.reference)
+    index = telling_slice(scan)
     masks = [labels[index] for labels in (scan.reference, *scan.predictions)]
     box = crop_box(masks, scan.spacing_mm[1:])
     expected, *found = (mask[box] for mask in masks)
@@ -160,6 +160,12 @@ def largest_slice(labels: Labels | NDArray[np.bool_]) -> int:
     """The slice with most foreground; the middle one where there is none."""
     areas = np.count_nonzero(labels, axis=(1, 2))
     return int(areas.argmax()) if areas.any() else len(labels) // 2
+
+
+def telling_slice(scan: "Scan") -> int:
+    """The slice with most foreground in the reference; where that is empty, with most of what is marked instead."""
+    marked = np.any([labels > 0 for labels in scan.predictions], axis=0)
+    return largest_slice(scan.reference if scan.reference.any() else marked)
 
 
 def crop_box(slices: Sequence[Labels], spacing_mm: Sequence[float]) -> Box:

@@ -27,9 +27,9 @@ from ccdcseg.report.pictures import (
     Box,
     Labels,
     crop_box,
-    largest_slice,
     read_scan,
     scores,
+    telling_slice,
 )
 from ccdcseg.runs.finished import Arm
 
@@ -176,7 +176,7 @@ def viewer_case(case: str, patient: str, arms: Sequence[Arm]) -> ViewerCase | No
         case,
         patient,
         len(scan.image),
-        largest_slice(scan.reference),
+        telling_slice(scan),
         focus(centre, box[1:]),
         packed(np.where(near[box], greys(scan.image, box), np.uint8(0)), scan.spacing_mm),
         tuple(layers),
