@@ -24,6 +24,8 @@ def test_the_worst_comes_first_with_slice_sentence_and_numbers(
     assert worst.suspicions[0].sentence.startswith("The mask looks mirrored along its rows and columns:")
     assert worst.suspicions[0].sentence in text.split("</article>")[0]
     assert "1 of 6 masks is worth a second look." in text
+    assert len(re.findall(r"Label, slice \d of 4, along z of the file \(axial\)<", text)) == 6
+    assert "drawn as they are stored" in text
     sized = r'<img src="data:image/jpeg;base64,[^"]+" width="\d+" height="\d+"'
     assert len(re.findall(sized, text)) == 12
     assert "http" not in re.sub(r"data:[^\"]+", "", text).replace("http-equiv", "")
@@ -54,6 +56,7 @@ def test_the_slice_is_one_of_the_masks_where_its_header_differs_a_little(
     reviewed = replace(small_review.cases[0], measures=measure(opinions), suspicions=())
     card = review_page.card(reviewed, tmp_path / "scan.nii.gz", opinions)
     assert (card.slice_number, card.number_of_slices) == (23, 28)
+    assert card.axis == "x of the file, not z (sagittal)"
 
 
 def test_small_contradictions_are_told(

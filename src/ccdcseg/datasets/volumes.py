@@ -357,9 +357,13 @@ def slice_axis(shape: Sequence[int], spacing_mm: Sequence[float]) -> int:
     return single[0] if len(single) == 1 else int(np.argmax(largest))
 
 
-def axis_in_words(volume: Volume) -> str:
-    """The axis across the slices of a scan: x, y or z, of its file, and how the slices lie in the body."""
-    across = slice_axis(volume.array.shape, volume.spacing_mm)
+def axis_in_words(volume: Volume, across: int) -> str:
+    """The axis across the slices of a scan: x, y or z, of its file, and how the slices lie in the body.
+
+    Args:
+        volume: the scan.
+        across: the axis, of (z, y, x); see `slice_axis`.
+    """
     cosines = np.abs(np.reshape(volume.direction, (3, 3))[:, 2 - across])
     lie = ("sagittal", "coronal", "axial")[int(cosines.argmax())]
     oblique = "" if cosines.max() >= UPRIGHT else "oblique, nearest to "

@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 
 from ccdcseg.cache import cache_key, made_once
 from ccdcseg.datasets.cases import Case
-from ccdcseg.datasets.volumes import axis_in_words, read_image, slices_first
+from ccdcseg.datasets.volumes import axis_in_words, read_image, slice_axis, slices_first
 from ccdcseg.processes import Progress
 
 FORMAT = "ccdcseg-features/2"
@@ -93,7 +93,7 @@ def measure_scan(scan: ScanFiles) -> ScanFeatures:
         spacing_mm,
         tuple(float(value) for channel in quantiles for value in channel),
         tuple(_look(stack).tolist()),
-        axis_in_words(first),
+        axis_in_words(first, slice_axis(first.array.shape, first.spacing_mm)),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ccdcseg.datasets.volumes import read_image
+from ccdcseg.datasets.volumes import axis_in_words, read_image
 from ccdcseg.files import json_hash, write_text
 from ccdcseg.processes import Progress
 from ccdcseg.report.pictures import class_colour, crop_box
@@ -35,6 +35,7 @@ class Card:
         network: the same with what the networks say.
         slice_number: from 1.
         number_of_slices: of the scan.
+        axis: along which they are counted, in words.
         sentences: what may be wrong.
         strong: whether the suspicion has a strength of 1 or more.
     """
@@ -44,6 +45,7 @@ class Card:
     network: str
     slice_number: int
     number_of_slices: int
+    axis: str
     sentences: tuple[str, ...]
     strong: bool
 
@@ -95,7 +97,8 @@ def card(reviewed: Reviewed, image: Path, opinions: Opinions) -> Card:
     strong = [one.sentence for one in reviewed.suspicions if one.strength >= 1]
     first = [one.sentence for one in reviewed.suspicions[:1]]
     sentences = tuple(dict.fromkeys(first + strong))[:SENTENCES]
-    return Card(reviewed, label, network, number, len(opinions.labels), sentences, reviewed.score >= 1)
+    axis = axis_in_words(volume, opinions.across)
+    return Card(reviewed, label, network, number, len(opinions.labels), axis, sentences, reviewed.score >= 1)
 
 
 def verdict(result: Review) -> str:
