@@ -233,6 +233,22 @@ def test_nothing_is_wider_than_the_window(shown: Any, width: int) -> None:
     assert shown.evaluate("document.documentElement.scrollWidth") <= width
 
 
+def test_long_names_leave_room_for_the_numbers(shown: Any) -> None:
+    """Names without a place to break, such as UIDs, stand in a column that stays in view."""
+    shown.evaluate("for (const box of document.querySelectorAll('details')) box.open = true")
+    box = shown.locator(".scroll[aria-label='Every patient']")
+    box.evaluate(
+        "(box) => { for (const name of box.querySelectorAll('tbody th')) name.textContent = '1.3.6.1'.repeat(9); }"
+    )
+    for width in (640, 360):
+        shown.set_viewport_size({"width": width, "height": 700})
+        free = box.evaluate(
+            "(box) => box.getBoundingClientRect().right"
+            " - box.querySelector('tbody th').getBoundingClientRect().right"
+        )
+        assert free > width / 3
+
+
 @pytest.mark.parametrize("media", ["screen", "print"])
 def test_many_methods_fit_on_a_phone_and_on_paper(
     browser: Any, make_run: Any, tmp_path: Path, media: str
