@@ -16,12 +16,14 @@ from ccdcseg.report.pictures import (
     case_slice,
     choose_cases,
     crop_box,
+    grey_window,
     largest_slice,
     outlined,
     painted_roles,
     selection_pictures,
 )
-from ccdcseg.report.viewer import viewer_case
+from ccdcseg.report.thumbnails import outlined_pixels
+from ccdcseg.report.viewer import greys, viewer_case
 from ccdcseg.runs.finished import load_arms, load_run
 
 
@@ -137,6 +139,27 @@ def turn_last(path):
     volume = read_image(path)
     z, y, x = volume.spacing_mm
     write_volume(path, Volume(path, volume.array.transpose(1, 2, 0), (y, x, z)))
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-9, 1e30, 1e-40])
+def test_the_unit_of_an_image_does_not_matter(unit):
+    """Susceptibility as a fraction, diffusion in square metres per second."""
+    image = np.random.default_rng(0).uniform(-0.05, 0.07, (40, 48))
+    none = np.zeros(image.shape, int)
+    drawn = pixels(outlined(image * unit, none, 1.0))
+    np.testing.assert_allclose(drawn, pixels(outlined(image, none, 1.0)), atol=0.01)
+    assert (drawn.min(), drawn.max()) == (0, 1)
+    assert painted_roles(image * unit, none, none).max() == 1
+    assert outlined_pixels(image * unit, none, 1.0).max() == greys(image * unit).max() == 255
+
+
+def test_what_stands_out_of_an_even_image_is_seen():
+    image = np.full((40, 48), 7.0)
+    assert grey_window(image) == (7, 1)
+    assert grey_window(image + 1e-9 * np.arange(48)) == (7, 1)  # no more than rounding
+    image[3, 4] = 7.5
+    assert grey_window(image) == (7, 0.5)
+    assert grey_window(np.array([-32768] + [0] * 999 + [32767], np.int16)) == (-32768, 65535)
 
 
 def test_largest_slice():

@@ -185,6 +185,19 @@ def crop_box(slices: Sequence[Labels], spacing_mm: Sequence[float]) -> Box:
     )
 
 
+def grey_window(image: NDArray[Any]) -> tuple[float, float]:
+    """What is black in an image, and by how much what is white lies above it.
+
+    They are its 0.5th and 99.5th percentile, or the least and largest value where these are the same. An image
+    without contrast, as single precision tells it, is black. Units do not matter.
+    """
+    low = 0.0
+    for low, high in (np.percentile(image, (0.5, 99.5)).tolist(), (float(image.min()), float(image.max()))):
+        if high - low > np.finfo(np.float32).eps * max(abs(low), abs(high)):
+            return low, high - low
+    return low, 1.0
+
+
 def outlined(image: Grey, labels: Labels, pixel_aspect: float, over: Labels | None = None) -> str:
     """A grey slice with the outline of every class, and of ``over`` dotted in white, as a data URI."""
     height, width = image.shape
@@ -206,12 +219,12 @@ def draw_outlines(
     axes: Axes, image: Grey, labels: Labels, pixel_aspect: float, over: Labels | None = None
 ) -> None:
     """Draw a grey slice with the outline of every class, and of ``over`` dotted in white."""
-    low, high = np.percentile(image, (0.5, 99.5))
+    low, width = grey_window(image)
     axes.imshow(
-        image,
+        (image.astype(np.float64) - low) / width,
         cmap="gray",
-        vmin=low,
-        vmax=max(high, low + 1e-6),
+        vmin=0,
+        vmax=1,
         aspect=pixel_aspect,
         interpolation="bilinear",
     )
@@ -248,8 +261,8 @@ def painted_roles(image: Grey, label: Labels, role: Labels) -> NDArray[np.float6
         RGB in [0, 1], enlarged by a whole number.
     """
     label, role = (_as_fine_as(image, coarse) for coarse in (label, role))
-    low, high = np.percentile(image, (0.5, 99.5))
-    grey = np.clip((image - low) / max(high - low, 1e-6), 0, 1)
+    low, width = grey_window(image)
+    grey = np.clip((image.astype(np.float64) - low) / width, 0, 1)
     rgb = np.repeat(grey[..., None], 3, axis=2).astype(float)
     for code, name in enumerate(ROLES, start=1):
         opacity = 0.25 if name == "core" else 1.0

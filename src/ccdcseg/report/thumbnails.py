@@ -19,9 +19,9 @@ from ccdcseg.checks.contents import CaseFiles, Contents
 from ccdcseg.datasets.volumes import read_image, read_mask, slices_first
 from ccdcseg.errors import UserError
 from ccdcseg.processes import Progress
-from ccdcseg.report.pictures import CLASS_COLOURS, class_colour, largest_slice
+from ccdcseg.report.pictures import CLASS_COLOURS, class_colour, grey_window, largest_slice
 
-FORMAT = "ccdcseg-thumbnail/1"
+FORMAT = "ccdcseg-thumbnail/2"
 
 _LONGEST_SIDE = 320
 _QUALITY = 80
@@ -101,8 +101,8 @@ def outlined_pixels(
     Returns:
         RGB, shape (rows, columns, 3), the longer side of 320 pixels.
     """
-    low, high = np.percentile(grey, (0.5, 99.5))
-    window = np.clip((grey - low) / max(high - low, 1e-6), 0, 1)
+    low, contrast = grey_window(grey)
+    window = np.clip((grey.astype(np.float64) - low) / contrast, 0, 1)
     height, width = grey.shape[0] * pixel_aspect, grey.shape[1]
     scale = _LONGEST_SIDE / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))

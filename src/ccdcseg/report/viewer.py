@@ -27,6 +27,7 @@ from ccdcseg.report.pictures import (
     Box,
     Labels,
     crop_box,
+    grey_window,
     read_scan,
     scores,
     telling_slice,
@@ -219,10 +220,10 @@ def focus(centre: Box, outer: Box) -> tuple[float, float, float, float]:
 
 def greys(image: NDArray[Any], box: tuple[slice, ...] = ()) -> NDArray[np.uint8]:
     """A part of an image, its 0.5th to its 99.5th percentile as 0 to 255, what lies beyond clipped."""
-    low, high = np.percentile(image, (0.5, 99.5))
+    low, width = grey_window(image)
     shades = np.zeros_like(image[box], np.uint8)
     for place, plane in enumerate(image[box]):  # one after the other: they are large as fractions
-        shares = (plane.astype(np.float64) - low) / max(high - low, 1e-6)
+        shares = (plane.astype(np.float64) - low) / width
         shades[place] = np.rint(255 * shares.clip(0, 1))
     return shades
 
