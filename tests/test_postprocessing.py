@@ -55,9 +55,9 @@ def naive(segmentation, probabilities, shares):
             total = 0.0
             for place in piece:
                 p = sum(probabilities[(value, *place)] for value in values)
-                p = min(max(float(p), 1e-4), 1 - 1e-4)
+                p = min(max(float(p), 0.5), 1 - 1e-4)
                 total += np.log(p / (1 - p))
-            return total
+            return total, len(piece)
 
         best = max(pieces, key=evidence)
         whole = sum(map(len, pieces))
@@ -101,9 +101,10 @@ def whole_scan_kept(segmentation, probabilities, shares):
             weights = sizes
             if probabilities is not None:
                 probability = 1 - probabilities[0] if name == FOREGROUND else probabilities[values[0]]
-                weights = ndimage.sum_labels(log_odds(probability), pieces, range(1, count + 1))
+                odds = np.clip(log_odds(probability), 0, None)
+                weights = ndimage.sum_labels(odds, pieces, range(1, count + 1))
             kept = sizes / sizes.sum() >= share
-            kept[np.argmax(weights)] = True
+            kept[max(range(count), key=lambda index: (weights[index], sizes[index]))] = True
             result[(pieces > 0) & ~np.concatenate([[False], kept])[pieces]] = 0
     return result
 
@@ -186,6 +187,37 @@ def test_evidence_not_size_decides():
     organ = {"organ": 1}
     assert keep_pieces(segmentation, probabilities, organ, {FOREGROUND: 1}).tolist() == [[0, 0, 0, 0, 1, 1]]
     assert keep_pieces(segmentation, None, organ, {FOREGROUND: 1}).tolist() == [[1, 1, 1, 0, 0, 0]]
+
+
+def test_a_stray_voxel_does_not_win_where_no_class_has_half_the_probability():
+    """As where networks are weak or disagree; of the log-odds, all negative, a single voxel has the largest sum."""
+    segmentation = np.array([[1, 0, 1, 1, 1]])
+    rv = np.array([0.47, 0.1, 0.46, 0.46, 0.46])
+    probabilities = np.stack([0.6 - rv, rv, np.full(5, 0.4)])[:, None]
+    assert keep_pieces(segmentation, probabilities, LABELS, {"rv": 1}).tolist() == [[0, 0, 1, 1, 1]]
+
+
+def test_unsure_voxels_do_not_speak_against_their_own_piece():
+    segmentation = np.array([[1, 1, 1, 0, 1]])
+    rv = np.array([0.4, 0.9, 0.4, 0.1, 0.8])
+    probabilities = np.stack([(1 - rv) / 2, rv, (1 - rv) / 2])[:, None]
+    assert keep_pieces(segmentation, probabilities, LABELS, {"rv": 1}).tolist() == [[1, 1, 1, 0, 0]]
+
+
+@given(segmentations, st.integers(0, 99))
+@settings(max_examples=50)
+def test_of_voxels_with_half_the_probability_the_plain_log_odds_decide(segmentation, seed):
+    marked = np.random.default_rng(seed).uniform(0.5001, 1, segmentation.shape).astype(np.float32)
+    probabilities = np.stack(
+        [np.where(segmentation == value, marked, (1 - marked) / 2) for value in range(3)]
+    )
+    expected = segmentation.copy()
+    for value in LABELS.values():
+        pieces, count = label_pieces(segmentation == value)
+        sums = [log_odds(probabilities[value])[pieces == number].sum() for number in range(1, count + 1)]
+        expected[(pieces > 0) & (pieces != np.argmax([0, *sums]))] = 0
+    shares = dict.fromkeys(LABELS, 1)
+    np.testing.assert_array_equal(keep_pieces(segmentation, probabilities, LABELS, shares), expected)
 
 
 def test_rules_of_masks():

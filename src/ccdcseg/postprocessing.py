@@ -121,8 +121,9 @@ def keep_pieces(
 
     Args:
         segmentation: (Z, Y, X) or (Y, X) class values, background 0.
-        probabilities: (C, Z, Y, X), of the classes in the order of their values; None: none are known, then the
-            size of a piece is its evidence.
+        probabilities: (C, Z, Y, X), of the classes in the order of their values. A piece's evidence is the sum of
+            the log-odds of its voxels, 0 below p = 0.5; of as much, the larger has more. None: none are known, then
+            the size of a piece is its evidence.
         labels: value of each foreground class by name.
         shares: see `Shares`.
     """
@@ -154,6 +155,11 @@ def log_odds(probability: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     return odds
 
 
+def _evidence(probability: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """Log-odds; 0 below a half, which wins among three classes: no voxel speaks against its own piece."""
+    return np.maximum(log_odds(probability), 0)
+
+
 def label_pieces(region: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
     """The pieces of a region, numbered from 1 on, and how many there are."""
     pieces, count = ndimage.label(region, np.ones((3,) * region.ndim))
@@ -167,11 +173,11 @@ def _kept(
     pieces, count = label_pieces(region)
     if count < 2:
         return region
-    weights = sizes = _sizes(pieces)
+    evidence = sizes = _sizes(pieces)
     if probability is not None:
-        weights = ndimage.sum_labels(log_odds(probability), pieces, range(1, count + 1))
+        evidence = ndimage.sum_labels(_evidence(probability), pieces, range(1, count + 1))
     kept = sizes / sizes.sum() >= share
-    kept[np.argmax(weights)] = True
+    kept[np.lexsort((-sizes, -evidence))[0]] = True
     keep: NDArray[np.bool_] = np.concatenate([[False], kept])[pieces]
     return keep
 
