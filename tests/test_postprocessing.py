@@ -179,6 +179,31 @@ def test_a_class_called_foreground_has_a_share_of_its_own():
     assert shares == {"organ": 0.2, FOREGROUND: 0.2}
 
 
+def test_a_class_called_foreground_beside_others_is_a_class_as_any_other():
+    """An island of the organ is dropped, and the lesion, a piece apart from the organ in all masks, is not."""
+    mask = np.array([[1, 1, 1, 1, 0, 2, 0, 0, 0]])
+    predicted = np.array([[1, 1, 1, 1, 0, 2, 0, 1, 1]])
+    for organ, whole in (("organ", FOREGROUND), (FOREGROUND, "all classes")):
+        labels = {organ: 1, "lesion": 2}
+        rules = decide([mask], labels)
+        assert rules.shares == {whole: 0, organ: 1, "lesion": 1}
+        assert keep_pieces(predicted, None, labels, rules.shares).tolist() == mask.tolist()
+        assert override(rules.shares, [f"{organ}=0", f"{whole}=0.5"], labels) == {
+            whole: 0.5,
+            organ: 0,
+            "lesion": 1,
+        }
+
+
+def test_all_classes_together_have_a_rule_beside_a_class_called_foreground():
+    labels = {FOREGROUND: 1, "lesion": 2}
+    rules = decide([np.array([[1, 2, 1, 1, 0, 0]])], labels)
+    assert rules.shares == {"all classes": 1, FOREGROUND: 1 / 3, "lesion": 1}
+    predicted = np.array([[1, 2, 1, 0, 1, 1]])
+    probabilities = np.stack([np.full((1, 6), 0.2), np.full((1, 6), 0.6), np.full((1, 6), 0.2)])
+    assert keep_pieces(predicted, probabilities, labels, rules.shares).tolist() == [[1, 2, 1, 0, 0, 0]]
+
+
 def test_evidence_not_size_decides():
     """A large, unsure piece loses to a small, sure one."""
     segmentation = np.array([[1, 1, 1, 0, 1, 1]])

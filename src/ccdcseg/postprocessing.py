@@ -18,10 +18,12 @@ from scipy import ndimage
 from ccdcseg.errors import UserError
 
 FOREGROUND = "foreground"
-"""Name, in rules, of all classes but the background taken together."""
+"""Name, in rules, of all classes but the background taken together, see `rule_names`."""
+ALL_CLASSES = "all classes"
+"""Their name where one of several classes is called `FOREGROUND`."""
 
 Shares = Mapping[str, float]
-"""For `FOREGROUND` and for classes by name: the smallest share of the whole that a piece must have to be kept. The
+"""For each of `rule_names`: the smallest share of the whole that a piece must have to be kept. The
 piece with the most evidence is kept whatever its share, so that 1 keeps that piece alone, and 0 keeps all."""
 
 _CLIP = 1e-4
@@ -74,7 +76,7 @@ def decide(
         labels: value of each foreground class by name.
         ignore: value of voxels that nobody labelled; masks with such voxels say nothing about pieces.
     """
-    shares: dict[str, list[NDArray[np.float64]]] = {name: [] for name in (FOREGROUND, *labels)}
+    shares: dict[str, list[NDArray[np.float64]]] = {name: [] for name in rule_names(labels)}
     seen = 0
     for mask in masks:
         if ignore is not None and (mask == ignore).any():
@@ -85,9 +87,18 @@ def decide(
             shares[name].append(sizes / sizes.sum())
     counts = {name: _count(found) for name, found in shares.items() if found}
     kept = {name: count.smallest_share for name, count in counts.items()}
-    if FOREGROUND in kept.keys() - labels.keys() and kept[FOREGROUND] < 1:
-        kept[FOREGROUND] = 0.0
+    whole = _whole(labels)
+    if whole in kept.keys() - labels.keys() and kept[whole] < 1:
+        kept[whole] = 0.0
     return Postprocessing(kept, counts, seen)
+
+
+def rule_names(labels: Mapping[str, int]) -> list[str]:
+    """What rules are of, in the order in which they are applied: all classes together, then each.
+
+    One class alone that is called `FOREGROUND` is both.
+    """
+    return list(dict.fromkeys((_whole(labels), *labels)))
 
 
 def mildest(rules: Sequence[Shares]) -> Shares:
@@ -129,7 +140,7 @@ def keep_pieces(
     """
     result = segmentation.copy()
     boxes = _boxes(segmentation, labels)
-    for name in (FOREGROUND, *labels):
+    for name in rule_names(labels):
         share = shares.get(name, 0.0)
         if share > 0 and name in boxes:
             part, inside = result[boxes[name]], (slice(None), *boxes[name])
@@ -203,30 +214,36 @@ def _boxes(mask: NDArray[Any], labels: Mapping[str, int]) -> dict[str, tuple[sli
     boxes = {name: box for name, value in labels.items() if (box := found.get(value))}
     if boxes:
         axes = zip(*boxes.values(), strict=True)
-        boxes[FOREGROUND] = tuple(
+        boxes[_whole(labels)] = tuple(
             slice(min(side.start for side in axis), max(side.stop for side in axis)) for axis in axes
         )
     return boxes
 
 
+def _whole(labels: Mapping[str, int]) -> str:
+    """The name of all classes together."""
+    return ALL_CLASSES if FOREGROUND in labels and len(labels) > 1 else FOREGROUND
+
+
 def _region(mask: NDArray[Any], labels: Mapping[str, int], name: str) -> NDArray[np.bool_]:
     region: NDArray[np.bool_] = (
-        np.isin(mask, [*labels.values()]) if name == FOREGROUND else mask == labels[name]
+        np.isin(mask, [*labels.values()]) if name == _whole(labels) else mask == labels[name]
     )
     return region
 
 
 def _probability(probabilities: NDArray[Any], labels: Mapping[str, int], name: str) -> NDArray[Any]:
-    probability: NDArray[Any] = 1 - probabilities[0] if name == FOREGROUND else probabilities[labels[name]]
+    is_whole = name == _whole(labels)
+    probability: NDArray[Any] = 1 - probabilities[0] if is_whole else probabilities[labels[name]]
     return probability
 
 
 def _change(text: str, labels: Mapping[str, int]) -> tuple[str, float]:
     name, _, value = text.rpartition("=")
-    if name != FOREGROUND and name not in labels:
+    if name not in rule_names(labels):
         raise UserError(
             f"--keep {text}: there is no class {name or text}.",
-            f"Write NAME=SHARE, with one of {', '.join((FOREGROUND, *labels))} and a number from 0 to 1.",
+            f"Write NAME=SHARE, with one of {', '.join(rule_names(labels))} and a number from 0 to 1.",
         )
     try:
         share = float(value)

@@ -1,4 +1,5 @@
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,14 @@ def test_damaged_rules_are_named(tmp_path: Path, content):
     (tmp_path / RULES).write_text(content)
     with pytest.raises(UserError, match=r"postprocessing\.json is .*train again.*--no-postprocessing"):
         read_rules(tmp_path)
+
+
+def test_nnunet_gets_the_values_of_a_class_called_foreground_and_of_all_classes(tmp_path: Path):
+    for labels, whole in (({"foreground": 1, "lv": 2}, [1, 2]), (LABELS, [1, 2])):
+        write_rules(decide([np.array([[1, 2, 0]])], labels), labels, tmp_path)
+        steps, settings = pickle.loads((tmp_path / NNUNET_RULES).read_bytes())
+        assert len(steps) == 3
+        assert [step["labels_or_regions"] for step in settings] == [whole, 1, 2]
 
 
 def test_nnunet_applies_them_to_a_stock_prediction(tmp_path: Path):

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ccdcseg.errors import UserError
 from ccdcseg.files import read_json, write_bytes, write_json
-from ccdcseg.postprocessing import FOREGROUND, Postprocessing
+from ccdcseg.postprocessing import Postprocessing, rule_names
 from ccdcseg.runs.record import RUN_FILE, read_record
 
 RULES = "postprocessing.json"
@@ -34,8 +34,8 @@ def write_rules(rules: Postprocessing, labels: Mapping[str, int], folder: Path) 
     )
 
     write_json(folder / RULES, rules.record())
-    one_piece = [name for name in (FOREGROUND, *labels) if rules.shares.get(name) == 1]
-    values = [[*labels.values()] if name == FOREGROUND else labels[name] for name in one_piece]
+    one_piece = [name for name in rule_names(labels) if rules.shares.get(name) == 1]
+    values = [labels.get(name, [*labels.values()]) for name in one_piece]
     steps = [keep_largest] * len(values), [{"labels_or_regions": value} for value in values]
     write_bytes(folder / NNUNET_RULES, pickle.dumps(steps))
 
