@@ -86,6 +86,10 @@ def test_a_preset_is_the_data_sets_own():
         ("title: mine\nrows: [{name: a}]\ncompare: {row: b}", "no row b"),
         ("title: mine\nrows: [{name: a}]\ncompare: {row: a, metrics: [dsc]}", "dsc is none of dice"),
         ("title: mine\nrows: [{name: a}]\nfigure: pie", "figure"),
+        (
+            "title: mine\nrows: [{name: a}]\nmetrics: [{name: dice, minus: a}]\nfigure: fractions",
+            "fractions draws metrics without minus",
+        ),
         ("title: [", "not valid YAML"),
         ("title: Ü\nrows: []", "not valid YAML.*as UTF-8"),
     ],

@@ -1,9 +1,10 @@
 from pathlib import Path
 
 import pytest
+import scored
 
 from ccdcseg.errors import UserError
-from ccdcseg.experiments.experiment import load_experiment
+from ccdcseg.experiments.experiment import Experiment, load_experiment
 from ccdcseg.experiments.figures import draw
 from ccdcseg.experiments.measured import measured_rows
 
@@ -23,6 +24,23 @@ def test_a_line_for_each_row_over_the_fractions(measured, tmp_path: Path):
     assert "nnU-Net: 55.0 at 5 %, 65.0 at 10 %; CCDC: 60.0 at 5 %, 67.0 at 10 %." in drawn.panels[0].figure
     assert [path.name for path in drawn.files] == ["figure6.svg", "figure6.pdf"]
     assert all(path.is_file() for path in drawn.files)
+
+
+def test_the_legend_has_a_method_that_missed_everything(job, result, tmp_path: Path):
+    """It has no distance, in the first panel, but a Dice in the second."""
+    metrics = [{"name": "hd95_pooled_mm"}, {"name": "dice"}]
+    rows = [{"name": "ccdc"}, {"name": "nnunet", "method": "nnunet"}]
+    experiment = Experiment.model_validate(
+        {"title": "mine", "figure": "fractions", "metrics": metrics, "rows": rows}
+    )
+    missed = [scored.scores(f"p{p}", f"p{p}", "RV", 0.0, status="missed") for p in range(2)]
+    results = {
+        job("ccdc"): result(RV=0.5).model_copy(update={"evaluation": scored.evaluation(missed)}),
+        job("nnunet"): result(RV=0.7),
+    }
+    drawn = draw(experiment, measured_rows(experiment, results), tmp_path / "mine")
+    assert [key.label for key in drawn.keys] == ["CCDC", "nnU-Net"]
+    assert ["CCDC" in panel.figure for panel in drawn.panels] == [False, True]
 
 
 def test_no_figure_where_none_is_declared_or_nothing_is_measured(measured, tmp_path: Path):

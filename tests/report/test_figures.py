@@ -179,6 +179,11 @@ def test_a_method_without_intervals_is_drawn_without():
     assert whole != without
 
 
+def test_the_files_legend_has_the_methods_of_all_panels(tmp_path):
+    svg = write_shares(tmp_path / "figure6", [("mm", SHARES[:1]), ("Dice, %", SHARES[1:])])[0].read_text()
+    assert [re.findall(f">{line.label}<", svg) for line in SHARES] == [[">nnU-Net<"], [">CCDC<"]]
+
+
 def test_the_files_have_the_pages_light_colours_and_a_legend(tmp_path):
     paths = write_shares(tmp_path / "figure6", [("Dice, %", SHARES), ("mm", SHARES[:1])])
     assert [path.name for path in paths] == ["figure6.svg", "figure6.pdf"]

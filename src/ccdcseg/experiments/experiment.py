@@ -116,8 +116,8 @@ class Experiment(Section):
         presets: what ``--preset`` stands for here, where it is another one.
         metrics: a table each.
         compare: see :class:`Compare`; None: nothing is tested.
-        figure: "fractions" (each metric over the share of labelled patients), "cases" (outlined predictions of
-            cases that a rule chose, see :func:`ccdcseg.report.pictures.choose_cases`), or None.
+        figure: "fractions" (each metric without ``minus`` over the share of labelled patients), "cases" (outlined
+            predictions of cases that a rule chose, see :func:`ccdcseg.report.pictures.choose_cases`), or None.
         published: see :class:`Published`.
     """
 
@@ -142,6 +142,8 @@ class Experiment(Section):
         for name in [*referred, *([self.compare.row] if self.compare else [])]:
             if name not in names:
                 raise ValueError(f"there is no row {name}")
+        if self.figure == "fractions" and all(metric.minus for metric in self.metrics):
+            raise ValueError("figure: fractions draws metrics without minus, and there is none")
         return self
 
     def label(self, row: Row) -> str:

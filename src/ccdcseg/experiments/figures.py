@@ -53,8 +53,13 @@ def _fractions(experiment: Experiment, measured: Measured, stem: Path) -> Drawn:
         Panel(metric.title, shares_panel(f"{stem.name}-{place}", lines, _alt(metric.title, lines), label))
         for place, (metric, (label, lines)) in enumerate(zip(shown, series, strict=True))
     ]
-    keys = [Key(line.label, line.look) for line in series[0][1]] if series else []
-    return Drawn(tuple(panels), tuple(keys), write_shares(stem, series))
+    return Drawn(tuple(panels), _keys([lines for _, lines in series]), write_shares(stem, series))
+
+
+def _keys(panels: Sequence[Sequence[Shares]]) -> tuple[Key, ...]:
+    """Every method that a panel has: one that missed everything has no distance, but a Dice."""
+    looks = {line.label: line.look for lines in sorted(panels, key=len, reverse=True) for line in lines}
+    return tuple(Key(label, look) for label, look in looks.items())
 
 
 def _series(experiment: Experiment, measured: Measured, metric: str) -> list[Shares]:

@@ -238,9 +238,15 @@ def write_shares(path: Path, panels: Sequence[tuple[str, Sequence[Shares]]]) -> 
         grid = figure.subplots(1, len(panels), squeeze=False)[0]
         for axes, (y_label, series) in zip(grid, panels, strict=True):
             _draw_shares(axes, series, y_label, PRINT_COLOURS)
-        keys = max((axes.get_legend_handles_labels() for axes in grid), key=lambda found: len(found[1]))
-        figure.legend(*keys, loc="outside lower center", ncols=4, frameon=False)
+        keys = _shares_legend([axes.get_legend_handles_labels() for axes in grid])
+        figure.legend(keys.values(), keys.keys(), loc="outside lower center", ncols=4, frameon=False)
         return save_figure(figure, path, {"svg": {"metadata": {"Date": None}}, "pdf": {}})
+
+
+def _shares_legend(panels: Sequence[tuple[Sequence[Any], Sequence[str]]]) -> dict[str, Any]:
+    """Label to what is drawn of each method, those of the panel with most of them first."""
+    longest_first = sorted(panels, key=lambda panel: len(panel[1]), reverse=True)
+    return {label: drawn for panel in longest_first for drawn, label in zip(*panel, strict=True)}
 
 
 def save_figure(figure: Figure, path: Path, formats: Mapping[str, Mapping[str, Any]]) -> list[Path]:
