@@ -199,7 +199,21 @@ def test_a_reference_that_is_annotated_in_part(folders):
         evaluate_folder(*folders, LABELS, PATIENTS, ignore=3)
 
 
-@pytest.mark.parametrize("labels", [{}, {"background": 0}, {"mean": 1}])
+def test_what_nobody_has_labelled_is_no_class(folders):
+    """The labels of ``dataset.json`` name it as nnU-Net does."""
+    labels = {**LABELS, "ignore": 3}
+    assert evaluate_folder(*folders, labels, PATIENTS) == evaluate_folder(*folders, LABELS, PATIENTS)
+    write(folders[0], "p2_ed", np.where(label_map() == 0, 3, label_map()).astype(np.uint8))
+    with pytest.raises(UserError, match=r"p2_ed\.nii\.gz has .* voxels with the ignore label 3"):
+        evaluate_folder(*folders, labels, PATIENTS)
+
+
+def test_regions_are_refused(folders):
+    with pytest.raises(UserError, match=r"label of heart is \[1, 2\]: overlapping regions are not supported"):
+        evaluate_folder(*folders, {"background": 0, "heart": [1, 2], "LV": 2}, PATIENTS)
+
+
+@pytest.mark.parametrize("labels", [{}, {"background": 0}, {"mean": 1}, {"ignore": 1}])
 def test_labels_without_a_usable_class_are_refused(folders, labels):
     with pytest.raises(UserError, match="foreground class"):
         evaluate_folder(*folders, labels, PATIENTS)

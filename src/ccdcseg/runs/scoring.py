@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,8 @@ def evaluate_folder(
     Args:
         reference: folder of reference label maps.
         prediction: folder of predicted label maps.
-        labels: class name to label value; value 0, the background, is not scored.
+        labels: class name to label value, as in ``dataset.json``; value 0, the background, is not scored, and
+            nnU-Net's "ignore" is no class: it is taken for ``ignore``.
         patients: case to patient.
         cases: the cases to score; default: all of ``reference``.
         workers: threads.
@@ -46,11 +48,12 @@ def evaluate_folder(
         ignore: value of the voxels that nobody has labelled, if the data set has one.
 
     Raises:
-        UserError: nothing to score; a file is missing, unreadable, or has unknown labels; a reference holds ignored
-            voxels; a prediction has another shape or geometry than its reference; a case has no patient.
+        UserError: nothing to score; a label is a region, a list of values; a file is missing, unreadable, or has
+            unknown labels; a reference holds ignored voxels; a prediction has another shape or geometry than its
+            reference; a case has no patient.
     """
     reference, prediction = Path(reference), Path(prediction)
-    classes = _foreground(labels)
+    classes, ignore = _foreground(labels), labels.get("ignore", ignore)
     names = sorted(_cases_in(reference) if cases is None else set(cases))
     _check_cases(names, reference, prediction, patients)
     score_case = partial(
@@ -88,7 +91,13 @@ def _cells(summary: Summary) -> tuple[Entry, Entry, Entry]:
 
 
 def _foreground(labels: Mapping[str, int]) -> dict[str, int]:
-    classes = {name: value for name, value in labels.items() if value != 0}
+    classes = {name: value for name, value in labels.items() if value != 0 and name != "ignore"}
+    regions = [name for name, value in classes.items() if not isinstance(value, Integral)]
+    if regions:
+        raise UserError(
+            f"The label of {regions[0]} is {classes[regions[0]]}: overlapping regions are not supported.",
+            "Give each class one integer label.",
+        )
     if not classes or MEAN in classes:
         raise UserError(
             f"The labels {dict(labels)} name no foreground class, or one called '{MEAN}'.",
