@@ -38,8 +38,22 @@ def test_printed_means_are_those_of_the_classes():
 def test_known_numbers():
     published = load_experiment("table3").published
     assert published_values(published)["CCDC", "DSC", "RK"] == 62.43
-    assert published_structure(published, "right_kidney") == "RK"
-    assert published_structure(published, "pancreas") is None
+    organs = ["liver", "spleen", "left_kidney", "right_kidney"]
+    assert published_structure(published, "right_kidney", organs) == "RK"
+    assert published_structure(published, "pancreas", organs) is None
+
+
+def test_a_mean_is_that_of_the_same_classes_alone():
+    published = Published(source="", table="A", structures={"RV": "RV", "LV": "LV"})
+    for classes, there in (
+        (["LV", "RV"], "mean"),
+        (["RV"], None),
+        (["RV", "LV", "Myo"], None),
+        (["tumour"], None),
+    ):
+        assert published_structure(published, "mean", classes) == there
+    unnamed = published.model_copy(update={"structures": {}})
+    assert published_structure(unnamed, "mean", ["tumour"]) == "mean"
 
 
 def test_a_file_of_ones_own(tmp_path: Path):

@@ -94,7 +94,8 @@ class Published(Section):
     Attributes:
         source: printed with the table.
         table: in the file.
-        structures: the data set's class to the structure's name in the file.
+        structures: the data set's class to the structure's name in the file. The published mean is of these, and
+            stands beside that of the same classes alone.
         file: columns table, dataset, method, variant, metric, structure, value; default: the paper's numbers. A
             relative path starts at the experiment's own folder.
     """

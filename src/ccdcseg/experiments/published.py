@@ -1,6 +1,7 @@
 """Published numbers, to stand beside ours: those of the paper, or a table of one's own."""
 
 import csv
+from collections.abc import Collection
 from contextlib import suppress
 from importlib.resources import files
 from math import isfinite
@@ -56,9 +57,17 @@ def published_values(published: Published) -> Values:
     return values
 
 
-def published_structure(published: Published, class_name: str) -> str | None:
-    """The name of a class of ours, or of the mean, in the published numbers; None where it has none."""
-    return MEAN if class_name == MEAN else published.structures.get(class_name)
+def published_structure(published: Published, class_name: str, classes: Collection[str]) -> str | None:
+    """The name of a class of ours, or of the mean, in the published numbers; None where it has none.
+
+    Args:
+        published: what stands beside ours.
+        class_name: one of ``classes``, or "mean".
+        classes: of which ours is the mean; the published one is of its structures, where these are named.
+    """
+    if class_name != MEAN:
+        return published.structures.get(class_name)
+    return MEAN if not published.structures or {*classes} == published.structures.keys() else None
 
 
 def shipped() -> Path:

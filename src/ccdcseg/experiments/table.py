@@ -120,8 +120,9 @@ def _count_entries(arm: Arm) -> tuple[Entry, Entry, Entry]:
 def _table(experiment: Experiment, metric: Metric, measured: Measured, published: Values) -> Table:
     def cell(place: Place, class_name: str) -> Cell:
         baseline = measured.get(Place(metric.minus, place.fraction)) if metric.minus else None
-        theirs = _published(experiment, metric, place, class_name, published)
-        return _cell(metric, class_name, measured[place], baseline, theirs)
+        arm = measured[place]
+        theirs = _published(experiment, metric, place, arm.classes, class_name, published)
+        return _cell(metric, class_name, arm, baseline, theirs)
 
     lines = [
         Line(place, arm, tuple(cell(place, class_name) for class_name in (*arm.classes, MEAN)))
@@ -131,9 +132,16 @@ def _table(experiment: Experiment, metric: Metric, measured: Measured, published
 
 
 def _published(
-    experiment: Experiment, metric: Metric, place: Place, class_name: str, published: Values
+    experiment: Experiment,
+    metric: Metric,
+    place: Place,
+    classes: Sequence[str],
+    class_name: str,
+    published: Values,
 ) -> float | None:
-    structure = published_structure(experiment.published, class_name) if experiment.published else None
+    if experiment.published is None:
+        return None
+    structure = published_structure(experiment.published, class_name, classes)
     variant = (experiment.row(place.row).published or "").replace("{percent}", percent(place.fraction))
     return published.get((variant, metric.published or "", structure or ""))
 
