@@ -85,6 +85,7 @@ def test_a_preset_is_the_data_sets_own():
         ("title: mine\nrows: [{name: a, title: A}, {name: b, title: A}]", "two rows are called A"),
         ("title: mine\nrows: [{name: a}]\ncompare: {row: b}", "no row b"),
         ("title: mine\nrows: [{name: a}]\ncompare: {row: a, metrics: [dsc]}", "dsc is none of dice"),
+        ("title: mine\nrows: [{name: a}]\ncompare: {row: a, metrics: [dice, dice]}", "dice is named twice"),
         ("title: mine\nrows: [{name: a}]\nfigure: pie", "figure"),
         (
             "title: mine\nrows: [{name: a}]\nmetrics: [{name: dice, minus: a}]\nfigure: fractions",

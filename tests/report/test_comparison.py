@@ -44,6 +44,12 @@ def test_more_than_two_methods_are_ranked(three):
     assert compare_runs(three[:2]).ranks == ()
 
 
+def test_a_metric_that_is_named_twice_is_compared_once(three):
+    once, twice = (compare_runs(three, metrics=metrics) for metrics in (["dice"], ["dice", "dice"]))
+    assert twice.record == once.record
+    assert len(twice.ranks) == 1
+
+
 def test_scans_as_patients(three):
     plain, apart = (compare_runs(three, metrics=["dice"], as_in_the_paper=chosen) for chosen in (False, True))
     assert [o.comparison.n for o in apart.outcomes] == [10, 10]

@@ -57,6 +57,13 @@ def test_one_metric_is_a_smaller_family():
     assert both[0].p_adjusted > one[0].p_adjusted
 
 
+def test_what_is_named_twice_is_tested_once():
+    """Holm's p would be that of twice as many comparisons."""
+    once = compare_family(METHODS, [("a", "b"), ("a", "c")], ["dice"])
+    assert compare_family(METHODS, [("a", "b"), ("a", "c"), ("a", "b")], ["dice", "dice"]) == once
+    assert once[0].p_adjusted < 1
+
+
 def test_pairs_without_a_common_patient_are_left_out():
     methods = {"a": {0: evaluation({"p": 0.5})}, "b": {0: evaluation({"q": 0.5})}}
     assert not have_common(methods, ("a", "b"), "dice")

@@ -57,6 +57,9 @@ class Compare(Section):
     @model_validator(mode="after")
     def _known(self) -> Self:
         _check_metrics(self.metrics)
+        for name in self.metrics:
+            if self.metrics.count(name) > 1:
+                raise ValueError(f"{name} is named twice")
         return self
 
 

@@ -91,7 +91,7 @@ def compare_runs(
     Raises:
         UserError: as `load_arms`; an unknown metric; no run of ``of``; nothing to compare.
     """
-    _check_metrics(metrics)
+    metrics = _known_metrics(metrics)
     arms = load_arms(folders, part)
     evaluated = [arm for arm in arms if arm.evaluations]
     left_out = [
@@ -177,10 +177,12 @@ def write_comparison(comparison: RunComparison, stem: Path) -> list[Path]:
     return list(paths.values())
 
 
-def _check_metrics(metrics: Sequence[str]) -> None:
+def _known_metrics(metrics: Sequence[str]) -> list[str]:
+    """Each once."""
     for name in metrics:
         if name not in SUMMARY_METRICS:
             raise UserError(f"There is no metric {name}.", f"Choose among {', '.join(SUMMARY_METRICS)}.")
+    return list(dict.fromkeys(metrics))
 
 
 def _pairs_of(method: str, arms: Sequence[Arm]) -> list[Pair]:

@@ -76,7 +76,7 @@ def compare_family(methods: Methods, pairs: Sequence[Pair], metrics: Sequence[st
 
     Args:
         methods: what is compared.
-        pairs: names of two of them each.
+        pairs: names of two of them each; one that is named twice is tested once, as is a metric.
         metrics: of `SUMMARY_METRICS`.
 
     Returns:
@@ -84,8 +84,8 @@ def compare_family(methods: Methods, pairs: Sequence[Pair], metrics: Sequence[st
     """
     found = [
         (pair, compare(methods[pair[0]], methods[pair[1]], metric, MEAN))
-        for metric in metrics
-        for pair in pairs
+        for metric in dict.fromkeys(metrics)
+        for pair in dict.fromkeys((first, second) for first, second in pairs)
         if have_common(methods, pair, metric)
     ]
     adjusted = holm([comparison.p_value for _, comparison in found])
