@@ -126,6 +126,21 @@ def test_structures_marked_where_there_is_none_are_counted(job, result):
     assert {row["spurious"] for row in csv.DictReader(io.StringIO(to_csv(tables)))} == {"1"}
 
 
+def test_patients_are_those_who_have_a_value(job, result):
+    """One whose structures were all missed has a Dice of 0, but no distance: the mean is not of it."""
+    found = result(RV=0.8, LV=0.9, patients=3)
+    rows = [row.model_copy(update=scored.MISSED) for row in found.evaluation.cases[:3]]
+    missed = found.model_copy(update={"evaluation": scored.evaluation([*rows, *found.evaluation.cases[3:]])})
+    metrics = [{"name": "dice"}, {"name": "hd95_pooled_mm"}, {"name": "hd95_pooled_mm", "minus": "nnunet"}]
+    rows = [{"name": "nnunet", "method": "nnunet"}, {"name": "ccdc"}]
+    experiment = Experiment.model_validate({"title": "mine", "metrics": metrics, "rows": rows})
+    tables = result_tables(experiment, measured_rows(experiment, {job("nnunet"): found, job("ccdc"): missed}))
+    shown = [[row[4].text for row in table_grid(table).rows] for table in tables]
+    assert shown == [["3", "3"], ["3", "2"], ["3", "2"]]
+    written = [row["patients"] for row in csv.DictReader(io.StringIO(to_csv(tables))) if row["row"] == "ccdc"]
+    assert written == ["3", "3", "3", "1", "2", "2", "1", "2", "2"]
+
+
 def test_nothing_measured_yet():
     experiment = Experiment.model_validate({"title": "mine", "rows": [{"name": "ccdc"}]})
     grid = table_grid(result_tables(experiment, {})[0])

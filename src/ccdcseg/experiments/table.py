@@ -29,6 +29,7 @@ class Cell:
         value: mean over patients, seeds averaged first.
         interval: 95 % over patients; None below two, and for differences.
         published: what was published.
+        patients: who have a value, such as a distance; who missed every structure has none.
         rank: 1 the best of the column at this fraction, 2 the second, 0 all others.
     """
 
@@ -36,6 +37,7 @@ class Cell:
     value: float | None
     interval: list[float] | None
     published: float | None
+    patients: int
     rank: int = 0
 
 
@@ -83,7 +85,7 @@ def table_grid(table: Table) -> Grid:
         (
             Entry(line.arm.label),
             *(_entry(cell, table.metric) for cell in line.cells),
-            *_count_entries(line.arm),
+            *_count_entries(line),
         )
         for line in table.lines
     )
@@ -103,17 +105,19 @@ def _csv_row(metric: Metric, line: Line, cell: Cell) -> tuple[Any, ...]:
     row, fraction = line.place
     return (
         row, line.arm.label, fraction, metric.name, metric.minus, cell.class_name, cell.value, low, high,
-        cell.rank or None, cell.published, *_counts(line.arm),
+        cell.rank or None, cell.published, cell.patients, *_counts(line.arm),
     )  # fmt: skip
 
 
-def _counts(arm: Arm) -> tuple[int, int, int, int]:
-    """Patients, seeds, structures that were missed and structures marked where there is none."""
-    return arm.patients, len(arm.evaluations), arm.missed[0], spurious(arm.evaluations.values())
+def _counts(arm: Arm) -> tuple[int, int, int]:
+    """Seeds, structures that were missed and structures marked where there is none."""
+    return len(arm.evaluations), arm.missed[0], spurious(arm.evaluations.values())
 
 
-def _count_entries(arm: Arm) -> tuple[Entry, Entry, Entry]:
-    patients, seeds, missed, marked = _counts(arm)
+def _count_entries(line: Line) -> tuple[Entry, Entry, Entry]:
+    """Patients are those of the mean, which is the last cell."""
+    seeds, missed, marked = _counts(line.arm)
+    patients = line.cells[-1].patients
     return Entry(str(patients)), Entry(str(seeds)), Entry(str(missed), note=spurious_text(marked))
 
 
@@ -148,25 +152,27 @@ def _published(
 
 def _cell(metric: Metric, class_name: str, arm: Arm, baseline: Arm | None, published: float | None) -> Cell:
     summary = arm.summary(metric.name, class_name)
-    value, interval = summary["value"], summary["interval"]
+    value, interval, patients = summary["value"], summary["interval"], summary["n_patients"]
     if metric.minus:
-        value, interval = baseline and _difference(arm, baseline, metric.name, class_name), None
+        interval = None
+        value, patients = _difference(arm, baseline, metric.name, class_name) if baseline else (None, 0)
     scale = METRICS[metric.name].scale
     return Cell(
         class_name,
         None if value is None else scale * value,
         interval and [scale * end for end in interval],
         published,
+        patients,
     )
 
 
-def _difference(arm: Arm, baseline: Arm, metric: str, class_name: str) -> float | None:
-    """Of two rows, over the seeds that both have."""
+def _difference(arm: Arm, baseline: Arm, metric: str, class_name: str) -> tuple[float | None, int]:
+    """Of two rows, over the seeds that both have, and of how many patients."""
     pairs = paired(arm.evaluations, baseline.evaluations, metric, class_name)
     if not pairs or None in pairs:
-        return None
+        return None, 0
     ours, theirs = map(average, zip(*pairs.values(), strict=True))
-    return mean([*ours.values()]) - mean([*theirs.values()])
+    return mean([*ours.values()]) - mean([*theirs.values()]), len(ours)
 
 
 def _with_ranks(lines: Sequence[Line], metric: Metric) -> tuple[Line, ...]:
