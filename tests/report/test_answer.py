@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -173,8 +174,37 @@ def test_many_methods_without_a_baseline_are_summed_up(runs):
     found = headline(arms * 4, [])
     ours, theirs = (float(sentence.split("Dice ")[1].split(" %")[0]) for sentence in few.sentences[:2])
     assert found.sentences[0] == f"Dice of 8 methods on 5 test patients: {theirs:.2f} to {ours:.2f} %."
-    assert "There is no comparison: no nnU-Net of as many labels and steps" in found.sentences[1]
+    assert found.sentences[1] == few.sentences[2]
     assert found.details == few.sentences[:2] * 4
+
+
+def alone(folders):
+    arms = load_arms(folders)
+    return headline(arms, baseline_outcomes(arms)).sentences
+
+
+def test_why_there_is_no_comparison(make_run):
+    baseline, ours = make_run("nnunet", [0] * 10), make_run("ccdc", [1] * 10)
+    longer = make_run("reco", [1] * 10, iterations=9)
+    assert alone([baseline])[-1] == (
+        "There is no comparison: nothing of as many labels and steps as nnU-Net was evaluated."
+    )
+    for folders in ([ours], [baseline, longer]):
+        assert alone(folders)[-1] == (
+            "There is no comparison: no nnU-Net of as many labels and steps was evaluated."
+        )
+    scored.change_rows(ours / "evaluation.json", lambda row: {"patient": f"{row.patient}x"})
+    assert alone([baseline, ours])[-1] == (
+        "There is no comparison: no patient has a value with both a method and its nnU-Net."
+    )
+
+
+def test_one_patient_has_no_interval(make_run):
+    run = make_run("ccdc", [1] * 10)
+    scored.change_rows(run / "evaluation.json", lambda row: {} if row.patient == "p0" else None)
+    assert re.fullmatch(
+        r"CCDC: Dice \d\d\.\d\d % \(no interval below two patients\) on 1 test patient\.", alone([run])[0]
+    )
 
 
 @pytest.mark.parametrize(

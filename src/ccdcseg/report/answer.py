@@ -7,7 +7,8 @@ from itertools import chain
 
 from ccdcseg.measure.display import METRICS, interval_text, number, p_text, signed
 from ccdcseg.measure.patients import describe
-from ccdcseg.runs.finished import Arm, FinishedRun, runs_of
+from ccdcseg.report.tables import baseline_pairs
+from ccdcseg.runs.finished import BASELINE, Arm, FinishedRun, runs_of
 from ccdcseg.runs.record import RunRecord, unlike
 from ccdcseg.statistics.family import Outcome
 from ccdcseg.statistics.family_table import ONE_SEED_NOTE
@@ -207,17 +208,27 @@ def _disagreement(outcome: Outcome) -> str:
 
 def _levels(evaluated: Sequence[Arm], part: str) -> Answer:
     sentences = tuple(_level(arm, part) for arm in evaluated)
-    limit = "There is no comparison: no nnU-Net of as many labels and steps was evaluated."
+    limit = f"There is no comparison: {_no_comparison(evaluated)}."
     if len(sentences) <= MOST_SENTENCES:
         return Answer((*sentences, limit))
     return Answer((_range(evaluated, part), limit), sentences, "Each method")
 
 
+def _no_comparison(evaluated: Sequence[Arm]) -> str:
+    """Why there is none."""
+    if baseline_pairs(evaluated):
+        return "no patient has a value with both a method and its nnU-Net"
+    if all(arm.method == BASELINE for arm in evaluated):
+        return "nothing of as many labels and steps as nnU-Net was evaluated"
+    return "no nnU-Net of as many labels and steps was evaluated"
+
+
 def _level(arm: Arm, part: str) -> str:
     dice, metric = describe(arm.values("dice")), METRICS["dice"]
+    bounds = interval_text(dice["interval"], metric)
     return (
-        f"{arm.label}: Dice {number(dice['value'], metric)} % (95 % interval "
-        f"{interval_text(dice['interval'], metric)}) on {patients_text([dice['n_patients']], part)}."
+        f"{arm.label}: Dice {number(dice['value'], metric)} % ({'95 % interval ' if dice['interval'] else ''}"
+        f"{bounds}) on {patients_text([dice['n_patients']], part)}."
     )
 
 
