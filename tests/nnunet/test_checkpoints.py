@@ -1,4 +1,6 @@
 import os
+import re
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,19 @@ CONTENT = {
     "init_args": {"device": torch.device("cpu"), "fold": 0},
     "grad_scaler_state": None,
 }
+
+
+def as_of_numpy(core: str, path: Path) -> None:
+    """Let a checkpoint name NumPy's functions as one of its versions does."""
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    (pickled,) = (name for name in content if name.endswith("data.pkl"))
+    names = re.compile(rb"numpy\._?core\.multiarray\n")
+    content[pickled], found = names.subn(f"numpy.{core}.multiarray\n".encode(), content[pickled])
+    assert found
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, part in content.items():
+            archive.writestr(name, part)
 
 
 class Evil:
@@ -39,6 +54,29 @@ def test_a_checkpoint_of_a_gpu_is_read_on_a_cpu(tmp_path: Path, monkeypatch: pyt
     weights = load_checkpoint(tmp_path / "checkpoint.pth")["network_weights"]["w"]
     assert weights.device.type == "cpu"
     assert torch.equal(weights, torch.arange(3.0))
+
+
+@pytest.mark.parametrize("core", ["core", "_core"])
+def test_checkpoints_of_either_numpy_are_read(tmp_path: Path, core: str):
+    save_checkpoint(CONTENT, tmp_path / "checkpoint.pth")
+    as_of_numpy(core, tmp_path / "checkpoint.pth")
+    log = load_checkpoint(tmp_path / "checkpoint.pth")["logging"]
+    assert log["dice"] == [0.5, 0.25]
+    assert log["tp"].tolist() == [0, 1, 2]
+
+
+def test_numpy_1_reads_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    save_checkpoint(CONTENT, tmp_path / "checkpoint.pth")
+    monkeypatch.delattr(np, "_core", raising=False)  # NumPy 1 has none
+    assert load_checkpoint(tmp_path / "checkpoint.pth")["logging"]["dice"] == [0.5, 0.25]
+
+
+def test_no_other_function_of_numpy_is_run(tmp_path: Path):
+    path = tmp_path / "checkpoint.pth"
+    save_checkpoint(CONTENT, path)
+    path.write_bytes(path.read_bytes().replace(b"multiarray\nscalar", b"multiarray\nfromfi"))
+    with pytest.raises(UserError, match="could run code"):
+        load_checkpoint(path)
 
 
 def test_code_in_a_checkpoint_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

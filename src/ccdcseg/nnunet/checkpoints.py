@@ -41,10 +41,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         UserError: the file is missing, damaged, or holds anything that could run code.
     """
-    multiarray: Any = np._core.multiarray  # type: ignore[attr-defined]
-    allowed = [  # numpy scalars, as nnU-Net's log holds them
-        multiarray.scalar,
-        multiarray._reconstruct,
+    allowed: list[Any] = [
+        *_numpy_makers(),
         np.ndarray,
         np.dtype,
         np.dtypes.Float64DType,
@@ -70,3 +68,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or "network_weights" not in checkpoint:
         raise UserError(f"{path} is not a checkpoint of nnU-Net.", "Give the folder of a trained model.")
     return checkpoint
+
+
+def _numpy_makers() -> list[tuple[Any, str]]:
+    """NumPy's functions that make the scalars and arrays of nnU-Net's log, by the names of NumPy 2 and NumPy 1."""
+    makers: list[Any] = [value.__reduce__()[0] for value in (np.float64(0), np.zeros(0))]
+    return [(one, f"numpy.{core}.multiarray.{one.__name__}") for one in makers for core in ("_core", "core")]
