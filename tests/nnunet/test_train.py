@@ -125,6 +125,21 @@ def test_a_training_that_goes_on_with_other_threads_says_so(
     assert json.loads((folder / "run.json").read_text())["machine"] == record["machine"]
 
 
+@pytest.mark.parametrize("record", ["run.json", "begun.json"])
+def test_nnunets_own_command_trains_over_no_run(finished_run: Run, make_trainer, record: str):
+    """``nnUNetv2_train -tr nnUNetTrainerPreset`` with the plans of the run works in its folder."""
+    trainer = make_trainer(finished_run, "nnUNetTrainerPreset")
+    assert Path(trainer.output_folder) == finished_run.folder
+    for other in {"run.json", "begun.json"} - {record}:
+        (finished_run.folder / other).unlink()
+    before = (finished_run.folder / FINAL).read_bytes()
+    with pytest.raises(
+        UserError, match=r"fold_0 holds a training of `ccdcseg train`.* Move that folder away"
+    ):
+        trainer.run_training()
+    assert (finished_run.folder / FINAL).read_bytes() == before
+
+
 def as_if_by_nnunet(folder: Path, seed: str) -> None:
     """Take away what only ``ccdcseg train`` writes; nnU-Net notes the trainer's seed."""
     for name in ("run.json", "begun.json"):

@@ -373,6 +373,7 @@ def _trainer(run: Run, plans: dict[str, Any], device: str) -> Any:
         )
     trainer.teachers = [teacher.folder for teacher in teachers_of(run)]
     trainer.do_split = partial(_split, run)
+    trainer.recorded = True
     return trainer
 
 

@@ -36,6 +36,7 @@ from ccdcseg.nnunet.unlabelled import UnlabelledTraining, ignore_value
 from ccdcseg.postprocessing import Postprocessing, decide
 from ccdcseg.processes import Progress, can_share
 from ccdcseg.runs.history import Epoch, read_history, write_history
+from ccdcseg.runs.record import BEGUN_FILE, RUN_FILE
 
 GRADIENT_NORM = 12
 """nnU-Net's bound on the norm of the gradient."""
@@ -56,6 +57,7 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
     Attributes:
         predicted_by: written into checkpoints as the trainer's name, for ``nnUNetv2_predict`` to build the network.
         always_unlabelled: scans without masks take part whatever the preset says.
+        recorded: `ccdcseg train` began this training, and keeps its record.
         teachers: folders of the runs whose networks label scans without masks in self-training.
         begun_in: precision of the training whose checkpoint was loaded; None: none was, or it does not say.
         averaged: the network with averaged weights, which predicts; None: the trained one does.
@@ -66,6 +68,7 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
 
     predicted_by = STOCK_TRAINER
     always_unlabelled = False
+    recorded = False
     teachers: Sequence[Path] = ()
     postprocessing: Postprocessing | None = None
     report_pieces: Progress = staticmethod(lambda *_: None)
@@ -125,8 +128,10 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         """Begin the training, or continue one.
 
         Raises:
-            UserError: it was begun in another precision, so that it would end as no uninterrupted one can.
+            UserError: it was begun in another precision, so that it would end as no uninterrupted one can; or the
+                folder holds a training of `ccdcseg train`, whose record would tell of another.
         """
+        self._check_folder()
         if self.begun_in not in (None, self.precision):
             raise UserError(
                 f"{self.output_folder} was begun in {self.begun_in}, and this machine trains in {self.precision}.",
@@ -136,6 +141,14 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         self._decide_postprocessing()
         if self.unlabelled is not None:
             self.unlabelled.start()
+
+    def _check_folder(self) -> None:
+        folder = Path(self.output_folder)
+        if not self.recorded and any((folder / name).exists() for name in (RUN_FILE, BEGUN_FILE)):
+            raise UserError(
+                f"{folder} holds a training of `ccdcseg train`, whose record would tell of another one.",
+                "Move that folder away, or go on with it by `ccdcseg train --resume`.",
+            )
 
     def on_train_epoch_start(self) -> None:
         """Begin an epoch, with new labels of the unlabelled scans where they are due."""
