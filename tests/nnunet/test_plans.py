@@ -9,7 +9,14 @@ import pytest
 from ccdcseg.errors import UserError
 from ccdcseg.nnunet import plans as plans_module
 from ccdcseg.nnunet.allowed import check_plans
-from ccdcseg.nnunet.plans import base_plans, check_stored, plans_hash, preset_plans, store_plans
+from ccdcseg.nnunet.plans import (
+    base_plans,
+    check_stored,
+    normalisations,
+    plans_hash,
+    preset_plans,
+    store_plans,
+)
 from ccdcseg.nnunet.preset import load_preset, preset_of_plans
 
 BASE = {
@@ -201,6 +208,52 @@ def test_plans_of_nnunets_own_commands_are_kept(plan, raw_folder: Path, change_v
     change_volume(raw_folder / "labelsTr/p1_ED.nii.gz", lambda array: array[:, ::-1])
     assert plan() == 1
     assert path.read_text() == '{"configurations": {}, "mine": 1}'
+
+
+@pytest.mark.parametrize(
+    ("planned", "today", "refused"),
+    [
+        (["CT"], ["CT", "MRI"], True),
+        (["CT", "MRI"], ["MRI"], True),
+        (["CT"], ["MRI"], True),
+        (["MRI", "CT"], ["CT", "MRI"], True),
+        (["T1"], ["T2"], False),
+    ],
+)
+def test_plans_that_nnunet_made_for_other_channels(
+    plan, raw_folder: Path, describe_dataset, planned: list[str], today: list[str], refused: bool
+):
+    """The network would get one normalised as another, or nnU-Net end in a traceback."""
+    preprocessed = raw_folder.parent / "preprocessed"
+    describe_dataset(raw_folder, channel_names=dict(enumerate(planned)))
+    as_nnunet_plans(raw_folder, preprocessed, normalisations(planned))
+    assert plan() == 0
+    describe_dataset(raw_folder, channel_names=dict(enumerate(today)))
+    if not refused:
+        assert plan() == 0
+        return
+    with pytest.raises(
+        UserError,
+        match=r"nnUNetPlans\.json was made for other channels .*: nnUNetv2_plan_and_preprocess -d 7 ",
+    ):
+        plan()
+    assert (preprocessed / "nnUNetPlans.json").exists()
+
+
+def test_normalisations_that_somebody_chose_are_kept(plan, raw_folder: Path):
+    as_nnunet_plans(raw_folder, raw_folder.parent / "preprocessed", ["NoNormalization"])
+    assert plan() == 0
+
+
+def as_nnunet_plans(raw: Path, preprocessed: Path, schemes: list[str]) -> None:
+    """Plans as nnU-Net's command leaves them, beside the description that they were made by."""
+    preprocessed.mkdir()
+    plans = {
+        "configurations": {"2d": {"normalization_schemes": schemes}, "small": {"inherits_from": "2d"}},
+        **{f"original_median_{what}_after_transp": [10, 8, 8] for what in ("shape", "spacing")},
+    }
+    (preprocessed / "nnUNetPlans.json").write_text(json.dumps(plans))
+    shutil.copy(raw / "dataset.json", preprocessed)
 
 
 def test_planning_that_was_killed_begins_anew(

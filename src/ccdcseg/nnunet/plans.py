@@ -59,8 +59,8 @@ def base_plans(raw: Path, preprocessed: Path, processes: int = 2) -> dict[str, A
 
     Raises:
         UserError: ``dataset.json`` asks for another reader (see `check_reader`), nnU-Net cannot use a scan (see
-            `check_cases`), or plans that are there name code that is not nnU-Net's or another reader, or slice into
-            lines.
+            `check_cases`), or plans that are there name code that is not nnU-Net's or another reader, slice into
+            lines, or were made for other channels.
     """
     path = preprocessed / BASE_PLANS
     check_reader(raw)
@@ -78,6 +78,7 @@ def base_plans(raw: Path, preprocessed: Path, processes: int = 2) -> dict[str, A
     check_plans(plans, path)
     _check_reader(path, plans)
     _check_slices(path, plans)
+    _check_channels(path, plans, raw)
     return {**plans, "dataset_name": raw.name}
 
 
@@ -87,8 +88,13 @@ def _is_in_other_order(plans: Mapping[str, Any], raw: Path) -> bool:
     The hash of ``dataset.json`` knows nothing of the order in it.
     """
     today = normalisations(read_channels(raw))
-    schemes = (one.get("normalization_schemes", today) for one in plans["configurations"].values())
-    return any(scheme != today for scheme in schemes)
+    return any(scheme != today for scheme in _schemes(plans))
+
+
+def _schemes(plans: Mapping[str, Any]) -> list[Sequence[str]]:
+    """The normalisations of the channels, of each configuration that names them."""
+    key = "normalization_schemes"
+    return [one[key] for one in plans["configurations"].values() if key in one]
 
 
 def normalisations(channels: Iterable[str]) -> list[str]:
@@ -137,6 +143,29 @@ def _check_slices(path: Path, plans: dict[str, Any]) -> None:
             f"{path} slices scans of one slice into lines, since their pixels are larger than their thickness.",
             "Move it away: it is then made otherwise.",
         )
+
+
+def _check_channels(path: Path, plans: Mapping[str, Any], raw: Path) -> None:
+    """Refuse plans of nnU-Net's own commands that were made for other channels than those of today.
+
+    nnU-Net puts the description that it planned by beside them. Normalisations that differ from that, too, were
+    chosen by somebody, and stay.
+    """
+    described = path.with_name("dataset.json").exists()
+    today = normalisations(read_channels(raw))
+    planned = normalisations(read_channels(path.parent)) if described else today
+    for scheme in _schemes(plans):
+        if len(scheme) != len(today) or scheme == planned != today:
+            raise UserError(
+                f"{path} was made for other channels than {raw / 'dataset.json'} has: it names "
+                f"{', '.join(scheme)}, and these want {', '.join(today)}.",
+                f"Move it away and plan again: nnUNetv2_plan_and_preprocess -d {_number(raw)} --clean",
+            )
+
+
+def _number(raw: Path) -> int:
+    """nnU-Net's number of a data set, by which its commands know it."""
+    return int(raw.name.removeprefix("Dataset").partition("_")[0])
 
 
 def preset_plans(base: dict[str, Any], name: str, preset: Preset) -> dict[str, Any]:
