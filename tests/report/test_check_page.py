@@ -17,6 +17,7 @@ from ccdcseg.report.check_page import (
     range_text,
     verdict,
 )
+from ccdcseg.report.template import check_page
 
 EVIL = "p<script>alert(1)<"
 
@@ -50,8 +51,9 @@ def screen(result: CheckResult, width: int = 160) -> str:
     return console.file.getvalue()
 
 
-def test_a_clean_folder(build) -> None:
+def test_a_clean_folder(build, tmp_path: Path) -> None:
     page = build()
+    check_page(tmp_path / "out" / "check.html", "check")
     assert "No problems and no notes in 6 cases." in page.text
     assert "Nothing was found." in page.text
     assert [row[:2] for row in page.table("Click a heading")[1:]] == [

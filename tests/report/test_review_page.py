@@ -9,6 +9,7 @@ import pytest
 
 from ccdcseg.datasets.volumes import Volume, write_volume
 from ccdcseg.report import review_page
+from ccdcseg.report.template import check_page
 from ccdcseg.review.measure import Opinions, measure
 from ccdcseg.review.review import Review
 
@@ -16,6 +17,7 @@ from ccdcseg.review.review import Review
 def test_the_worst_comes_first_with_slice_sentence_and_numbers(
     small_review: Review, review_html: Path
 ) -> None:
+    check_page(review_html, "review")
     text = review_html.read_text()
     shown = re.findall(r'data-case="([^"]+)" data-mask="([0-9a-f]{64})"', text)
     assert shown == [(one.case, one.mask) for one in small_review.cases]
