@@ -62,6 +62,23 @@ def test_the_best_is_marked_within_a_fraction(job, result):
     assert ranks == {("nnunet", 0.05): 2, ("ccdc", 0.05): 1, ("nnunet", 0.1): 1, ("ccdc", 0.1): 2}
 
 
+def test_a_difference_that_rounds_to_zero_has_no_minus(job, result):
+    """As on the page and in comparisons."""
+    results = {job("nnunet"): result(RV=0.7), job("ccdc"): result(RV=0.69996)}
+    experiment = load_experiment("figure6")
+    grid = table_grid(result_tables(experiment, measured_rows(experiment, results))[1])
+    assert [row[1].text for row in grid.rows] == ["+0.00", "+0.00"]
+
+
+def test_what_is_shown_as_zero_is_not_marked(job, result):
+    dice = {"nnunet": 4e-5, "ccdc": 2e-5, "gdl": 0.0}
+    results = {job(row): result(less=0.0, LV=0.9, vessel=value) for row, value in dice.items()}
+    experiment = load_experiment("table1")
+    table = result_tables(experiment, measured_rows(experiment, results))[0]
+    assert [cells(line)["vessel"].rank for line in table.lines] == [0, 0, 0]
+    assert [cells(line)["mean"].rank for line in table.lines] == [1, 2, 0]
+
+
 def test_a_difference_to_a_row_that_is_not_measured_is_none(job, result):
     experiment = load_experiment("figure6")
     _, difference = result_tables(experiment, measured_rows(experiment, {job("ccdc"): result(RV=0.5)}))

@@ -177,16 +177,13 @@ def _difference(arm: Arm, baseline: Arm, metric: str, class_name: str) -> tuple[
 
 def _with_ranks(lines: Sequence[Line], metric: Metric) -> tuple[Line, ...]:
     """The lines with the best and second best value of each column and fraction marked; what failed is not."""
-    fractions = [line.place.fraction for line in lines]
+    fractions, shown = [line.place.fraction for line in lines], METRICS[metric.name]
     failed = [bool(failure(line.arm.evaluations.values())) for line in lines]
     values = [
-        [None if fails else cell.value for cell in line.cells]
+        [None if fails or cell.value is None else cell.value / shown.scale for cell in line.cells]
         for line, fails in zip(lines, failed, strict=True)
     ]
-    columns = [
-        ranked(column, METRICS[metric.name].higher_is_better, fractions)
-        for column in zip(*values, strict=True)
-    ]
+    columns = [ranked(column, shown.higher_is_better, fractions) for column in zip(*values, strict=True)]
     return tuple(
         replace(line, cells=tuple(replace(c, rank=rank) for c, rank in zip(line.cells, ranks, strict=True)))
         for line, ranks in zip(lines, zip(*columns, strict=True), strict=True)
@@ -194,7 +191,7 @@ def _with_ranks(lines: Sequence[Line], metric: Metric) -> tuple[Line, ...]:
 
 
 def _entry(cell: Cell, metric: Metric) -> Entry:
-    form = "{:+.2f}" if metric.minus else "{:.2f}"
+    form = "{:+z.2f}" if metric.minus else "{:.2f}"
     interval = "[{:.2f}, {:.2f}]".format(*cell.interval) if cell.interval and cell.class_name == MEAN else ""
     published = "" if cell.published is None else f"({form.format(cell.published)})"
     text = NONE if cell.value is None else form.format(cell.value)
