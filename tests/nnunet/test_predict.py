@@ -15,10 +15,13 @@ import torch
 from nnunetv2.ensembling.ensemble import merge_files
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.model_sharing import model_export
+from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainerBN import nnUNetTrainerBN
 from nnunetv2.utilities import file_path_utilities
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from ccdcseg import workflow
 from ccdcseg.errors import UserError
+from ccdcseg.files import read_json
 from ccdcseg.nnunet import predict as module
 from ccdcseg.nnunet.checkpoints import FINAL, load_checkpoint
 from ccdcseg.nnunet.predict import (
@@ -292,6 +295,48 @@ def test_a_scan_that_the_reader_of_a_strangers_model_does_not_take(
     with pytest.raises(UserError, match=rf"odd_0000\.nii\.gz cannot be read by {reader}, .* 3-D NIfTI\.$"):
         predict([folder], {"odd": [odd], "good": [good]}, Output(output), "cpu", lambda *_: None)
     assert (output / "good.nii.gz").exists() == (reader != "Tiff3DIO")
+
+
+def change_checkpoint(folder: Path, **entries: object) -> None:
+    torch.save(torch.load(folder / FINAL, weights_only=False) | entries, folder / FINAL)
+
+
+def test_the_network_of_a_labs_own_trainer_is_not_known(two_runs: list[Path], workspace, tmp_path: Path):
+    change_checkpoint(two_runs[1], trainer_name="nnUNetTrainerELU")
+    with pytest.raises(
+        UserError,
+        match=r"was written by nnUNetTrainerELU, .* nnUNetv2_predict_from_modelfolder -m \S+ -f 0 -i IMAGES",
+    ):
+        workflow.predict(two_runs[1], workspace.raw / "imagesTr", tmp_path / "masks")
+    assert not (tmp_path / "masks").exists()
+
+
+def test_a_stock_trainer_with_a_network_of_its_own(finished_run: Run, tmp_path: Path):
+    """It is built as ``nnUNetv2_predict`` builds it, and nnU-Net's plain one does not take its weights."""
+    (finished_run.folder / "run.json").unlink()
+    plans = PlansManager(read_json(finished_run.model / "plans.json"))
+    network = nnUNetTrainerBN.build_network_architecture(plans, plans.get_configuration("2d"), 1, 4)
+    change_checkpoint(finished_run.folder, network_weights=network.state_dict())
+    with pytest.raises(
+        UserError, match=r"checkpoint_final\.pth holds the weights of another network than .*plans"
+    ):
+        build_predictor(finished_run.folder, "cpu")
+    change_checkpoint(finished_run.folder, trainer_name="nnUNetTrainerBN")
+    found = build_predictor(finished_run.folder, "cpu").network
+    assert any(isinstance(module, torch.nn.BatchNorm2d) for module in found.modules())
+
+
+def test_the_second_network_of_a_cascade(finished_run: Run, workspace, tmp_path: Path):
+    (finished_run.folder / "run.json").unlink()
+    plans = read_json(finished_run.model / "plans.json")
+    plans["configurations"]["first"] = plans["configurations"]["2d"]
+    plans["configurations"]["2d"] = {"inherits_from": "first", "previous_stage": "first"}
+    (finished_run.model / "plans.json").write_text(json.dumps(plans))
+    with pytest.raises(
+        UserError, match=r"is the second network of a cascade.* -prev_stage_predictions FOLDER"
+    ):
+        workflow.predict(finished_run.folder, workspace.raw / "imagesTr", tmp_path / "masks")
+    assert not (tmp_path / "masks").exists()
 
 
 @pytest.mark.parametrize("orders", [([0, 1, 2], [1, 2, 0]), ([2, 0, 1], [1, 2, 0]), ([1, 0, 2], [1, 0, 2])])

@@ -2,9 +2,11 @@
 
 import contextlib
 import logging
+import shlex
 import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ from ccdcseg.devices import usable_device
 from ccdcseg.errors import UserError
 from ccdcseg.files import check_name, explain_failure, locked, making, read_json, real, scratch_folder
 from ccdcseg.nnunet.allowed import TURNING, check_dataset, check_plans
-from ccdcseg.nnunet.checkpoints import FINAL, load_checkpoint
+from ccdcseg.nnunet.checkpoints import FINAL, STOCK_TRAINER, load_checkpoint
 from ccdcseg.nnunet.plans import check_size, plans_hash
 from ccdcseg.nnunet.preset import preset_of_plans
 from ccdcseg.nnunet.rules import read_rules
@@ -51,7 +53,7 @@ def build_predictor(folder: Path, device: str) -> Any:
 
     Raises:
         UserError: the checkpoint is missing or damaged, or it, the plans or ``dataset.json`` name code that is not
-            nnU-Net's.
+            nnU-Net's; the network is another's than of these plans, or takes more than the scan.
     """
     with contextlib.redirect_stdout(StringIO()):
         keep_to_cores()
@@ -72,14 +74,21 @@ def _build_predictor(folder: Path, device: str) -> Any:
     check_dataset(dataset, dataset_file)
     plans = PlansManager(content)
     configuration = plans.get_configuration(checkpoint["init_args"]["configuration"])
-    network = _network_builder(checkpoint["trainer_name"])(
+    _check_first(configuration.previous_stage_name, folder)
+    network = _network_builder(checkpoint["trainer_name"], folder)(
         plans,
         configuration,
         determine_num_input_channels(plans, configuration, dataset),
         plans.get_label_manager(dataset).num_segmentation_heads,
         enable_deep_supervision=False,
     )
-    network.load_state_dict(checkpoint["network_weights"])
+    try:
+        network.load_state_dict(checkpoint["network_weights"])
+    except RuntimeError as error:
+        raise UserError(
+            f"{folder / FINAL} holds the weights of another network than {plans_file} describes.",
+            _WHOLE_MODEL,
+        ) from error
     settings = preset_of_plans(plans.plans).prediction
     predictor = nnUNetPredictor(
         tile_step_size=settings.tile_step_size,
@@ -99,14 +108,51 @@ def _build_predictor(folder: Path, device: str) -> Any:
     return predictor
 
 
-def _network_builder(trainer: str) -> Any:
-    """What builds the network of a checkpoint: nnU-Net itself, unless a trainer of ours has another network."""
-    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer  # noqa: PLC0415 - slow
+def _check_first(previous: str | None, folder: Path) -> None:
+    """Refuse the second network of a cascade."""
+    if previous is not None:
+        raise UserError(
+            f"{folder} is the second network of a cascade: it takes what {previous} predicts beside the scan.",
+            f"Name a run of {previous}; or predict by nnU-Net: {_stock_command(folder)} -prev_stage_predictions "
+            "FOLDER",
+        )
 
+
+def _network_builder(trainer: str, folder: Path) -> Any:
+    """What builds the network of a checkpoint: the trainer that wrote it, where it is nnU-Net's or ours.
+
+    Raises:
+        UserError: it is somebody else's, whose network is not known.
+    """
     from ccdcseg.nnunet.discovery import ccdcseg_trainers  # noqa: PLC0415 - slow
 
     ours = trainer in ccdcseg_trainers.__all__
-    return (getattr(ccdcseg_trainers, trainer) if ours else nnUNetTrainer).build_network_architecture
+    found = getattr(ccdcseg_trainers, trainer) if ours else _stock_trainer(trainer)
+    if found is None:
+        raise UserError(
+            f"{folder / FINAL} was written by {trainer}, which is not nnU-Net's: its network is not known.",
+            f"If you trust that trainer, predict by nnU-Net: {_stock_command(folder)}",
+        )
+    return found.build_network_architecture
+
+
+def _stock_trainer(name: str) -> Any:
+    """The class of a trainer that nnU-Net comes with; None: it has none of that name."""
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer  # noqa: PLC0415 - slow
+    from nnunetv2.utilities.find_class_by_name import recursive_find_python_class  # noqa: PLC0415 - slow
+
+    if name == STOCK_TRAINER:
+        return nnUNetTrainer
+    package = import_module(nnUNetTrainer.__module__.rpartition(".")[0])
+    found = recursive_find_python_class(package.__path__[0], name, package.__name__)
+    return found if isinstance(found, type) and issubclass(found, nnUNetTrainer) else None
+
+
+def _stock_command(folder: Path) -> str:
+    """nnU-Net's command that predicts with a run, wherever its model folder lies."""
+    fold = folder.name.removeprefix("fold_")
+    model = shlex.quote(str(folder.parent))
+    return f"nnUNetv2_predict_from_modelfolder -m {model} -f {fold} -i IMAGES -o MASKS"
 
 
 def run_images(folder: Path, part: str) -> dict[str, list[Path]]:
