@@ -339,6 +339,19 @@ def test_the_second_network_of_a_cascade(finished_run: Run, workspace, tmp_path:
     assert not (tmp_path / "masks").exists()
 
 
+def test_regions_are_predicted(finished_run: Run, predictions, tmp_path: Path):
+    path = finished_run.model / "dataset.json"
+    labels = {"background": 0, "heart": [1, 2, 3], "left": [2, 3], "cavity": [3]}
+    (finished_run.folder / "run.json").unlink()
+    (finished_run.folder / "postprocessing.json").unlink()
+    weights = load_checkpoint(finished_run.folder / FINAL)["network_weights"]
+    heads = {name: value[:3] for name, value in weights.items() if ".seg_layers." in name}
+    change_checkpoint(finished_run.folder, network_weights=weights | heads)
+    path.write_text(json.dumps(read_json(path) | {"labels": labels, "regions_class_order": [1, 2, 3]}))
+    assert predictions.go(tmp_path / "masks") == 1
+    assert set(np.unique(read_voxels(tmp_path / "masks" / "a.nii.gz"))) <= {0, 1, 2, 3}
+
+
 @pytest.mark.parametrize("orders", [([0, 1, 2], [1, 2, 0]), ([2, 0, 1], [1, 2, 0]), ([1, 0, 2], [1, 0, 2])])
 def test_networks_whose_plans_order_the_axes_otherwise_are_averaged_voxel_by_voxel(
     orders: tuple[list[int], list[int]], monkeypatch: pytest.MonkeyPatch

@@ -720,8 +720,14 @@ def _write(predictor: Any, found: Segmentation, labels: NDArray[Any], target: Pa
     with making(target.parent), scratch_folder(target.parent, SCRATCH) as scratch:
         file = scratch / target.name
         write_whole(labels, found.properties, predictor.plans_manager, file)
-        _check_written(file, predictor.dataset_json["labels"], target)
+        _check_written(file, _written_values(predictor.dataset_json), target)
         _put(file, target, now)
+
+
+def _written_values(dataset: Mapping[str, Any]) -> dict[str, int]:
+    """Values that a prediction may hold, by name; of regions, which may overlap, those that they are written as."""
+    values = dataset.get("regions_class_order") or np.hstack([*dataset["labels"].values()]).tolist()
+    return {str(value): value for value in values}
 
 
 def write_whole(labels: NDArray[Any], properties: dict[str, Any], plans: Any, file: Path) -> None:
