@@ -399,3 +399,10 @@ def test_voxels_that_nobody_annotated_are_no_background(tmp_path):
     for name, array in (("a", mask), ("b", np.full_like(mask, 2))):
         nnUNetDatasetBlosc2.save_seg(array, str(tmp_path / f"{name}_seg"))
     assert annotated_shares(tmp_path, ["a", "b"], {"heart": 1}, ignore=2) == {"heart": 0.25}
+
+
+def test_scans_that_an_older_nnunet_preprocessed(tmp_path):
+    mask = np.zeros((1, 1, 2, 4), np.int8)
+    mask[:, 0, 0] = 1
+    np.savez_compressed(tmp_path / "a.npz", data=mask.astype(np.float32), seg=mask)
+    assert annotated_shares(tmp_path, ["a"], {"heart": 1}, ignore=2) == {"heart": 0.5}

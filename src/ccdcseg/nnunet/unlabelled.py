@@ -407,11 +407,20 @@ def annotated_shares(
         labels: value of each foreground class by name.
         ignore: value of voxels that nobody annotated.
     """
-    masks = [blosc2.open(urlpath=str(folder / f"{case}_seg.b2nd"), mode="r")[:][0] for case in cases]
+    masks = [_annotated_mask(folder, case) for case in cases]
     known = [voxels for mask in masks if (voxels := mask[mask != ignore]).size]
     return {
         name: mean([float((voxels == value).mean()) for voxels in known]) for name, value in labels.items()
     }
+
+
+def _annotated_mask(folder: Path, case: str) -> NDArray[Any]:
+    """The mask of a preprocessed scan, which nnU-Net wrote into one file with the image before it had blosc2."""
+    older = folder / f"{case}.npz"
+    if older.exists():
+        with np.load(older) as stored:
+            return np.asarray(stored["seg"][0])
+    return np.asarray(blosc2.open(urlpath=str(folder / f"{case}_seg.b2nd"), mode="r")[:][0])
 
 
 def ignore_value(trainer: Any) -> int:
