@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from dataclasses import fields
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from ccdcseg.cores import has_bfloat16
+from ccdcseg.datasets.raw_folder import case_names
 from ccdcseg.errors import UserError
 from ccdcseg.losses import CCDCLoss, Diagnostics, Role
 from ccdcseg.nnunet.checkpoints import OWN_KEY, load_checkpoint
@@ -405,6 +407,26 @@ def test_the_precision_is_what_the_preset_wants_where_the_device_can(
     monkeypatch.setattr("ccdcseg.nnunet.trainers.has_bfloat16", lambda: able)
     trainer.device = torch.device(device)
     assert trainer.precision == precision
+
+
+@pytest.mark.parametrize("fold", ["all", 99])
+def test_folds_that_nnunet_draws_want_all_scans_preprocessed(
+    tiny_run, make_trainer, workspace, tmp_path: Path, fold: int | str
+):
+    """`ccdcseg train` preprocesses those of its split alone, and nnU-Net draws from what is there."""
+    run = tiny_run("nnunet")
+    trainer = make_trainer(run, "nnUNetTrainerPreset")
+    assert trainer.do_split()[0] == run.split["train"]
+    trainer.fold, trainer.preprocessed_dataset_folder = fold, str(tmp_path)
+    (tmp_path / f"{run.split['train'][0]}.b2nd").touch()
+    with pytest.raises(
+        UserError,
+        match=rf"holds 1 of the 10 scans of .* nnUNetv2_preprocess -d 901 -plans_name {run.plans_name} -c 2d",
+    ):
+        trainer.do_split()
+    for case in case_names(workspace.raw):
+        (tmp_path / f"{case}.b2nd").touch()
+    assert len({*chain(*trainer.do_split())}) == 10
 
 
 @pytest.mark.slow

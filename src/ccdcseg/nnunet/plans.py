@@ -23,6 +23,7 @@ from ccdcseg.errors import UserError
 from ccdcseg.files import explain_failure, file_hash, json_hash, json_text, read_json, write_bytes, write_json
 from ccdcseg.interrupts import undone
 from ccdcseg.nnunet.allowed import check_plans
+from ccdcseg.nnunet.paths import dataset_number
 from ccdcseg.nnunet.preset import Network, Preset, stored_form
 from ccdcseg.processes import Progress, pool_map
 from ccdcseg.provenance import (
@@ -159,13 +160,8 @@ def _check_channels(path: Path, plans: Mapping[str, Any], raw: Path) -> None:
             raise UserError(
                 f"{path} was made for other channels than {raw / 'dataset.json'} has: it names "
                 f"{', '.join(scheme)}, and these want {', '.join(today)}.",
-                f"Move it away and plan again: nnUNetv2_plan_and_preprocess -d {_number(raw)} --clean",
+                f"Move it away and plan again: nnUNetv2_plan_and_preprocess -d {dataset_number(raw.name)} --clean",
             )
-
-
-def _number(raw: Path) -> int:
-    """nnU-Net's number of a data set, by which its commands know it."""
-    return int(raw.name.removeprefix("Dataset").partition("_")[0])
 
 
 def preset_plans(base: dict[str, Any], name: str, preset: Preset) -> dict[str, Any]:

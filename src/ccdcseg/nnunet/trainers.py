@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
@@ -19,7 +20,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from ccdcseg.cores import has_bfloat16, usable_cores
+from ccdcseg.datasets.splits import SPLITS_FILE
+from ccdcseg.datasets.walk import is_hidden
 from ccdcseg.errors import UserError
+from ccdcseg.files import read_json
 from ccdcseg.losses import CCDCLoss, Diagnostics, Schedule, nearest_to, selection_map
 from ccdcseg.losses.parts.base import ContrastiveLoss
 from ccdcseg.nnunet.averaging import averaged_copy
@@ -27,6 +31,7 @@ from ccdcseg.nnunet.checkpoints import OWN_KEY, STOCK_TRAINER, load_checkpoint, 
 from ccdcseg.nnunet.features import tap_decoder, tapped_channels
 from ccdcseg.nnunet.history import finite, mean_diagnostics
 from ccdcseg.nnunet.memory import does_not_fit
+from ccdcseg.nnunet.paths import dataset_number, nnunet_folder
 from ccdcseg.nnunet.predict import class_values
 from ccdcseg.nnunet.preset import preset_of_plans
 from ccdcseg.nnunet.rules import write_rules
@@ -43,6 +48,7 @@ GRADIENT_NORM = 12
 NNUNET_PROCESSES = 12
 """nnU-Net's usual number of augmentation processes; it counts all cores of the machine, we those that are ours."""
 _PROCESSES = "nnUNet_n_proc_DA"
+_RAW = "nnUNet_raw"
 ADAMW_DECAY = 0.01
 """Weight decay of AdamW, its default."""
 
@@ -73,6 +79,7 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
     postprocessing: Postprocessing | None = None
     report_pieces: Progress = staticmethod(lambda *_: None)
     network: Any
+    dataset_class: Any
 
     def __init__(
         self,
@@ -113,6 +120,40 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
             return optimizers
         optimizer = torch.optim.AdamW(self.network.parameters(), self.initial_lr, weight_decay=ADAMW_DECAY)
         return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
+
+    def do_split(self) -> tuple[list[str], list[str]]:
+        """Cases for training and validation, of the file with the splits or drawn by nnU-Net.
+
+        Raises:
+            UserError: nnU-Net would draw from a part of the scans.
+        """
+        if self.dataset_class is None:
+            self.dataset_class = infer_dataset_class(self.preprocessed_dataset_folder)
+        if not self._is_in_file():
+            self._check_preprocessed()
+        split: tuple[list[str], list[str]] = super().do_split()
+        return split
+
+    def _is_in_file(self) -> bool:
+        """Whether the file with the splits names the cases of this fold."""
+        splits = Path(self.preprocessed_dataset_folder_base) / SPLITS_FILE
+        return self.fold != "all" and splits.exists() and self.fold < len(read_json(splits))
+
+    def _check_preprocessed(self) -> None:
+        """Refuse to draw from a part of the scans: `ccdcseg train` preprocesses those of its split alone."""
+        name, ending = self.plans_manager.dataset_name, self.dataset_json["file_ending"]
+        if not os.environ.get(_RAW):
+            return
+        masks = (nnunet_folder(_RAW) / name / "labelsTr").glob(f"*{ending}")
+        cases = {mask.name.removesuffix(ending) for mask in masks if not is_hidden(mask.name)}
+        there = cases.intersection(self.dataset_class.get_identifiers(self.preprocessed_dataset_folder))
+        if there != cases:
+            raise UserError(
+                f"{self.preprocessed_dataset_folder} holds {len(there)} of the {len(cases)} scans of {name}, and "
+                f"nnU-Net would draw fold {self.fold} from these alone.",
+                f"Preprocess all: nnUNetv2_preprocess -d {dataset_number(name)} "
+                f"-plans_name {self.plans_manager.plans_name} -c {self.configuration_name}",
+            )
 
     def get_dataloaders(self) -> Any:
         """nnU-Net's loaders, with as many augmentation processes as the preset says; none where none can be."""
