@@ -38,6 +38,24 @@ def test_one_seed_has_no_spread():
     assert (result.seed_sd, result.interval_seeds) == (None, None)
 
 
+def test_one_patient_has_no_interval_whatever_the_seeds():
+    one = {seed: evaluation({"A": 0.9 + seed / 100}) for seed in (0, 1)}
+    result = compare(one, {0: THEIRS, 1: THEIRS}, "dice")
+    assert (result.n, result.interval, result.interval_seeds) == (1, None, None)
+    assert len(result.per_seed) == 2
+
+
+@pytest.mark.parametrize("other", [scored.evaluation([scored.scores("A0", "A", "RV", 0.5)]), THEIRS])
+def test_what_is_not_known_is_named(other):
+    for class_name in ("RV", "Lv"):
+        with pytest.raises(UserError, match=f"no class {class_name} in an evaluation. Choose among LV, mean"):
+            compare({0: OURS}, {0: other}, "dice", class_name)
+    with pytest.raises(UserError, match=r"no metric hd95\. Choose among dice, hd95_pooled_mm"):
+        compare({0: OURS}, {0: other}, "hd95")
+    with pytest.raises(UserError, match="no metric dsc"):
+        OURS.values("dsc")
+
+
 def test_seeds_are_averaged_within_a_patient():
     ours = {0: evaluation({"A": 0.9, "B": 0.8}), 1: evaluation({"A": 0.7, "B": 0.8})}
     theirs = {0: evaluation({"A": 0.5, "B": 0.5}), 1: evaluation({"A": 0.5, "B": 0.5})}

@@ -50,10 +50,19 @@ def test_without_several_seeds_there_are_no_columns_about_them():
 
 
 def test_methods_without_a_seed_in_common_are_said_to_have_none():
-    methods = {"a": {0: evaluation(1), 1: evaluation(1)}, "b": {5: evaluation(0), 6: evaluation(0)}}
+    ours, theirs = evaluation(1, 1), evaluation(0, 0)
+    methods = {"a": {0: ours, 1: ours}, "b": {5: theirs, 6: theirs}}
     grid = comparison_grid(compare_family(methods | {"c": methods["a"]}, [("a", "b"), ("a", "c")], ["dice"]))
     place = grid.header.index("95 %, patients and seeds")
     assert [row[place].text for row in grid.rows] == ["no seed in common", "+0.00 to +0.00"]
+
+
+def test_one_patient_has_no_interval_over_seeds():
+    methods = {name: {0: evaluation(value), 1: evaluation(value)} for name, value in (("a", 1), ("b", 0))}
+    grid = comparison_grid(compare_family(methods, [("a", "b")], ["dice"]))
+    cells = dict(zip(grid.header, grid.rows[0], strict=True))
+    assert cells["95 %, patients and seeds"].text == "no interval below two patients"
+    assert cells["difference"].note == "points, no interval below two patients"
 
 
 def test_one_seed_is_said_to_compare_networks():

@@ -9,9 +9,9 @@ from typing import Any
 from ccdcseg import __version__
 from ccdcseg.errors import UserError
 from ccdcseg.files import check_beside, write_json, write_text
-from ccdcseg.measure.patients import SUMMARY_METRICS
 from ccdcseg.report.answer import doubts
 from ccdcseg.report.tables import baseline_pairs, budget, evaluations_of
+from ccdcseg.runs.evaluation import check_metric
 from ccdcseg.runs.finished import Arm, load_arms
 from ccdcseg.statistics.compare import scans_as_patients
 from ccdcseg.statistics.family import (
@@ -180,8 +180,7 @@ def write_comparison(comparison: RunComparison, stem: Path) -> list[Path]:
 def _known_metrics(metrics: Sequence[str]) -> list[str]:
     """Each once."""
     for name in metrics:
-        if name not in SUMMARY_METRICS:
-            raise UserError(f"There is no metric {name}.", f"Choose among {', '.join(SUMMARY_METRICS)}.")
+        check_metric(name)
     return list(dict.fromkeys(metrics))
 
 

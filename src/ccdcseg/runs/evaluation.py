@@ -101,7 +101,11 @@ class MetricSummary(Stored):
 
 
 class Summary(Stored):
-    """Of a class, or of the mean over the classes: each metric by patient, and how many structures were what."""
+    """Of a class, or of the mean over the classes: each metric by patient, and how many structures were what.
+
+    Attributes:
+        n_scans: how many structures there are in all, one a scan; of the mean scans times classes.
+    """
 
     dice: MetricSummary
     hd95_pooled_mm: MetricSummary
@@ -225,9 +229,32 @@ class Evaluation(Stored):
 
         Returns:
             Patient to value; undefined scores are left out, and so is a patient who has no other.
+
+        Raises:
+            UserError: there is no such metric or class.
         """
+        self.check_known(metric, class_name)
         rows = (row for row in self.cases if row.structure not in without)
         return _values(rows, self.classes, metric, class_name, marked)
+
+    def check_known(self, metric: str, class_name: str) -> None:
+        """Refuse metrics that there are not and classes that it does not have; see `values`."""
+        check_metric(metric)
+        known = (*self.classes, MEAN)
+        if class_name not in known:
+            raise UserError(
+                f"There is no class {class_name} in an evaluation.", f"Choose among {', '.join(known)}."
+            )
+
+
+def check_metric(name: str) -> None:
+    """Refuse a metric that there is not.
+
+    Raises:
+        UserError: it is none of `SUMMARY_METRICS`.
+    """
+    if name not in SUMMARY_METRICS:
+        raise UserError(f"There is no metric {name}.", f"Choose among {', '.join(SUMMARY_METRICS)}.")
 
 
 def seed_means(evaluations: Iterable[Evaluation], metric: str, class_name: str = MEAN) -> dict[str, float]:
@@ -259,8 +286,13 @@ def comparable_values(
 
     Returns:
         For each round and method patient to value, for the same patients; a method's evaluations averaged.
+
+    Raises:
+        UserError: as `Evaluation.values`.
     """
-    every = (one for methods in rounds for evaluations in methods for one in evaluations)
+    every = [one for methods in rounds for evaluations in methods for one in evaluations]
+    for one in every:
+        one.check_known(metric, class_name)
     marked = {structure for one in every for structure in one.spurious}
     return [_comparable(methods, metric, class_name, marked) for methods in rounds]
 

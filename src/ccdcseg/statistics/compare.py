@@ -36,7 +36,7 @@ class Comparison:
         differences: difference of each patient tested with both methods, averaged over the seeds that both have:
             a seed draws the training patients too. Where they share none, each method's own are averaged first.
         interval: 95 % bootstrap interval of the mean difference over patients; ``None`` below two patients.
-        interval_seeds: the same over seeds and patients; ``None`` below two seeds.
+        interval_seeds: the same over seeds and patients; ``None`` below two seeds or two patients.
         p_value: two-sided Wilcoxon signed-rank test over patients; 1 if no patient differs.
         rank_biserial: matched-pairs rank-biserial correlation in [-1, 1]; positive: the first is larger.
         per_seed: mean difference of each seed that both methods have.
@@ -75,7 +75,8 @@ def compare(
         class_name: a class, or "mean" over the classes.
 
     Raises:
-        UserError: no patient has a value with both methods.
+        UserError: no patient has a value with both methods; there is no such metric; or an evaluation has no such
+            class.
     """
     pairs = paired(first, second, metric, class_name)
     if not pairs:
@@ -136,9 +137,9 @@ def hierarchical_interval(by_seed: Sequence[Mapping[str, float]]) -> list[float]
     Args:
         by_seed: for each seed, patient to difference.
     """
-    if len(by_seed) < 2:
-        return None
     patients = sorted({patient for values in by_seed for patient in values})
+    if min(len(by_seed), len(patients)) < 2:
+        return None
     table = np.array([[values.get(patient, np.nan) for patient in patients] for values in by_seed])
     generator = np.random.default_rng(0)
     means = np.array([resampled_means(table[None], generator)[0] for _ in range(RESAMPLES)])

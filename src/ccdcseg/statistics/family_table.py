@@ -145,6 +145,6 @@ def _of_seeds(outcome: Outcome) -> tuple[Entry, Entry]:
     by_seed = ", ".join(signed(value, metric) for value in result.per_seed.values())
     none = "one seed" if by_seed else "no seed in common"
     return (
-        Entry(interval_text(result.interval_seeds, metric, True) if result.interval_seeds else none),
+        Entry(interval_text(result.interval_seeds, metric, True) if len(result.per_seed) > 1 else none),
         Entry(by_seed or NONE, note="" if result.seed_sd is None else f"SD {number(result.seed_sd, metric)}"),
     )
