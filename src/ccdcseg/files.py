@@ -197,6 +197,11 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode())
 
 
+def holds_json(path: Path, content: Any) -> bool:
+    """Whether a file is what `write_json` would write."""
+    return path.exists() and path.read_text(encoding="utf-8") == json_text(content)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` to ``path`` as strict JSON (no NaN), atomically."""
     write_text(path, json_text(content))

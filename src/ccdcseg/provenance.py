@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ccdcseg.errors import UserError
-from ccdcseg.files import content_hash, file_hash, file_state, json_hash, read_json, write_json
+from ccdcseg.files import content_hash, file_hash, file_state, holds_json, json_hash, read_json, write_json
 
 PLACE = "made_from"
 
@@ -75,6 +75,15 @@ def write_origin(target: Path, sources: Stamp | None, made: Path | None = None) 
         made: the file itself, whose content is written down too; None: several files go by this name.
     """
     write_json(origin_file(target), {"sources": sources, "made": file_hash(made) if made else None})
+
+
+def put_json(target: Path, content: Any) -> None:
+    """Write a JSON file and, beside it, that it was made here; a file of ours that holds this stays as it is."""
+    origin = read_origin(target, {}) if holds_json(target, content) else None
+    if origin is None or not origin.intact:
+        forget_origin(target)
+        write_json(target, content)
+        write_origin(target, {}, target)
 
 
 def read_origin(target: Path, sources: Sources) -> Origin | None:

@@ -101,6 +101,8 @@ def split(
 ) -> list[dict[str, Any]]:
     """Draw few-label splits: patient-wise, stratified, nested and seeded.
 
+    Where nnU-Net has a copy of them already, it gets that of today.
+
     Args:
         dataset: its id or name.
         fractions: shares of the patients to train on.
@@ -120,15 +122,15 @@ def split(
     from ccdcseg.datasets.splits import split_dataset
     from ccdcseg.files import check_writable
     from ccdcseg.nnunet.paths import nnunet_folder
+    from ccdcseg.nnunet.splits_copy import renew_copy
 
     raw = dataset_folder(nnunet_folder("nnUNet_raw"), str(dataset))
     check_writable(raw)
-    shares = [*dict.fromkeys(fractions)]
-    return [
-        entry
-        for seed in dict.fromkeys(seeds)
-        for entry in split_dataset(raw, shares, seed, test, unlabelled, redraw=redraw)
-    ]
+    shares, drawn = [*dict.fromkeys(fractions)], list[dict[str, Any]]()
+    for seed in dict.fromkeys(seeds):
+        drawn += split_dataset(raw, shares, seed, test, unlabelled, redraw=redraw)
+        renew_copy(raw)
+    return drawn
 
 
 def choose(

@@ -20,7 +20,15 @@ from ccdcseg.datasets.unlabelled import Kind, ScanFacts
 from ccdcseg.datasets.usable import READER, check_cases, check_reader, check_scan
 from ccdcseg.datasets.volumes import slice_axis
 from ccdcseg.errors import UserError
-from ccdcseg.files import explain_failure, file_hash, json_hash, json_text, read_json, write_bytes, write_json
+from ccdcseg.files import (
+    explain_failure,
+    file_hash,
+    holds_json,
+    json_hash,
+    read_json,
+    write_bytes,
+    write_json,
+)
 from ccdcseg.interrupts import undone
 from ccdcseg.nnunet.allowed import check_plans
 from ccdcseg.nnunet.paths import dataset_number
@@ -31,6 +39,7 @@ from ccdcseg.provenance import (
     Sources,
     Stamp,
     forget_origin,
+    put_json,
     read_origin,
     stamp,
     write_origin,
@@ -326,19 +335,10 @@ def store_plans(plans: dict[str, Any], raw: Path, preprocessed: Path) -> None:
     """Put plans, dataset.json and splits where nnU-Net looks for them, and are not yet; see `check_stored`."""
     contents = {f"{plans['plans_name']}.json": plans, SPLITS_FILE: read_json(raw / SPLITS_FILE)}
     for name, content in contents.items():
-        path = preprocessed / name
-        origin = read_origin(path, {}) if _holds(path, content) else None
-        if origin is None or not origin.intact:
-            forget_origin(path)
-            write_json(path, content)
-            write_origin(path, {}, path)
+        put_json(preprocessed / name, content)
     description = read_json(raw / "dataset.json")
-    if not _holds(preprocessed / "dataset.json", description):
+    if not holds_json(preprocessed / "dataset.json", description):
         write_json(preprocessed / "dataset.json", description)
-
-
-def _holds(path: Path, content: Any) -> bool:
-    return path.exists() and path.read_text(encoding="utf-8") == json_text(content)
 
 
 def preprocess(
