@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccdcseg.texts import exactly, from_cell, no_formula, one_line, reason, visible
+from ccdcseg.texts import exactly, from_cell, no_formula, one_line, reason, significant, visible
 
 
 def test_letters_stay_and_what_is_not_seen_goes():
@@ -55,3 +55,10 @@ def test_a_cell_is_no_formula_and_its_text_comes_back(text):
 def test_what_an_error_says():
     assert reason(ValueError("two\n lines")) == "two lines"
     assert reason(ValueError(" ")) == "ValueError"
+
+
+def test_whole_parts_are_written_in_full():
+    numbers = (12345.6, 9999.6, 1234.5, 12.3456, -23456.7, 0.000123456, 0)
+    shown = [significant(number, 4) for number in numbers]
+    assert shown == ["12,346", "10,000", "1,234", "12.35", "-23,457", "0.0001235", "0"]
+    assert significant(139, 2) == "139"

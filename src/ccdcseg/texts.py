@@ -45,6 +45,12 @@ def exactly(number: Any) -> str:
     return str(int(number)) if whole else str(number)
 
 
+def significant(number: float, digits: int) -> str:
+    """A number to so many digits, its whole part in full: "0.00012" and "1,234", and never "1.2e+03"."""
+    text = f"{number:,.{digits}g}"
+    return f"{number:,.0f}" if "e+" in text else text
+
+
 def no_formula(text: str) -> str:
     """A text as a cell of CSV that is no formula to a spreadsheet: an apostrophe stands before what would be one.
 

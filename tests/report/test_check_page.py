@@ -5,6 +5,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -176,7 +178,19 @@ def test_ranges() -> None:
     values = {"smallest": [1.0, 5], "median": [2.5, 5], "largest": [1234.0, 5]}
     assert range_text(values) == "1 to 1,234, median 2.5"
     assert range_text(values, 1) == "5"
+    large = {"smallest": [12345.6], "median": [23456.7], "largest": [34567.8]}
+    assert range_text(large) == "12,346 to 34,568, median 23,457"
     assert range_text(None) == "–"
+
+
+def test_large_grey_values_are_written_in_full(raw_folder: Path, build) -> None:
+    for path in (raw_folder / "imagesTr").iterdir():
+        scan = nibabel.load(path)
+        grey = (scan.get_fdata() * 400).astype(np.float32)
+        nibabel.save(nibabel.Nifti1Image(grey, scan.affine), path)
+    rows = build().table("Click a heading")[1:]
+    assert all(re.search(r"\d{5}", " ".join(row)) for row in rows)
+    assert "e+" not in " ".join(cell for row in rows for cell in row)
 
 
 def test_several_channels(raw_folder: Path, build, describe_dataset) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ccdcseg.checks.findings import CheckSettings, Finding, Survey, note, problem
 from ccdcseg.checks.measure import ChannelFacts, Grid
+from ccdcseg.texts import significant
 
 _STATISTICS = {"p1": "1st percentile", "median": "median", "mean": "mean", "p99": "99th percentile"}
 
@@ -147,7 +148,9 @@ def _intensity_outliers(
             found, values, _far_intensities(values, contrast, settings), strict=True
         ):
             if is_far:
-                odd[case].append(f"{title} {value:.4g} (median of all cases {usual:.4g})")
+                odd[case].append(
+                    f"{title} {significant(value, 4)} (median of all cases {significant(usual, 4)})"
+                )
     for case, texts in odd.items():
         if texts:
             yield note(
@@ -167,4 +170,4 @@ def _far_intensities(
 
 
 def _product(numbers: Sequence[float] | NDArray[np.float64]) -> str:
-    return " x ".join(f"{number:.4g}" for number in numbers)
+    return " x ".join(significant(number, 4) for number in numbers)

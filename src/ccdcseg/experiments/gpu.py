@@ -14,6 +14,7 @@ from ccdcseg.methods import METHODS
 from ccdcseg.nnunet.duration import PLANNED_CHANNELS, UNLABELLED, patch_work, to_train
 from ccdcseg.nnunet.runs import Run
 from ccdcseg.runs.stored import Count, Name, NotNegative, Stored
+from ccdcseg.texts import significant
 
 UNKNOWN = (
     "Hours and memory on a GPU: not known, none was measured. benchmarks/gpu_check.py measures one in eight "
@@ -64,7 +65,7 @@ class Needs:
 
     def __str__(self) -> str:
         """For a command's comment."""
-        return f"{self.hours:.3g} hours, {self.gibibytes:.2g} GB"
+        return f"{significant(self.hours, 3)} hours, {significant(self.gibibytes, 2)} GB"
 
 
 def read_check(path: Path) -> GpuCheck:
@@ -113,6 +114,6 @@ def forecast(jobs: Sequence[Job], check: GpuCheck) -> str:
     unknown = f", {found.count(None)} not known" if None in found else ""
     whole = _together(found)
     return (
-        f"On {check.environment.device}: {whole.hours:.3g} hours for {len(found) - found.count(None)} "
-        f"trainings{unknown}, without loading of data; up to {whole.gibibytes:.2g} GB of its memory."
+        f"On {check.environment.device}: {significant(whole.hours, 3)} hours for {len(found) - found.count(None)} "
+        f"trainings{unknown}, without loading of data; up to {significant(whole.gibibytes, 2)} GB of its memory."
     )

@@ -17,7 +17,7 @@ from ccdcseg.processes import Progress
 from ccdcseg.report.pictures import class_colour
 from ccdcseg.report.template import PATIENTS, SYNTHETIC, render
 from ccdcseg.report.thumbnails import Thumbnail, thumbnails
-from ccdcseg.texts import one_line
+from ccdcseg.texts import one_line, significant
 
 _SHOWN = {Severity.PROBLEM: 5, Severity.NOTE: 1}
 
@@ -188,7 +188,7 @@ def range_text(values: Mapping[str, Sequence[float]] | None, axis: int = 0) -> s
     """Smallest to largest of one axis, and the median."""
     if values is None:
         return "–"
-    low, median, high = (f"{values[part][axis]:,.4g}" for part in ("smallest", "median", "largest"))
+    low, median, high = (significant(values[part][axis], 4) for part in ("smallest", "median", "largest"))
     return low if low == high else f"{low} to {high}, median {median}"
 
 
