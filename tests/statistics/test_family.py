@@ -114,6 +114,24 @@ def test_equal_methods_share_the_better_rank():
     assert rank_frequencies(methods, "dice").frequencies == {"a": [1, 0], "same": [1, 0]}
 
 
+def test_the_order_of_classes_is_no_difference():
+    """The mean of the same three values in another order is another by a rounding."""
+    dice = np.random.default_rng(0).random((12, 3))
+    methods = {
+        name: {
+            0: scored.evaluation(
+                scored.scores(f"p{p}", f"p{p}", "ABC"[place], float(dice[p, place]))
+                for p in range(12)
+                for place in order
+            )
+        }
+        for name, order in (("a", (0, 1, 2)), ("same", (2, 1, 0)))
+    }
+    values = [seeds[0].values("dice") for seeds in methods.values()]
+    assert values[0] != values[1] == pytest.approx(values[0])
+    assert rank_frequencies(methods, "dice").frequencies == {"a": [1, 0], "same": [1, 0]}
+
+
 def test_seeds_that_all_have_are_drawn_too_and_make_ranks_less_sure():
     good, bad = ({"a": drawn(seed, 0.8), "b": drawn(seed, 0.8)} for seed in (1, 2))
     ours = {0: evaluation(good["a"]), 1: evaluation(bad["a"])}

@@ -6,7 +6,6 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from ccdcseg.measure.display import METRICS
 from ccdcseg.measure.patients import MEAN, RESAMPLES
@@ -25,6 +24,9 @@ FAMILY = ("dice", "hd95_pooled_mm")
 
 Methods = Mapping[str, Mapping[int, Evaluation]]
 """Name of a method to its evaluations by seed."""
+
+NOISE = 1e-12
+"""Means that differ by no more are equal."""
 
 Told = TypeVar("Told", str, int)
 
@@ -125,12 +127,18 @@ def rank_frequencies(methods: Methods, metric: str) -> Ranks | None:
     generator = np.random.default_rng(0)
     means = np.array([resampled_means(table, generator) for _ in range(RESAMPLES)])
     means = means[~np.isnan(means).any(axis=1)]
-    ranks = rankdata(-means if METRICS[metric].higher_is_better else means, method="min", axis=1)
+    ranks = _ranks(means if METRICS[metric].higher_is_better else -means)
     shares = {
         name: [float(np.mean(ranks[:, index] == rank)) for rank in range(1, len(methods) + 1)]
         for index, name in enumerate(methods)
     }
     return Ranks(metric, shares, table.shape[2], table.shape[1])
+
+
+def _ranks(merits: NDArray[np.float64]) -> NDArray[np.int64]:
+    """In each row, 1 and how many are better; by more than noise, as the order of classes leaves in a mean."""
+    ranks: NDArray[np.int64] = 1 + (merits[:, None, :] - merits[:, :, None] > NOISE).sum(axis=2)
+    return ranks
 
 
 def _paired_table(methods: Sequence[Mapping[int, Evaluation]], metric: str) -> NDArray[np.float64]:
