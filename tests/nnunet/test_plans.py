@@ -313,6 +313,16 @@ def test_what_somebody_else_put_there_is_not_overwritten(
         check_stored("cpu", raw_folder, stored)
 
 
+def test_what_it_costs_to_move_folds_away_that_nnunet_drew(stored: Path, raw_folder: Path):
+    """nnU-Net has one file of folds a data set: the lab's own trainings would follow ours."""
+    (stored / "splits_final.json").write_text('[{"train": ["p1_ED"], "val": ["p2_ED"]}]')
+    with pytest.raises(
+        UserError,
+        match=r"copy the data set under another number .* folds of nnUNetv2_train in this data set then",
+    ):
+        check_stored("cpu", raw_folder, stored)
+
+
 def test_splits_may_be_copied_by_hand(stored: Path, raw_folder: Path):
     """As docs/nnunet.md advises for nnU-Net's own command."""
     ours = raw_folder / "splits_final.json"

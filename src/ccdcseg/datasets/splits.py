@@ -39,6 +39,7 @@ from ccdcseg.texts import exactly
 SPLITS_FILE = "splits_final.json"
 FOLD_OF = "fold_of"
 """Key of an entry that is a fold of another split's training patients; see `ccdcseg.datasets.folds`."""
+_REMEDY = "Move it away; `ccdcseg split` draws splits, and `ccdcseg train` puts them where nnU-Net looks."
 
 
 @dataclass(frozen=True)
@@ -751,18 +752,19 @@ def _entries_there(path: Path) -> list[dict[str, Any]]:
     return read_entries(path) if path.exists() else []
 
 
-def read_entries(path: Path) -> list[dict[str, Any]]:
+def read_entries(path: Path, remedy: str = _REMEDY) -> list[dict[str, Any]]:
     """The entries of a ``splits_final.json``.
+
+    Args:
+        path: of the file.
+        remedy: what to do about one of somebody else.
 
     Raises:
         UserError: it is missing, or was not made here.
     """
     entries = read_json(path)
     if not isinstance(entries, list) or not all(_is_ours(entry) for entry in entries):
-        raise UserError(
-            f"{path} was not made by ccdcseg, or was changed since.",
-            "Move it away; `ccdcseg split` draws splits, and `ccdcseg train` puts them where nnU-Net looks.",
-        )
+        raise UserError(f"{path} was not made by ccdcseg, or was changed since.", remedy)
     return entries
 
 

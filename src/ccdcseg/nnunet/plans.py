@@ -33,6 +33,7 @@ from ccdcseg.interrupts import undone
 from ccdcseg.nnunet.allowed import check_plans
 from ccdcseg.nnunet.paths import dataset_number
 from ccdcseg.nnunet.preset import Network, Preset, stored_form
+from ccdcseg.nnunet.splits_copy import OTHERS_FOLDS
 from ccdcseg.processes import Progress, pool_map
 from ccdcseg.provenance import (
     Source,
@@ -322,7 +323,7 @@ def check_stored(name: str, raw: Path, preprocessed: Path) -> None:
             f"{plans} was not made by ccdcseg.", "Move it away, or give your preset another name."
         )
     if splits.exists():
-        read_entries(splits)
+        read_entries(splits, OTHERS_FOLDS)
     for path in (plans, splits):
         origin = read_origin(path, {}) if path.exists() else None
         if origin is None or origin.intact:
