@@ -75,10 +75,10 @@
   function go(place) {
     const card = cards[Math.min(Math.max(place, 0), cards.length - 1)];
     card.focus({ preventScroll: true });
+    review.style.setProperty("--bar", `${bar.offsetHeight}px`);  // more lines on a narrow window
     card.scrollIntoView({ block: "start", behavior: "instant" });  // the next key is for what is seen
     chosenAt = scrollY;
   }
-  new ResizeObserver(() => review.style.setProperty("--bar", `${bar.offsetHeight}px`)).observe(bar);
   for (const card of cards) card.addEventListener("click", () => { chosenAt = scrollY; });
   for (const card of cards) card.addEventListener("change", () => keep(card));
   addEventListener("storage", show);
