@@ -63,8 +63,8 @@ def runs(tmp_path: Path) -> list[Path]:
         folder.mkdir(parents=True)
         (folder / "checkpoint_final.pth").write_text(str(number))
     labels = {"background": 0, **LABELS, "ignore": 3}
-    write_json(tmp_path / "model" / "plans.json", {})
-    write_json(tmp_path / "model" / "dataset.json", {"labels": labels, "channel_names": {"0": "MRI"}})
+    described = {"labels": labels, "channel_names": {"0": "MRI"}, "file_ending": ".nii.gz"}
+    write_json(tmp_path / "model" / "dataset.json", described)
     write_json(tmp_path / "model" / "plans.json", {"configurations": {}})
     return folders
 

@@ -91,8 +91,12 @@ def test_runs_that_cannot_be_asked(make: Callable[..., Proposals], tmp_path: Pat
     with pytest.raises(UserError, match=r"fold_0 is no finished training"):
         make(runs=(run,))
     (run / "checkpoint_final.pth").write_bytes(b"")
-    (run.parent / "plans.json").write_text("{}")
-    theirs = {"channel_names": {"0": "T1", "1": "T2"}, "labels": {"background": 0, "liver": 1}}
+    (run.parent / "plans.json").write_text('{"configurations": {}}')
+    theirs = {
+        "channel_names": {"0": "T1", "1": "T2"},
+        "labels": {"background": 0, "liver": 1},
+        "file_ending": ".nii.gz",
+    }
     (run.parent / "dataset.json").write_text(json.dumps(theirs))
     with pytest.raises(UserError, match=r"fold_0 was trained on the classes liver, not on RV, LV"):
         make(runs=(run,))
