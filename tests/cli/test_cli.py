@@ -308,8 +308,9 @@ def test_a_raw_folder_made_elsewhere_needs_its_patients(release: Path, ccdcseg):
 
 def test_scans_without_masks_that_are_left_out_are_named(half_annotated: Path, ccdcseg, monkeypatch):
     """One of a measured patient, and one that is there with its mask."""
-    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-        monkeypatch.setenv(name, str(half_annotated.parent))
+    monkeypatch.setenv("nnUNet_raw", str(half_annotated.parent))
+    for name in ("nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.setenv(name, str(half_annotated.parent / name))
     shutil.copy(half_annotated / "imagesTr" / "p2_ED_0000.nii.gz", half_annotated / "imagesTs")
     for seed in range(9):
         result = ccdcseg("split", 7, "--fraction", 0.34, "--seed", seed, "--unlabelled", "imagesTs")
@@ -483,8 +484,9 @@ def test_every_run_has_its_rows(workspace, ccdcseg, bare_runs: list[Path], monke
 def test_a_training_says_what_it_can_predict(
     raw_folder: Path, ccdcseg, monkeypatch: pytest.MonkeyPatch, fraction: float, words: str
 ):
-    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-        monkeypatch.setenv(name, str(raw_folder.parent))
+    monkeypatch.setenv("nnUNet_raw", str(raw_folder.parent))
+    for name in ("nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.setenv(name, str(raw_folder.parent / name))
     monkeypatch.setattr("ccdcseg.cli.runs._train", lambda *_: None)
     split_dataset(raw_folder, [fraction], 0)
     result = ccdcseg("train", 7, "--fraction", fraction, "--device", "cpu")

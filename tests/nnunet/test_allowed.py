@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import sys
 from collections.abc import Callable
 from copy import deepcopy
@@ -186,15 +187,19 @@ def test_a_name_in_a_checkpoint(model, stranger: Path):
     assert not stranger.exists()
 
 
-def test_a_trainer_in_a_checkpoint(model, stranger: Path, monkeypatch: pytest.MonkeyPatch):
-    """Any other name than ours stands for nnU-Net's own trainer; nnU-Net is never asked for it."""
+def test_a_trainer_in_a_checkpoint(stranger: Path, tmp_path: Path):
+    """It is looked for among nnU-Net's own and ours alone."""
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
     from ccdcseg.nnunet.predict import _network_builder
 
-    for name in ("stranger", "__doc__", "nnUNetTrainer_5epochs"):
-        assert _network_builder(name) is nnUNetTrainer.build_network_architecture
-    assert _network_builder("nnUNetTrainerNNFormer") is not nnUNetTrainer.build_network_architecture
+    for name in ("stranger", "stranger.Network", "Network", "__doc__", "np", "os", "Path"):
+        with pytest.raises(UserError, match=rf"was written by {re.escape(name)}, which is not nnU-Net's"):
+            _network_builder(name, tmp_path)
+    assert not stranger.exists()
+    for name in ("nnUNetTrainer", "nnUNetTrainer_5epochs"):
+        assert _network_builder(name, tmp_path) is nnUNetTrainer.build_network_architecture
+    assert _network_builder("nnUNetTrainerNNFormer", tmp_path) is not nnUNetTrainer.build_network_architecture
 
 
 @pytest.mark.parametrize("plans", [{}, [], {"configurations": 3}, {"configurations": {"2d": 3}}])

@@ -1,12 +1,13 @@
 """Predicting with a trained run, through nnU-Net's own predictor."""
 
 import contextlib
+import inspect
 import logging
 import shlex
 import shutil
+import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -143,8 +144,11 @@ def _stock_trainer(name: str) -> Any:
 
     if name == STOCK_TRAINER:
         return nnUNetTrainer
-    package = import_module(nnUNetTrainer.__module__.rpartition(".")[0])
-    found = recursive_find_python_class(package.__path__[0], name, package.__name__)
+    package, folder = nnUNetTrainer.__module__.rpartition(".")[0], Path(inspect.getfile(nnUNetTrainer)).parent
+    with warnings.catch_warnings(
+        action="ignore"
+    ):  # of nnU-Net's other trainers, which are imported on the way
+        found = recursive_find_python_class(str(folder), name, package)
     return found if isinstance(found, type) and issubclass(found, nnUNetTrainer) else None
 
 
