@@ -81,15 +81,6 @@ def _check_apart(preprocessed: Path) -> None:
         )
 
 
-def dataset_number(name: str) -> int:
-    """nnU-Net's number of a data set, by which its commands know it.
-
-    Args:
-        name: of its folder, such as ``Dataset027_ACDC``.
-    """
-    return int(name.removeprefix("Dataset").partition("_")[0])
-
-
 def folders_set() -> list[Path]:
     """Those of nnU-Net's three folders whose variables are set."""
     names = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")

@@ -13,7 +13,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ccdcseg.datasets.cases import read_channels
+from ccdcseg.datasets.cases import id_in_name, read_channels
 from ccdcseg.datasets.raw_folder import case_files, case_names
 from ccdcseg.datasets.splits import SPLITS_FILE, UnlabelledSplit, read_entries, unread_cases
 from ccdcseg.datasets.unlabelled import Kind, ScanFacts
@@ -31,7 +31,6 @@ from ccdcseg.files import (
 )
 from ccdcseg.interrupts import undone
 from ccdcseg.nnunet.allowed import check_plans
-from ccdcseg.nnunet.paths import dataset_number
 from ccdcseg.nnunet.preset import Network, Preset, stored_form
 from ccdcseg.nnunet.splits_copy import OTHERS_FOLDS
 from ccdcseg.processes import Progress, pool_map
@@ -170,7 +169,7 @@ def _check_channels(path: Path, plans: Mapping[str, Any], raw: Path) -> None:
             raise UserError(
                 f"{path} was made for other channels than {raw / 'dataset.json'} has: it names "
                 f"{', '.join(scheme)}, and these want {', '.join(today)}.",
-                f"Move it away and plan again: nnUNetv2_plan_and_preprocess -d {dataset_number(raw.name)} --clean",
+                f"Move it away and plan again: nnUNetv2_plan_and_preprocess -d {id_in_name(raw.name)} --clean",
             )
 
 

@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from ccdcseg.cores import has_bfloat16, usable_cores
+from ccdcseg.datasets.cases import id_in_name
 from ccdcseg.datasets.splits import SPLITS_FILE
 from ccdcseg.datasets.walk import is_hidden
 from ccdcseg.errors import UserError
@@ -31,7 +32,7 @@ from ccdcseg.nnunet.checkpoints import OWN_KEY, STOCK_TRAINER, load_checkpoint, 
 from ccdcseg.nnunet.features import tap_decoder, tapped_channels
 from ccdcseg.nnunet.history import finite, mean_diagnostics
 from ccdcseg.nnunet.memory import does_not_fit
-from ccdcseg.nnunet.paths import dataset_number, nnunet_folder
+from ccdcseg.nnunet.paths import nnunet_folder
 from ccdcseg.nnunet.predict import class_values
 from ccdcseg.nnunet.preset import preset_of_plans
 from ccdcseg.nnunet.rules import write_rules
@@ -151,7 +152,7 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
             raise UserError(
                 f"{self.preprocessed_dataset_folder} holds {len(there)} of the {len(cases)} scans of {name}, and "
                 f"nnU-Net would draw fold {self.fold} from these alone.",
-                f"Preprocess all: nnUNetv2_preprocess -d {dataset_number(name)} "
+                f"Preprocess all: nnUNetv2_preprocess -d {id_in_name(name)} "
                 f"-plans_name {self.plans_manager.plans_name} -c {self.configuration_name}",
             )
 
