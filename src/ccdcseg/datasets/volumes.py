@@ -99,10 +99,23 @@ def stored_axes(path: Path) -> str | None:
     return axis_codes(_direction(reader))
 
 
-def other_axes(scans: Mapping[str, Path], known: Collection[str]) -> dict[str, str]:
-    """`stored_axes` of the scans, by name, that are stored along others than those known."""
-    found = {name: stored_axes(path) for name, path in scans.items()}
-    return {name: axes for name, axes in found.items() if axes is not None and axes not in known}
+def other_axes(axes: Mapping[str, str | None], known: Collection[str], scans: str, others: str) -> str:
+    """That scans are stored along other axes than those a network is trained on; empty where none is.
+
+    Args:
+        axes: `stored_axes` of each scan by name; nothing is said of those that are None.
+        known: of those that the network is trained on.
+        scans: what to call the first.
+        others: what to call those.
+    """
+    odd = {name: codes for name, codes in axes.items() if codes is not None and codes not in known}
+    if not odd:
+        return ""
+    name, codes = next(iter(odd.items()))
+    return (
+        f"{len(odd)} of {len(axes)} {scans} are stored along other axes than {others}, such as {name} ({codes}, "
+        f"not {' or '.join(known)}), and nnU-Net does not turn scans"
+    )
 
 
 def read_image(path: Path, *, any_form: bool = False) -> Volume:

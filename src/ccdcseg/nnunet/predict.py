@@ -23,7 +23,7 @@ from ccdcseg.datasets.release import MASK_SUFFIX
 from ccdcseg.datasets.splits import part_cases
 from ccdcseg.datasets.unicode_names import missing
 from ccdcseg.datasets.usable import check_scan
-from ccdcseg.datasets.volumes import other_axes, read_mask
+from ccdcseg.datasets.volumes import other_axes, read_mask, stored_axes
 from ccdcseg.datasets.walk import is_hidden
 from ccdcseg.devices import usable_device
 from ccdcseg.errors import UserError
@@ -145,9 +145,7 @@ def _stock_trainer(name: str) -> Any:
     if name == STOCK_TRAINER:
         return nnUNetTrainer
     package, folder = nnUNetTrainer.__module__.rpartition(".")[0], Path(inspect.getfile(nnUNetTrainer)).parent
-    with warnings.catch_warnings(
-        action="ignore"
-    ):  # of nnU-Net's other trainers, which are imported on the way
+    with warnings.catch_warnings(action="ignore"):  # those of trainers that are imported on the way
         found = recursive_find_python_class(str(folder), name, package)
     return found if isinstance(found, type) and issubclass(found, nnUNetTrainer) else None
 
@@ -208,16 +206,12 @@ def warn_of_axes(folders: Sequence[Path], images: Mapping[str, Sequence[Path]]) 
             is known.
         images: image files of each case, one a channel.
     """
-    for folder in folders:
-        known = read_record(folder).axes if (folder / RUN_FILE).exists() else ()
-        first = {case: files[0] for case, files in images.items()}
-        if odd := other_axes(first, known) if known else {}:
-            case, axes = next(iter(odd.items()))
-            logger.warning(
-                "%d of %d scans are stored along other axes than those that %s was trained on, such as %s (%s, not "
-                "%s), and nnU-Net does not turn scans: look at their predictions, or reorient them.",
-                *(len(odd), len(images), folder, case, axes, " or ".join(known)),
-            )
+    records = {folder: read_record(folder) for folder in folders if (folder / RUN_FILE).exists()}
+    known = {folder: record.axes for folder, record in records.items() if record.axes}
+    axes = {case: stored_axes(files[0]) for case, files in images.items()} if known else {}
+    for folder, theirs in known.items():
+        if told := other_axes(axes, theirs, "scans", f"those that {folder} was trained on"):
+            logger.warning("%s: look at their predictions, or reorient them.", told)
 
 
 def _warn_of_spare(

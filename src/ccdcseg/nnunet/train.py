@@ -271,15 +271,9 @@ def _check_plans(run: Run, plans: dict[str, Any]) -> None:
 
 def _warn_of_axes(run: Run) -> None:
     """Say which scans without masks are stored along other axes than the annotated ones."""
-    scans = {name: files[0] for name, files in scans_without_masks(run).items()}
-    known = _axes(run)
-    if odd := other_axes(scans, known):
-        name, axes = next(iter(odd.items()))
-        logger.warning(
-            "%d of %d scans without masks are stored along other axes than the annotated ones, such as %s (%s, not "
-            "%s), and nnU-Net does not turn scans: reorient them, or move them to another folder.",
-            *(len(odd), len(scans), name, axes, " or ".join(known)),
-        )
+    axes = {name: stored_axes(files[0]) for name, files in scans_without_masks(run).items()}
+    if told := other_axes(axes, _axes(run), "scans without masks", "the annotated ones"):
+        logger.warning("%s: reorient them, or move them to another folder.", told)
 
 
 def _warn_of_threads(run: Run, record: Known) -> None:
