@@ -10,7 +10,7 @@ from ccdcseg.experiments.experiment import Experiment
 from ccdcseg.experiments.measured import Measured
 from ccdcseg.measure.display import METRICS
 from ccdcseg.report.curves import Key, Panel
-from ccdcseg.report.figures import Shares, arm_look, save_figure, shares_panel, write_shares
+from ccdcseg.report.figures import Shares, arm_look, in_any, save_figure, shares_panel, write_shares
 from ccdcseg.report.montage import montage, montage_picture
 from ccdcseg.report.pictures import choose_cases
 
@@ -53,13 +53,8 @@ def _fractions(experiment: Experiment, measured: Measured, stem: Path) -> Drawn:
         Panel(metric.title, shares_panel(f"{stem.name}-{place}", lines, _alt(metric.title, lines), label))
         for place, (metric, (label, lines)) in enumerate(zip(shown, series, strict=True))
     ]
-    return Drawn(tuple(panels), _keys([lines for _, lines in series]), write_shares(stem, series))
-
-
-def _keys(panels: Sequence[Sequence[Shares]]) -> tuple[Key, ...]:
-    """Every method that a panel has: one that missed everything has no distance, but a Dice."""
-    looks = {line.label: line.look for lines in sorted(panels, key=len, reverse=True) for line in lines}
-    return tuple(Key(label, look) for label, look in looks.items())
+    looks = in_any([{line.label: line.look for line in lines} for _, lines in series])
+    return Drawn(tuple(panels), tuple(Key(*key) for key in looks.items()), write_shares(stem, series))
 
 
 def _series(experiment: Experiment, measured: Measured, metric: str) -> list[Shares]:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib.style
 import numpy as np
@@ -20,6 +20,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from ccdcseg.files import write_bytes
 from ccdcseg.texts import visible
+
+T = TypeVar("T")
 
 ARM_COLOURS = 6
 CLASS_COLOURS = 8
@@ -238,15 +240,21 @@ def write_shares(path: Path, panels: Sequence[tuple[str, Sequence[Shares]]]) -> 
         grid = figure.subplots(1, len(panels), squeeze=False)[0]
         for axes, (y_label, series) in zip(grid, panels, strict=True):
             _draw_shares(axes, series, y_label, PRINT_COLOURS)
-        keys = _shares_legend([axes.get_legend_handles_labels() for axes in grid])
+        legends = [axes.get_legend_handles_labels() for axes in grid]
+        keys = in_any([dict(zip(labels, drawn, strict=True)) for drawn, labels in legends])
         figure.legend(keys.values(), keys.keys(), loc="outside lower center", ncols=4, frameon=False)
         return save_figure(figure, path, {"svg": {"metadata": {"Date": None}}, "pdf": {}})
 
 
-def _shares_legend(panels: Sequence[tuple[Sequence[Any], Sequence[str]]]) -> dict[str, Any]:
-    """Label to what is drawn of each method, those of the panel with most of them first."""
-    longest_first = sorted(panels, key=lambda panel: len(panel[1]), reverse=True)
-    return {label: drawn for panel in longest_first for drawn, label in zip(*panel, strict=True)}
+def in_any(panels: Sequence[Mapping[str, T]]) -> dict[str, T]:
+    """What one legend for all panels names, the methods of the panel with most of them first.
+
+    A method that missed everything has no distance, but a Dice.
+
+    Args:
+        panels: label of each method to what stands for it, such as its look.
+    """
+    return {label: look for panel in sorted(panels, key=len, reverse=True) for label, look in panel.items()}
 
 
 def save_figure(figure: Figure, path: Path, formats: Mapping[str, Mapping[str, Any]]) -> list[Path]:
