@@ -239,8 +239,13 @@ def _is_told(image: NDArray[Any], mask: Labels) -> bool:
     """Whether an image that is not constant has one value for each of the mask, as a copy of it has."""
     if image.shape != mask.shape or image.min() == image.max():
         return False
-    parts = (image[mask == value] for value in np.unique(mask))
-    return all(part.min() == part.max() for part in parts)
+
+    def is_constant(value: Any) -> bool:
+        part = image[mask == value]
+        return bool(part.min() == part.max())
+
+    # A scan mostly differs in the first voxel's class already: that spares the search for all classes.
+    return is_constant(mask.flat[0]) and all(map(is_constant, np.unique(mask)))
 
 
 def _attempt(faults: list[Fault], kind: FaultKind, action: Callable[[], T]) -> T | None:

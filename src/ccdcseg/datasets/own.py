@@ -198,15 +198,17 @@ def _beside(source: Path, scans: Sequence[OwnScan], layout: Layout) -> dict[str,
 
 def _patient_folders(source: Path, layout: Layout, folders: Iterable[Path]) -> list[Path]:
     """Folders that fit a pattern as far as it names the patient, where the scan lies deeper."""
-    patterns = [text.split("/") for text in (*layout.images, *([layout.mask] if layout.mask else []))]
-    depths = [
-        next(number for number, part in enumerate(parts, 1) if "{patient}" in part) for parts in patterns
-    ]
-    heads = {
-        "/".join(parts[:depth]) for parts, depth in zip(patterns, depths, strict=True) if depth < len(parts)
-    }
+    texts = (*layout.images, *([layout.mask] if layout.mask else []))
+    heads = {head for text in texts if (head := _as_far_as_patient(text)) != text}
+    patterns = [NamePattern(head, PARTS) for head in heads]
     names = [(folder, folder.relative_to(source).as_posix()) for folder in folders]
-    return [folder for folder, name in names if any(NamePattern(head, PARTS).fits(name) for head in heads)]
+    return [folder for folder, name in names if any(pattern.fits(name) for pattern in patterns)]
+
+
+def _as_far_as_patient(pattern: str) -> str:
+    """The beginning of a pattern, up to the folder or file that it first names the patient in."""
+    before, patient, after = pattern.partition("{patient}")
+    return before + patient + after.partition("/")[0]
 
 
 def _dicom_folders(folders: Iterable[Path], used: Collection[Path]) -> list[Path]:

@@ -164,8 +164,9 @@ def largest_slice(labels: Labels | NDArray[np.bool_]) -> int:
 
 def telling_slice(scan: "Scan") -> int:
     """The slice with most foreground in the reference; where that is empty, with most of what is marked instead."""
-    marked = np.any([labels > 0 for labels in scan.predictions], axis=0)
-    return largest_slice(scan.reference if scan.reference.any() else marked)
+    if scan.reference.any():
+        return largest_slice(scan.reference)
+    return largest_slice(np.any([labels > 0 for labels in scan.predictions], axis=0))
 
 
 def crop_box(slices: Sequence[Labels], spacing_mm: Sequence[float]) -> Box:
@@ -191,11 +192,14 @@ def grey_window(image: NDArray[Any]) -> tuple[float, float]:
     They are its 0.5th and 99.5th percentile, or the least and largest value where these are the same. An image
     without contrast, as single precision tells it, is black. Units do not matter.
     """
-    low = 0.0
-    for low, high in (np.percentile(image, (0.5, 99.5)).tolist(), (float(image.min()), float(image.max()))):
-        if high - low > np.finfo(np.float32).eps * max(abs(low), abs(high)):
-            return low, high - low
-    return low, 1.0
+    low, high = np.percentile(image, (0.5, 99.5)).tolist()
+    if not _differ(low, high):
+        low, high = float(image.min()), float(image.max())
+    return low, high - low if _differ(low, high) else 1.0
+
+
+def _differ(low: float, high: float) -> bool:
+    return bool(high - low > np.finfo(np.float32).eps * max(abs(low), abs(high)))
 
 
 def outlined(image: Grey, labels: Labels, pixel_aspect: float, over: Labels | None = None) -> str:
