@@ -298,7 +298,7 @@ def test_a_scan_that_the_reader_of_a_strangers_model_does_not_take(
 
 
 def change_checkpoint(folder: Path, **entries: object) -> None:
-    torch.save(torch.load(folder / FINAL, weights_only=False) | entries, folder / FINAL)
+    torch.save(load_checkpoint(folder / FINAL) | entries, folder / FINAL)
 
 
 def test_the_network_of_a_labs_own_trainer_is_not_known(two_runs: list[Path], workspace, tmp_path: Path):
@@ -421,7 +421,7 @@ def test_another_models_prediction_is_neither_kept_nor_lost(predictions, tmp_pat
     predictions.go(place)
     before = (place / "a.nii.gz").read_bytes()
     other = shutil.copytree(predictions.folder.parent, tmp_path / "other") / "fold_0"
-    checkpoint = torch.load(other / "checkpoint_final.pth", weights_only=False)
+    checkpoint = load_checkpoint(other / FINAL)
     torch.save(checkpoint | {"current_epoch": 99}, other / "checkpoint_final.pth")
     with pytest.raises(UserError, match=r"out/a\.nii\.gz is another model's prediction\. .*another --output"):
         predictions.go(place, other)

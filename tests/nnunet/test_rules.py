@@ -56,7 +56,7 @@ def test_damaged_rules_are_named(tmp_path: Path, content):
 def test_nnunet_gets_the_values_of_a_class_called_foreground_and_of_all_classes(tmp_path: Path):
     for labels, whole in (({"foreground": 1, "lv": 2}, [1, 2]), (LABELS, [1, 2])):
         write_rules(decide([np.array([[1, 2, 0]])], labels), labels, tmp_path)
-        steps, settings = pickle.loads((tmp_path / NNUNET_RULES).read_bytes())
+        steps, settings = pickle.loads((tmp_path / NNUNET_RULES).read_bytes())  # written a line above
         assert len(steps) == 3
         assert [step["labels_or_regions"] for step in settings] == [whole, 1, 2]
 
