@@ -133,8 +133,9 @@ def keep_pieces(
     Args:
         segmentation: (Z, Y, X) or (Y, X) class values, background 0.
         probabilities: (C, Z, Y, X), of the classes in the order of their values. A piece's evidence is the sum of
-            the log-odds of its voxels, 0 below p = 0.5; of as much, the larger has more. None: none are known, then
-            the size of a piece is its evidence.
+            log(p / q) over its voxels, with p of its class, q of the likeliest other one (of all classes together:
+            of the background), and 0 where p < q; of as much, the larger has more. With two classes these are the
+            log-odds. None: none are known, then the size of a piece is its evidence.
         labels: value of each foreground class by name.
         shares: see `Shares`.
     """
@@ -144,9 +145,8 @@ def keep_pieces(
         share = shares.get(name, 0.0)
         if share > 0 and name in boxes:
             part, inside = result[boxes[name]], (slice(None), *boxes[name])
-            region = _region(part, labels, name)
-            known = None if probabilities is None else _probability(probabilities[inside], labels, name)
-            part[region & ~_kept(region, known, share)] = 0
+            known = None if probabilities is None else probabilities[inside]
+            part[_dropped(part, known, labels, name, share)] = 0
     return result
 
 
@@ -159,38 +159,51 @@ def in_words(shares: Shares) -> str:
     )
 
 
-def log_odds(probability: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    """log(p / (1 - p)) in float32, with p bounded to [1e-4, 1 - 1e-4] (in float16 the bound would vanish)."""
-    bounded = np.clip(probability.astype(np.float32), _CLIP, 1 - _CLIP)
-    odds: NDArray[np.float32] = np.log(bounded / (1 - bounded))
-    return odds
-
-
-def _evidence(probability: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    """Log-odds; 0 below a half, which wins among three classes: no voxel speaks against its own piece."""
-    return np.maximum(log_odds(probability), 0)
-
-
 def label_pieces(region: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
     """The pieces of a region, numbered from 1 on, and how many there are."""
     pieces, count = ndimage.label(region, np.ones((3,) * region.ndim))
     return pieces, count
 
 
-def _kept(
-    region: NDArray[np.bool_], probability: NDArray[np.floating[Any]] | None, share: float
+def _dropped(
+    segmentation: NDArray[Any],
+    probabilities: NDArray[np.floating[Any]] | None,
+    labels: Mapping[str, int],
+    name: str,
+    share: float,
 ) -> NDArray[np.bool_]:
-    """The voxels of the pieces that are kept."""
+    """The voxels of the pieces that are not kept."""
+    region = _region(segmentation, labels, name)
     pieces, count = label_pieces(region)
     if count < 2:
-        return region
+        return np.zeros_like(region)
     evidence = sizes = _sizes(pieces)
-    if probability is not None:
-        evidence = ndimage.sum_labels(_evidence(probability), pieces, range(1, count + 1))
-    kept = sizes / sizes.sum() >= share
-    kept[np.lexsort((-sizes, -evidence))[0]] = True
-    keep: NDArray[np.bool_] = np.concatenate([[False], kept])[pieces]
-    return keep
+    if probabilities is not None:
+        voxels = _evidence(probabilities[:, region], labels, name)
+        evidence = np.asarray(np.bincount(pieces[region], voxels)[1:], float)
+    dropped = sizes / sizes.sum() < share
+    dropped[np.lexsort((-sizes, -evidence))[0]] = False
+    drop: NDArray[np.bool_] = np.concatenate([[False], dropped])[pieces]
+    return drop
+
+
+def _evidence(
+    probabilities: NDArray[np.floating[Any]], labels: Mapping[str, int], name: str
+) -> NDArray[np.float32]:
+    """(N,) of voxels whose class probabilities are (C, N)."""
+    if name == _whole(labels):
+        mine, other = 1 - probabilities[0], probabilities[0]
+    else:
+        mine = probabilities[labels[name]]
+        other = np.delete(probabilities, labels[name], axis=0).max(0)
+    evidence: NDArray[np.float32] = np.maximum(_log(mine) - _log(other), 0)
+    return evidence
+
+
+def _log(probability: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """In float32, of p bounded to [1e-4, 1 - 1e-4]; in float16 the bound would vanish."""
+    logarithm: NDArray[np.float32] = np.log(np.clip(probability.astype(np.float32), _CLIP, 1 - _CLIP))
+    return logarithm
 
 
 def _sizes(pieces: NDArray[np.int32]) -> NDArray[np.float64]:
@@ -230,12 +243,6 @@ def _region(mask: NDArray[Any], labels: Mapping[str, int], name: str) -> NDArray
         np.isin(mask, [*labels.values()]) if name == _whole(labels) else mask == labels[name]
     )
     return region
-
-
-def _probability(probabilities: NDArray[Any], labels: Mapping[str, int], name: str) -> NDArray[Any]:
-    is_whole = name == _whole(labels)
-    probability: NDArray[Any] = 1 - probabilities[0] if is_whole else probabilities[labels[name]]
-    return probability
 
 
 def _change(text: str, labels: Mapping[str, int]) -> tuple[str, float]:
