@@ -5,6 +5,7 @@ import platform
 import re
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -185,6 +186,59 @@ def test_a_process_that_was_killed_on_another_machine(tmp_path: Path, no_flock: 
         f"Another process (1 on node; where it is gone, remove {marker}) works on {tmp_path}. Waiting until"
     )
     assert told in caplog.text
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+@pytest.mark.parametrize("rights", [0o700, 0o755, 0o775, 0o777])
+def test_who_may_write_into_a_folder_may_lock_it_after_a_kill(tmp_path: Path, rights: int, umask: int):
+    """What a kill leaves is the file as it is while its lock is held."""
+    tmp_path.chmod(rights)
+    before = os.umask(umask)
+    try:
+        with locked(tmp_path, "split"):
+            assert (tmp_path / ".lock").stat().st_mode & 0o777 == rights & 0o666
+    finally:
+        os.umask(before)
+
+
+CLOSED = """
+import os, pathlib, sys
+from ccdcseg import errors, files
+folder, wait = pathlib.Path(sys.argv[1]), len(sys.argv) > 2
+files.TOLD_SECONDS = 0
+files.time.sleep = lambda _: (folder / ".lock").unlink()
+with files.locked(folder / "before", "split"):
+    pass  # imports what that user may be unable to read
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+try:
+    with files.locked(folder, "split", wait=wait):
+        print("held")
+except errors.UserError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs a second user")
+@pytest.mark.parametrize(("rights", "who"), [(0o644, "1 on node; "), (0o600, "")])
+def test_a_lock_that_another_user_left_and_lets_nobody_write(rights: int, who: str):
+    """As earlier versions left it."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        folder, marker = Path(name), Path(name) / ".lock"
+        folder.chmod(0o777)
+        marker.write_text("1\nnode\n")
+        marker.chmod(rights)
+        told = f"Another process ({who}where it is gone, remove {marker}) works on {folder}."
+        refused, waited = (
+            subprocess.run(
+                [sys.executable, "-c", CLOSED, name, *wait], text=True, capture_output=True, check=True
+            )
+            for wait in ([], ["wait"])
+        )
+    assert refused.stdout.startswith(f"{told} Wait until it has ended")
+    assert waited.stdout == "held\n"
+    assert f"{told} Waiting until it has ended." in waited.stderr
 
 
 def test_a_folder_held_within_this_process_and_given_back_after_an_error(tmp_path: Path):

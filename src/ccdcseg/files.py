@@ -339,7 +339,8 @@ def locked(folder: Path, what: str, *, wait: bool = False) -> Iterator[None]:
 
     The lock is the system's (``flock``; Windows has its own), so it ends with the process, however that ends. On
     disks without, it is a file that names its process, and counts until that is found to have ended, on its
-    machine. Folders that were made here and that nothing was written into are removed again.
+    machine. A file that another user left and lets nobody else write counts until it is removed. Folders that were
+    made here and that nothing was written into are removed again.
 
     Args:
         folder: to write into.
@@ -388,6 +389,10 @@ def _acquire(lock: "FileLock", folder: Path, made: list[Path]) -> bool:
                 lock.acquire(blocking=False)
         except Timeout:
             break
+        except PermissionError:
+            if not _closed(Path(lock.lock_file)):
+                raise
+            break
         except (FileNotFoundError, FileExistsError):  # the latter: there at first, gone when looked at
             if not attempts_left:
                 raise
@@ -406,11 +411,21 @@ def _release(lock: "FileLock", made: list[Path]) -> None:
             lock.release()
 
 
+def _closed(marker: Path) -> bool:
+    """Whether a lock's file is closed to this user, who may write into its folder: another user has made it."""
+    return marker.exists() and not os.access(marker, os.W_OK) and os.access(marker.parent, os.W_OK)
+
+
 def _sign(marker: Path) -> None:
-    """Name this process in the file of its lock, unless that is the lock itself and names it: see `locked`."""
+    """Name this process in the file of its lock, unless that is the lock itself and names it: see `locked`.
+
+    Whoever may write into the folder may write the file, whatever the umask: they may have to lock it after a kill.
+    """
     mine = f"{os.getpid()}\n"
     if not marker.read_bytes().startswith(mine.encode()):
         marker.write_text(f"{mine}{platform.node()}\n", encoding="utf-8")
+        with suppress(OSError):  # it was another user's
+            marker.chmod(0o600 | (0o666 & marker.parent.stat().st_mode))
 
 
 def _holder(marker: Path) -> str:
@@ -418,9 +433,11 @@ def _holder(marker: Path) -> str:
     try:
         pid, host, *_ = marker.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
-        return ""
-    gone = "" if host == platform.node() else f"; where it is gone, remove {marker}"
-    return f" ({pid} on {host}{gone})"
+        pid = host = ""
+    known = [f"{pid} on {host}"] if host else []
+    if _closed(marker) or host not in ("", platform.node()):
+        known.append(f"where it is gone, remove {marker}")
+    return f" ({'; '.join(known)})" if known else ""
 
 
 def json_hash(content: Any) -> str:
