@@ -1,8 +1,11 @@
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from ccdcseg.errors import UserError
+from ccdcseg.review import answers as module
 from ccdcseg.review.answers import ANSWERS_FILE, Answer, stored_answers, take_answers, write_answers
 
 NUMBERED = {"01": "1" * 64, "001": "2" * 64, "010": "3" * 64, "000": "4" * 64, "7": "5" * 64, "0a": "6" * 64}
@@ -28,15 +31,35 @@ def handed_in(raw: Path, *answers: Answer) -> Path:
 
 
 def test_answers_are_kept_and_newer_ones_count(raw: Path) -> None:
-    take_answers(raw, handed_in(raw, answer("b", "wrong"), answer("=c;+d", "unsure")), HASHES)
-    take_answers(raw, handed_in(raw, answer("a", "right"), answer("b", "right")), HASHES)
+    _, none = take_answers(raw, handed_in(raw, answer("b", "wrong"), answer("=c;+d", "unsure")), HASHES)
+    _, before = take_answers(raw, handed_in(raw, answer("a", "right"), answer("b", "right")), HASHES)
+    assert none == {}
+    assert {case: one.answer for case, one in before.items()} == {"b": "wrong", "=c;+d": "unsure"}
     kept = stored_answers(raw)
     assert {case: one.answer for case, one in kept.items()} == {"a": "right", "b": "right", "=c;+d": "unsure"}
 
 
+def test_answers_of_two_people_at_once_are_all_kept(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_slowly(folder: Path) -> dict[str, Answer]:
+        kept = stored_answers(folder)
+        time.sleep(0.3)
+        return kept
+
+    def keep(case: str) -> None:
+        path = raw.parent / f"{case}.csv"
+        write_answers(path, [answer(case, "wrong")])
+        take_answers(raw, path, HASHES)
+
+    monkeypatch.setattr(module, "stored_answers", read_slowly)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(keep, "ab"))
+    assert sorted(stored_answers(raw)) == ["a", "b"]
+    assert [path.name for path in raw.iterdir()] == [ANSWERS_FILE]
+
+
 def test_names_keep_what_is_not_seen(raw: Path) -> None:
     given = answer(HIDDEN, "right")
-    assert take_answers(raw, handed_in(raw, given), {HIDDEN: given.mask}) == [given]
+    assert take_answers(raw, handed_in(raw, given), {HIDDEN: given.mask}) == ([given], {})
     assert stored_answers(raw) == {HIDDEN: given}
 
 
@@ -92,7 +115,7 @@ def numbered(**answers: str) -> list[Answer]:
 def test_numbers_get_back_the_zeros_that_a_spreadsheet_dropped(raw: Path) -> None:
     given = numbered(_01="wrong", _001="right", _010="unsure", _000="right", _7="wrong")
     assert [one.case for one in given] == ["1", "1", "10", "0", "7"]
-    taken = take_answers(raw, handed_in(raw, *given), NUMBERED)
+    taken, _ = take_answers(raw, handed_in(raw, *given), NUMBERED)
     assert {one.case: one.answer for one in taken} == {
         "01": "wrong", "001": "right", "010": "unsure", "000": "right", "7": "wrong",
     }  # fmt: skip

@@ -102,7 +102,7 @@ def _keep(dataset: str, path: Path) -> None:
     """Keep answers beside the data."""
     from ccdcseg.datasets.cases import dataset_folder, read_cases
     from ccdcseg.nnunet.paths import nnunet_folder
-    from ccdcseg.review.answers import ANSWERS_FILE, may_be_on, read_answers, stored_answers, take_answers
+    from ccdcseg.review.answers import ANSWERS_FILE, may_be_on, read_answers, take_answers
     from ccdcseg.review.review import mask_files
 
     raw = dataset_folder(nnunet_folder("nnUNet_raw"), dataset)
@@ -110,8 +110,7 @@ def _keep(dataset: str, path: Path) -> None:
     asked = [case for case in read_cases(raw) if any(may_be_on(answer, case.case) for answer in answers)]
     masks = mask_files(raw, asked)
     hashes = {case: file_hash(mask) for case, mask in masks.items()}
-    kept = stored_answers(raw)
-    taken = take_answers(raw, path, hashes)
+    taken, kept = take_answers(raw, path, hashes)
     typer.echo(f"Answers: {raw / ANSWERS_FILE} ({_counts(taken)})")
     changed = [answer for answer in taken if kept.get(answer.case, answer).answer != answer.answer]
     if changed:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ccdcseg.datasets.tables import Row, read_table
 from ccdcseg.errors import UserError
-from ccdcseg.files import write_text
+from ccdcseg.files import locked, write_text
 from ccdcseg.tabular import exact_csv_text
 from ccdcseg.texts import from_cell
 
@@ -65,8 +65,10 @@ def stored_answers(raw_folder: Path) -> dict[str, Answer]:
     return {answer.case: answer for answer in answers}
 
 
-def take_answers(raw_folder: Path, path: Path, masks: Mapping[str, str]) -> list[Answer]:
-    """Keep answers beside the data set, atomically; a new one replaces the case's older one.
+def take_answers(
+    raw_folder: Path, path: Path, masks: Mapping[str, str]
+) -> tuple[list[Answer], dict[str, Answer]]:
+    """Keep answers beside the data set, as others may at the same time; a new one replaces the case's older one.
 
     Args:
         raw_folder: of the data set.
@@ -74,7 +76,7 @@ def take_answers(raw_folder: Path, path: Path, masks: Mapping[str, str]) -> list
         masks: SHA-256 of the mask of each annotated case today, at least of those that an answer may be on.
 
     Returns:
-        The answers that were read.
+        The answers that were read, and by case those that were kept before.
 
     Raises:
         UserError: as `read_answers`; there is none; they are another data set's; a case is unknown or comes twice,
@@ -96,9 +98,11 @@ def take_answers(raw_folder: Path, path: Path, masks: Mapping[str, str]) -> list
                 f"{path}: the mask of {answer.case} was changed since the answer was given.",
                 "Review again and answer on the new page, or remove the row.",
             )
-    kept = stored_answers(raw_folder) | {answer.case: answer for answer in answers}
-    write_answers(raw_folder / ANSWERS_FILE, [kept[case] for case in sorted(kept)])
-    return answers
+    with locked(raw_folder, "review", wait=True):
+        before = stored_answers(raw_folder)
+        kept = before | {answer.case: answer for answer in answers}
+        write_answers(raw_folder / ANSWERS_FILE, [kept[case] for case in sorted(kept)])
+    return answers, before
 
 
 def write_answers(path: Path, answers: Iterable[Answer]) -> None:
