@@ -100,6 +100,12 @@ def _hidden(folder: Path, prefix: str) -> Path:
     return folder / f"{prefix}{secrets.token_hex(8)}.partial"
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove the files that a killed process left half-written in a folder which this one holds, see `locked`."""
+    for file in folder.glob(".*.partial"):
+        _remove(file)
+
+
 @contextmanager
 def scratch_folder(place: Path | None = None, prefix: str = ".") -> Iterator[Path]:
     """A hidden folder of this user alone, which goes with all that is in it at the end.

@@ -25,6 +25,7 @@ from ccdcseg.nnunet.runs import Run, resolve_run
 from ccdcseg.nnunet.train import LATEST
 from ccdcseg.nnunet.trained import changed_since, training_scans
 from ccdcseg.runs.record import RunRecord, read_record
+from kills import killed_before
 
 PLAN = plans_module._plan
 """Planning itself, in the place of which `own_run` puts its result of before."""
@@ -64,6 +65,20 @@ def test_a_run_that_another_command_holds_is_left_alone(tiny_run, train_run):
         with pytest.raises(UserError, match=r"Another process .*works on .*fold_0\. .*then train again"):
             train_run(run)
     assert sorted(path.name for path in run.folder.iterdir()) == ["history.jsonl"]
+
+
+def test_a_training_killed_while_it_wrote_its_first_file_begins_anew(
+    tiny_run, train_run, monkeypatch: pytest.MonkeyPatch
+):
+    run, begun = tiny_run(), []
+    run.folder.mkdir(parents=True)
+    killed_before(3, lambda: write_json(run.folder / "begun.json", {}), run.folder)
+    assert [path.suffix for path in run.folder.iterdir()] == [".partial"]
+    monkeypatch.setattr(train, "_train", lambda *_: begun.extend(run.folder.iterdir()))
+    monkeypatch.setattr(train, "_finish", lambda _: None)
+    monkeypatch.setattr(train, "check_trained", lambda _: None)
+    train_run(run, resume=True)
+    assert [path.name for path in begun] == [".lock"]
 
 
 def contents(folder: Path) -> dict[str, bytes]:

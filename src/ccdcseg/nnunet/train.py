@@ -30,6 +30,7 @@ from ccdcseg.files import (
     json_hash,
     locked,
     read_json,
+    remove_leftovers,
     write_json,
 )
 from ccdcseg.methods import METHODS
@@ -316,9 +317,10 @@ def _preprocessed(run: Run, plans: dict[str, Any]) -> dict[str, str]:
 def _check_begun(run: Run, resume: bool) -> None:
     """Refuse a training that was not begun here, and one that is to be continued without ``resume``.
 
-    Nothing is removed: a training that begins anew writes over what one without a checkpoint left.
+    No whole file is removed: a training that begins anew writes over what one without a checkpoint left.
     """
     folder = run.folder
+    remove_leftovers(folder)
     if all(entry.name == LOCK_FILE for entry in folder.iterdir()):
         return
     if not (folder / BEGUN_FILE).exists():
