@@ -1,10 +1,13 @@
 import errno
 import os
 import pickle
+from collections.abc import Callable
 
+import numpy as np
 import pytest
+import torch
 
-from ccdcseg.errors import UserError, system_error
+from ccdcseg.errors import UserError, exhausted, system_error
 
 
 def test_one_line_of_problem_and_remedy():
@@ -39,3 +42,19 @@ def test_an_error_that_a_library_words_itself_keeps_its_words():
     assert "encoder error -2 {}" in system_error(OSError("encoder error -2 {}")).problem
     error = FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
     assert "No usable temporary directory found in ['/tmp']" in system_error(error).problem
+
+
+@pytest.mark.parametrize("make", [np.empty, lambda size: torch.empty(size, dtype=torch.uint8)])
+def test_memory_that_numpy_or_pytorch_does_not_get(make: Callable[[int], object]):
+    with pytest.raises((MemoryError, RuntimeError)) as raised:
+        make(2**50)
+    told = exhausted(raised.value)
+    assert told is not None
+    assert told.problem == "There is not enough memory."
+
+
+def test_a_thread_that_is_not_started_and_an_error_of_another_kind():
+    told = exhausted(RuntimeError("can't start new thread"))
+    assert told is not None
+    assert "starts no more processes or threads" in told.problem
+    assert exhausted(RuntimeError("shapes do not fit")) is None

@@ -40,6 +40,8 @@ _SYSTEM = {
 }
 _SYSTEM[errno.EPERM] = _SYSTEM[errno.EACCES]
 _SYSTEM[errno.ENFILE] = _SYSTEM[errno.EMFILE]
+_SAID = {"can't start new thread": errno.EAGAIN, "DefaultCPUAllocator": errno.ENOMEM}
+"""What Python and PyTorch say where the system gives them no more."""
 
 
 class UserError(Exception):
@@ -82,3 +84,10 @@ def system_error(error: OSError, path: str | os.PathLike[str] | None = None) -> 
         "at": f" ({name})" if name else "",
     }
     return UserError(problem.format(**words), remedy)
+
+
+def exhausted(error: Exception) -> UserError | None:
+    """What the system has no more of, in our words, where it is no error of its own that says so; else None."""
+    said = [number for words, number in _SAID.items() if words in str(error)]
+    numbers = [errno.ENOMEM] if isinstance(error, MemoryError) else said
+    return system_error(OSError(numbers[0], os.strerror(numbers[0]))) if numbers else None

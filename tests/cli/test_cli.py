@@ -506,6 +506,23 @@ def test_which_runs_predict_together_is_said(workspace, ccdcseg, tmp_path: Path,
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError("Unable to allocate 3 GiB"), "There is not enough memory"),
+        (RuntimeError("can't start new thread"), "starts no more processes or threads"),
+    ],
+)
+def test_what_the_system_has_no_more_of_is_said(ccdcseg, monkeypatch, error: Exception, words: str):
+    def short(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("ccdcseg.cli.program.absolute", short)
+    result = ccdcseg("demo")
+    assert result.code == 2
+    assert words in one_line(result.err)
+
+
 def test_version_and_help(ccdcseg):
     assert ccdcseg("--version").out.strip() == f"ccdcseg {__version__}"
     result = ccdcseg("--help")

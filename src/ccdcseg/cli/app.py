@@ -1,6 +1,5 @@
 """All commands as one program: how it starts, how it ends, and how it speaks of mistakes."""
 
-import errno
 import os
 import sys
 from collections.abc import Callable
@@ -11,7 +10,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from ccdcseg import __version__
-from ccdcseg.errors import UserError, system_error
+from ccdcseg.errors import UserError, exhausted, system_error
 from ccdcseg.files import check_name
 from ccdcseg.interrupts import terminated_as_interrupted
 from ccdcseg.streams import settle_streams, warnings_shown
@@ -65,8 +64,6 @@ app = Commands(
 DATA, RUNS, EXPERIMENTS, PROGRAM = "Scans", "Trainings", "Experiments", "This program"
 """Headings under which ``ccdcseg --help`` lists the commands."""
 
-_NO_THREAD = "can't start new thread"
-"""What Python says where the system does not let it."""
 _USAGE: Any = typer.BadParameter.__base__
 """What typer raises at words that it does not understand; it has no public name in all versions."""
 
@@ -105,10 +102,10 @@ def main() -> None:
         _fail(_usage(error))
     except OSError as error:
         _fail(str(system_error(error)))
-    except RuntimeError as error:
-        if str(error) != _NO_THREAD:
+    except (MemoryError, RuntimeError) as error:
+        if not (told := exhausted(error)):
             raise
-        _fail(str(system_error(BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)))))
+        _fail(str(told))
     sys.exit(code or 0)
 
 
