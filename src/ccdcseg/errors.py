@@ -87,7 +87,7 @@ def system_error(error: OSError, path: str | os.PathLike[str] | None = None) -> 
 
 
 def exhausted(error: Exception) -> UserError | None:
-    """What the system has no more of, in our words, where it is no error of its own that says so; else None."""
+    """What the system has no more of, in our words, where no error of its own says so; else None."""
     said = [number for words, number in _SAID.items() if words in str(error)]
     numbers = [errno.ENOMEM] if isinstance(error, MemoryError) else said
     return system_error(OSError(numbers[0], os.strerror(numbers[0]))) if numbers else None

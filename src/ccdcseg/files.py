@@ -44,9 +44,16 @@ def write_bytes(path: Path, content: bytes) -> None:
         OSError: it cannot be written, or is a folder.
         UserError: it is a device or a pipe.
     """
+    with writing(path) as handle:
+        handle.write(content)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write into, which takes the place of ``path`` once it is on the disk, see `write_bytes`."""
     target = _target(path)
     with making(target.parent), naming(path), _partial(target) as (handle, temporary):
-        handle.write(content)
+        yield handle
         handle.flush()
         os.fsync(handle.fileno())
         temporary.replace(target)

@@ -1,3 +1,4 @@
+import errno
 import os
 import re
 import zipfile
@@ -93,6 +94,50 @@ def test_cut_short(tmp_path: Path):
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(UserError, match=r"checkpoint\.pth.*damaged"):
         load_checkpoint(path)
+
+
+@pytest.mark.parametrize("content", [b"", bytes(1000)])
+@pytest.mark.parametrize(
+    ("beside", "again"), [([], False), (["begun.json"], True), (["begun.json", "run.json"], False)]
+)
+def test_a_damaged_checkpoint_of_a_training_that_is_not_finished(
+    tmp_path: Path, content: bytes, beside: list[str], again: bool
+):
+    """Nobody has another one; what a power failure leaves is empty, or zeros."""
+    (tmp_path / "checkpoint.pth").write_bytes(content)
+    for name in beside:
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match="damaged") as raised:
+        load_checkpoint(tmp_path / "checkpoint.pth")
+    assert (raised.value.remedy == "Remove it, then train again with --resume.") == again
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), "is forbidden to this user"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "There is not enough memory"),
+    ],
+)
+def test_what_is_not_read_though_it_is_whole_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
+):
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(torch, "load", refuse)
+    with pytest.raises(UserError, match=words):
+        load_checkpoint(tmp_path / "checkpoint.pth")
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(os.fstat(number)))
+    save_checkpoint(CONTENT, tmp_path / "checkpoint.pth")
+    state = (tmp_path / "checkpoint.pth").stat()
+    assert [(one.st_ino, one.st_size) for one in synced] == [(state.st_ino, state.st_size)]
 
 
 def test_missing(tmp_path: Path):

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ccdcseg.errors import UserError
-from ccdcseg.files import naming
+from ccdcseg.errors import UserError, exhausted, system_error
+from ccdcseg.files import writing
+from ccdcseg.runs.record import BEGUN_FILE, RUN_FILE
 
 FINAL = "checkpoint_final.pth"
 """nnU-Net's name of the last checkpoint of a training that came to its end."""
@@ -22,24 +23,15 @@ OWN_KEY = "ccdcseg"
 
 def save_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
     """Write a checkpoint atomically."""
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        with (
-            naming(path),
-            temporary.open("wb") as handle,
-        ):  # a full disk is an OSError this way, which names itself
-            torch.save(checkpoint, handle)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with writing(path) as handle:  # a full disk is an OSError this way, which names itself
+        torch.save(checkpoint, handle)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint of nnU-Net or ours, onto the CPU, allowing tensors and plain values only.
 
     Raises:
-        UserError: the file is missing, damaged, or holds anything that could run code.
+        UserError: the file is missing, damaged, cannot be read, or holds anything that could run code.
     """
     allowed: list[Any] = [
         *_numpy_makers(),
@@ -61,13 +53,23 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} is damaged or holds more than tensors and numbers, and could run code when loaded.",
-            "Use a checkpoint written by nnU-Net or ccdcseg.",
+            _anew(path.parent) or "Use a checkpoint written by nnU-Net or ccdcseg.",
         ) from error
-    except (RuntimeError, EOFError, OSError) as error:
-        raise UserError(f"{path} cannot be read: it is damaged or cut short.", "Restore the file.") from error
+    except OSError as error:
+        raise system_error(error, path) from error
+    except (RuntimeError, EOFError) as error:
+        raise exhausted(error) or UserError(
+            f"{path} cannot be read: it is damaged or cut short.", _anew(path.parent) or "Restore the file."
+        ) from error
     if not isinstance(checkpoint, dict) or "network_weights" not in checkpoint:
         raise UserError(f"{path} is not a checkpoint of nnU-Net.", "Give the folder of a trained model.")
     return checkpoint
+
+
+def _anew(folder: Path) -> str:
+    """What to do about a damaged checkpoint of a training that was begun here and is not finished; else nothing."""
+    begun = (folder / BEGUN_FILE).exists() and not (folder / RUN_FILE).exists()
+    return "Remove it, then train again with --resume." if begun else ""
 
 
 def _numpy_makers() -> list[tuple[Any, str]]:
