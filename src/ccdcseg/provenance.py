@@ -4,6 +4,7 @@ The hashes of ``FOLDER/NAME`` lie in ``FOLDER/made_from/NAME.json``. A file is w
 they say so; its name alone says nothing.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,15 +67,17 @@ def stamp(sources: Sources) -> Stamp:
     return {name: {"state": source.state, "content": source.content} for name, source in sources.items()}
 
 
-def write_origin(target: Path, sources: Stamp | None, made: Path | None = None) -> None:
+def write_origin(target: Path, sources: Stamp | None, made: Path | bytes | None = None) -> None:
     """Write down what a file is made from, atomically.
 
     Args:
         target: where the file lies, or will lie.
         sources: `stamp` of the sources; None: they are not known.
-        made: the file itself, whose content is written down too; None: several files go by this name.
+        made: the file itself, or its content where another process may write it too, whose hash is written down;
+            None: several files go by this name.
     """
-    write_json(origin_file(target), {"sources": sources, "made": file_hash(made) if made else None})
+    made_hash = hashlib.sha256(made).hexdigest() if isinstance(made, bytes) else made and file_hash(made)
+    write_json(origin_file(target), {"sources": sources, "made": made_hash})
 
 
 def put_json(target: Path, content: Any) -> None:

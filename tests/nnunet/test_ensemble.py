@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ccdcseg.files import write_bytes
 from ccdcseg.nnunet import ensemble
 from ccdcseg.nnunet.ensemble import Ensemble
 from ccdcseg.provenance import Source, origin_file
@@ -64,8 +65,9 @@ def ask(scan: Path, tmp_path: Path) -> Ask:
             made.append(float(probabilities.mean()))
             return str(made[-1]).encode()
 
-        Ensemble(folders, "cpu").keep([scan], target, content)
-        return float(target.read_text()), bool(made)
+        told = Ensemble(folders, "cpu").keep([scan], target, content)
+        assert target.read_bytes() == told
+        return float(told), bool(made)
 
     return asked
 
@@ -117,3 +119,24 @@ def test_what_an_interrupted_making_leaves_is_not_taken(
     scan.write_text("3")
     assert not origin_file(tmp_path / "kept" / "a").exists()
     assert ask(networks) == (4.5, True)
+
+
+def test_networks_asked_at_the_same_time_do_not_answer_for_each_other(
+    networks: list[Path], ask: Ask, tmp_path: Path, scan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second ones write their answer right after the first one's."""
+
+    def told(folders: list[Path]) -> float:
+        kept = tmp_path / "kept" / "a"
+        return float(Ensemble(folders, "cpu").keep([scan], kept, lambda found: str(found.mean()).encode()))
+
+    with monkeypatch.context() as overtaken:
+
+        def write(path: Path, content: bytes) -> None:
+            write_bytes(path, content)
+            overtaken.undo()
+            assert told(networks[1:]) == 6
+
+        overtaken.setattr(ensemble, "write_bytes", write)
+        assert told(networks[:1]) == 3
+    assert ask(networks[:1]) == (3, True)

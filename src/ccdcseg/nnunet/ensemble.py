@@ -37,13 +37,18 @@ class Ensemble:
 
     def keep(
         self, images: Sequence[Path], target: Path, content: Callable[[NDArray[np.float32]], bytes]
-    ) -> None:
+    ) -> bytes:
         """Write what is made of a scan's probabilities, unless it is there, made from the same scan and networks.
+
+        Other networks may be asked at the same time, and write the same file: what is told is of these alone.
 
         Args:
             images: one a channel.
             target: the file.
             content: of it, by the probabilities (C, Z, Y, X), the background first.
+
+        Returns:
+            The file's content.
 
         Raises:
             UserError: the scan cannot be used, or a checkpoint is missing.
@@ -51,12 +56,14 @@ class Ensemble:
         sources = prediction_sources(self.folders, images, {})
         origin = read_origin(target, sources) if target.exists() else None
         if origin is not None and origin.current:
-            return
+            return target.read_bytes()
         now = stamp(sources)
         check_scan(images)
         forget_origin(target)
-        write_bytes(target, content(scan_probabilities(self._predictors, images)))
-        write_origin(target, now, target)
+        made = content(scan_probabilities(self._predictors, images))
+        write_bytes(target, made)
+        write_origin(target, now, made)
+        return made
 
     @cached_property
     def _predictors(self) -> list[Any]:

@@ -82,9 +82,8 @@ def doubts(
         check_run(run, raw_folder)
     ensemble, found = Ensemble(runs, device), []
     for scan in scans:
-        file = cache / f"{scan.name}.json"
-        ensemble.keep(scan.images, file, partial(_told, scan.images[0], labels))
-        found.append(_FORM.validate_json(file.read_bytes()))
+        told = partial(_told, scan.images[0], labels)
+        found.append(_FORM.validate_json(ensemble.keep(scan.images, cache / f"{scan.name}.json", told)))
         progress(len(found), len(scans))
     return found
 
