@@ -1,12 +1,16 @@
 import json
 import shutil
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from pathlib import Path
 
 import pytest
 
+from ccdcseg import files
 from ccdcseg.errors import UserError
+from ccdcseg.files import locked
 from ccdcseg.nnunet import plans as plans_module
 from ccdcseg.nnunet.allowed import check_plans
 from ccdcseg.nnunet.plans import (
@@ -14,6 +18,7 @@ from ccdcseg.nnunet.plans import (
     check_stored,
     normalisations,
     plans_hash,
+    preprocess_scans,
     preset_plans,
     store_plans,
 )
@@ -333,3 +338,21 @@ def test_splits_may_be_copied_by_hand(stored: Path, raw_folder: Path):
         store_plans(plans_of(), raw_folder, stored)
     ours.write_text("[]")
     check_stored("cpu", raw_folder, stored)
+
+
+def test_scans_that_another_process_preprocesses_are_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """They need not be preprocessed again then."""
+    outdated, made, waiting = {"a": {}}, [], threading.Event()
+    monkeypatch.setattr(plans_module, "_outdated", lambda *_: dict(outdated))
+    monkeypatch.setattr(plans_module, "pool_map", lambda _, items, *__: made.extend(items))
+    monkeypatch.setattr(files, "TOLD_SECONDS", 0)
+    monkeypatch.setattr(files.logger, "warning", lambda *_: waiting.set())
+    with ThreadPoolExecutor(1) as pool:
+        with locked(tmp_path, "train"):
+            job = pool.submit(preprocess_scans, {"a": ((), None)}, tmp_path, {}, {}, 1, lambda *_: None)
+            assert waiting.wait(10)
+            outdated.clear()
+        job.result()
+    assert made == []

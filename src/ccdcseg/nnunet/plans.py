@@ -25,6 +25,7 @@ from ccdcseg.files import (
     file_hash,
     holds_json,
     json_hash,
+    locked,
     read_json,
     write_bytes,
     write_json,
@@ -376,6 +377,8 @@ def preprocess_scans(
 ) -> None:
     """Preprocess scans with nnU-Net's preprocessor; those that would be the same are kept.
 
+    The folder is held meanwhile: trainings started side by side would remove each other's half-written files.
+
     Args:
         scans: by name.
         folder: where they go.
@@ -389,13 +392,14 @@ def preprocess_scans(
         UserError: a scan is not of the kind.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    outdated = _outdated(scans, folder, plans, dataset)
-    if not outdated:
+    if not _outdated(scans, folder, plans, dataset):
         return
-    wanted = kind() if kind else None
-    one = partial(_preprocess_scan, plans=plans, dataset=dataset, kind=wanted)
-    items = [(folder / name, scans[name], now) for name, now in outdated.items()]
-    pool_map(one, items, processes, progress)
+    with locked(folder, "train", wait=True):
+        outdated = _outdated(scans, folder, plans, dataset)  # less, where another process was waited for
+        wanted = kind() if kind and outdated else None
+        one = partial(_preprocess_scan, plans=plans, dataset=dataset, kind=wanted)
+        items = [(folder / name, scans[name], now) for name, now in outdated.items()]
+        pool_map(one, items, processes, progress)
 
 
 def _outdated(
