@@ -1,3 +1,5 @@
+import errno
+import os
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -237,6 +239,24 @@ def test_labels_that_are_not_what_they_were_are_refused(unlabelled_run, train_ru
     seg.unlink()
     with pytest.raises(UserError, match=r"epoch_0001 does not hold the labels that this training had"):
         train_run(run, resume=True)
+
+
+def test_a_disk_that_is_full_is_named_where_labels_are_written(unlabelled_run, train_run, monkeypatch):
+    """What blosc2 raises there does not name it."""
+
+    def fail(*_):
+        raise RuntimeError
+
+    def full(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    run = unlabelled_run()
+    monkeypatch.setattr(nnUNetDatasetBlosc2, "save_seg", fail)
+    monkeypatch.setattr("ccdcseg.nnunet.plans.explain_failure", full)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)) as stop:
+        train_run(run)
+    assert Path(stop.value.filename).parent == labels_folder(run.folder, 1)
+    assert not labels_folder(run.folder, 1).exists()
 
 
 def test_implausible_labels_are_not_used(unlabelled_run, train_run, monkeypatch):

@@ -494,7 +494,7 @@ def _preprocess_scan(
     with undone(partial(shutil.rmtree, scratch, ignore_errors=True)):
         scratch.mkdir()
         preprocessor = settings.preprocessor_class(verbose=False)
-        with _explaining(target):
+        with explaining(target):
             preprocessor.run_case_save(str(scratch / target.name), images, mask, manager, settings, dataset)
         forget_origin(target)
         for file in scratch.iterdir():
@@ -532,7 +532,7 @@ def check_size(
 
 
 @contextmanager
-def _explaining(target: Path) -> Iterator[None]:
+def explaining(target: Path) -> Iterator[None]:
     """Say what the system refused, and of which file, where a library says only that it failed."""
     try:
         yield

@@ -37,7 +37,7 @@ from ccdcseg.errors import UserError
 from ccdcseg.files import content_hash, new_folder, write_json
 from ccdcseg.measure.patients import mean
 from ccdcseg.nnunet.paths import nnunet_folder
-from ccdcseg.nnunet.plans import UNLABELLED_SUFFIX, preprocess_unlabelled
+from ccdcseg.nnunet.plans import UNLABELLED_SUFFIX, explaining, preprocess_unlabelled
 from ccdcseg.nnunet.predict import build_predictor, write_whole
 from ccdcseg.nnunet.preset import UnlabelledScans
 from ccdcseg.nnunet.seeding import derived_seed
@@ -300,13 +300,17 @@ class Labeller:
             torch.softmax(self._logits(predictor, data), 0).cpu().numpy() for predictor in self.predictors
         ]
         found = label_scan(np.mean(votes, axis=0), self.labels, self.shares, self.confidence, self.ignore)
-        nnUNetDatasetBlosc2.save_seg(found.labels[None], str(folder / f"{name}_seg"))
         locations = DefaultPreprocessor._sample_foreground_locations(
             found.labels[None], self._looked_for, min_num_samples=LOCATIONS
         )
-        np.savez(folder / f"{name}_locations.npz", **{str(key): locations[key] for key in self._looked_for})
         # nnU-Net's form of properties, written by the preprocessing of this very training
-        self._write_for_people(found.labels, load_pickle(str(images / f"{name}.pkl")), folder / name)
+        properties = load_pickle(str(images / f"{name}.pkl"))
+        with explaining(folder / name):
+            nnUNetDatasetBlosc2.save_seg(found.labels[None], str(folder / f"{name}_seg"))
+            np.savez(
+                folder / f"{name}_locations.npz", **{str(key): locations[key] for key in self._looked_for}
+            )
+            self._write_for_people(found.labels, properties, folder / name)
         return replace(
             found,
             changed=_changed(found.labels, before, self.ignore),
