@@ -730,6 +730,26 @@ def test_a_scan_in_another_unit_is_named_once_the_others_are_predicted(
     assert [path.name for path in (tmp_path / "out").glob("*.nii.gz")] == ["z.nii.gz"]
 
 
+@pytest.mark.parametrize(
+    ("owner", "full", "named"),
+    [
+        (torch.nn.Module, "to", "fold_0"),
+        (nnUNetPredictor, "predict_logits_from_preprocessed_data", r"a_0000\.nii\.gz"),
+    ],
+)
+def test_a_device_without_enough_memory_is_named(
+    predictions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: type, full: str, named: str
+):
+    """For the network, or for a scan."""
+
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(owner, full, fail)
+    with pytest.raises(UserError, match=rf"{named} does not fit into the memory of cpu.*--device cpu"):
+        predictions.go(tmp_path / "out")
+
+
 def test_missing_image_is_named(tiny_run, train_run, monkeypatch: pytest.MonkeyPatch):
     folder = train_run(tiny_run())
     monkeypatch.delenv("nnUNet_raw")

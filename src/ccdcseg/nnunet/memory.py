@@ -1,4 +1,4 @@
-"""What to say, and to advise, when a step does not fit into a device's memory."""
+"""What to say, and to advise, when a step or a scan does not fit into a device's memory."""
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
@@ -39,6 +39,14 @@ def does_not_fit(
     return UserError(
         f"A batch of {size} does not fit into the memory of {device} ({folder}).",
         f"{remedy}, or take a device with more memory.",
+    )
+
+
+def device_full(what: Path, device: torch.device | str) -> UserError:
+    """The error of a scan, or a network, for which a device has no memory when it is to predict."""
+    return UserError(
+        f"{what} does not fit into the memory of {device}.",
+        "Give --device cpu, or end other programs that use that device.",
     )
 
 

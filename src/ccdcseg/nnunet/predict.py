@@ -30,6 +30,7 @@ from ccdcseg.errors import UserError
 from ccdcseg.files import check_name, explain_failure, locked, making, read_json, real, scratch_folder
 from ccdcseg.nnunet.allowed import TURNING, check_dataset, check_plans
 from ccdcseg.nnunet.checkpoints import FINAL, STOCK_TRAINER, load_checkpoint
+from ccdcseg.nnunet.memory import device_full
 from ccdcseg.nnunet.plans import check_size, plans_hash
 from ccdcseg.nnunet.preset import preset_of_plans
 from ccdcseg.nnunet.rules import read_rules
@@ -54,11 +55,15 @@ def build_predictor(folder: Path, device: str) -> Any:
 
     Raises:
         UserError: the checkpoint is missing or damaged, or it, the plans or ``dataset.json`` name code that is not
-            nnU-Net's; the network is another's than of these plans, or takes more than the scan.
+            nnU-Net's; the network is another's than of these plans, takes more than the scan, or does not fit into
+            the device's memory.
     """
     with contextlib.redirect_stdout(StringIO()):
         keep_to_cores()
-        return _build_predictor(folder, device)
+        try:
+            return _build_predictor(folder, device)
+        except torch.OutOfMemoryError as error:
+            raise device_full(folder, device) from error
 
 
 def _build_predictor(folder: Path, device: str) -> Any:
@@ -625,8 +630,19 @@ def segment(predictors: Sequence[Any], files: Sequence[Path], *, probabilities: 
         probabilities: whether they are wanted too.
 
     Raises:
-        UserError: the reader of a network does not take the scan; or as `check_size`.
+        UserError: the reader of a network does not take the scan, or the device's memory does not suffice for it;
+            or as `check_size`.
     """
+    try:
+        return _segment_together(predictors, files, probabilities=probabilities)
+    except torch.OutOfMemoryError:
+        pass  # outside of the block, what was made of it is let go: the next scan may fit
+    raise device_full(files[0], predictors[0].device)
+
+
+def _segment_together(
+    predictors: Sequence[Any], files: Sequence[Path], *, probabilities: bool
+) -> Segmentation:
     first, *others = predictors
     found = _segment(first, files, probabilities=probabilities or bool(others))
     if not others:
