@@ -243,6 +243,21 @@ def test_preprocessed_scans_that_were_cut_short_are_made_again(own_run: Run):
         assert preprocessed(own_run) == whole
 
 
+@pytest.mark.filterwarnings("default")
+def test_preprocessed_scans_with_a_hole_are_made_again(own_run: Run, train_run):
+    """Their heads and ends are whole, so that the training begins."""
+    names = (f"ccdcseg_2d_????????/{case}.b2nd" for case in sorted(own_run.split["train"]))
+    images = [next(own_run.preprocessed.glob(name)) for name in names]
+    for image in images:
+        content = image.read_bytes()
+        third = len(content) // 3
+        image.write_bytes(content[:third] + bytes(third) + content[2 * third :])
+    with pytest.raises(UserError, match=rf"{images[0]} is damaged \({len(images)} .*--resume"):
+        train_run(own_run)
+    assert train_run(own_run, resume=True) == own_run.folder
+    assert not any(map(plans_module._is_damaged, images))
+
+
 def erase(run: Run, case: str, change_volume: Any) -> None:
     change_volume(run.raw / "labelsTr" / f"{case}.nii.gz", lambda array: array.__setitem__(array == 3, 2))
 

@@ -427,17 +427,56 @@ def _is_whole(target: Path) -> bool:
     """
     import blosc2  # noqa: PLC0415 - slow
 
-    properties, *arrays = (target.with_name(f"{target.name}{end}") for end in (".pkl", ".b2nd", "_seg.b2nd"))
     try:
-        with properties.open("rb") as handle:
+        with target.with_name(f"{target.name}.pkl").open("rb") as handle:
             for _ in pickletools.genops(handle):  # reads to the end, and runs nothing of it
                 pass
-        for array in arrays:
+        for array in _arrays(target):
             array.open("rb").close()
             blosc2.open(urlpath=str(array), mode="r")  # looks at the head and the end
     except (FileNotFoundError, ValueError, RuntimeError):  # the latter of a pickle, of an array that was cut
         return False
     return True
+
+
+def _arrays(target: Path) -> list[Path]:
+    return [target.with_name(f"{target.name}{end}") for end in (".b2nd", "_seg.b2nd")]
+
+
+def check_readable(targets: Iterable[Path]) -> None:
+    """Find out why a training failed: see that its preprocessed scans can be read, of which a start sees the ends.
+
+    Those that cannot be are preprocessed again by the next training.
+
+    Args:
+        targets: ``FOLDER/NAME`` of each scan.
+
+    Raises:
+        UserError: one cannot be read.
+    """
+    damaged = {array: target for target in targets for array in _arrays(target) if _is_damaged(array)}
+    for target in damaged.values():
+        forget_origin(target)
+    if damaged:
+        raise UserError(
+            f"{next(iter(damaged))} is damaged ({len(damaged)} such files): check that disk.",
+            "Train again, by ccdcseg train with --resume, which preprocesses its scan anew; for nnUNetv2_train do "
+            "so by nnUNetv2_preprocess.",
+        )
+
+
+def _is_damaged(array: Path) -> bool:
+    """Whether an array is there and cannot be read to its end."""
+    import blosc2  # noqa: PLC0415 - slow
+
+    try:
+        array.open("rb").close()
+        blosc2.open(urlpath=str(array), mode="r")[:]
+    except FileNotFoundError:
+        return False
+    except (ValueError, RuntimeError):
+        return True
+    return False
 
 
 def preprocess_unlabelled(

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from ccdcseg.nnunet.features import tap_decoder, tapped_channels
 from ccdcseg.nnunet.history import finite, mean_diagnostics
 from ccdcseg.nnunet.memory import does_not_fit
 from ccdcseg.nnunet.paths import nnunet_folder
+from ccdcseg.nnunet.plans import check_readable
 from ccdcseg.nnunet.predict import class_values
 from ccdcseg.nnunet.preset import preset_of_plans
 from ccdcseg.nnunet.rules import write_rules
@@ -165,6 +167,23 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
             processes = 0
         with _environment(_PROCESSES, processes):
             return super().get_dataloaders()
+
+    def run_training(self) -> None:
+        """Train.
+
+        Raises:
+            UserError: a preprocessed scan is damaged; nnU-Net does not say which.
+        """
+        try:
+            super().run_training()
+        except RuntimeError:
+            check_readable(self._preprocessed_scans())
+            raise
+
+    def _preprocessed_scans(self) -> list[Path]:
+        """``FOLDER/NAME`` of each scan that takes part."""
+        folder, cases = Path(self.preprocessed_dataset_folder), sorted({*chain(*self.do_split())})
+        return [folder / case for case in cases] + (self.unlabelled.preprocessed if self.unlabelled else [])
 
     def on_train_start(self) -> None:
         """Begin the training, or continue one.

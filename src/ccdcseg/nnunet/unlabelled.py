@@ -463,6 +463,11 @@ class UnlabelledTraining:
         self.annotated: int | None = None
         self.written: dict[str, Any] | None = None
 
+    @property
+    def preprocessed(self) -> list[Path]:
+        """Where the preprocessed scans lie, ``FOLDER/NAME`` of each."""
+        return [self._preprocessed / name for name in self._split.images]
+
     def start(self) -> None:
         """Preprocess what is not there yet; go on with the labels that a continued training had.
 
