@@ -155,8 +155,91 @@ def test_voxels_of_another_scan(
 ) -> None:
     path = draw()
     other = write_slices(tmp_path / "other", PIXELS, spacing_mm=(7.7, 1.6, 1.25))
-    with pytest.raises(UserError, match=r"seg\.dcm does not fit .*other \("):
+    with pytest.raises(UserError, match=r"seg\.dcm has another geometry than .*other: "):
         read_segmentation(path, LABELS, scan(other))
+
+
+TURNED = np.column_stack([[np.cos(0.12), np.sin(0.12), 0], [-np.sin(0.12), np.cos(0.12), 0], [0, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"spacing_mm": (7.7, 1.49, 1.25)},
+        {"spacing_mm": (7.64, 1.5, 1.25)},
+        {"spacing_mm": (7.7, 3.0, 2.5), "array": np.zeros((20, 20, 20), np.int16)},
+        {"direction": tuple(TURNED.ravel().tolist())},
+    ],
+)
+def test_voxels_that_are_nearly_those_of_the_scan(
+    tmp_path: Path,
+    write_slices: Callable[..., list[Path]],
+    write_segmentation: Callable[..., Path],
+    change: dict[str, Any],
+) -> None:
+    """As of a scan that was resampled, or turned; every voxel that is drawn lies in it."""
+    mask = np.zeros((20, 40, 40), np.uint8)
+    mask[15:18, 30:36, 30:36] = 1
+    paths = write_slices(tmp_path / "scan", mask.astype(np.uint16))
+    path = write_segmentation(tmp_path / "seg.dcm", paths, mask[::-1], ["liver"])
+    image = replace(scan(paths), **change)
+    with pytest.raises(UserError, match=r"seg\.dcm has another geometry than .*scan: "):
+        read_segmentation(path, LABELS, image)
+
+
+def sideways(volume: Volume) -> Volume:
+    """The same voxels with the slices along x of the file, from the last on, as KiTS stores them."""
+    x, y, z = np.reshape(volume.direction, (3, 3)).T
+    first = volume.affine @ [0, 0, len(volume.array) - 1, 1]
+    return replace(
+        volume,
+        array=np.ascontiguousarray(volume.array.transpose(2, 1, 0)[:, :, ::-1]),
+        spacing_mm=volume.spacing_mm[::-1],
+        origin_mm=tuple(first[:3].tolist()),
+        direction=tuple(np.column_stack([-z, y, x]).ravel().tolist()),
+    )
+
+
+@pytest.mark.parametrize("cut", [0, 1])
+def test_a_scan_that_ends_before_its_segmentation(
+    draw: Callable[..., Path], slices: list[Path], cut: int
+) -> None:
+    path, image = draw(omit_empty_frames=False), scan(slices)
+    drawn = sideways(replace(image, array=np.array([0, 2, 5])[MASK]))
+    kept = slice(0, drawn.array.shape[2] - cut)
+    short = replace(sideways(image), array=drawn.array[:, :, kept])
+    found = read_segmentation(path, LABELS, short)
+    np.testing.assert_array_equal(found.array, drawn.array[:, :, kept])
+    np.testing.assert_allclose(found.affine, short.affine, atol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [(1, 4), (3,)])
+def test_frames_lie_on_slices_along_any_axis_of_the_file(
+    draw: Callable[..., Path], slices: list[Path], rows: tuple[int, ...]
+) -> None:
+    mask, image = np.zeros_like(MASK), scan(slices)
+    mask[list(rows), 2:4, 3] = 1
+    path = draw(mask, ["liver"])
+    dataset = pydicom.dcmread(path)
+    del dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices
+    dataset.save_as(path)
+    found = read_segmentation(path, LABELS, sideways(image))
+    np.testing.assert_array_equal(found.array, sideways(replace(image, array=2 * mask)).array)
+
+
+def test_frames_whose_directions_have_few_digits(
+    tmp_path: Path, write_slices: Callable[..., list[Path]], draw: Callable[..., Path]
+) -> None:
+    """They are made perpendicular as those of the scan's slices are."""
+    paths = write_slices(tmp_path / "scan", PIXELS)
+    path, axes = draw(), [0.999, -0.035, 0, 0.0354, 0.9994, 0]
+    for name in paths:
+        set_fields(name, ImageOrientationPatient=axes)
+    dataset = pydicom.dcmread(path)
+    dataset.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0].ImageOrientationPatient = axes
+    dataset.save_as(path)
+    found = read_segmentation(path, LABELS, scan(paths))
+    np.testing.assert_array_equal(found.array, np.array([0, 2, 5])[MASK])
 
 
 @pytest.mark.parametrize("said_mm", [None, 0.62, 0.63])
@@ -189,7 +272,7 @@ def test_frames_between_slices_are_refused(
     z = image.origin_mm[2]
     for off in (0.2, -0.5):
         other = replace(image, origin_mm=(*image.origin_mm[:2], z + off * image.spacing_mm[0]))
-        with pytest.raises(UserError, match=r"seg\.dcm does not fit"):
+        with pytest.raises(UserError, match=r"seg\.dcm has another geometry than"):
             read_segmentation(path, LABELS, other)
 
 

@@ -86,7 +86,7 @@ def read_series(paths: Sequence[Path]) -> Series:
         )
     _check_one_series(headers)
     _check_alike(headers)
-    axes = _perpendicular(headers[0].axes)
+    axes = perpendicular(headers[0].axes)
     normal = np.cross(*axes)
     along_mm = np.array([header.position_mm @ normal for header in headers])
     order = np.argsort(along_mm, kind="stable")
@@ -109,7 +109,7 @@ def read_series(paths: Sequence[Path]) -> Series:
     )
 
 
-def _perpendicular(axes: NDArray[np.float64]) -> NDArray[np.float64]:
+def perpendicular(axes: NDArray[np.float64]) -> NDArray[np.float64]:
     """The perpendicular directions of length 1 nearest to two that were written with a few digits."""
     if np.allclose(axes @ axes.T, np.eye(2), rtol=0, atol=1e-6):
         return axes

@@ -12,12 +12,12 @@ from typing import Any
 import highdicom
 import numpy as np
 import pydicom
-from numpy.typing import NDArray
 from pydicom.misc import is_dicom
 
-from ccdcseg.datasets.dicom import TOLERANCE, Series
+from ccdcseg.datasets.dicom import TOLERANCE, Series, perpendicular
 from ccdcseg.datasets.dicom_header import DOWNLOAD, check_decoder, reading
 from ccdcseg.datasets.nifti import MAX_BYTES
+from ccdcseg.datasets.turning import fitted, whole
 from ccdcseg.datasets.volumes import Volume
 from ccdcseg.errors import UserError
 from ccdcseg.files import check_regular
@@ -25,6 +25,9 @@ from ccdcseg.texts import reason
 
 _CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """Of segmentations, and of label maps, which pydicom has no name for."""
+
+_PARALLEL = 1e-2
+"""The largest cosine between an axis of frames and the direction in which slices follow each other."""
 
 logging.getLogger("highdicom").setLevel(logging.ERROR)
 
@@ -59,19 +62,13 @@ def read_segmentation(
         raise UserError(f"{path} has {len(values)} segments on {image.array.shape} voxels.", "Split it.")
     misfit = "Export it on the voxels of the scan, without overlapping segments; or as NIfTI."
     with _explaining(path, f"does not fit {image.path}", misfit):
-        geometry = highdicom.VolumeGeometry(image.affine[:, [2, 1, 0, 3]], image.array.shape, "PATIENT")
         found = _on_slices(stored, image).get_volume(combine_segments=True)
-        array = found.match_geometry(geometry, tol=1e-2).array
-    lost = int(np.count_nonzero(found.array)) - int(np.count_nonzero(array))
-    if lost:
-        raise UserError(
-            f"{path} has {lost} labelled voxels outside {image.path}.",
-            "Give the whole scan, or its own mask.",
-        )
-    mask = np.zeros(image.array.shape, label_type(labels.values()))
+    mask = np.zeros(found.array.shape, label_type(labels.values()))
     for number, value in values.items():
-        mask[array == number] = value
-    return Volume(path, mask, image.spacing_mm, image.origin_mm, image.direction)
+        mask[found.array == number] = value
+    axes = found.direction[:, ::-1]  # highdicom has the slices' first
+    drawn = Volume(path, mask, tuple(found.spacing), tuple(found.position), tuple(axes.ravel().tolist()))
+    return fitted(whole(drawn, image), image)
 
 
 def _stored(path: Path) -> Any:
@@ -116,26 +113,26 @@ def _check_whole(path: Path) -> None:
 def _on_slices(stored: Any, image: Volume) -> Any:
     """Move frames onto the scan's slices that each lies next to, where all do: those of rounded positions do.
 
-    highdicom wants them at even distances, and takes that between slices from what the file says of it.
+    highdicom wants them at even distances, and takes that between slices from what the file says of it. The scan's
+    slices lie across whichever axis of its file the frames do.
     """
-    along_mm, to_slice = image.affine[:3, 2], np.linalg.inv(image.affine)[2]
+    turns = _of_frames(stored, "PlaneOrientationSequence")
+    axes = np.array([turn.ImageOrientationPatient for turn in turns], float).reshape(-1, 2, 3)
+    cosines = np.abs(axes @ np.reshape(image.direction, (3, 3))).max(axis=(0, 1), initial=0)
+    across = int(cosines.argmin())
+    along_mm, to_slice = image.affine[:3, across], np.linalg.inv(image.affine)[across]
     planes = _of_frames(stored, "PlanePositionSequence")
     places = np.array([[*map(float, plane.ImagePositionPatient), 1] for plane in planes]).reshape(-1, 4)
     off = np.rint(places @ to_slice) - places @ to_slice
-    if not _is_parallel(stored, along_mm) or (np.abs(off) > TOLERANCE).any():
+    if cosines[across] > _PARALLEL or (np.abs(off) > TOLERANCE).any():
         return stored
+    for turn, pair in zip(turns, axes, strict=True):
+        turn.ImageOrientationPatient = perpendicular(pair).ravel().round(9).tolist()
     for plane, place in zip(planes, places[:, :3] + np.outer(off, along_mm), strict=True):
         plane.ImagePositionPatient = place.round(9).tolist()
     for measures in _of_frames(stored, "PixelMeasuresSequence"):
-        measures.SpacingBetweenSlices = round(image.spacing_mm[0], 9)
+        measures.SpacingBetweenSlices = round(image.spacing_mm[2 - across], 9)
     return highdicom.seg.Segmentation.from_dataset(stored, copy=False)
-
-
-def _is_parallel(stored: Any, along_mm: NDArray[np.float64]) -> bool:
-    """Whether frames are parallel to slices that follow each other in a direction."""
-    planes = _of_frames(stored, "PlaneOrientationSequence")
-    axes = np.array([plane.ImageOrientationPatient for plane in planes], float).reshape(-1, 2, 3)
-    return np.allclose(axes @ along_mm, 0, atol=1e-2 * float(np.linalg.norm(along_mm)))
 
 
 def _of_frames(stored: Any, name: str) -> list[Any]:
