@@ -38,6 +38,28 @@ def test_values_are_rescaled(slice_file: Path) -> None:
     np.testing.assert_array_equal(read_pixels(slice_file, (6, 7)), 2.0 * PIXELS[0] - 1000)
 
 
+@pytest.mark.parametrize("blank", ["", "  "])
+def test_what_an_anonymiser_left_empty_is_absent(slice_file: Path, blank: str) -> None:
+    set_fields(slice_file, RescaleSlope=blank, RescaleIntercept=blank, ModalityLUTSequence=[])
+    assert read_header(slice_file).rescaled == ()
+    np.testing.assert_array_equal(read_pixels(slice_file, (6, 7)), PIXELS[0])
+    set_fields(slice_file, RescaleSlope=2)
+    assert read_header(slice_file).rescaled == ("RescaleSlope",)
+    np.testing.assert_array_equal(read_pixels(slice_file, (6, 7)), 2.0 * PIXELS[0])
+
+
+@pytest.mark.parametrize("syntax", [None, ""])
+def test_a_slice_that_does_not_say_how_it_is_encoded(slice_file: Path, syntax: str | None) -> None:
+    """It is whole; other programs guess."""
+    dataset = pydicom.dcmread(slice_file)
+    del dataset.file_meta.TransferSyntaxUID
+    if syntax is not None:
+        dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.save_as(slice_file, implicit_vr=False, little_endian=True)
+    with pytest.raises(UserError, match=r"dcm does not say how it is encoded.*dcm2niix"):
+        read_header(slice_file)
+
+
 def test_a_slope_of_zero(slice_file: Path) -> None:
     set_fields(slice_file, RescaleSlope=0)
     with pytest.raises(UserError, match=r"dcm has .*RescaleSlope 0: its header lies"):

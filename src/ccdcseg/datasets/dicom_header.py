@@ -64,7 +64,7 @@ class Header:
         position_mm: of the first pixel (x, y, z), LPS.
         axes: directions of a row and of a column, shape (2, 3).
         said: text of each field of ``SERIES``, ``NAMES``, ``KINDS`` and ``MOMENTS``, empty where the file has none.
-        rescaled: which of RescaleSlope and RescaleIntercept it has.
+        rescaled: which of RescaleSlope and RescaleIntercept it has; anonymisers leave some that are empty.
     """
 
     path: Path
@@ -118,7 +118,7 @@ def read_header(path: Path) -> Header:
             position_mm=_numbers(path, dataset, "ImagePositionPatient", 3),
             axes=_numbers(path, dataset, "ImageOrientationPatient", 6).reshape(2, 3),
             said={keyword: _text(dataset, keyword) for keyword in (*SERIES, *NAMES, *KINDS, *MOMENTS)},
-            rescaled=tuple(keyword for keyword in _RESCALING if keyword in dataset),
+            rescaled=tuple(keyword for keyword in _RESCALING if _text(dataset, keyword).strip()),
         )
         _check_size(path, dataset, header.shape)
     _check_geometry(header)
@@ -185,7 +185,8 @@ def _numbers(path: Path, dataset: pydicom.Dataset, keyword: str, count: int) -> 
 
 
 def _optional(path: Path, dataset: pydicom.Dataset, keyword: str, default: float) -> float:
-    return float(_numbers(path, dataset, keyword, 1)[0]) if keyword in dataset else default
+    is_there = bool(_text(dataset, keyword).strip())
+    return float(_numbers(path, dataset, keyword, 1)[0]) if is_there else default
 
 
 def _check_kind(path: Path, dataset: pydicom.Dataset) -> None:
@@ -202,7 +203,7 @@ def _check_kind(path: Path, dataset: pydicom.Dataset) -> None:
             f"{path} is no grey slice ({samples} values a pixel, {photometric}).",
             "Take it out of the folder.",
         )
-    if "ModalityLUTSequence" in dataset:
+    if dataset.get("ModalityLUTSequence"):
         raise UserError(
             f"{path} gives its values by a table (ModalityLUTSequence), which is not read.", CONVERT
         )
@@ -216,7 +217,9 @@ def _check_kind(path: Path, dataset: pydicom.Dataset) -> None:
 
 def _check_size(path: Path, dataset: pydicom.Dataset, shape: tuple[int, int]) -> None:
     """Refuse what is larger than its file, or cannot be decompressed, before any pixel is read."""
-    syntax = dataset.file_meta.TransferSyntaxUID
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    if not syntax:
+        raise UserError(f"{path} does not say how it is encoded: it has no TransferSyntaxUID.", CONVERT)
     check_decoder(path, syntax)
     declared = shape[0] * shape[1] * _whole(path, dataset, "BitsAllocated") // 8
     there = path.stat().st_size
