@@ -189,6 +189,18 @@ def test_a_sheared_sform(tmp_path: Path) -> None:
         read_image(path)
 
 
+def test_a_sheared_sform_beside_the_qform_that_nibabel_makes_of_it(tmp_path: Path) -> None:
+    """To copy it once more changes nothing; to copy the qform moves voxels."""
+    affine = AFFINE.copy()
+    affine[:, 1] += 0.2 * affine[:, 0]
+    path = save(tmp_path / "scan.nii", affine, VOXELS, both_forms(affine))
+    with pytest.raises(
+        UserError, match=r"is sheared: the axes x and y .*off a right angle.*Resample"
+    ) as told:
+        read_image(path)
+    assert "image.get_sform()" not in str(told.value)
+
+
 def test_a_shear_that_is_a_rounding_error_where_a_qform_says_what_is_meant(tmp_path: Path) -> None:
     affine = AFFINE.copy()
     affine[0, 1] = 0.005

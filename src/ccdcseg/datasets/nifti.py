@@ -377,6 +377,8 @@ def _check_same_spacing(path: Path, header: Any, sform_mm: Affine) -> None:
 def _check_same_place(path: Path, sform: Affine, qform: Affine, sizes: Sequence[int]) -> None:
     apart_mm = float(np.abs(corners_mm(sform, sizes) - corners_mm(qform, sizes)).max())
     if apart_mm > GEOMETRY_TOLERANCE * np.linalg.norm(qform[:, :3], axis=0).min():
+        # nibabel leaves a shear out of the qform that it makes of an sform: neither of them would do.
+        _check_perpendicular(path, sform[:, :3] / np.linalg.norm(sform[:, :3], axis=0))
         raise UserError(
             f"{path} says twice where it lies: by sform and by qform its corners are up to {apart_mm:.3g} mm "
             "apart.",
@@ -392,7 +394,7 @@ def _check_perpendicular(path: Path, axes: Affine) -> None:
         off = math.degrees(math.asin(min(float(cosines.max()), 1.0)))
         raise UserError(
             f"{path} is sheared: the axes {'xyz'[first]} and {'xyz'[second]} of its sform are {off:.2g} degrees "
-            "off a right angle, and there is no qform.",
+            "off a right angle.",
             "Resample it to right angles; where the shear is a rounding error, store the nearest right angles with "
             "nibabel: image.set_qform(image.affine, 1), image.set_sform(image.get_qform(), 1).",
         )
