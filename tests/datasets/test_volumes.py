@@ -2,6 +2,7 @@ import contextlib
 import gzip
 import itertools
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -445,6 +446,18 @@ def test_what_says_its_spacing_alone_is_not_to_be_resampled(direction: tuple[flo
     """A mask stored with np.diag of the spacing; to resample it empties it."""
     scan = placed("scan", origin_mm=(80.0, -60.0, 30.0))
     assert_header_is_copied(scan, placed("mask", direction=direction))
+
+
+@pytest.mark.parametrize("direction", [*UNPLACED, (0.6, -0.8, 0, 0.8, 0.6, 0, 0, 0, 1)])
+def test_what_has_the_place_of_the_other_without_its_spacing_may_be_given_that(
+    direction: tuple[float, ...],
+) -> None:
+    """As nibabel's affine of ACDC's scans is, whose spacing is in pixdim alone."""
+    scan = placed("scan", origin_mm=(80.0, -60.0, 30.0), direction=direction)
+    bare = replace(scan, path=Path("mask"), spacing_mm=(1.0, 1.0, 1.0))
+    for pair in ((scan, bare), (bare, scan)):
+        with pytest.raises(UserError, match=r"mask begins where scan does.*CopyInformation\(other\)\."):
+            check_pair(*pair)
 
 
 def test_a_pair_may_differ_by_rounding() -> None:

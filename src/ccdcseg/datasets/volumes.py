@@ -334,7 +334,20 @@ def _header_remedy(first: Volume, second: Volume) -> str:
                 f"The header of {one.path.name} says nothing of where it lies. If its voxels are those of "
                 f"{other.path.name}, give it that header, with SimpleITK: this.CopyInformation(other)."
             )
+        if is_bare and _is_placed_alike(one, other):
+            return (
+                f"{one.path.name} begins where {other.path.name} does, with 1 mm, as where no spacing was stored. "
+                "If its voxels are those, give it that header, with SimpleITK: this.CopyInformation(other). If "
+                "they are 1 mm apart, resample it."
+            )
     return ""
+
+
+def _is_placed_alike(one: Volume, other: Volume) -> bool:
+    """Whether volumes have one origin and one direction, and may differ in their spacing."""
+    return np.allclose(one.direction, other.direction, atol=1e-4) and np.allclose(
+        one.origin_mm, other.origin_mm, atol=1e-3
+    )
 
 
 def _is_unplaced(volume: Volume, tolerance_mm: float = 1e-6) -> bool:
