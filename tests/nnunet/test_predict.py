@@ -613,6 +613,19 @@ def test_a_strangers_model_whose_description_is_of_another_time(
     assert not (tmp_path / "masks").exists()
 
 
+@pytest.mark.parametrize("ending", [".nrrd", ".png"])
+def test_a_strangers_model_of_other_files_than_nifti(
+    finished_run: Run, workspace, tmp_path: Path, ending: str
+):
+    """nnU-Net reads them; converted, scans would be asked for under the old ending."""
+    (finished_run.folder / "run.json").unlink()
+    file = finished_run.model / "dataset.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "file_ending": ending}))
+    with pytest.raises(UserError, match=rf"\{ending} files, .*nnUNetv2_predict_from_modelfolder -m .* -f 0"):
+        workflow.predict(finished_run.folder, workspace.raw / "imagesTr", tmp_path / "masks")
+    assert not (tmp_path / "masks").exists()
+
+
 @pytest.mark.parametrize(
     ("entries", "problem"),
     [

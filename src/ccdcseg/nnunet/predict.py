@@ -356,7 +356,8 @@ def check_model(folder: Path) -> None:
     """See that a run lies in its model folder.
 
     Raises:
-        UserError: the plans or ``dataset.json`` are not beside it, are none, or another model's.
+        UserError: the plans or ``dataset.json`` are not beside it, are none, or another model's; or its scans
+            are no NIfTI.
     """
     plans, dataset = (folder.parent / name for name in ("plans.json", "dataset.json"))
     for name in (plans.name, dataset.name):
@@ -366,7 +367,13 @@ def check_model(folder: Path) -> None:
                 _WHOLE_MODEL,
             )
     check_plans(read_json(plans), plans)
-    check_dataset(read_json(dataset), dataset)
+    content = read_json(dataset)
+    check_dataset(content, dataset)
+    if not content["file_ending"].endswith((".nii", MASK_SUFFIX)):
+        raise UserError(
+            f"{folder} was trained on {content['file_ending']} files, and NIfTI alone is read here.",
+            f"Predict by nnU-Net: {_stock_command(folder)}",
+        )
     if (folder / RUN_FILE).exists() and (other := _another_models(folder, read_record(folder))):
         raise UserError(
             f"{folder.parent / other} is another model's than {folder} was trained with.", _WHOLE_MODEL
