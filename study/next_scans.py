@@ -14,7 +14,7 @@ seeds 0, 1 and 2:
 Measured: Dice of the mean over the classes of the 25 patients, 4 trainings a seed, 12 in all. Of each way against
 chance: the mean difference over the seeds, its 95 % interval by bootstrap over patients (differences averaged over
 seeds first), and how many of 3 seeds are better. Primary: least sure against random. A way becomes the default only
-if the lower end of its interval is above 0; whatever comes out is written to docs/results. One start of 5 patients
+if the lower end of its interval is above 0; whatever comes out is written to docs/next.md. One start of 5 patients
 and one round: nothing is said of later rounds, other organs, slices, or longer trainings.
 
 Splits are added to the data set's ``splits_final.json``, of the fractions 0.05 and 0.1 and the seeds 7000 + 10 x
@@ -24,8 +24,8 @@ cores, twice that without bfloat16; with ``--seeds`` several processes share the
 """
 
 import argparse
-import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +45,27 @@ from published import add_runs, from_folder, runs_in
 PUBLISHED = Path(__file__).parent / "data" / "next"
 WAYS = ("start", "random", "covering", "unsure")
 SEEDS, START, MORE, TEST = (0, 1, 2), 5, 5, 25
+
+
+@dataclass(frozen=True)
+class Row:
+    """A way, on the test patients.
+
+    Attributes:
+        way: of choosing scans.
+        dice: in percent, mean over seeds, then patients.
+        gain: Dice points to chance, mean over seeds, then patients.
+        low: end of its 95 % interval over patients.
+        high: the other end.
+        seeds: the gain of each seed.
+    """
+
+    way: str
+    dice: float
+    gain: float
+    low: float
+    high: float
+    seeds: tuple[float, ...]
 
 
 def main() -> None:
@@ -69,9 +90,9 @@ def main() -> None:
                 publish(way, seed, trained(raw, cases, split, seed))
     if arguments.dry_run:
         return
-    found = {run: dice_by_patient(evaluation) for run, evaluation in published().items()}
+    found = measured()
     missing = [name(way, seed) for way in WAYS for seed in SEEDS if name(way, seed) not in found]
-    print(f"Not measured: {', '.join(missing)}" if missing else json.dumps(summary(found), indent=1))
+    print(f"Not measured: {', '.join(missing)}" if missing else "\n".join(table(summary(found))))
 
 
 def name(way: str, seed: int) -> str:
@@ -82,6 +103,11 @@ def name(way: str, seed: int) -> str:
 def published() -> dict[str, Evaluation]:
     """What has been measured."""
     return {run.name: run.evaluation for run in runs_in(PUBLISHED)}
+
+
+def measured() -> dict[str, dict[str, float]]:
+    """Dice of each patient, of each published network."""
+    return {run: dice_by_patient(evaluation) for run, evaluation in published().items()}
 
 
 def publish(way: str, seed: int, folder: Path) -> None:
@@ -159,27 +185,33 @@ def dice_by_patient(evaluation: Evaluation) -> dict[str, float]:
     return {patient: float(np.mean(values)) for patient, values in rows.items()}
 
 
-def summary(found: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-    """Dice of each way in percent, and its difference to chance with a 95 % interval over patients."""
+def summary(found: dict[str, dict[str, float]]) -> list[Row]:
+    """Each way beside chance."""
     patients = sorted(found[name("random", SEEDS[0])])
-    table = {
+    dice = {
         way: np.array([[100 * found[name(way, seed)][one] for one in patients] for seed in SEEDS])
         for way in WAYS
     }
     picks = np.random.default_rng(0).integers(0, len(patients), (9999, len(patients)))
-    rows = {}
-    for way, values in table.items():
-        apart = values - table["random"]
+    rows = []
+    for way, values in dice.items():
+        apart = values - dice["random"]
         low, high = np.quantile(apart.mean(0)[picks].mean(1), (0.025, 0.975))
-        better = int((apart.mean(1) > 0).sum())
-        rows[way] = {
-            "dice": float(values.mean()),
-            "against_random": float(apart.mean()),
-            "low": float(low),
-            "high": float(high),
-            "seeds_better": better,
-        }
+        seeds = tuple(float(value) for value in apart.mean(1))
+        rows.append(Row(way, float(values.mean()), float(apart.mean()), float(low), float(high), seeds))
     return rows
+
+
+def table(rows: list[Row]) -> Iterator[str]:
+    """The summary in Markdown."""
+    yield "| way | Dice, % | points to random | of each seed |"
+    yield "| --- | --- | --- | --- |"
+    for row in rows:
+        gain, seeds = "", ""
+        if row.way != "random":
+            gain = f"{row.gain:+.1f} [{row.low:+.1f}, {row.high:+.1f}]"
+            seeds = ", ".join(f"{value:+.1f}" for value in row.seeds)
+        yield f"| `{row.way}` | {row.dice:.1f} | {gain} | {seeds} |"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Tables and figures of docs/results.md and docs/scans.md, from the study's tables and those in docs/results.
+"""Tables of docs/results.md, scans.md and next.md, with figures, from the study's tables and those in docs/results.
 
 python study/results.py    # prints the tables, writes docs/results/differences.svg and recipes.svg
 """
@@ -12,6 +12,7 @@ from statistics import mean
 
 from matplotlib.figure import Figure
 
+import next_scans
 from ablation_figures import forest
 from ablation_table import evaluations, load, nnunet_of
 from ccdcseg.measure.display import p_text
@@ -117,7 +118,7 @@ RIVALS = [
 
 
 def main() -> None:
-    for table in (unlabelled_table(), scans_table(), draws_table()):
+    for table in (unlabelled_table(), scans_table(), draws_table(), next_table()):
         print("\n".join(table), end="\n\n")
     readings = [(row, row.comparison) for row in READINGS]
     print("\n".join(readings_table(readings)))
@@ -152,6 +153,11 @@ def draws_table() -> Iterator[str]:
         for patient, gain in apart.items():
             gains[patient].append(gain)
     yield f"| all, {len(gains)} patients | | | {gain_of([mean(values) for values in gains.values()])} |"
+
+
+def next_table() -> Iterator[str]:
+    """Ways of choosing scans to annotate, on the patients for testing."""
+    return next_scans.table(next_scans.summary(next_scans.measured()))
 
 
 def read_scores(path: Path) -> dict[tuple[str, str], Scores]:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 from ccdcseg.datasets.cases import Case, write_unlabelled_cases
 from ccdcseg.proposals.proposals import Proposals, Wanted, propose
-from ccdcseg.report.next_page import NOT_MEASURED, build_next_page
+from ccdcseg.report.next_page import ADVICE, build_next_page
 
 AXIS = "y of the file, not z (coronal)"
 NAME = '<img src=x onerror="alert(1)">'
@@ -24,7 +24,7 @@ def test_the_page_shows_names_as_they_are(half_annotated: Path, tmp_path: Path) 
     assert "&lt;img src=x" in page
     pictures = re.findall(r'<img src="data:image/jpeg[^"]*" width="\d+" height="320"', page)
     assert len(pictures) == page.count("<img src=") == 3 * sum(map(len, found.draws.values()))
-    assert NOT_MEASURED in page
+    assert ADVICE in page
     assert "Whose scans 3 of them are is not known" in page
 
 

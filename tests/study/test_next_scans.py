@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import next_scans
+from ccdcseg.report.next_page import ADVICE
 
 PATIENTS = ("a", "b", "c", "d")
 
@@ -22,14 +23,19 @@ def scores(gain: dict[str, float]) -> dict[str, dict[str, float]]:
     }
 
 
+def summary_of(found: dict[str, dict[str, float]]) -> dict[str, next_scans.Row]:
+    """By way."""
+    return {row.way: row for row in next_scans.summary(found)}
+
+
 def test_a_way_that_always_gains_as_much():
-    rows = next_scans.summary(scores({"unsure": 0.02, "start": -0.1}))
-    assert rows["unsure"]["against_random"] == pytest.approx(2)
-    assert (rows["unsure"]["low"], rows["unsure"]["high"]) == pytest.approx((2, 2))
-    assert rows["unsure"]["seeds_better"] == 3
-    assert rows["start"]["seeds_better"] == 0
-    assert rows["covering"]["against_random"] == 0
-    assert rows["unsure"]["dice"] - rows["random"]["dice"] == pytest.approx(2)
+    rows = summary_of(scores({"unsure": 0.02, "start": -0.1}))
+    assert rows["unsure"].gain == pytest.approx(2)
+    assert (rows["unsure"].low, rows["unsure"].high) == pytest.approx((2, 2))
+    assert rows["unsure"].seeds == pytest.approx((2, 2, 2))
+    assert rows["start"].seeds == pytest.approx((-10, -10, -10))
+    assert rows["covering"].gain == 0
+    assert rows["unsure"].dice - rows["random"].dice == pytest.approx(2)
 
 
 def test_the_interval_is_over_patients_whose_seeds_are_averaged_first():
@@ -37,10 +43,25 @@ def test_the_interval_is_over_patients_whose_seeds_are_averaged_first():
     for place, one in enumerate(PATIENTS):
         for seed in next_scans.SEEDS:
             found[f"unsure_seed{seed}"][one] += place / 100 + (seed - 1) / 10
-    row = next_scans.summary(found)["unsure"]
-    assert row["against_random"] == pytest.approx(1.5)
-    assert 0 <= row["low"] < 1.5 < row["high"] <= 3
-    assert row["seeds_better"] == 2
+    row = summary_of(found)["unsure"]
+    assert row.gain == pytest.approx(1.5)
+    assert 0 <= row.low < 1.5 < row.high <= 3
+    assert row.seeds == pytest.approx((-8.5, 1.5, 11.5))
+
+
+def test_a_row_of_the_table_is_a_way():
+    way = next_scans.Row("unsure", 84.26, 0.5, -0.34, 1.26, (0.1, -0.2, 1.6))
+    chance = next_scans.Row("random", 83.76, 0, 0, 0, (0, 0, 0))
+    assert list(next_scans.table([chance, way]))[2:] == [
+        "| `random` | 83.8 |  |  |",
+        "| `unsure` | 84.3 | +0.5 [-0.3, +1.3] | +0.1, -0.2, +1.6 |",
+    ]
+
+
+def test_the_advice_of_the_command_is_what_was_measured():
+    rows = summary_of(next_scans.measured())
+    assert f"({rows['covering'].gain:+.1f} and {rows['unsure'].gain:+.1f} Dice points)" in ADVICE
+    assert max(rows["covering"].low, rows["unsure"].low) < 0
 
 
 def test_what_is_published_was_declared():

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import next_scans
 import results
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -24,6 +25,12 @@ def test_the_table_of_draws_is_of_the_scores_of_its_patients():
     printed = list(results.draws_table())
     assert len(printed) == 2 + len(results.DRAWS) + 1
     assert set(printed) <= set((DOCS / "scans.md").read_text().splitlines())
+
+
+def test_the_table_of_ways_to_choose_scans_is_of_the_scores_of_its_patients():
+    printed = list(results.next_table())
+    assert len(printed) == 2 + len(next_scans.WAYS)
+    assert set(printed) <= set((DOCS / "next.md").read_text().splitlines())
 
 
 def test_a_table_is_of_the_patients_that_all_of_its_rows_have():

@@ -47,7 +47,7 @@ def next_command(
     from ccdcseg.nnunet.runs import find_runs
     from ccdcseg.proposals.proposals import COLUMNS, Wanted, propose, write_list
     from ccdcseg.report.label_descriptions import LABEL_HEADER, write_label_descriptions
-    from ccdcseg.report.next_page import NOT_MEASURED, build_next_page
+    from ccdcseg.report.next_page import ADVICE, build_next_page
     from ccdcseg.report.template import check_page
 
     raw, listed = dataset_folder(nnunet_folder("nnUNet_raw"), dataset), output.with_suffix(".csv")
@@ -70,7 +70,7 @@ def next_command(
         scans,
         f"ccdcseg patients {dataset} --images {shlex.quote(str(images))} --pattern '{{patient}}_{{phase}}'",
     )
-    typer.echo(f"Note:     {NOT_MEASURED}")
+    typer.echo(f"Note:     {ADVICE}")
     typer.echo(f"Page:     {absolute(output)}")
     typer.echo(f"List:     {absolute(listed)}")
 

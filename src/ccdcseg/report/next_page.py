@@ -14,9 +14,10 @@ from ccdcseg.proposals.proposals import COVERING, RANDOM, UNSURE, Proposal, Prop
 from ccdcseg.report.template import PATIENTS, SYNTHETIC, render
 from ccdcseg.report.thumbnails import jpeg, outlined_pixels
 
-NOT_MEASURED = (
-    "Not measured: that coverage or confidence chooses better scans than chance was not tested here, and the "
-    "literature finds no way that reliably does. Without a reason of your own take those drawn at random."
+ADVICE = (
+    "Without a reason of your own take those drawn at random: on ACDC, from 5 to 10 patients, scans chosen by "
+    "coverage or by confidence gave no better network (-0.2 and -0.5 Dice points), and the literature finds no way "
+    "that reliably does."
 )
 _HEADINGS = {
     RANDOM: ("Drawn at random", "Patients drawn by chance, each group in its share."),
@@ -75,7 +76,7 @@ def build_next_page(
         "proposals": proposals,
         "sections": sections,
         "listed": listed.name,
-        "not_measured": NOT_MEASURED,
+        "advice": ADVICE,
         "synthetic": SYNTHETIC if synthetic else "",
         "patients_note": PATIENTS,
     }
