@@ -204,7 +204,7 @@ def preprocessed(run: Run) -> dict[str, int]:
     """Voxels of the last class in the preprocessed masks of the training cases."""
     import blosc2
 
-    folder = next(run.preprocessed.glob("ccdcseg_2d_*"))
+    folder = min(run.preprocessed.glob("ccdcseg_2d_*"))
     masks = {case: blosc2.open(str(folder / f"{case}_seg.b2nd"), mode="r") for case in run.split["train"]}
     return {case: int((mask[:] == 3).sum()) for case, mask in masks.items()}
 
@@ -213,7 +213,7 @@ def preprocessed(run: Run) -> dict[str, int]:
 def test_a_corrected_mask_reaches_the_training(own_run: Run, change_volume):
     before, done = preprocessed(own_run), []
     case, other = own_run.split["train"][:2]
-    folder = next(own_run.preprocessed.glob("ccdcseg_2d_*"))
+    folder = min(own_run.preprocessed.glob("ccdcseg_2d_*"))
     kept = (folder / f"{other}.pkl").stat().st_mtime_ns
     erase(own_run, case, change_volume)
     train.prepare(own_run, 1, lambda stage, n, of: done.append((n, of)) if stage == "preprocess" else None)
