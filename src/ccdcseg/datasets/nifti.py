@@ -354,7 +354,7 @@ def _check_sform(path: Path, header: Any) -> None:
     lengths = np.linalg.norm(sform[:, :3], axis=0)
     axes = sform[:, :3] / lengths
     if header["qform_code"] <= 0:
-        _check_perpendicular(path, axes)
+        _check_perpendicular(path, sform)
     if not np.allclose(lengths[: len(_sizes(header))], 1, atol=1e-4):
         _check_same_spacing(path, header, lengths[: len(_sizes(header))] * _unit_mm(header))
     if header["qform_code"] > 0:
@@ -378,7 +378,7 @@ def _check_same_place(path: Path, sform: Affine, qform: Affine, sizes: Sequence[
     apart_mm = float(np.abs(corners_mm(sform, sizes) - corners_mm(qform, sizes)).max())
     if apart_mm > GEOMETRY_TOLERANCE * np.linalg.norm(qform[:, :3], axis=0).min():
         # nibabel leaves a shear out of the qform that it makes of an sform: neither of them would do.
-        _check_perpendicular(path, sform[:, :3] / np.linalg.norm(sform[:, :3], axis=0))
+        _check_perpendicular(path, sform)
         raise UserError(
             f"{path} says twice where it lies: by sform and by qform its corners are up to {apart_mm:.3g} mm "
             "apart.",
@@ -387,7 +387,8 @@ def _check_same_place(path: Path, sform: Affine, qform: Affine, sizes: Sequence[
         )
 
 
-def _check_perpendicular(path: Path, axes: Affine) -> None:
+def _check_perpendicular(path: Path, sform: Affine) -> None:
+    axes = sform[:, :3] / np.linalg.norm(sform[:, :3], axis=0)
     cosines = np.abs(axes.T @ axes - np.eye(3))
     if cosines.max() > PERPENDICULAR:
         first, second = sorted(np.unravel_index(int(cosines.argmax()), (3, 3)))

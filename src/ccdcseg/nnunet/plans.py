@@ -425,15 +425,12 @@ def _is_whole(target: Path) -> bool:
     Raises:
         OSError: one cannot be read; nnU-Net would not say so.
     """
-    import blosc2  # noqa: PLC0415 - slow
-
     try:
         with target.with_name(f"{target.name}.pkl").open("rb") as handle:
             for _ in pickletools.genops(handle):  # reads to the end, and runs nothing of it
                 pass
         for array in _arrays(target):
-            array.open("rb").close()
-            blosc2.open(urlpath=str(array), mode="r")  # looks at the head and the end
+            _open_array(array)
     except (FileNotFoundError, ValueError, RuntimeError):  # the latter of a pickle, of an array that was cut
         return False
     return True
@@ -441,6 +438,14 @@ def _is_whole(target: Path) -> bool:
 
 def _arrays(target: Path) -> list[Path]:
     return [target.with_name(f"{target.name}{end}") for end in (".b2nd", "_seg.b2nd")]
+
+
+def _open_array(file: Path) -> Any:
+    """A preprocessed array; only its head and its end are looked at, and what the system refuses is an OSError."""
+    import blosc2  # noqa: PLC0415 - slow
+
+    file.open("rb").close()
+    return blosc2.open(urlpath=str(file), mode="r")
 
 
 def check_readable(targets: Iterable[Path]) -> None:
@@ -467,11 +472,8 @@ def check_readable(targets: Iterable[Path]) -> None:
 
 def _is_damaged(array: Path) -> bool:
     """Whether an array is there and cannot be read to its end."""
-    import blosc2  # noqa: PLC0415 - slow
-
     try:
-        array.open("rb").close()
-        blosc2.open(urlpath=str(array), mode="r")[:]
+        _open_array(array)[:]
     except FileNotFoundError:
         return False
     except (ValueError, RuntimeError):
