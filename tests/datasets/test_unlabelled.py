@@ -15,6 +15,7 @@ from ccdcseg.datasets.splits import (
     draw_splits,
     find_fold,
     split_dataset,
+    split_entry,
     unlabelled_images,
     unlabelled_split,
     unread_cases,
@@ -73,6 +74,14 @@ def test_patients_of_the_data_set(raw_folder: Path):
     fold, _ = find_fold(raw_folder, 0.33, 0)
     images = unlabelled_split(raw_folder, raw_folder / "splits_final.json", fold).images
     assert images == {case: [raw_folder / "imagesTr" / f"{case}_0000.nii.gz"] for case in cases}
+
+
+def test_slices_are_counted_where_masks_are_read_alone():
+    """A mask that another split of the same draw reads counts no slice of this one."""
+    (split,) = draw_splits(CASES, [0.1], 0, 4, 3)
+    counts = split_entry(split, CASES, {case.case: 7 for case in CASES})["counts"]
+    assert counts["unlabelled"] == {"patients": 3, "cases": 6}
+    assert counts["train"] == {"patients": 2, "cases": 4, "slices": 28}
 
 
 def test_a_split_with_other_scans_without_masks(with_scans: Path):

@@ -136,7 +136,7 @@ def split(
 
 def _say_split(entry: dict[str, Any]) -> None:
     parts = [
-        f"{part} {count['patients']} patients, {count['cases']} scans, {count['slices']} slices"
+        f"{part} " + ", ".join(f"{number} {name}" for name, number in count.items()).replace("cases", "scans")
         for part, count in entry["counts"].items()
         if count["patients"]
     ]

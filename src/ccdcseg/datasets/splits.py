@@ -174,10 +174,11 @@ def add_splits(
     """Append splits to ``splits_final.json`` of an nnU-Net raw folder, atomically; the others stay.
 
     An entry is nnU-Net's ``train`` and ``val`` (cases) with ``fraction``, ``seed``, ``test`` (cases),
-    ``patients``, ``counts`` (patients, cases and slices of each part), ``hash`` (of the split) and ``cases_hash``;
-    where scans take part without masks, also ``unlabelled``, their folder (``images``), names (``cases``) and those
-    of patients who are measured or with a mask in the data set (``left_out``). nnU-Net demands a ``val``: without
-    validation patients it holds the training cases, and what nnU-Net measures there is the fit alone.
+    ``patients``, ``counts`` (patients and cases of each part, and slices where masks are read), ``hash`` (of the
+    split) and ``cases_hash``; where scans take part without masks, also ``unlabelled``, their folder (``images``),
+    names (``cases``) and those of patients who are measured or with a mask in the data set (``left_out``). nnU-Net
+    demands a ``val``: without validation patients it holds the training cases, and what nnU-Net measures there is
+    the fit alone.
 
     Args:
         raw_folder: the data set's folder in ``nnUNet_raw``.
@@ -714,13 +715,11 @@ def split_entry(
         for part, patients in split.patients.items()
     }
     counts = {
-        part: {
-            "patients": len(patients),
-            "cases": len(names[part]),
-            "slices": sum(slices_of.get(name, 0) for name in names[part]),
-        }
+        part: {"patients": len(patients), "cases": len(names[part])}
         for part, patients in split.patients.items()
     }
+    for part in counts.keys() - {"unlabelled"}:
+        counts[part]["slices"] = sum(slices_of.get(name, 0) for name in names[part])
     unlabelled = _unlabelled_entry(split, names, scans)
     entry = {
         "train": names["train"],
