@@ -188,7 +188,37 @@ def test_a_teacher_labels_on_its_device(finished_run, monkeypatch):
     monkeypatch.setattr("ccdcseg.nnunet.unlabelled.compute_gaussian", lambda patch, **_: even(patch))
     predictor = build_predictor(finished_run.folder, "meta")
     labeller = Labeller([predictor], {"RV": 1}, {}, 0.8, 4, 3)
-    assert labeller._logits(predictor, torch.zeros(1, 1, 64, 64)).device.type == "meta"
+    assert labeller._probabilities(predictor, torch.zeros(1, 1, 64, 64)).device.type == "meta"
+
+
+def test_a_scan_that_fills_the_devices_memory_is_joined_beside_it(finished_run, monkeypatch):
+    predictor = build_predictor(finished_run.folder, "cpu")
+    labeller = Labeller([predictor], {"RV": 1}, {}, 0.8, 4, 3)
+    scan = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = labeller._probabilities(predictor, scan)
+        full = iter([True])
+        zeros = torch.zeros
+
+        def zeros_that_fit(*shape, **options):
+            if next(full, False):
+                raise torch.OutOfMemoryError
+            return zeros(*shape, **options)
+
+        monkeypatch.setattr(torch, "zeros", zeros_that_fit)
+        torch.testing.assert_close(labeller._probabilities(predictor, scan), expected)
+    assert next(full, "used") == "used"
+
+
+def test_a_device_that_is_full_is_named_where_labels_are_written(unlabelled_run, train_run, monkeypatch):
+    def fail(*_):
+        raise torch.OutOfMemoryError
+
+    run = unlabelled_run()
+    monkeypatch.setattr(Labeller, "_logits", fail)
+    with pytest.raises(UserError, match=r"does not fit into the memory of cpu.*--device cpu"):
+        train_run(run)
+    assert not labels_folder(run.folder, 1).exists()
 
 
 def test_a_teacher_takes_over_all_but_the_scans_without_masks(workspace, unlabelled_run):

@@ -36,6 +36,7 @@ from ccdcseg.datasets.splits import SPLITS_FILE, unlabelled_split
 from ccdcseg.errors import UserError
 from ccdcseg.files import content_hash, new_folder, write_json
 from ccdcseg.measure.patients import mean
+from ccdcseg.nnunet.memory import device_full
 from ccdcseg.nnunet.paths import nnunet_folder
 from ccdcseg.nnunet.plans import UNLABELLED_SUFFIX, explaining, preprocess_unlabelled
 from ccdcseg.nnunet.predict import build_predictor, write_whole
@@ -296,9 +297,7 @@ class Labeller:
 
     def _label(self, images: Path, name: str, folder: Path, before: Path | None) -> Labelling:
         data = torch.from_numpy(blosc2.open(urlpath=str(images / f"{name}.b2nd"), mode="r")[:])
-        votes = [
-            torch.softmax(self._logits(predictor, data), 0).cpu().numpy() for predictor in self.predictors
-        ]
+        votes = [self._probabilities(predictor, data).cpu().numpy() for predictor in self.predictors]
         found = label_scan(np.mean(votes, axis=0), self.labels, self.shares, self.confidence, self.ignore)
         locations = DefaultPreprocessor._sample_foreground_locations(
             found.labels[None], self._looked_for, min_num_samples=LOCATIONS
@@ -324,21 +323,29 @@ class Labeller:
         known = [(-1, *map(int, manager.all_labels))] if manager.has_ignore_label else []
         return [*self.labels.values(), *known]
 
-    def _logits(self, predictor: nnUNetPredictor, data: Tensor) -> Tensor:
-        """As nnU-Net's sliding window gives them, but several patches at a time."""
+    def _probabilities(self, predictor: nnUNetPredictor, data: Tensor) -> Tensor:
+        """As nnU-Net's sliding window gives them, but several patches at a time.
+
+        Patches are joined on the device, or, as nnU-Net does it, on the CPU where the scan fills its memory.
+        """
+        try:
+            return torch.softmax(self._logits(predictor, data, predictor.device), 0)
+        except torch.OutOfMemoryError:
+            pass  # outside of the block, what was made of the scan is let go
+        return torch.softmax(self._logits(predictor, data, torch.device("cpu")), 0)
+
+    def _logits(self, predictor: nnUNetPredictor, data: Tensor, device: torch.device) -> Tensor:
         patch = predictor.configuration_manager.patch_size
         padded, inside = pad_nd_image(data, patch, "constant", {"value": 0}, True, None)
-        weight = compute_gaussian(
-            tuple(patch), sigma_scale=1 / 8, value_scaling_factor=10, device=predictor.device
-        )
+        weight = compute_gaussian(tuple(patch), sigma_scale=1 / 8, value_scaling_factor=10, device=device)
         places = predictor._internal_get_sliding_window_slicers(padded.shape[1:])
         heads = predictor.label_manager.num_segmentation_heads
-        logits = torch.zeros((heads, *padded.shape[1:]), device=predictor.device)
-        weights = torch.zeros(padded.shape[1:], device=predictor.device)
+        logits = torch.zeros((heads, *padded.shape[1:]), device=device)
+        weights = torch.zeros(padded.shape[1:], device=device)
         for first in range(0, len(places), self.patches):
             some = places[first : first + self.patches]
             found = predictor.network(torch.stack([padded[place] for place in some]).to(predictor.device))
-            for place, patch_logits in zip(some, found, strict=True):
+            for place, patch_logits in zip(some, found.to(device), strict=True):
                 logits[place] += patch_logits * weight
                 weights[place[1:]] += weight
         return (logits / weights)[(slice(None), *inside[1:])]
@@ -582,8 +589,11 @@ class UnlabelledTraining:
             settings.agreed,
         )
         before = None if self.written is None else self._folder(self.written["epoch"])
-        with torch.no_grad(), trainer.autocast(), self._without_deep_supervision():
-            labeller.write(self._preprocessed, self._drawn(), folder, self._shares, before)
+        try:
+            with torch.no_grad(), trainer.autocast(), self._without_deep_supervision():
+                labeller.write(self._preprocessed, self._drawn(), folder, self._shares, before)
+        except torch.OutOfMemoryError as error:
+            raise device_full(Path(trainer.output_folder), trainer.device) from error
 
     def _predictors(self) -> list[nnUNetPredictor]:
         """Of the teachers, or of the network that is trained."""
