@@ -13,7 +13,7 @@ from ccdcseg.experiments.outputs import check_outputs, write_outputs, write_page
 from ccdcseg.files import write_json
 from ccdcseg.statistics import family_table
 
-CHOICE = Choice("27", part="validation")
+CHOICE = Choice("Dataset027_ACDC", part="validation")
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_every_file_is_written_and_named(outputs, tmp_path: Path):
 def test_markdown_has_tables_published_numbers_comparisons_and_notes(outputs):
     text = outputs.files[0].read_text()
     assert text.startswith(
-        "# Table 1, methods on ACDC (cine cardiac MRI)\n\nData set 27, preset cpu, validation "
+        "# Table 1, methods on ACDC (cine cardiac MRI)\n\nData set Dataset027_ACDC, preset cpu, validation "
     )
     assert "| CCDC | **65.00** (83.49) |" in text
     assert "| CCDC − nnU-Net | Dice | 6 | +5.00 points, +5.00 to +5.00 |" in text
@@ -125,6 +125,13 @@ def test_outputs_of_before_may_be_replaced(outputs, tmp_path: Path):
     check_outputs(load_experiment("table1"), CHOICE, tmp_path / "out" / "table1")
 
 
+def test_outputs_that_name_the_data_set_by_its_id_may_be_replaced(finished, tmp_path: Path):
+    """As those of before do."""
+    jobs, stem = [finished("nnunet", RV=0.8), finished("ccdc", RV=0.9)], tmp_path / "table1"
+    write_outputs(load_experiment("table1"), replace(CHOICE, dataset="27"), jobs, stem)
+    check_outputs(load_experiment("table1"), CHOICE, stem)
+
+
 @pytest.mark.parametrize("ending", [".md", ".csv", ".tex", "_comparison.csv", "_comparison.json"])
 def test_files_of_others_may_not_be_replaced(outputs, tmp_path: Path, ending: str):
     mine = tmp_path / "out" / f"table1{ending}"
@@ -147,7 +154,7 @@ def test_a_figure_beside_its_tables_may_be_replaced(finished, tmp_path: Path):
     check_outputs(load_experiment("figure7"), CHOICE, tmp_path / "figure7")
 
 
-@pytest.mark.parametrize("other", [{"dataset": "28"}, {"part": "test"}, {"preset": "paper"}, {}])
+@pytest.mark.parametrize("other", [{"dataset": "Dataset028_ACDC"}, {"part": "test"}, {"preset": "paper"}, {}])
 def test_outputs_of_another_experiment_may_not_be_replaced(outputs, tmp_path: Path, other):
     experiment = load_experiment("table1" if other else "table6")
     with pytest.raises(UserError, match=r"table1.md would be replaced"):

@@ -70,6 +70,7 @@ def reproduce(
     ] = Path("reproduced"),
 ) -> None:
     """Tables and figures of the paper: train, predict and measure what is not there yet, then write them."""
+    from ccdcseg.datasets.cases import dataset_folder
     from ccdcseg.experiments.experiment import load_experiments
     from ccdcseg.experiments.jobs import Choice, plan_all
     from ccdcseg.experiments.outputs import check_outputs, write_outputs, write_page
@@ -77,10 +78,12 @@ def reproduce(
     from ccdcseg.experiments.stale import held_against_today, set_aside
     from ccdcseg.experiments.threads import plan_threads
     from ccdcseg.nnunet.duration import thread_seconds_left
+    from ccdcseg.nnunet.paths import nnunet_folder
 
     declared = load_experiments(experiments)
     chosen = chosen_device(device) if launcher is Launcher.LOCAL else device.value  # nodes have other devices
-    choice = Choice(dataset, preset, tuple(dict.fromkeys(seed)), tuple(only), part.value, chosen)
+    raw = dataset_folder(nnunet_folder("nnUNet_raw"), dataset)
+    choice = Choice(raw.name, preset, tuple(dict.fromkeys(seed)), tuple(only), part.value, chosen)
     jobs = plan_all(declared, choice, output)
     wanted = held_against_today(distinct(job for planned in jobs.values() for job in planned))
     nodes = _node_options(launcher, slurm)

@@ -106,7 +106,7 @@ class Choice:
     """What a user chooses of an experiment.
 
     Attributes:
-        dataset: id or name in ``nnUNet_raw``.
+        dataset: its name in ``nnUNet_raw``.
         preset: see :meth:`Experiment.preset`.
         seeds: empty: the experiment's.
         only: names of rows; empty: all.

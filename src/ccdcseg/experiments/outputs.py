@@ -2,10 +2,11 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from ccdcseg.datasets.cases import id_in_name
 from ccdcseg.errors import UserError
 from ccdcseg.experiments.comparison import Family, declared_family
 from ccdcseg.experiments.experiment import Experiment
@@ -111,13 +112,16 @@ def check_outputs(experiment: Experiment, choice: Choice, stem: Path) -> None:
     Raises:
         UserError: something else lies there, such as tables of another title, data set, preset or part.
     """
-    markdown, mark = _path(stem, ".md"), f"\n# {experiment.title}\n\n{_chosen(choice)}"
-    check_beside(markdown, mark)
-    check_beside(_path(stem, ".tex"), f"\n{latex_comment(f'{experiment.title}. {_chosen(choice)}')}")
+    by_id = replace(choice, dataset=f"{id_in_name(choice.dataset)}")  # as tables of before name the data set
+    known = [_chosen(choice), _chosen(by_id)]
+    markdown, marks = _path(stem, ".md"), [f"\n# {experiment.title}\n\n{chosen}" for chosen in known]
+    check_beside(markdown, *marks)
+    latex = [f"\n{latex_comment(f'{experiment.title}. {chosen}')}" for chosen in known]
+    check_beside(_path(stem, ".tex"), *latex)
     check_table_beside(_path(stem, ".csv"), COLUMNS)
     check_comparison_files(*(_path(stem, ending) for ending in COMPARISON))
     for ending in SUFFIXES.get(experiment.figure or "", ()):
-        check_beside(_path(stem, ending), mark, marked=markdown)
+        check_beside(_path(stem, ending), *marks, marked=markdown)
     check_page(stem.with_name(PAGE), "report")
 
 
