@@ -33,3 +33,21 @@ def test_a_bar_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: py
     assert "3/4" in shown
     assert "loss 0.120" in shown
     assert "2/2" in shown
+
+
+def test_bars_of_what_is_finished_make_room(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """A terminal shows the first bars alone where there are more than it has lines."""
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("LINES", "10")
+    with progress.progress_bars() as report:
+        for number in range(1, 31):
+            report(f"training {number}", 1, 2)
+            report("measured", number - 1, 30)
+            report(f"training {number}", 2, 2)
+    *_, last = capsys.readouterr().err.split("training 25")
+    assert "training 30" in last
+    assert "measured" in last
+    assert "training 24" not in last

@@ -17,6 +17,8 @@ from rich.progress import (
 
 QUIET_SECONDS = 15.0
 """Time between two lines where the output is no terminal."""
+FULL_BARS = 4
+"""Finished stages that stay on a terminal, which has room for some twenty lines."""
 
 
 @contextmanager
@@ -43,6 +45,9 @@ def _bars() -> Iterator[Callable[..., None]]:
 
         def report(stage: str, done: int, total: int, note: str = "") -> None:
             if stage not in tasks:
+                finished = [task.id for task in progress.tasks if task.finished]
+                for task in finished[:-FULL_BARS]:
+                    progress.update(task, visible=False)
                 tasks[stage] = progress.add_task(stage, total=total, note=note)
             progress.update(tasks[stage], completed=done, total=total, note=note)
 
