@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from ccdcseg import provenance
 from ccdcseg.errors import UserError
 from ccdcseg.provenance import Source, forget_origin, origin_file, read_origin, stamp, write_origin
 
@@ -60,6 +61,28 @@ def test_names_count_and_folders_do_not(made: Path, scan: Path, tmp_path: Path):
     moved = scan.rename(tmp_path / "elsewhere" / scan.name)
     assert read_origin(made, {"images": Source((moved,))}).current
     assert not read_origin(made, {"images": Source((moved.rename(tmp_path / "other"),))}).current
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_sources_that_were_copied_are_read_once(made: Path, scan: Path, monkeypatch, writable: bool):
+    """A copy has another number on the disk and other times."""
+    sources, reads = {"images": Source((scan,)), "settings": Source(settings=1)}, []
+    content = Source.content.fget
+
+    def read(source: Source) -> str:
+        reads.append(source)
+        return content(source)
+
+    def refused(*_: object) -> None:
+        raise PermissionError
+
+    write_origin(made, stamp(sources), made)
+    os.utime(scan, (1.1e9, 1.1e9))
+    monkeypatch.setattr(Source, "content", property(read))
+    if not writable:
+        monkeypatch.setattr(provenance, "write_json", refused)
+    assert [read_origin(made, sources).current for _ in range(3)] == [True] * 3
+    assert len(reads) == (1 if writable else 3)
 
 
 def test_a_file_that_somebody_edited(made: Path):

@@ -6,6 +6,7 @@ they say so; its name alone says nothing.
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,11 @@ class Source:
 
     files: tuple[Path, ...] = ()
     settings: Any = None
+
+    @property
+    def is_there(self) -> bool:
+        """Whether all files exist."""
+        return all(file.exists() for file in self.files)
 
     @property
     def content(self) -> str:
@@ -92,6 +98,8 @@ def put_json(target: Path, content: Any) -> None:
 def read_origin(target: Path, sources: Sources) -> Origin | None:
     """What is known of a file's origin; None: nothing.
 
+    Sources that were copied are read once: their state is written down anew where their content still holds.
+
     Args:
         target: the file.
         sources: from which it would be made today, by name.
@@ -106,11 +114,23 @@ def read_origin(target: Path, sources: Sources) -> Origin | None:
     written = read_json(path, remedy)
     try:
         said, made = written["sources"], written["made"]
-        known = {} if said is None else sources
-        changed = [name for name, source in known.items() if not _holds(source, said.get(name, {}))]
+        known = {} if said is None else {name: source for name, source in sources.items() if source.is_there}
+        states = {name: source.state for name, source in known.items()}  # taken before any content is read
+        changed = [name for name in known if not _holds(known[name], states[name], said.get(name, {}))]
+        holding = {name: state for name, state in states.items() if state and name not in changed}
+        anew = {name: {**said[name], "state": state} for name, state in holding.items()}
     except (TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path} is damaged.", remedy) from error
+    if any(said[name] != noted for name, noted in anew.items()):
+        _write_anew(path, written, {**written, "sources": {**said, **anew}})
     return Origin(made is None or file_hash(target) == made, tuple(changed))
+
+
+def _write_anew(path: Path, read: Any, content: Any) -> None:
+    """Write states of files that were copied, unless another process wrote meanwhile or nobody may write there."""
+    with suppress(OSError, UserError):
+        if read_json(path) == read:
+            write_json(path, content)
 
 
 def forget_origin(target: Path) -> None:
@@ -123,7 +143,5 @@ def origin_file(target: Path) -> Path:
     return target.parent / PLACE / f"{target.name}.json"
 
 
-def _holds(source: Source, said: Mapping[str, str]) -> bool:
-    if not all(file.exists() for file in source.files):
-        return True
-    return said.get("state") == (source.state or None) or said.get("content") == source.content
+def _holds(source: Source, state: str, said: Mapping[str, str]) -> bool:
+    return (state != "" and said.get("state") == state) or said.get("content") == source.content
