@@ -473,6 +473,24 @@ def test_no_rank_waits_for_another_to_look_at_the_masks(make_trainer, tiny_run):
     assert not (Path(trainer.output_folder) / "postprocessing.json").exists()
 
 
+def test_a_training_that_goes_on_keeps_what_it_decided(make_trainer, tiny_run, monkeypatch):
+    """In 500 masks of CT it would look for more than an hour."""
+    trainer = make_trainer(tiny_run("nnunet"), "nnUNetTrainerPreset")
+    trainer.recorded = True
+    trainer._decide_postprocessing()
+    decided, trainer.postprocessing = trainer.postprocessing, None
+    looks, masks = [], trainer._training_masks
+    monkeypatch.setattr(trainer, "_training_masks", lambda: looks.append(1) or masks())
+    trainer._decide_postprocessing()  # nothing was kept of it yet
+    trainer.current_epoch = 1
+    trainer._decide_postprocessing()
+    assert (trainer.postprocessing, len(looks)) == (decided, 1)
+    (Path(trainer.output_folder) / "postprocessing.pkl").unlink()
+    trainer._decide_postprocessing()
+    assert len(looks) == 2
+    assert (Path(trainer.output_folder) / "postprocessing.pkl").exists()
+
+
 def test_progress_is_plotted_with_checkpoints_and_at_the_end(make_trainer, tiny_run):
     trainer = make_trainer(tiny_run(), "nnUNetTrainerPreset")
     trainer.save_every, trainer.num_epochs, plotted = 3, 8, []

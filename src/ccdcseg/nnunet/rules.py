@@ -40,6 +40,11 @@ def write_rules(rules: Postprocessing, labels: Mapping[str, int], folder: Path) 
     write_bytes(folder / NNUNET_RULES, pickle.dumps(steps))
 
 
+def decided_rules(folder: Path) -> Postprocessing | None:
+    """Rules that `write_rules` wrote to the end; None: it did not. Errors as `read_rules`."""
+    return read_rules(folder) if all((folder / name).exists() for name in (RULES, NNUNET_RULES)) else None
+
+
 def read_rules(folder: Path) -> Postprocessing | None:
     """Rules of a run; None: it was trained before there were any, or its labels are regions.
 

@@ -37,7 +37,7 @@ from ccdcseg.nnunet.paths import nnunet_folder
 from ccdcseg.nnunet.plans import check_readable
 from ccdcseg.nnunet.predict import class_values
 from ccdcseg.nnunet.preset import preset_of_plans
-from ccdcseg.nnunet.rules import write_rules
+from ccdcseg.nnunet.rules import decided_rules, write_rules
 from ccdcseg.nnunet.seeding import derived_seed, seed_everything, seed_from_environment
 from ccdcseg.nnunet.selections import save_selection
 from ccdcseg.nnunet.unlabelled import UnlabelledTraining, ignore_value
@@ -443,9 +443,13 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
     def _decide_postprocessing(self) -> None:
         """Decide from the training masks which pieces of a prediction are kept, and write it beside the run.
 
-        Every rank decides for itself: those that waited for the first would give up after ten minutes.
+        Every rank decides for itself: those that waited for the first would give up after ten minutes. A training
+        of `ccdcseg train` that goes on, whose masks are known to be those of before, keeps what it decided.
         """
         if self.label_manager.has_regions:
+            return
+        if self.recorded and self.current_epoch and (decided := decided_rules(Path(self.output_folder))):
+            self.postprocessing = decided
             return
         ignored = self.label_manager.ignore_label
         self.postprocessing = decide(self._training_masks(), self.class_values, ignored)
