@@ -56,7 +56,7 @@ def training(folder: Path, fraction: float = 0.1, seed: int = 0) -> Any:
 def make_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Job]:
     """A job by its name; its training is of 40 seconds."""
     for module in ("experiments.reproduce", "nnunet.duration"):
-        monkeypatch.setattr(f"ccdcseg.{module}.thread_seconds", lambda *_: 40.0)
+        monkeypatch.setattr(f"ccdcseg.{module}.run_seconds", lambda _: 40.0)
 
     def make(name: str) -> Job:
         run = tmp_path / "runs" / name

@@ -4,7 +4,13 @@ import pytest
 
 from ccdcseg.datasets.splits import split_dataset
 from ccdcseg.nnunet import duration
-from ccdcseg.nnunet.duration import duration_text, scan_seconds, thread_seconds, thread_seconds_left
+from ccdcseg.nnunet.duration import (
+    duration_text,
+    run_seconds,
+    scan_seconds,
+    thread_seconds,
+    thread_seconds_left,
+)
 from ccdcseg.nnunet.preset import load_preset
 from ccdcseg.nnunet.runs import resolve_run, teachers_of
 
@@ -33,8 +39,21 @@ def test_time_grows_with_steps_and_batches_and_where_nnunet_plans_it_is_long():
     assert thread_seconds(load_preset("paper")[1], "ccdc") > 100 * 86_400
     planned = load_preset("cpu", ["network.patch_size=null", "network.features_per_stage=null"])[1]
     assert thread_seconds(planned, "ccdc") > 10 * thread_seconds(one, "ccdc")
-    unlabelled = load_preset("cpu", ["unlabelled.use=true"])[1]
-    assert thread_seconds(unlabelled, "nnunet") > thread_seconds(load_preset("cpu")[1], "nnunet")
+
+
+def test_scans_without_masks_take_as_long_as_was_measured_and_more_of_them_longer():
+    """With 100 scans of ACDC 1.05 to 1.09 times as long (docs/unlabelled.md)."""
+    plain, preset = load_preset("cpu")[1], load_preset("cpu", ["unlabelled.use=true"])[1]
+    alone = thread_seconds(plain, "nnunet")
+    assert thread_seconds(preset, "nnunet", 100) / alone == pytest.approx(1.07, abs=0.03)
+    assert thread_seconds(preset, "nnunet", 2000) == thread_seconds(
+        preset, "nnunet", 100
+    )  # at most so many a time
+    all_of_them = load_preset("cpu", ["unlabelled.use=true", "unlabelled.scans=null"])[1]
+    few, many = (thread_seconds(all_of_them, "nnunet", scans) - alone for scans in (10, 2000))
+    assert many == pytest.approx(200 * few)
+    teachers = load_preset("cpu", ["unlabelled.use=true", "unlabelled.teachers=3"])[1]
+    assert thread_seconds(teachers, "nnunet", 30) - alone == pytest.approx(3 * few)  # by each of three once
 
 
 def test_mirrored_scans_take_longer():
@@ -64,8 +83,8 @@ def test_teachers_that_are_not_trained_take_their_time(workspace, tmp_path, monk
     split_dataset(raw, [0.4], 7, unlabelled=2)
     run = resolve_run("901", "nnunet", 0.4, 7, "cpu", self_training=True)
     first, *others = teachers_of(run)
-    alone = thread_seconds(run.preset, "nnunet")
-    each = thread_seconds(first.preset, "nnunet")
+    alone, each = run_seconds(run), run_seconds(first)
+    assert alone > each
     assert thread_seconds_left([run]) == pytest.approx(alone + 3 * each)
     assert thread_seconds_left([run, first, run]) == pytest.approx(alone + 3 * each)
     half = first.preset.training.epochs // 2

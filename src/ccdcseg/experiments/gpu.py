@@ -11,7 +11,7 @@ from pydantic import Field
 from ccdcseg.errors import UserError
 from ccdcseg.experiments.jobs import Job
 from ccdcseg.methods import METHODS
-from ccdcseg.nnunet.duration import PLANNED_CHANNELS, UNLABELLED, patch_work, to_train
+from ccdcseg.nnunet.duration import PLANNED_CHANNELS, patch_work, run_seconds, thread_seconds, to_train
 from ccdcseg.nnunet.runs import Run
 from ccdcseg.runs.stored import Count, Name, NotNegative, Stored
 from ccdcseg.texts import significant
@@ -97,7 +97,7 @@ def _needs(run: Run, check: GpuCheck) -> Needs | None:
     share = patch_work(preset, method.name) / (
         check.scale.batch * prod(check.scale.size) * PLANNED_CHANNELS**2
     )
-    more = UNLABELLED if preset.unlabelled.use else 1.0
+    more = run_seconds(run) / thread_seconds(preset, run.method)  # by the labels of scans without masks
     seconds = more * preset.training.steps * timed.step_seconds
     return Needs(seconds * share / 3600, timed.peak_mebibytes * share / 1024)
 

@@ -6,7 +6,7 @@ from ccdcseg.experiments.jobs import Job, read_results
 from ccdcseg.experiments.runner import Runner
 from ccdcseg.experiments.slurm import SlurmRunner
 from ccdcseg.experiments.threads import thread_count
-from ccdcseg.nnunet.duration import duration_text, thread_seconds, thread_seconds_left
+from ccdcseg.nnunet.duration import duration_text, run_seconds, thread_seconds_left
 from ccdcseg.runs.history import count_epochs
 
 Progress = Callable[[str, int, int], None]
@@ -36,18 +36,13 @@ def seconds_left(jobs: Sequence[Job], workers: int, threads: int | None) -> floa
     results, todo = read_results(jobs), unfinished(jobs)
     if todo and not results and (threads is None or todo[0].device != "cpu"):
         return None
-    trained = [(result.run.seconds, _train_seconds(job)) for job, result in results.items()]
+    trained = [(result.run.seconds, run_seconds(job.training)) for job, result in results.items()]
     measured = [(result.after_seconds, job.after_seconds) for job, result in results.items()]
     train = _pace(trained, threads or 1) * thread_seconds_left(job.training for job in todo)
     after = _pace(measured, threads or 1) * sum(
         job.after_seconds * (1 - job.predicted / job.cases) for job in todo
     )
     return (train + after) / workers
-
-
-def _train_seconds(job: Job) -> float:
-    """Of one thread, without its teachers."""
-    return thread_seconds(job.training.preset, job.training.method)
 
 
 def outlook(jobs: Sequence[Job], workers: int, threads: int | None) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from math import prod
 
 from ccdcseg.cores import has_bfloat16, requested_threads, usable_cores
-from ccdcseg.nnunet.preset import Preset
+from ccdcseg.nnunet.preset import Preset, UnlabelledScans
 from ccdcseg.nnunet.runs import Run, teachers_of
 from ccdcseg.runs.history import count_epochs
 
@@ -18,17 +18,23 @@ PLANNED_VOXELS = 3_000_000
 PLANNED_CHANNELS = 32
 LONG_SECONDS = 12 * 3600
 """Trainings on a CPU that take longer want to be confirmed."""
-UNLABELLED = 4 / 3
-"""A training that labels scans without masks, in others."""
 FORWARD = 0.3
 """The way through a network without the way back, as a share of a step of the training."""
 SCAN_VOXELS = 1_500_000
 """What the sliding window reads of an ordinary scan of a heart, each voxel some four times."""
+OVERLAP = 4
+"""These times; labels for a training are made without overlap, and without mirroring."""
 MIRRORED = {"2d": 4, "3d_fullres": 8}
 """Copies of a patch that are predicted, by configuration."""
 
 
-def thread_seconds(preset: Preset, method: str) -> float:
+def run_seconds(run: Run) -> float:
+    """Time of one thread for a training, see `thread_seconds`."""
+    scans = run.split["unlabelled"]["cases"] if run.preset.unlabelled.use else ()
+    return thread_seconds(run.preset, run.method, len(scans))
+
+
+def thread_seconds(preset: Preset, method: str, scans: int = 0) -> float:
     """Time of one thread for a training with a preset; several threads share it.
 
     It is right to a factor of two or three: processors and other load differ by as much.
@@ -36,12 +42,20 @@ def thread_seconds(preset: Preset, method: str) -> float:
     Args:
         preset: resolved settings; where the planner decides, what it mostly decides.
         method: key of `METHODS`.
+        scans: that take part without masks; they are taken for ordinary ones of a heart.
     """
     training = preset.training
     rate = SECONDS[training.cpu_autocast if has_bfloat16() else "none"]
     steps = training.iterations_per_epoch + FORWARD * training.validation_iterations
-    more = UNLABELLED if preset.unlabelled.use else 1.0
-    return more * training.epochs * steps * rate * patch_work(preset, method)
+    labels = FORWARD * _labelled(preset.unlabelled, scans) * SCAN_VOXELS / OVERLAP * _cost(preset, method)
+    return rate * (training.epochs * steps * patch_work(preset, method) + labels)
+
+
+def _labelled(settings: UnlabelledScans, scans: int) -> int:
+    """How often a network goes through a scan without mask."""
+    if settings.teachers is not None:
+        return settings.teachers * scans
+    return settings.times * min(settings.scans or scans, scans)
 
 
 def patch_work(preset: Preset, method: str) -> float:
@@ -61,7 +75,7 @@ def to_train(runs: Iterable[Run]) -> list[Run]:
 def thread_seconds_left(runs: Iterable[Run]) -> float:
     """Time of one thread until trainings are finished, those of their teachers among them, as roughly."""
     return sum(
-        (1 - count_epochs(run.folder) / run.preset.training.epochs) * thread_seconds(run.preset, run.method)
+        (1 - count_epochs(run.folder) / run.preset.training.epochs) * run_seconds(run)
         for run in to_train(runs)
     )
 
