@@ -133,6 +133,13 @@ def _write_anew(path: Path, read: Any, content: Any) -> None:
             write_json(path, content)
 
 
+def contents_hash(target: Path) -> str:
+    """A hash of what is written down of a file, but for the states of its sources: these change with a copy."""
+    written = read_json(origin_file(target), f"Remove it together with {target.name}.")
+    sources = {name: source.get("content") for name, source in (written["sources"] or {}).items()}
+    return json_hash([sources, written["made"]])
+
+
 def forget_origin(target: Path) -> None:
     """Nothing is known of a file any more, since it is about to be made again."""
     origin_file(target).unlink(missing_ok=True)

@@ -1,4 +1,5 @@
 import json
+import os
 import shlex
 import shutil
 import threading
@@ -356,6 +357,25 @@ def test_scans_that_are_preprocessed_again_while_it_trains(own_run: Run, train_r
         ):
             train_run(own_run, progress=meanwhile)
     assert not own_run.finished
+
+
+def test_scans_that_have_other_times_since_it_began_are_the_same(own_run: Run, train_run):
+    """Their states are written down anew by what looks at them next."""
+    noted = []
+
+    def meanwhile(stage: str, done: int, *_: object) -> None:
+        if (stage, done) == ("train", 3):
+            for path in own_run.raw.glob("*Tr/*.nii.gz"):
+                os.utime(path, (1e9, 1e9))
+            origins = [*own_run.preprocessed.glob("ccdcseg_2d_*/made_from/*.json")]
+            before = [origin.read_bytes() for origin in origins]
+            train.prepare(own_run, 1, lambda *_: None)
+            noted.extend(origin.read_bytes() != old for origin, old in zip(origins, before, strict=True))
+
+    train_run(own_run, progress=meanwhile)
+    assert own_run.finished
+    assert all(noted)
+    assert noted
 
 
 @pytest.fixture

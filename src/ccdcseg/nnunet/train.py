@@ -27,7 +27,6 @@ from ccdcseg.files import (
     check_writable,
     content_hash,
     file_hash,
-    json_hash,
     locked,
     read_json,
     remove_leftovers,
@@ -59,7 +58,7 @@ from ccdcseg.nnunet.trained import (
     training_scans,
 )
 from ccdcseg.processes import end_forks_with_this_process
-from ccdcseg.provenance import origin_file
+from ccdcseg.provenance import contents_hash, origin_file
 from ccdcseg.runs.history import Epoch, read_history
 from ccdcseg.runs.record import (
     BEGUN_FILE,
@@ -308,10 +307,10 @@ def _preprocessed(run: Run, plans: dict[str, Any]) -> dict[str, str]:
     annotated, others = (
         preprocessed_folder(run.preprocessed, plans, unlabelled=one) for one in (False, True)
     )
-    files = {case: origin_file(annotated / case) for case in run.split["train"]} | {
-        f"{WITHOUT_MASKS}/{name}": origin_file(others / name) for name in scans_without_masks(run)
+    scans = {case: annotated / case for case in run.split["train"]} | {
+        f"{WITHOUT_MASKS}/{name}": others / name for name in scans_without_masks(run)
     }
-    return {case: json_hash(read_json(file)) for case, file in files.items() if file.exists()}
+    return {case: contents_hash(scan) for case, scan in scans.items() if origin_file(scan).exists()}
 
 
 def _check_begun(run: Run, resume: bool) -> None:
