@@ -12,12 +12,14 @@ from ccdcseg import postprocessing
 from ccdcseg.errors import UserError
 from ccdcseg.postprocessing import (
     FOREGROUND,
+    SPECK,
     PieceCounts,
     decide,
     keep_pieces,
     label_pieces,
     mildest,
     override,
+    removed_shares,
 )
 
 LABELS = {"rv": 1, "lv": 2}
@@ -183,7 +185,7 @@ def test_shares_that_cannot_be_written_exactly():
 def test_a_class_called_foreground_has_a_share_of_its_own():
     mask = np.repeat([1, 0, 1], [2, 1, 8])[None]
     shares = {name: decide([mask], {name: 1}).shares[name] for name in ("organ", FOREGROUND)}
-    assert shares == {"organ": 0.2, FOREGROUND: 0.2}
+    assert shares == {"organ": SPECK * 0.2, FOREGROUND: SPECK * 0.2}
 
 
 def test_a_class_called_foreground_beside_others_is_a_class_as_any_other():
@@ -205,7 +207,7 @@ def test_a_class_called_foreground_beside_others_is_a_class_as_any_other():
 def test_all_classes_together_have_a_rule_beside_a_class_called_foreground():
     labels = {FOREGROUND: 1, "lesion": 2}
     rules = decide([np.array([[1, 2, 1, 1, 0, 0]])], labels)
-    assert rules.shares == {"all classes": 1, FOREGROUND: 1 / 3, "lesion": 1}
+    assert rules.shares == {"all classes": 1, FOREGROUND: SPECK * (1 / 3), "lesion": 1}
     predicted = np.array([[1, 2, 1, 0, 1, 1]])
     probabilities = np.stack([np.full((1, 6), 0.2), np.full((1, 6), 0.6), np.full((1, 6), 0.2)])
     assert keep_pieces(predicted, probabilities, labels, rules.shares).tolist() == [[1, 2, 1, 0, 0, 0]]
@@ -258,11 +260,48 @@ def test_with_two_classes_evidence_is_the_log_odds(segmentation, seed):
     np.testing.assert_array_equal(found, expected)
 
 
+def kidneys(generator):
+    """Two of 500 voxels or a tenth more or less."""
+    mask = np.zeros(1100, np.int16)
+    for first in (0, 550):
+        mask[first : first + int(generator.normal(500, 20))] = 1
+    return mask[None]
+
+
+def lesions(count):
+    return np.tile([1, 1, 0], count)[None]
+
+
+@pytest.mark.parametrize("patients", [1, 2, 5, 10])
+def test_the_smaller_of_a_pair_of_organs_stays(patients):
+    """The smaller kidney of one in so many and one is smaller than those of all others."""
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        shares = decide([kidneys(generator) for _ in range(patients)], {"kidney": 1}).shares
+        scan = kidneys(generator)
+        np.testing.assert_array_equal(keep_pieces(scan, None, {"kidney": 1}, shares), scan)
+
+
+def test_a_patient_with_more_lesions_than_others_keeps_them():
+    shares = decide([lesions(count) for count in (2, 3, 4)], {"lesion": 1}).shares
+    scan = np.concatenate([lesions(12), [[0] * 9]], 1)
+    speck = np.concatenate([np.repeat(lesions(12), 20, 1), [[0, 1, 0]]], 1)
+    np.testing.assert_array_equal(keep_pieces(scan, None, {"lesion": 1}, shares), scan)
+    assert (keep_pieces(speck, None, {"lesion": 1}, shares) != speck).sum() == 1
+
+
+def test_shares_of_what_was_removed():
+    before, after = np.array([[1, 1, 1, 0, 1, 2, 2]]), np.array([[1, 1, 1, 0, 0, 2, 2]])
+    assert removed_shares(before, after, LABELS) == {"rv": 0.25}
+    assert removed_shares(before, np.zeros_like(before), LABELS) == {"rv": 1, "lv": 1}
+    assert removed_shares(before, before, LABELS) == {}
+
+
 def test_rules_of_masks():
     first = np.array([[1, 1, 2, 2, 0, 0, 0]])
     second = np.array([[1, 1, 1, 2, 1, 0, 2]])
     rules = decide([first, second], LABELS)
-    assert rules.shares == {FOREGROUND: 0.0, "rv": 0.25, "lv": 0.5}
+    assert rules.shares == {FOREGROUND: 0.0, "rv": SPECK * 0.25, "lv": SPECK * 0.5}
     assert rules.counts[FOREGROUND].in_one_piece == 1
     assert rules.counts["rv"].masks == 2
     assert decide([first], LABELS).shares == {FOREGROUND: 1.0, "rv": 1.0, "lv": 1.0}

@@ -26,6 +26,9 @@ Shares = Mapping[str, float]
 """For each of `rule_names`: the smallest share of the whole that a piece must have to be kept. The
 piece with the most evidence is kept whatever its share, so that 1 keeps that piece alone, and 0 keeps all."""
 
+SPECK = 0.1
+"""Pieces are dropped below this part of the smallest piece in the training masks. A new patient's smallest piece is
+smaller than those of n others once in n + 1 times, and may be a kidney, or a lesion."""
 _CLIP = 1e-4
 
 
@@ -42,6 +45,11 @@ class PieceCounts:
     masks: Annotated[int, Field(ge=0)]
     in_one_piece: Annotated[int, Field(ge=0)]
     smallest_share: Annotated[float, Field(ge=0, le=1)]
+
+    @property
+    def least_share(self) -> float:
+        """The share that a piece must have to be kept."""
+        return 1.0 if self.in_one_piece == self.masks else SPECK * self.smallest_share
 
 
 @dataclass(frozen=True)
@@ -68,8 +76,8 @@ def decide(
 ) -> Postprocessing:
     """Decide which pieces of a prediction are kept, from the masks that training may use.
 
-    The foreground is kept in one piece if it is one in every mask, and left alone otherwise. Of each class, pieces
-    are dropped that are smaller, as a share of their class, than any piece in a mask.
+    What is one piece in every mask is kept in one piece. If it is not, the foreground is left alone, and of a class
+    those pieces are dropped that are smaller, as a share of their class, than `SPECK` of any piece in a mask.
 
     Args:
         masks: (Z, Y, X) or (Y, X) integer arrays.
@@ -86,7 +94,7 @@ def decide(
             sizes = _sizes(label_pieces(_region(mask[box], labels, name))[0])
             shares[name].append(sizes / sizes.sum())
     counts = {name: _count(found) for name, found in shares.items() if found}
-    kept = {name: count.smallest_share for name, count in counts.items()}
+    kept = {name: count.least_share for name, count in counts.items()}
     whole = _whole(labels)
     if whole in kept.keys() - labels.keys() and kept[whole] < 1:
         kept[whole] = 0.0
@@ -148,6 +156,15 @@ def keep_pieces(
             known = None if probabilities is None else probabilities[inside]
             part[_dropped(part, known, labels, name, share)] = 0
     return result
+
+
+def removed_shares(before: NDArray[Any], after: NDArray[Any], labels: Mapping[str, int]) -> dict[str, float]:
+    """Which share of each class `keep_pieces` removed, of those of which it removed something."""
+    gone = before[before != after]
+    removed = {name: np.count_nonzero(gone == value) for name, value in labels.items()}
+    return {
+        name: count / np.count_nonzero(before == labels[name]) for name, count in removed.items() if count
+    }
 
 
 def in_words(shares: Shares) -> str:

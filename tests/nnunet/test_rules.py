@@ -11,7 +11,7 @@ import SimpleITK
 
 from ccdcseg.errors import UserError
 from ccdcseg.nnunet.rules import NNUNET_RULES, RULES, read_rules, write_rules
-from ccdcseg.postprocessing import decide, keep_pieces
+from ccdcseg.postprocessing import SPECK, decide, keep_pieces
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -31,7 +31,7 @@ def test_rules_are_read_as_they_were_written(tmp_path: Path):
     rules = decide(masks(), LABELS)
     write_rules(rules, LABELS, tmp_path)
     assert read_rules(tmp_path) == rules
-    assert rules.shares == {"foreground": 1.0, "rv": 0.25, "lv": 1.0}
+    assert rules.shares == {"foreground": 1.0, "rv": SPECK * 0.25, "lv": 1.0}
 
 
 def test_a_run_without_rules(tmp_path: Path):
