@@ -1,7 +1,10 @@
 """The array on submitit's own executor; a real SLURM: tests/slurm/run.sh."""
 
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -22,6 +25,39 @@ def test_results_and_failures_come_from_files(make_job, program, tmp_path: Path,
     runner = SlurmRunner(2, tmp_path / "submitit", {}, program=program, cluster="local")
     assert runner.run(jobs, lambda: None) == {jobs[1]: "train failed: out of luck"}
     assert [job.result.exists() for job in jobs] == [True, False]
+
+
+def at_once(runner: SlurmRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have tasks be done as they are submitted."""
+
+    def submit(function: Callable[..., None], *arguments: Sequence[Any]) -> list[Any]:
+        for one in zip(*arguments, strict=True):
+            function(*one)
+        return [SimpleNamespace(job_id="7") for _ in arguments[0]]
+
+    monkeypatch.setattr(runner, "_executor", SimpleNamespace(map_array=submit))
+    monkeypatch.setattr(slurm, "POLL_SECONDS", 0)
+
+
+def test_a_task_that_failed_and_is_in_the_queue_again_is_waited_for(
+    make_job, program, tmp_path: Path, monkeypatch
+):
+    """SLURM requeues what it preempts: the first attempt ends as a failure, and the second has a result."""
+    job = make_job("bad")
+    runner = SlurmRunner(1, tmp_path, {}, program=program, cluster="local")
+    at_once(runner, monkeypatch)
+    answers = iter((lambda: None, lambda: job.result.write_text("{}")))
+    monkeypatch.setattr(runner, "_alive", lambda _: [next(answers)()])
+    assert runner.run([job], lambda: None) == {}
+
+
+def test_a_second_attempt_forgets_how_the_first_ended(make_job, program):
+    job = make_job("good")
+    job.folder.mkdir(parents=True)
+    failed = job.folder / "test.failed.json"
+    failed.write_text('"train failed: interrupted"')
+    slurm.measure(job, program, 1)
+    assert (job.result.exists(), failed.exists()) == (True, False)
 
 
 def test_no_slurm_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

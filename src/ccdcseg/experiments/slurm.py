@@ -60,8 +60,8 @@ class SlurmRunner:
         for job in jobs:
             _problem_file(job).unlink(missing_ok=True)
         submitted = self._executor.map_array(measure, jobs, *([one] * len(jobs) for one in self._given))
-        try:
-            while self._alive(submitted) and not all(_ended(job) for job in jobs):
+        try:  # a task that failed is in the queue again where SLURM requeues it, as it does what it preempts
+            while self._alive(submitted) and not all(job.result.exists() for job in jobs):
                 progress()
                 time.sleep(POLL_SECONDS)
         except BaseException:
@@ -87,6 +87,7 @@ def parse_options(options: Sequence[str]) -> dict[str, Any]:
 
 def measure(job: Job, program: Sequence[str], threads: int | None) -> None:
     """On a node: run a job, and write down what went wrong."""
+    _problem_file(job).unlink(missing_ok=True)  # of an attempt before this one
     problems = Runner(1, threads, program=program).run([job], lambda: None)
     if problems:
         write_json(_problem_file(job), problems[job])
@@ -119,10 +120,6 @@ def _queued(submitted: Sequence[Any]) -> set[str]:
 
 def _running(submitted: Sequence[Any]) -> set[str]:
     return {task.job_id for task in submitted if not task.done()}
-
-
-def _ended(job: Job) -> bool:
-    return job.result.exists() or _problem_file(job).exists()
 
 
 def _problem_file(job: Job) -> Path:
