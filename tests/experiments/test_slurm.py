@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from ccdcseg.cli.experiments import _failure
 from ccdcseg.errors import UserError
 
 pytest.importorskip("submitit")
+
+from submitit.core.utils import JobPaths
 
 from ccdcseg.experiments import slurm
 from ccdcseg.experiments.slurm import SlurmRunner
@@ -27,13 +30,13 @@ def test_results_and_failures_come_from_files(make_job, program, tmp_path: Path,
     assert [job.result.exists() for job in jobs] == [True, False]
 
 
-def at_once(runner: SlurmRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+def at_once(runner: SlurmRunner, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have tasks be done as they are submitted."""
 
     def submit(function: Callable[..., None], *arguments: Sequence[Any]) -> list[Any]:
         for one in zip(*arguments, strict=True):
             function(*one)
-        return [SimpleNamespace(job_id="7") for _ in arguments[0]]
+        return [SimpleNamespace(job_id="7", paths=JobPaths(folder, "7")) for _ in arguments[0]]
 
     monkeypatch.setattr(runner, "_executor", SimpleNamespace(map_array=submit))
     monkeypatch.setattr(slurm, "POLL_SECONDS", 0)
@@ -45,7 +48,7 @@ def test_a_task_that_failed_and_is_in_the_queue_again_is_waited_for(
     """SLURM requeues what it preempts: the first attempt ends as a failure, and the second has a result."""
     job = make_job("bad")
     runner = SlurmRunner(1, tmp_path, {}, program=program, cluster="local")
-    at_once(runner, monkeypatch)
+    at_once(runner, tmp_path, monkeypatch)
     answers = iter((lambda: None, lambda: job.result.write_text("{}")))
     monkeypatch.setattr(runner, "_alive", lambda _: [next(answers)()])
     assert runner.run([job], lambda: None) == {}
@@ -58,6 +61,21 @@ def test_a_second_attempt_forgets_how_the_first_ended(make_job, program):
     failed.write_text('"train failed: interrupted"')
     slurm.measure(job, program, 1)
     assert (job.result.exists(), failed.exists()) == (True, False)
+
+
+@pytest.mark.parametrize("name", ["7_0_log.err", "7_0_log.out"])
+def test_a_task_that_never_began_is_named_with_what_slurm_wrote(
+    make_job, program, tmp_path: Path, monkeypatch, name: str
+):
+    monkeypatch.setattr(slurm, "measure", lambda *_: None)
+    runner = SlurmRunner(1, tmp_path, {}, program=program, cluster="local")
+    at_once(runner, tmp_path, monkeypatch)
+    monkeypatch.setattr(runner, "_alive", lambda _: set())
+    ((job, problem),) = runner.run([make_job("good")], lambda: None).items()
+    assert _failure(job, problem).endswith("(time, memory, or cancelled)")
+    (tmp_path / name).write_text("execve(): python: No such file or directory")
+    (problem,) = runner.run([make_job("good")], lambda: None).values()
+    assert problem.endswith(f"(time, memory, or cancelled): see {tmp_path / name}")
 
 
 def test_no_slurm_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -125,12 +125,17 @@ def reproduce(
             typer.echo(f"Written: {path}")
     if page:
         say_report(page)
-    failures = [f"{job.label}: {problem} ({job.log})" for job, problem in problems.items()]
+    failures = [_failure(job, problem) for job, problem in problems.items()]
     failures += [f"{result.experiment.title}: {result.problem}" for result in results if result.problem]
     for failure in failures:
         typer.echo(f"Failed: {failure}", err=True)
     if failures:
         raise typer.Exit(1)
+
+
+def _failure(job: "Job", problem: str) -> str:
+    """What went wrong; a task of SLURM that never began has no log."""
+    return f"{job.label}: {problem}" + f" ({job.log})" * job.log.exists()
 
 
 def _look_ahead(jobs: "list[Job]", gpu_check: Path | None, device: str) -> None:

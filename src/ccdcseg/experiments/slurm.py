@@ -69,7 +69,8 @@ class SlurmRunner:
                 task.cancel(check=False)
             raise
         time.sleep(POLL_SECONDS)  # what was written last on a node becomes visible
-        return {job: _problem(job) for job in jobs if not job.result.exists()}
+        tasks = zip(jobs, submitted, strict=True)
+        return {job: _problem(job, task.paths) for job, task in tasks if not job.result.exists()}
 
 
 def parse_options(options: Sequence[str]) -> dict[str, Any]:
@@ -126,7 +127,9 @@ def _problem_file(job: Job) -> Path:
     return job.folder / f"{job.part}.failed.json"
 
 
-def _problem(job: Job) -> str:
+def _problem(job: Job, paths: Any) -> str:
+    """What went wrong; what SLURM has ended did not write it down, and may never have begun."""
     if _problem_file(job).exists():
         return str(read_json(_problem_file(job)))
-    return "SLURM ended it without a result (time, memory, or cancelled)"
+    logs = [f": see {path}" for path in (paths.stderr, paths.stdout) if path.exists()]
+    return "".join(["SLURM ended it without a result (time, memory, or cancelled)", *logs[:1]])
