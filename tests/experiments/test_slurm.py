@@ -78,6 +78,16 @@ def test_a_task_that_never_began_is_named_with_what_slurm_wrote(
     assert problem.endswith(f"(time, memory, or cancelled): see {tmp_path / name}")
 
 
+def test_what_sbatch_refuses_is_one_message(make_job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name, text in (("srun", ""), ("sbatch", "echo sbatch: error: invalid partition >&2; exit 1")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    runner = SlurmRunner(1, tmp_path / "slurm", {"slurm_partition": "cpu"})
+    with pytest.raises(UserError, match="SLURM takes no tasks: sbatch: error: invalid partition"):
+        runner.run([make_job("good")], lambda: None)
+
+
 def test_no_slurm_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(shutil, "which", lambda *_: None)
     with pytest.raises(UserError, match="no SLURM"):

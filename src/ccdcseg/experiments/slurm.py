@@ -53,13 +53,14 @@ class SlurmRunner:
         """Submit jobs, wait for them and call ``progress`` meanwhile; what went wrong, by job.
 
         Raises:
+            UserError: SLURM takes no such tasks.
             KeyboardInterrupt: after the array was cancelled.
         """
         if not jobs:
             return {}
         for job in jobs:
             _problem_file(job).unlink(missing_ok=True)
-        submitted = self._executor.map_array(measure, jobs, *([one] * len(jobs) for one in self._given))
+        submitted = self._submit(jobs)
         try:  # a task that failed is in the queue again where SLURM requeues it, as it does what it preempts
             while self._alive(submitted) and not all(job.result.exists() for job in jobs):
                 progress()
@@ -71,6 +72,12 @@ class SlurmRunner:
         time.sleep(POLL_SECONDS)  # what was written last on a node becomes visible
         tasks = zip(jobs, submitted, strict=True)
         return {job: _problem(job, task.paths) for job, task in tasks if not job.result.exists()}
+
+    def _submit(self, jobs: Sequence[Job]) -> Any:
+        try:
+            return self._executor.map_array(measure, jobs, *([one] * len(jobs) for one in self._given))
+        except RuntimeError as error:
+            raise UserError(f"SLURM takes no tasks: {error}.", "Give other options with --slurm.") from error
 
 
 def parse_options(options: Sequence[str]) -> dict[str, Any]:
