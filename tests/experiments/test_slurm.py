@@ -16,7 +16,7 @@ pytest.importorskip("submitit")
 from submitit.core.utils import JobPaths
 
 from ccdcseg.experiments import slurm
-from ccdcseg.experiments.slurm import SlurmRunner
+from ccdcseg.experiments.slurm import SlurmRunner, parse_options
 
 # submitit does not wait for the processes of its own executor.
 pytestmark = pytest.mark.filterwarnings(r"ignore:subprocess \d+ is still running:ResourceWarning")
@@ -104,3 +104,41 @@ def test_a_limit_of_ours_gives_way_to_the_users(tmp_path: Path, monkeypatch: pyt
     options = {"timeout_min": 5, "slurm_array_parallelism": 3, "slurm_partition": "gpu"}
     given = SlurmRunner(8, tmp_path, options)._executor._executor.parameters
     assert (given["time"], given["array_parallelism"], given["partition"]) == (5, 3, "gpu")
+
+
+def test_texts_become_what_submitit_wants():
+    options = [
+        "mem_gb=7.5",
+        "slurm_use_srun=false",
+        "slurm_exclusive=True",
+        "slurm_account=007",
+        "timeout_min=9",
+    ]
+    assert parse_options([*options, "slurm_setup=a b", "slurm_setup=c=d", "slurm_time=1-00:00"]) == {
+        "mem_gb": 7.5,
+        "slurm_use_srun": False,
+        "slurm_exclusive": True,
+        "slurm_account": "007",
+        "timeout_min": 9,
+        "slurm_setup": ["a b", "c=d"],
+        "slurm_time": "1-00:00",
+    }
+    with pytest.raises(UserError, match="slurm_use_srun is neither true nor false"):
+        parse_options(["slurm_use_srun=no"])
+
+
+@pytest.mark.parametrize("option", ["mem_gb=32G", "mem_gb=inf", "slurm_mem_gb=32G", "timeout_min=2-00:00:00"])
+def test_a_value_of_another_kind_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str):
+    monkeypatch.setattr(shutil, "which", lambda *_: "srun")
+    with pytest.raises(UserError, match=r"--slurm: .*submitit's options"):
+        SlurmRunner(1, tmp_path, parse_options([option]))
+
+
+def test_lists_and_switches_reach_the_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(shutil, "which", lambda *_: "srun")
+    options = ["slurm_setup=module load cuda", "slurm_exclusive=true", "slurm_srun_args=--mem=0"]
+    runner = SlurmRunner(1, tmp_path, parse_options(options))
+    script = runner._executor._executor._make_submission_file_text("COMMAND", "")
+    assert "\nmodule load cuda\n" in script
+    assert "#SBATCH --exclusive\n" in script
+    assert "--mem=0 COMMAND\n" in script

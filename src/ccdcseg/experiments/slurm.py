@@ -4,6 +4,7 @@ import shlex
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ from ccdcseg.experiments.runner import PROGRAM, PYTHON, Runner
 from ccdcseg.files import read_json, write_json
 
 POLL_SECONDS = 2.0
+_LISTS = ("slurm_setup", "slurm_teardown", "slurm_srun_args")
+"""Options of submitit that are lists, to which each value that is given is added."""
+_SWITCHES = ("slurm_use_srun", "slurm_stderr_to_stdout")
+"""Options that any text turns on, "no" too."""
 
 
 class SlurmRunner:
@@ -27,7 +32,7 @@ class SlurmRunner:
         cluster: "slurm", or "local" for submitit's own executor without SLURM.
 
     Raises:
-        UserError: submitit or SLURM is not there, or there is no such option.
+        UserError: submitit or SLURM is not there, an option does not exist, or its value is of another kind.
     """
 
     def __init__(
@@ -46,7 +51,7 @@ class SlurmRunner:
         limits = {"slurm_array_parallelism": workers, "timeout_min": 24 * 60} if cluster == "slurm" else {}
         try:
             self._executor.update_parameters(**{**limits, **options})
-        except (NameError, ValueError, TypeError) as error:
+        except Exception as error:  # each kind of mistake has an error of its own there
             raise UserError(f"--slurm: {str(error).splitlines()[0]}", "See submitit's options.") from error
 
     def run(self, jobs: Sequence[Job], progress: Callable[[], None]) -> dict[Job, str]:
@@ -81,16 +86,30 @@ class SlurmRunner:
 
 
 def parse_options(options: Sequence[str]) -> dict[str, Any]:
-    """``key=value`` texts as a mapping, whole numbers as such.
+    """``key=value`` texts as a mapping, numbers, true and false as such, and what is a list as one.
 
     Raises:
         UserError: one has another form.
     """
-    pairs = [option.partition("=") for option in options]
-    for key, equals, value in pairs:
-        if not (key and equals and value):
+    parsed: dict[str, Any] = {}
+    for option in options:
+        key, _, text = option.partition("=")
+        if not (key and text):
             raise UserError(f"--slurm {key} is not of the form key=value.", "Write slurm_partition=gpu.")
-    return {key: int(value) if value.isdecimal() else value for key, _, value in pairs}
+        parsed[key] = [*parsed.get(key, []), text] if key in _LISTS else _value(text)
+    for key in _SWITCHES:
+        if not isinstance(parsed.get(key, True), int):
+            raise UserError(f"--slurm {key} is neither true nor false.", f"Write {key}=false.")
+    return parsed
+
+
+def _value(text: str) -> Any:
+    """What a text says; a number that is not written as such, like 007, may be a name."""
+    for kind in (int, float):
+        with suppress(ValueError):
+            if str(number := kind(text)) == text:
+                return number
+    return {"true": True, "false": False}.get(text.lower(), text)
 
 
 def measure(job: Job, program: Sequence[str], threads: int | None) -> None:
