@@ -92,6 +92,10 @@ def test_a_preset_is_the_data_sets_own():
             "fractions draws metrics without minus",
         ),
         ("title: [", "not valid YAML"),
+        (
+            "title: mine\nrows:\n- name: a\n  changes: [a=1]\n  changes: [b=1]",
+            "changes stands twice, again in line 5",
+        ),
         ("title: Ü\nrows: []", "not valid YAML.*as UTF-8"),
     ],
 )

@@ -121,6 +121,31 @@ def test_own_file_gets_a_name_by_its_settings(tmp_path: Path):
     assert preset.network.batch_size == 3
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (
+            "training: {epochs: 9}\nccdc: {weight: 1}\ntraining: {seed: 1}\n",
+            "training stands twice, again in line 3",
+        ),
+        ("training: {epochs: 9, seed: 1, epochs: 10}\n", "epochs stands twice, again in line 1"),
+        ("ccdc:\n  weight: 1\n  'weight': 2\n", "weight stands twice, again in line 3"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path, content: str, words: str):
+    file = tmp_path / "mine.yaml"
+    file.write_text(content)
+    with pytest.raises(UserError, match=rf"mine\.yaml is not valid YAML \({words}\)"):
+        load_preset(str(file))
+
+
+def test_keys_that_others_are_merged_with_stand_once(tmp_path: Path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("focal: &one {weight: 2}\ngdl: {<<: *one, weight: 3}\ntopk: {<<: *one}\n")
+    preset = load_preset(str(file))[1]
+    assert (preset.focal.weight, preset.gdl.weight, preset.topk.weight) == (2, 3, 2)
+
+
 def test_plans_carry_the_preset():
     _, preset = load_preset("cpu", ["ccdc.negative_strategy=uniform"])
     for stored in (stored_form(preset), preset.model_dump(mode="json")):  # all of it until version 0.1
@@ -185,6 +210,7 @@ def test_settings_that_were_taken_out_change_no_name_where_they_changed_nothing(
         ("cpu", ["ccdc.weight"], ["--set ccdc.weight", "key=value"]),
         ("cpu", ["ccdc.weight=[1"], ["--set ccdc.weight", "read"]),
         ("cpu", ["description=2025-13-01"], ["--set description", "read"]),
+        ("cpu", ["training={epochs: 1, epochs: 2}"], ["--set training", "read"]),
         ("cpu", ["training.epochs.more=1"], ["training.epochs.more", "not a section"]),
     ],
 )

@@ -271,14 +271,28 @@ def read_yaml(path: Path) -> Any:
     """Content of a YAML file in UTF-8 or, as some editors write it, UTF-16 with its mark.
 
     Raises:
-        UserError: it is not valid.
+        UserError: it is not valid, or a key stands twice in one place.
     """
     try:
-        return yaml.safe_load(path.read_bytes())
+        return _Loader(path.read_bytes()).get_single_data()
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that there is not
         raise UserError(
             f"{path} is not valid YAML ({error}).", "Mend the file, and save it as UTF-8."
         ) from error
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe one, which takes the last of equal keys; YAML allows none."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if (name := (key.tag, str(key.value))) in seen:
+                again = f"{key.value} stands twice, again in line {key.start_mark.line + 1}"
+                raise yaml.MarkedYAMLError(problem=again)
+            seen.add(name)
+        return node
 
 
 def _shipped() -> Any:
@@ -313,7 +327,7 @@ def _apply(content: dict[str, Any], change: str) -> None:
         if not isinstance(place, dict):
             raise UserError(f"The setting {key} does not exist.", f"{section} is a value, not a section.")
     try:
-        place[last] = yaml.safe_load(value)
+        place[last] = _Loader(value).get_single_data()
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"--set {change} has a value that cannot be read.", "Quote it as YAML.") from error
 
