@@ -1,12 +1,13 @@
 import itertools
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -86,11 +87,18 @@ def mask_pairs(draw):
     return *pair, spacing
 
 
+def flat(reference, prediction, spacing):
+    """Two masks and their spacing without axes of length one; a single voxel keeps one."""
+    sides = {axis: size for axis, size in enumerate(reference.shape) if size > 1} or {0: 1}
+    shape = [*sides.values()]
+    return reference.reshape(shape), prediction.reshape(shape), [spacing[axis] for axis in sides]
+
+
 @given(mask_pairs())
 @settings(deadline=None, max_examples=60)
 def test_distances_equal_the_definition_written_as_loops(pair):
     scores = measure(*pair)
-    for name, value in naive_scores(*pair).items():
+    for name, value in naive_scores(*flat(*pair)).items():
         assert getattr(scores, name) == pytest.approx(value, rel=1e-9, abs=1e-9), name
 
 
@@ -99,8 +107,8 @@ def test_distances_equal_the_definition_written_as_loops(pair):
 def test_pooled_distances_equal_medpy_but_for_rounding(pair):
     from medpy.metric.binary import dc, hd, hd95
 
-    reference, prediction, spacing = pair
-    scores = measure(reference, prediction, spacing)
+    scores = measure(*pair)
+    reference, prediction, spacing = flat(*pair)
     assert scores.hd95_pooled_mm == pytest.approx(hd95(prediction, reference, spacing), rel=1e-12)
     assert scores.hd95_pooled_vox == pytest.approx(hd95(prediction, reference), rel=1e-12)
     assert scores.hd_mm == pytest.approx(hd(prediction, reference, spacing), rel=1e-12)
@@ -114,7 +122,8 @@ def test_max_hd95_equals_monai(pair):
     import torch
     from monai.metrics import compute_hausdorff_distance
 
-    reference, prediction, spacing = pair
+    reference, prediction, spacing = flat(*pair)
+    assume(reference.ndim > 1)  # MONAI knows no lines
     monai = compute_hausdorff_distance(
         torch.from_numpy(prediction)[None, None],
         torch.from_numpy(reference)[None, None],
@@ -122,7 +131,7 @@ def test_max_hd95_equals_monai(pair):
         percentile=95,
         spacing=list(spacing),
     )
-    assert measure(reference, prediction, spacing).hd95_max_mm == pytest.approx(monai.item(), rel=1e-5)
+    assert measure(*pair).hd95_max_mm == pytest.approx(monai.item(), rel=1e-5)
 
 
 @given(mask_pairs())
@@ -154,6 +163,18 @@ def test_spacing_is_in_the_order_of_the_axes():
     moved = square(rows=(3, 7))
     assert measure(square(), moved, (5, 1)).hd_mm == 5
     assert measure(square().T, moved.T, (1, 5)).hd_mm == 5
+
+
+@pytest.mark.parametrize("across", [0, 1, 2])
+def test_a_slice_of_a_volume_is_measured_as_the_slice(across):
+    moved = square(rows=(3, 7))
+    spacing_mm = [5.0, 1.0]
+    spacing_mm.insert(across, 8.0)
+    volume = measure(np.expand_dims(square(), across), np.expand_dims(moved, across), spacing_mm)
+    sides_mm = np.multiply(np.expand_dims(moved, across).shape, spacing_mm)
+    alone = measure(square(), moved, (5, 1))
+    assert alone.assd_mm > 0
+    assert volume == replace(alone, diagonal_mm=pytest.approx(np.linalg.norm(sides_mm)))
 
 
 def test_the_two_definitions_of_hd95_differ_for_one_sided_errors():
@@ -201,6 +222,15 @@ def test_labels_in_place_of_masks_are_refused():
     labels = np.ones((3, 3, 3), np.uint8)
     with pytest.raises(ValueError, match="Masks are boolean, not uint8 and bool"):
         measure(labels, labels > 0, (1, 1, 1))
+
+
+def test_tensors_are_told_how_to_become_masks():
+    import torch
+
+    mask = torch.ones(3, 3, dtype=torch.bool)
+    for other in (mask, mask.numpy()):
+        with pytest.raises(ValueError, match=r"not torch.bool and .*bool: .* \(of a tensor: \.numpy\(\)\)"):
+            measure(mask, other, (1, 1))
 
 
 def test_different_shapes_are_refused():

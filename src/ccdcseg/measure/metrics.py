@@ -9,7 +9,8 @@ Definitions of HD95 in common tools differ by many millimetres on the same masks
 - ``assd_mm``, ``hd_mm``: mean and maximum of the pooled distances.
 
 The surface of a mask is what a binary erosion with face neighbours takes away; outside the image is
-background, so a structure cut off by the image's end has a surface there (as in medpy).
+background, so a structure cut off by the image's end has a surface there (as in medpy). Axes of length one are left
+out: the outline of a single slice lies in the slice, where as a volume all of its area would be surface.
 """
 
 from collections.abc import Sequence
@@ -75,6 +76,7 @@ def measure(reference: Mask, prediction: Mask, spacing_mm: Sequence[float]) -> S
     status = _STATUS[bool(reference.any()), bool(prediction.any())]
     if status != "ok":
         return Scores(status, diagonal_mm, dice=None if status == "absent" else 0.0)
+    reference, prediction, spacing_mm = _in_slice(reference, prediction, spacing_mm)
     reference, prediction = _cropped(reference, prediction)
     borders = border(reference), border(prediction)
     (forth, back), in_voxels = directed_distances(*borders, spacing_mm, (1.0,) * reference.ndim)
@@ -135,12 +137,22 @@ def _nearest(points: Distances, goals: Distances) -> Distances:
 def _check(reference: Mask, prediction: Mask, spacing_mm: Sequence[float]) -> None:
     if not reference.dtype == prediction.dtype == bool:
         raise ValueError(
-            f"Masks are boolean, not {reference.dtype} and {prediction.dtype}: compare with a label."
+            f"Masks are boolean, not {reference.dtype} and {prediction.dtype}: compare a NumPy array (of a tensor: "
+            ".numpy()) with a label."
         )
     if reference.shape != prediction.shape or len(spacing_mm) != reference.ndim:
         raise ValueError(f"Shapes {reference.shape}, {prediction.shape} and spacing {spacing_mm} do not fit.")
     if not all(np.isfinite(step) and step > 0 for step in spacing_mm):
         raise ValueError(f"Spacing {spacing_mm} is not positive and finite.")
+
+
+def _in_slice(
+    reference: Mask, prediction: Mask, spacing_mm: Sequence[float]
+) -> tuple[Mask, Mask, Sequence[float]]:
+    """Both masks and their spacing without axes of length one, but for the last axis there is."""
+    single = tuple(axis for axis, size in enumerate(reference.shape) if size == 1)[: reference.ndim - 1]
+    flat_mm: list[float] = np.delete(spacing_mm, single).tolist()
+    return np.squeeze(reference, single), np.squeeze(prediction, single), flat_mm
 
 
 def _cropped(reference: Mask, prediction: Mask) -> tuple[Mask, Mask]:

@@ -1,7 +1,7 @@
 """Score a folder of predictions against a folder of references, and sum up by patient."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from numbers import Integral
 from pathlib import Path
@@ -146,16 +146,12 @@ def _check_whole(reference: Volume, ignore: int | None) -> None:
 def _score_case(
     name: str, reference: Path, prediction: Path, classes: Mapping[str, int], ignore: int | None
 ) -> dict[str, Scores]:
-    """The scores of one case, of each class; outlines lie within the slice where the scan is a single one."""
+    """The scores of one case, of each class."""
     expected = read_mask(reference / f"{name}{MASK_SUFFIX}", classes, ignore)
     _check_whole(expected, ignore)
     found = read_mask(prediction / f"{name}{MASK_SUFFIX}", classes)
     check_pair(expected, found)
-    single = tuple(axis for axis, size in enumerate(expected.array.shape) if size == 1)
-    truth, marked = (np.squeeze(volume.array, single) for volume in (expected, found))
-    spacing_mm = np.delete(expected.spacing_mm, single).tolist()
-    diagonal_mm = float(np.linalg.norm(np.multiply(expected.array.shape, expected.spacing_mm)))
     return {
-        label: replace(measure(truth == value, marked == value, spacing_mm), diagonal_mm=diagonal_mm)
+        label: measure(expected.array == value, found.array == value, expected.spacing_mm)
         for label, value in classes.items()
     }
