@@ -3,9 +3,12 @@ from dataclasses import replace
 import pytest
 
 from ccdcseg.review.measure import WHOLE, ClassMeasures, Measures, Mend, Slices
-from ccdcseg.review.suspicion import ALL_BOUNDS, suspicions, usual
+from ccdcseg.review.suspicion import ALL_BOUNDS, CONTRADICTS, suspicions, usual
 
 PLAIN = ClassMeasures(0.9, 1.0, 0.4, Slices(), Slices(), Slices(), 0.0, {"background": 0.1, "RV": 0.9}, 3, 0)
+
+
+ABSENT = replace(PLAIN, dice=None, contradiction_mm=0.0, surface_probability=None, taken_for={})
 
 
 def mask(*mends: Mend, **changes: ClassMeasures) -> Measures:
@@ -59,10 +62,24 @@ def test_a_mask_that_nothing_explains_may_be_another_scans():
 
 
 def test_a_class_that_neither_has_is_no_suspicion():
-    absent = replace(PLAIN, dice=None, contradiction_mm=0.0, surface_probability=None, taken_for={})
     assert all(
-        "RV" not in found.classes or found.strength < 1 for found in suspicions(mask(RV=absent), NORMAL)
+        "RV" not in found.classes or found.strength < 1 for found in suspicions(mask(RV=ABSENT), NORMAL)
     )
+
+
+def test_what_is_usual_of_a_class_does_not_depend_on_masks_without_it():
+    wide = [mask(RV=replace(PLAIN, contradiction_mm=4.0))] * 3
+    healthy = [mask(RV=ABSENT)] * 7
+    assert usual(wide + healthy) == usual(wide)
+    assert usual(healthy).contradiction_mm["RV"] == 0
+
+
+@pytest.mark.parametrize("forgotten", [1, 2])
+def test_what_masks_lack_and_the_network_sees_is_not_usual(forgotten: int):
+    lacks = mask(RV=replace(ABSENT, contradiction_mm=4.0, dice=0.0))
+    first, *_ = suspicions(lacks, usual([lacks] * forgotten + [mask(RV=ABSENT)] * 7))
+    assert (first.kind, first.classes) == (CONTRADICTS, ("RV",))
+    assert first.strength > 1
 
 
 def test_in_a_list_of_perfect_masks_a_voxel_is_no_suspicion():

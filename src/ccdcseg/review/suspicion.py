@@ -56,7 +56,8 @@ class Usual:
     """What is usual in a list of masks, by class and as `WHOLE`.
 
     Attributes:
-        contradiction_mm: median.
+        contradiction_mm: median of the masks that have the class; 0 where none has. One that lacks what the network
+            sees does not count: beside masks that lack it rightly it alone would say what is usual.
         dice: median of those that have one; None where none has.
     """
 
@@ -69,8 +70,9 @@ def usual(measures: Iterable[Measures]) -> Usual:
     measures = list(measures)
     names = list(measures[0].classes)
     dice = {name: [m.classes[name].dice for m in measures] for name in names}
+    marked = {name: [one for m in measures if (one := m.classes[name]).taken_for] for name in names}
     return Usual(
-        {name: median(m.classes[name].contradiction_mm for m in measures) for name in names},
+        {name: _median([one.contradiction_mm for one in ones]) or 0.0 for name, ones in marked.items()},
         {name: _median([value for value in values if value is not None]) for name, values in dice.items()},
     )
 
