@@ -20,13 +20,13 @@ GOOD = {"train": ["p1_ED", "p1_ES"], "val": ["p2_ED"], "test": ["p3_ED", "p3_ES"
 def find(raw_folder: Path, tmp_path: Path) -> Callable[..., list[tuple[tuple[str, ...], str]]]:
     """Cases and texts of the findings in some splits, or in those that lie in ``raw_folder``."""
 
-    def run(splits: Any = None) -> list[tuple[tuple[str, ...], str]]:
+    def run(splits: Any = None, severity: Severity = Severity.PROBLEM) -> list[tuple[tuple[str, ...], str]]:
         if splits is not None:
             (raw_folder / "splits_final.json").write_text(json.dumps(splits))
         contents = read_contents(raw_folder)
         facts = measure_cases(contents, tmp_path / "cache", 0.01, 1)
         found = list(split_findings(Survey(contents, facts, CheckSettings())))
-        assert {one.severity for one in found} <= {Severity.PROBLEM}
+        assert {one.severity for one in found} <= {severity}
         assert {one.check for one in found} <= {"split"}
         return [(one.cases, one.text) for one in found]
 
@@ -118,7 +118,10 @@ def test_a_part_without_a_class(
 ) -> None:
     for case in GOOD["test"]:
         change_volume(raw_folder / "labelsTr" / f"{case}.nii.gz", lambda array: array * (array == 1))
-    assert find([GOOD]) == [((), "fold 0 has no voxel of LV in its test cases (2)")]
+    absent = "fold 0 has no voxel of LV in its {} cases (2)"
+    assert find([GOOD], Severity.NOTE) == [((), absent.format("test"))]
+    swapped = GOOD | {"train": GOOD["test"], "test": GOOD["train"]}
+    assert find([swapped], Severity.PROBLEM) == [((), absent.format("train"))]
 
 
 def test_a_class_that_nobody_has_is_not_the_splits_fault(

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccdcseg.datasets.acdc import prepare_acdc
-from ccdcseg.datasets.cases import Case, read_cases, write_cases
+from ccdcseg.datasets.cases import Case, read_cases, read_labels, write_cases
 from ccdcseg.datasets.splits import (
     Split,
     add_splits,
@@ -171,22 +172,63 @@ def test_a_negative_seed() -> None:
         draw_splits(ACDC, [0.1], -1)
 
 
-@pytest.mark.parametrize("part", ["train", "validation", "test"])
-def test_a_part_without_a_class(part: str) -> None:
-    cases = [Case(name, name, "", "") for name in ("train", "validation", "test")]
-    classes_of = {case.case: frozenset({0, 1, 2}) for case in cases}
-    split = Split(0.25, 3, ("train",), ("validation",), ("test",))
-    check_classes(split, cases, classes_of, {"RV": 1, "LV": 2})
-    classes_of[part] = frozenset({0, 1})
+def rare(having: str, patients: str = "abcdefghi") -> tuple[list[Case], dict[str, frozenset[int]]]:
+    """Cases named like their patients, and the classes in their masks: each has a kidney, some have a cyst."""
+    cases = [Case(name, name, "", "") for name in patients]
+    return cases, {name: frozenset({0, 1, 2} if name in having else {0, 1}) for name in patients}
+
+
+RARE = {"kidney": 1, "cyst": 2}
+
+
+@pytest.mark.parametrize("having", ["t", "tv", "tx", "tvx"])
+def test_a_class_has_to_be_trained_on_alone(having: str) -> None:
+    cases, classes_of = rare(having, "tvx")
+    check_classes(Split(0.25, 3, ("t",), ("v",), ("x",)), cases, classes_of, RARE)
+
+
+@pytest.mark.parametrize("having", ["a", "ai", "abc"])
+@pytest.mark.parametrize("test", [None, 2])
+@pytest.mark.parametrize("unlabelled", [0, 1])
+def test_a_class_that_is_not_trained_on_and_a_fraction_that_helps(
+    having: str, test: int | None, unlabelled: int
+) -> None:
+    cases, classes_of = rare(having)
+
+    def refused(fraction: float, seed: int, without_masks: int, aside: int | None) -> str:
+        """The remedy, or nothing where the class is trained on."""
+        (split,) = draw_splits(cases, [fraction], seed, aside, without_masks)
+        read = {name: found for name, found in classes_of.items() if name not in split.unlabelled}
+        try:
+            check_classes(split, cases, read, RARE, set_aside=aside is not None)
+        except UserError as error:
+            return error.remedy
+        return ""
+
+    remedies = {remedy for seed in range(40) if (remedy := refused(0.2, seed, unlabelled, test))}
+    assert remedies
+    for remedy in remedies:
+        share = re.search(r"--fraction ([\d.]+)", remedy)
+        if share is None:
+            assert "another seed" in remedy  # the mask of the only one who has it is not read
+            continue
+        aside = None if "without --test" in remedy else test
+        assert not any(refused(float(share[1]), seed, 0, aside) for seed in range(40))
+
+
+def test_a_class_of_those_who_are_set_aside_for_testing() -> None:
+    (split,) = draw_splits([Case(name, name, "", "") for name in "abcdefghi"], [0.5], 0, 2)
+    cases, classes_of = rare("".join(split.test))
+    with pytest.raises(UserError, match=r"cyst, which 2 of 9 .* whatever the seed: give a smaller --test"):
+        check_classes(split, cases, classes_of, RARE, set_aside=True)
+
+
+def test_a_class_that_nobody_has() -> None:
+    cases, classes_of = rare("")
     with pytest.raises(
-        UserError, match=rf"fraction 0\.25 with seed 3 leaves the {part} patients without the class LV"
+        UserError, match=r"cyst, which 0 of 9 .*Annotate the class, or take it out of `labels`"
     ):
-        check_classes(split, cases, classes_of, {"RV": 1, "LV": 2})
-
-
-def test_an_empty_validation_part_needs_no_class() -> None:
-    cases = [Case("a", "a", "", ""), Case("b", "b", "", "")]
-    check_classes(Split(0.5, 0, ("a",), (), ("b",)), cases, dict.fromkeys("ab", frozenset({1})), {"RV": 1})
+        check_classes(draw_splits(cases, [1.0], 0)[0], cases, classes_of, RARE)
 
 
 def test_an_entry_is_a_fold_for_nnunet_and_more(tmp_path: Path) -> None:
@@ -486,6 +528,31 @@ def test_a_data_set_without_a_class(raw_folder: Path) -> None:
     ):
         split_dataset(raw_folder, [0.2], 0)
     assert not (raw_folder / "splits_final.json").exists()
+
+
+def test_a_class_that_few_patients_have(
+    raw_folder: Path, change_volume: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whom nobody is tested with is said; what nobody is trained on is refused."""
+    cases = read_cases(raw_folder)
+    for case in cases[2:]:
+        change_volume(
+            raw_folder / "labelsTr" / f"{case.case}.nii.gz", lambda array: np.where(array == 3, 2, array)
+        )
+    name = next(name for name, value in read_labels(raw_folder).items() if value == 3)
+    drawn, refused = [], []
+    for seed in range(20):
+        try:
+            drawn += split_dataset(raw_folder, [0.5], seed)
+        except UserError as error:
+            refused.append(error.problem)
+    assert len(drawn) == len(caplog.messages) > 0 < len(refused)
+    assert all(cases[0].patient in entry["patients"]["train"] for entry in drawn)
+    seed = drawn[0]["seed"]
+    assert caplog.messages[0] == (
+        f"Fraction 0.5, seed {seed}: no test patient has {name}, which cannot be measured there."
+    )
+    assert f"without the class {name}, which 1 of 10 annotated patients have" in refused[0]
 
 
 def test_a_data_set_with_an_ignore_label(raw_folder: Path) -> None:

@@ -6,6 +6,7 @@ looks: a fold number of nnU-Net is the index of an entry, so the file only ever 
 
 import hashlib
 import json
+import logging
 import math
 import shlex
 from collections import defaultdict
@@ -35,6 +36,8 @@ from ccdcseg.datasets.walk import by_number, is_hidden
 from ccdcseg.errors import UserError
 from ccdcseg.files import json_hash, locked, read_json, write_json
 from ccdcseg.texts import exactly
+
+logger = logging.getLogger(__name__)
 
 SPLITS_FILE = "splits_final.json"
 FOLD_OF = "fold_of"
@@ -127,40 +130,85 @@ def draw_splits(
 def _check_trained(fraction: float, count: int, patients: int, in_part: int) -> None:
     """Refuse to test on patients whose masks are annotated in part."""
     if count < in_part:
-        least = math.ceil(1000 * in_part / patients) / 1000
+        least = _share_of(in_part, patients)
         raise UserError(
             f"{in_part} of {patients} patients have a mask that is annotated in part, on which nobody can be "
             f"tested, and the fraction {exactly(fraction)} trains on {count}.",
-            f"Give --fraction {exactly(least)}{' or more' if least < 1 else ''}, or annotate others in full.",
+            f"Give --fraction {least}{'' if least == '1' else ' or more'}, or annotate others in full.",
         )
 
 
 def check_classes(
-    split: Split, cases: Iterable[Case], classes_of: Mapping[str, frozenset[int]], labels: Mapping[str, int]
+    split: Split,
+    cases: Iterable[Case],
+    classes_of: Mapping[str, frozenset[int]],
+    labels: Mapping[str, int],
+    set_aside: bool = False,
 ) -> None:
-    """Refuse a split whose training, validation or test part lacks a class altogether.
+    """Refuse a split that trains on nobody with a class, which its networks would not know.
 
     Args:
-        split: what to check; no validation patients are fine.
+        split: what to check.
         cases: all cases of the data set.
-        classes_of: the values in each case's mask.
+        classes_of: the values in each case's mask, of those that are read.
         labels: value of each foreground class by name.
+        set_aside: the patients for testing were set aside beforehand.
 
     Raises:
-        UserError: a class never occurs in a part.
+        UserError: a class never occurs in what is trained on.
     """
-    cases = list(cases)
-    for part, patients in split.patients.items():
-        if part == "unlabelled":
-            continue
-        found = frozenset[int]().union(*(classes_of[case.case] for case in cases if case.patient in patients))
-        missing = [name for name, value in labels.items() if value not in found]
-        if patients and missing:
+    for name, having in _having(cases, classes_of, labels).items():
+        if having.isdisjoint(split.train):
+            annotated = {*split.train, *split.validation, *split.test}
             raise UserError(
-                f"The fraction {exactly(split.fraction)} with seed {split.seed} leaves the {part} patients without "
-                f"the class {missing[0]}.",
-                "Choose another fraction (a larger one for training) or another seed.",
+                f"The fraction {exactly(split.fraction)} with seed {split.seed} leaves the train patients without "
+                f"the class {name}, which {len(having & annotated)} of {len(annotated)} annotated patients have.",
+                _with_class(split, having, set_aside),
             )
+
+
+def _having(
+    cases: Iterable[Case], classes_of: Mapping[str, frozenset[int]], labels: Mapping[str, int]
+) -> dict[str, set[str]]:
+    """The patients who have each class."""
+    read = [case for case in cases if case.case in classes_of]
+    return {
+        name: {case.patient for case in read if value in classes_of[case.case]}
+        for name, value in labels.items()
+    }
+
+
+def _with_class(split: Split, having: set[str], set_aside: bool) -> str:
+    """What to do to train on one of those who have a class."""
+    if not having:
+        other = ", or try another seed" if split.unlabelled else ""
+        return f"Annotate the class, or take it out of `labels` in dataset.json{other}."
+    patients = {*chain(*split.patients.values())}
+    drawn = patients.difference(split.test if set_aside else ())
+    if having.isdisjoint(drawn):
+        return (
+            "They are set aside for testing, whatever the seed: give a smaller --test or none. --fraction 1 "
+            "without --test trains on everybody."
+        )
+    share = _share_of(len(drawn) - len(having & drawn) + 1, len(patients))
+    fewer = " (and a smaller --unlabelled)" if split.unlabelled else ""
+    return f"Give --fraction {share}{'' if share == '1' else ' or more'}{fewer}, or try another seed."
+
+
+def _share_of(count: int, patients: int) -> str:
+    """The fraction that trains on so many."""
+    return exactly(math.ceil(1000 * count / patients) / 1000)
+
+
+def _note_absent(split: Split, having: Mapping[str, set[str]]) -> None:
+    """Say which classes nobody can be measured on."""
+    for part, patients in (("validation", split.validation), ("test", split.test)):
+        absent = [name for name, found in having.items() if found.isdisjoint(patients)]
+        if patients and absent:
+            logger.warning(
+                "Fraction %s, seed %d: no %s patient has %s, which cannot be measured there.",
+                exactly(split.fraction), split.seed, part, ", ".join(absent),
+            )  # fmt: skip
 
 
 def add_splits(
@@ -549,7 +597,9 @@ def split_dataset(
     *,
     redraw: bool = False,
 ) -> list[dict[str, Any]]:
-    """Draw few-label splits of a data set, check that no part lacks a class, and store them.
+    """Draw few-label splits of a data set, check that every class is trained on, and store them.
+
+    A class that no patient for validation or testing has is told as a warning.
 
     Args:
         raw_folder: the data set's folder in ``nnUNet_raw``, with cases.csv, dataset.json and labelsTr.
@@ -579,9 +629,12 @@ def split_dataset(
     masks = masks or mask_facts(raw_folder, _annotated(cases, splits))
     classes_of = {case: mask.values for case, mask in masks.items()}
     for split in splits:
-        check_classes(split, cases, classes_of, labels)
+        check_classes(split, cases, classes_of, labels, set_aside=test_patients is not None)
     slices_of = {case: mask.slices for case, mask in masks.items()}
-    return add_splits(raw_folder, splits, cases, slices_of, scans, redraw)
+    entries = add_splits(raw_folder, splits, cases, slices_of, scans, redraw)
+    for split in splits:
+        _note_absent(split, _having(cases, classes_of, labels))
+    return entries
 
 
 def _check_listed(raw_folder: Path, cases: Iterable[Case]) -> None:
