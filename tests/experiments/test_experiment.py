@@ -73,6 +73,29 @@ def test_a_preset_is_the_data_sets_own():
         chaos.preset(rows["nnformer"], "smoke")
 
 
+def test_files_that_a_table_names_start_at_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for folder, epochs in (("tables", 48), ("elsewhere", 7)):
+        (tmp_path / folder).mkdir()
+        for name in ("mine.yaml", "row.yml"):
+            (tmp_path / folder / name).write_text(f"training: {{epochs: {epochs}}}\n")
+    (tmp_path / "tables" / "table.yaml").write_text(
+        "title: mine\n"
+        "presets: {paper: mine.yaml, cpu: cpu_long}\n"
+        "published: {source: s, table: t, structures: {}, file: doe.csv}\n"
+        "rows: [{name: a}, {name: b, presets: {paper: row.yml}}]\n"
+    )
+    for current, given in (("elsewhere", "../tables/table.yaml"), ("tables", "table.yaml")):
+        monkeypatch.chdir(tmp_path / current)
+        for name in (given, str(tmp_path / "tables" / "table.yaml")):
+            experiment = load_experiment(name)
+            presets = [experiment.preset(row, "paper") for row in experiment.rows]
+            assert [load_preset(preset)[1].training.epochs for preset in presets] == [48, 48]
+            assert experiment.preset(experiment.rows[0], "cpu") == "cpu_long"
+            assert Path(experiment.published.file).resolve() == tmp_path.resolve() / "tables" / "doe.csv"
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert load_preset(experiment.preset(experiment.rows[0], "mine.yaml"))[1].training.epochs == 7
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

@@ -71,7 +71,8 @@ class Row(Section):
         title: in the table; default: the method's, or the name where several rows of the method have no title.
         method: key of :data:`ccdcseg.methods.METHODS`.
         changes: to the preset, ``key=value``.
-        presets: what ``--preset`` stands for in this row, which then trains with these alone.
+        presets: what ``--preset`` stands for in this row, which then trains with these alone. Paths start as in
+            `Published`.
         seeds: of this row; None: the experiment's.
         published: its variant, or its method, in the published numbers; ``{percent}`` is the fraction.
     """
@@ -117,7 +118,7 @@ class Experiment(Section):
         rows: see :class:`Row`.
         fractions: shares of the patients to train on.
         seeds: unless the command names others.
-        presets: what ``--preset`` stands for here, where it is another one.
+        presets: what ``--preset`` stands for here, where it is another one. Paths start as in `Published`.
         metrics: a table each.
         compare: see :class:`Compare`; None: nothing is tested.
         figure: "fractions" (each metric without ``minus`` over the share of labelled patients), "cases" (outlined
@@ -219,7 +220,7 @@ def load_experiment(name: str) -> Experiment:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "content"
         raise UserError(f"{name}: {place}: {first['msg']}.", "See docs/reproduce.md for the form.") from error
-    return _with_absolute_file(experiment, path) if own else experiment
+    return _with_files_beside(experiment, path.parent) if own else experiment
 
 
 def load_experiments(names: Sequence[str]) -> dict[str, Experiment]:
@@ -240,12 +241,21 @@ def load_experiments(names: Sequence[str]) -> dict[str, Experiment]:
     return found
 
 
-def _with_absolute_file(experiment: Experiment, path: Path) -> Experiment:
-    published = experiment.published
-    if published is None or not published.file:
-        return experiment
-    absolute = published.model_copy(update={"file": str(path.absolute().parent / published.file)})
-    return experiment.model_copy(update={"published": absolute})
+def _with_files_beside(experiment: Experiment, folder: Path) -> Experiment:
+    """Of one's own: the files that it names start at its folder, not at the current one."""
+    published, rows = experiment.published, experiment.rows
+    if published and published.file:
+        published = published.model_copy(update={"file": str(folder / published.file)})
+    rows = tuple(row.model_copy(update={"presets": _beside(folder, row.presets)}) for row in rows)
+    presets = _beside(folder, experiment.presets)
+    return experiment.model_copy(update={"published": published, "rows": rows, "presets": presets})
+
+
+def _beside(folder: Path, presets: dict[str, str] | None) -> dict[str, str] | None:
+    return presets and {
+        name: str(folder / preset) if preset.endswith((".yaml", ".yml")) else preset
+        for name, preset in presets.items()
+    }
 
 
 def _declared() -> Path:
