@@ -42,6 +42,20 @@ def test_every_loss_has_a_test_settings_and_a_section_of_presets(name: str):
 
 
 @pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_is_exported_and_on_the_page_with_its_settings(name: str):
+    page = (ROOT / "docs" / "api.md").read_text()
+    for place in (LOSSES[name].builder, LOSSES[name].settings):
+        package, public = ".".join(place.split(".")[:2]), place.split(":")[1]
+        assert public in importlib.import_module(package).__all__
+        assert f"::: {package}.{public}\n" in page
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_is_in_the_contents_of_the_pages(name: str):
+    assert f": methods/{name}.md\n" in (ROOT / "mkdocs.yml").read_text()
+
+
+@pytest.mark.parametrize("name", LOSSES)
 def test_every_setting_is_on_the_card(name: str):
     from ccdcseg.nnunet.preset import Preset
 
