@@ -97,10 +97,10 @@ def measure(scans: Path, folder: Path, predictions: str) -> None:
 
 @pytest.fixture
 def make_run(tmp_path: Path, scans: Path) -> Callable[..., Path]:
-    """Makes a run folder: ``make_run(method, shifts, **changes of run.json)``."""
+    """Makes a run folder: ``make_run(method, shifts, place="another folder", **changes of run.json)``."""
 
-    def make(method: str, shifts: list[int], **changes: Any) -> Path:
-        folder = whole_run(tmp_path / method, scans, method, 0, shifts)
+    def make(method: str, shifts: list[int], place: str = "", **changes: Any) -> Path:
+        folder = whole_run(tmp_path / place / method, scans, method, 0, shifts)
         path = folder / "run.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | changes))
         return folder

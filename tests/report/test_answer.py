@@ -186,9 +186,9 @@ def alone(folders):
 def test_why_there_is_no_comparison(make_run):
     baseline, ours = make_run("nnunet", [0] * 10), make_run("ccdc", [1] * 10)
     longer = make_run("reco", [1] * 10, iterations=9)
-    assert alone([baseline])[-1] == (
-        "There is no comparison: nothing of as many labels and steps as nnU-Net was evaluated."
-    )
+    setting = make_run("nnunet", [1] * 10, "own", preset="own")
+    for folders in ([baseline], [baseline, setting]):
+        assert alone(folders)[-1] == "There is no comparison: nothing but nnU-Net was evaluated."
     for folders in ([ours], [baseline, longer]):
         assert alone(folders)[-1] == (
             "There is no comparison: no nnU-Net of as many labels and steps was evaluated."

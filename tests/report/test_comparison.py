@@ -37,6 +37,43 @@ def test_one_method_with_all_others(three):
     assert len(found.outcomes) == 4
 
 
+@pytest.mark.parametrize(
+    ("methods", "labels"),
+    [
+        (("nnunet", "nnunet"), ("nnU-Net (preset second)", "nnU-Net (preset first)")),
+        (("ccdc", "ccdc"), ("CCDC (preset second)", "CCDC (preset first)")),
+        (("reco", "ccdc"), ("CCDC", "ReCo")),
+    ],
+)
+def test_of_two_without_another_baseline_the_first_is_it(make_run, ccdcseg, methods, labels):
+    runs = [
+        make_run(method, shifts, place, preset=place)
+        for method, shifts, place in zip(methods, (WORSE, BEST), ("first", "second"), strict=True)
+    ]
+    found = compare_runs(runs, metrics=["dice"])
+    assert pairs(found) == [(*labels, "dice")]
+    assert found.outcomes[0].comparison.mean_difference > 0
+    assert found.left_out == ()
+    assert compare_runs(runs, of=methods[1], metrics=["dice"]).outcomes == found.outcomes
+    assert ccdcseg("compare", *runs).code == 0
+
+
+def test_settings_of_one_method_with_each_other_and_with_others(three, make_run):
+    runs = [*three, make_run("nnunet", BETTER, "own", preset="own")]
+    default = compare_runs(runs, metrics=["dice"])
+    assert default.left_out == ("nnU-Net (preset own): `ccdcseg compare` with --of nnunet compares it.",)
+    found = compare_runs(runs, of="nnunet", metrics=["dice"])
+    first, second = "nnU-Net (preset cpu)", "nnU-Net (preset own)"
+    assert [pair[:2] for pair in pairs(found)] == [
+        (first, "CCDC"),
+        (first, "ReCo"),
+        (second, first),
+        (second, "CCDC"),
+        (second, "ReCo"),
+    ]
+    assert found.left_out == ()
+
+
 def test_more_than_two_methods_are_ranked(three):
     found = compare_runs(three)
     assert [ranks.metric for ranks in found.ranks] == ["dice", "hd95_pooled_mm"]

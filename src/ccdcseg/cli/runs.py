@@ -218,7 +218,10 @@ def compare(
     targets: Targets,
     of: Annotated[
         str | None,
-        typer.Option(help="Method to compare with each other one; default: each method with its nnU-Net."),
+        typer.Option(
+            help="Method to compare with each other one, and its settings among themselves; default: each method "
+            "with its nnU-Net, or two runs with each other."
+        ),
     ] = None,
     metric: Annotated[
         list[str], typer.Option(help="May be repeated; all metrics and pairs are one family.")

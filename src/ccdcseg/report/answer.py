@@ -219,7 +219,7 @@ def _no_comparison(evaluated: Sequence[Arm]) -> str:
     if baseline_pairs(evaluated):
         return "no patient has a value with both a method and its nnU-Net"
     if all(arm.method == BASELINE for arm in evaluated):
-        return "nothing of as many labels and steps as nnU-Net was evaluated"
+        return "nothing but nnU-Net was evaluated"
     return "no nnU-Net of as many labels and steps was evaluated"
 
 

@@ -84,7 +84,8 @@ def compare_runs(
     Args:
         folders: of the runs.
         part: "test" or "validation", whose evaluations are read.
-        of: a method that is compared with each other one of as many labels and steps; None: each with its nnU-Net.
+        of: a method that is compared with each other one of as many labels and steps, its own settings among them;
+            None: each with its nnU-Net, and where there are but two, the second with the first.
         metrics: of `SUMMARY_METRICS`; all of them and all pairs are one family.
         as_in_the_paper: compare scans as if each were a patient; see `scans_as_patients`.
 
@@ -97,7 +98,7 @@ def compare_runs(
     left_out = [
         f"{arm.name_of(run)}: not evaluated." for arm in arms for run in arm.runs if run.evaluation is None
     ]
-    pairs = baseline_pairs(evaluated) if of is None else _pairs_of(of, evaluated)
+    pairs = _pairs(evaluated) if of is None else _pairs_of(of, evaluated)
     methods = evaluations_of(evaluated)
     if as_in_the_paper:
         methods = {label: scans_as_patients(evaluations) for label, evaluations in methods.items()}
@@ -113,8 +114,8 @@ def compare_runs(
         measure = f"ccdcseg evaluate{' --part validation' if part == 'validation' else ''} RUN"
         raise UserError(
             " ".join(["There is nothing to compare.", *left_out]),
-            "It takes two methods of as many labels and steps, evaluated on the same patients "
-            f"({measure}): with nnU-Net among them, or with --of METHOD.",
+            "It takes two methods or settings of as many labels and steps, evaluated on the same patients "
+            f"({measure}): two alone, with nnU-Net among them, or with --of METHOD.",
         )
     ranks = rankings(evaluated, pairs, metrics)
     return RunComparison(
@@ -138,11 +139,13 @@ def rankings(arms: Sequence[Arm], pairs: Sequence[Pair], metrics: Sequence[str] 
 def unpaired(arms: Sequence[Arm], pairs: Sequence[Pair]) -> list[str]:
     """A sentence about each arm that is in no pair."""
     paired = {label for pair in pairs for label in pair}
-    return [
-        f"{arm.label}: nothing of as many labels and steps to compare it with."
-        for arm in arms
-        if arm.label not in paired
-    ]
+    return [f"{arm.label}: {_why_alone(arm, arms)}" for arm in arms if arm.label not in paired]
+
+
+def _why_alone(arm: Arm, arms: Sequence[Arm]) -> str:
+    if any(other is not arm and budget(other) == budget(arm) for other in arms):
+        return f"`ccdcseg compare` with --of {arm.method} compares it."
+    return "nothing of as many labels and steps to compare it with."
 
 
 def check_comparison(stem: Path) -> None:
@@ -184,16 +187,22 @@ def _known_metrics(metrics: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(metrics))
 
 
+def _pairs(arms: Sequence[Arm]) -> list[Pair]:
+    """Each with its nnU-Net; of two others, such as settings of one method, the first is the baseline."""
+    return baseline_pairs(arms) or (_pairs_of(arms[1].method, arms) if len(arms) == 2 else [])
+
+
 def _pairs_of(method: str, arms: Sequence[Arm]) -> list[Pair]:
-    ours = [arm for arm in arms if arm.method == method]
+    """Arms of a method with every other one, of two settings of it the later with the earlier."""
+    ours = [(place, arm) for place, arm in enumerate(arms) if arm.method == method]
     if not ours:
         known = ", ".join(dict.fromkeys(arm.method for arm in arms)) or "none"
         raise UserError(f"No evaluated run is of the method {method}.", f"There are: {known}.")
     return [
         (arm.label, other.label)
-        for arm in ours
-        for other in arms
-        if other.method != method and budget(other) == budget(arm)
+        for place, arm in ours
+        for number, other in enumerate(arms)
+        if (other.method != method or number < place) and budget(other) == budget(arm)
     ]
 
 
