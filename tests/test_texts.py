@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccdcseg.texts import exactly, from_cell, no_formula, one_line, reason, significant, visible
+from ccdcseg.texts import exactly, from_cell, listed, no_formula, one_line, reason, significant, visible
 
 
 def test_letters_stay_and_what_is_not_seen_goes():
@@ -62,3 +62,9 @@ def test_whole_parts_are_written_in_full():
     shown = [significant(number, 4) for number in numbers]
     assert shown == ["12,346", "10,000", "1,234", "12.35", "-23,457", "0.0001235", "0"]
     assert significant(139, 2) == "139"
+
+
+def test_of_many_things_the_first_are_named():
+    assert listed(range(5)) == "0, 1, 2, 3, 4"
+    assert listed("abcdefg") == "a, b, c, d, e and 2 more"
+    assert listed([]) == ""

@@ -3,8 +3,11 @@
 import math
 import re
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
+LISTED = 5
+"""Names that a sentence gives before it says how many more there are."""
 _SPACES = "\n\t"
 _BREAK = re.compile(r" *(?:[^\S ]|[\x00-\x1f\x7f-\x9f])[\s\x00-\x1f\x7f-\x9f]*")
 """White space and control characters, unless they are spaces alone."""
@@ -37,6 +40,12 @@ def one_line(text: str) -> str:
 def reason(error: Exception) -> str:
     """What an error says in one line, or its kind where it says nothing."""
     return one_line(str(error)) or type(error).__name__
+
+
+def listed(things: Sequence[Any]) -> str:
+    """The first of some things, and how many more there are."""
+    more = f" and {len(things) - LISTED} more" if len(things) > LISTED else ""
+    return f"{', '.join(map(str, things[:LISTED]))}{more}"
 
 
 def exactly(number: Any) -> str:

@@ -19,6 +19,8 @@ import pytest
 import scored
 
 from ccdcseg import __version__
+from ccdcseg.cli.data import _say_split
+from ccdcseg.cli.prepare import _say_unlabelled
 from ccdcseg.datasets.splits import split_dataset
 from ccdcseg.phantom import write_phantom
 from ccdcseg.runs.evaluation import read_evaluation
@@ -319,6 +321,34 @@ def test_scans_without_masks_that_are_left_out_are_named(half_annotated: Path, c
     assert "  without masks: 8 scans of imagesTs\n" in result.out
     assert "  left out: p1_ES, since patient p1 is measured\n" in result.out
     assert "  left out: p2_ED, since it is there with its mask, too\n" in result.out
+
+
+def test_of_many_scans_without_masks_some_are_named(capsys: pytest.CaptureFixture[str], monkeypatch):
+    scans = {f"s{number}": f"p{number}" for number in range(200)}
+    unlabelled = {"images": "imagesTs", "cases": ["u"], "left_out": scans}
+    patients = {"train": ["p"], "validation": [], "test": [*scans.values()]}
+    _say_split(
+        {
+            "fraction": 0.1,
+            "seed": 0,
+            "hash": "0" * 64,
+            "counts": {},
+            "patients": patients,
+            "unlabelled": unlabelled,
+        }
+    )
+    said = capsys.readouterr().out.splitlines()
+    assert said[3] == "  left out: s0, since patient p0 is measured"
+    assert said[7:] == [
+        "  left out: s4, since patient p4 is measured",
+        "  left out: 195 more, see splits_final.json",
+    ]
+    monkeypatch.setattr("ccdcseg.datasets.release.unlabelled_scans", lambda _: [*scans])
+    _say_unlabelled(Path("folder"))
+    assert (
+        capsys.readouterr().out
+        == "No mask: s0, s1, s2, s3, s4 and 195 more: put into imagesTs, in no split.\n"
+    )
 
 
 def test_fraction_that_leaves_a_split_without_a_class(release: Path, ccdcseg):

@@ -720,6 +720,16 @@ def test_scans_that_cannot_be_used_are_named_once_the_others_are_predicted(
     assert {path.name for path in (tmp_path / "out").glob("*.nii.gz")} == {"a.nii.gz", "z.nii.gz"}
 
 
+def test_of_many_scans_that_cannot_be_used_some_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    images = {f"s{number}": [tmp_path / f"s{number}_0000.nii.gz"] for number in range(9)}
+    for (image,) in images.values():
+        image.touch()
+    monkeypatch.setattr(module, "_outdated", lambda *_: {case: {} for case in images})
+    monkeypatch.setattr(module, "build_predictor", lambda *_: None)
+    with pytest.raises(UserError, match=r"Neither can s1, s2, s3, s4, s5 and 3 more be used\."):
+        module._predict([tmp_path], images, Output(tmp_path / "out"), "cpu", lambda *_: None)
+
+
 def test_a_scan_in_another_unit_is_named_once_the_others_are_predicted(
     finished_run: Run, workspace, tmp_path: Path, change_volume
 ):

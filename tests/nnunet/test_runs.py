@@ -109,5 +109,9 @@ def test_runs_without_patients_for_a_part_are_left_out_and_named(
     assert find_runs("7", "test") == [tested]
     assert caplog.messages == [f"Left out, since their splits have no patients for test: {all_trained}."]
     assert find_runs(str(all_trained), "test") == [all_trained]
+    for fold in range(2, 8):
+        finished(results / "model" / f"fold_{fold}")
+    assert find_runs("7", "test") == [tested]
+    assert caplog.messages[-1].endswith("fold_5 and 2 more.")
     with pytest.raises(UserError, match=r"no patients for validation.*--test N"):
         find_runs("7", "validation")

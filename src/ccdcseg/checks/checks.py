@@ -36,10 +36,9 @@ from ccdcseg.datasets.usable import check_background, check_channel_names, check
 from ccdcseg.errors import UserError
 from ccdcseg.files import write_json
 from ccdcseg.processes import Progress
+from ccdcseg.texts import listed
 
 FORMAT = "ccdcseg-check/1"
-LISTED = 5
-"""Names that a sentence gives before it says how many more there are."""
 
 _EMPTY_REMEDY = (
     "Annotate the scan, or leave it out; if masks may be empty, as those of healthy controls, write "
@@ -149,20 +148,20 @@ def _missing_files(survey: Survey) -> Iterator[Finding]:
     for files in contents.unlabelled.values():
         yield from _channels(files, len(contents.channels), f" in {UNLABELLED}")
     if contents.gone:
-        text = f"{len(contents.gone)} links lead nowhere: {_listed(contents.gone)}"
+        text = f"{len(contents.gone)} links lead nowhere: {listed(contents.gone)}"
         yield problem(check, [], text, "Bring back what they lead to (is a disk missing?), or remove them.")
     if contents.hidden:
         yield problem(
             "surplus file",
             [],
-            f"{len(contents.hidden)} hidden files that nnU-Net takes for cases: {_listed(contents.hidden)}",
+            f"{len(contents.hidden)} hidden files that nnU-Net takes for cases: {listed(contents.hidden)}",
             "Remove them: macOS leaves them behind where it copies files.",
         )
     if contents.others:
         yield note(
             "surplus file",
             [],
-            f"nnU-Net passes over {len(contents.others)} files: {_listed(contents.others)}",
+            f"nnU-Net passes over {len(contents.others)} files: {listed(contents.others)}",
             "Name scans CASE_0000 and masks CASE with the file_ending of dataset.json, or remove them.",
         )
 
@@ -171,10 +170,10 @@ def _channels(files: CaseFiles, declared: int, place: str = "") -> Iterator[Find
     """Channels of a case that ``dataset.json`` declares and that are not there, or the other way round."""
     wanted = set(range(declared))
     if absent := sorted(wanted - files.images.keys()):
-        text = f"channel {_listed(absent)} is missing of {declared}{place}"
+        text = f"channel {listed(absent)} is missing of {declared}{place}"
         yield problem("missing file", [files.case], text, "Restore the file, or leave the case out.")
     if surplus := sorted(files.images.keys() - wanted):
-        text = f"channel {_listed(surplus)} is there{place}, but dataset.json declares {declared}"
+        text = f"channel {listed(surplus)} is there{place}, but dataset.json declares {declared}"
         yield problem(
             "surplus file", [files.case], text, "Remove it, or declare the channel in dataset.json."
         )
@@ -225,7 +224,7 @@ def _capitals(survey: Survey) -> Iterator[Finding]:
     cases, patients = (by_case_alone(names) for names in zip(*owners, strict=True))
     for alike in dict.fromkeys([*patients, *cases]):
         found = [case for case, patient in owners if {composed(case), composed(patient)} & {*alike}]
-        text = f"{_listed(alike)} differ by capitals alone, and count as several"
+        text = f"{listed(alike)} differ by capitals alone, and count as several"
         remedy = "Write the name of a patient in one way: else the same patient may be trained on and tested."
         yield problem("names", dict.fromkeys(found), text, remedy)
 
@@ -336,7 +335,7 @@ def _duplicates(survey: Survey) -> Iterator[Finding]:
     for case, facts in survey.facts.items():
         for numbers in facts.scans.values():
             if len(numbers) > 1:
-                text = f"channels {_listed(numbers)} hold the same voxels"
+                text = f"channels {listed(numbers)} hold the same voxels"
                 remedy = "See whether a file was copied to the wrong name."
                 yield note("duplicate channel", [case], text, remedy)
 
@@ -346,7 +345,7 @@ def _told(survey: Survey) -> Iterator[Finding]:
         if facts.told:
             held = "holds the voxels of the case's own mask, by the same or other values"
             remedy = "Restore the image: a file was copied to the wrong name, or paired with the wrong one."
-            yield problem("mask as image", [case], f"channel {_listed(facts.told)} {held}", remedy)
+            yield problem("mask as image", [case], f"channel {listed(facts.told)} {held}", remedy)
 
 
 def _duplicate(check: str, cases: Sequence[str], survey: Survey) -> Finding:
@@ -357,7 +356,7 @@ def _duplicate(check: str, cases: Sequence[str], survey: Survey) -> Finding:
     return problem(
         check,
         cases,
-        f"the same voxels in cases of {len(owners)} patients: {_listed(owners)}",
+        f"the same voxels in cases of {len(owners)} patients: {listed(owners)}",
         f"Remove all but one, or give them the same patient in {CASES_FILE}: else the same scan may be trained "
         "on and tested.",
     )
@@ -413,8 +412,3 @@ def _range(rows: Sequence[Sequence[float]]) -> Mapping[str, list[float]] | None:
 def _short(text: str, survey: Survey) -> str:
     """Without the path of the data set's folder, and without the full stop."""
     return text.replace(f"{survey.contents.folder}/", "").removesuffix(".")
-
-
-def _listed(things: Sequence[Any]) -> str:
-    shown = ", ".join(str(thing) for thing in things[:LISTED])
-    return shown if len(things) <= LISTED else f"{shown} and {len(things) - LISTED} more"

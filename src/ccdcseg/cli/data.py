@@ -14,6 +14,7 @@ from ccdcseg.cli.output import cache_folder, say_next_split
 from ccdcseg.errors import UserError
 from ccdcseg.files import absolute, check_beside
 from ccdcseg.progress import progress_bars
+from ccdcseg.texts import LISTED
 
 
 @app.command(rich_help_panel=DATA)
@@ -135,6 +136,8 @@ def split(
 
 
 def _say_split(entry: dict[str, Any]) -> None:
+    from ccdcseg.datasets.splits import SPLITS_FILE
+
     parts = [
         f"{part} " + ", ".join(f"{number} {name}" for name, number in count.items()).replace("cases", "scans")
         for part, count in entry["counts"].items()
@@ -146,8 +149,11 @@ def _say_split(entry: dict[str, Any]) -> None:
     if scans := entry.get("unlabelled"):
         typer.echo(f"  without masks: {len(scans['cases'])} scans of {scans['images']}")
         measured = {*entry["patients"]["test"], *entry["patients"]["validation"]}
-        for scan, patient in scans.get("left_out", {}).items():
+        left_out = scans.get("left_out", {})
+        for scan, patient in [*left_out.items()][:LISTED]:
             why = (
                 f"patient {patient} is measured" if patient in measured else "it is there with its mask, too"
             )
             typer.echo(f"  left out: {scan}, since {why}")
+        if len(left_out) > LISTED:
+            typer.echo(f"  left out: {len(left_out) - LISTED} more, see {SPLITS_FILE}")

@@ -13,6 +13,7 @@ from ccdcseg.cli.output import say_next_split
 from ccdcseg.datasets.sequences import CardiacSequence, ChaosSequence
 from ccdcseg.errors import UserError
 from ccdcseg.progress import progress_bars
+from ccdcseg.texts import listed
 
 prepare_app = Commands(help="Convert a raw release to nnU-Net's raw folder.", no_args_is_help=True)
 app.add_typer(prepare_app, name="prepare", rich_help_panel=DATA)
@@ -171,7 +172,7 @@ def _say_unlabelled(folder: Path) -> None:
     from ccdcseg.datasets.release import unlabelled_scans
 
     if scans := unlabelled_scans(folder):
-        typer.echo(f"No mask: {', '.join(scans)}: put into imagesTs, in no split.")
+        typer.echo(f"No mask: {listed(scans)}: put into imagesTs, in no split.")
 
 
 def _say_notes(folder: Path) -> None:

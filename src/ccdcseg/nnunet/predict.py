@@ -37,6 +37,7 @@ from ccdcseg.nnunet.rules import read_rules
 from ccdcseg.postprocessing import Shares, in_words, keep_pieces, mildest, override
 from ccdcseg.provenance import Origin, Source, Sources, Stamp, origin_file, read_origin, stamp, write_origin
 from ccdcseg.runs.record import PLAIN_PREDICTIONS, PREDICTIONS, RUN_FILE, RunRecord, read_record
+from ccdcseg.texts import listed
 
 logger = logging.getLogger(__name__)
 SCRATCH = ".partial."
@@ -608,7 +609,7 @@ def _predict(
     progress(len(images), len(images))
     if unusable:
         first, *others = unusable
-        more = f" Neither can {', '.join(others)} be used." if others else ""
+        more = f" Neither can {listed(others)} be used." if others else ""
         rest = " All others are predicted." if len(unusable) < len(images) else ""
         raise UserError(f"{unusable[first].problem}{more}{rest}", unusable[first].remedy)
 

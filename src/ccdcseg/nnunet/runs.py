@@ -16,6 +16,7 @@ from ccdcseg.networks.nnformer import check_patch
 from ccdcseg.nnunet.paths import check_environment, nnunet_folder
 from ccdcseg.nnunet.preset import LabelledShare, Preset, load_preset
 from ccdcseg.runs.record import RUN_FILE, RunRecord, no_run, read_record
+from ccdcseg.texts import listed
 
 TEACHERS = 3
 """Networks that label scans without masks in self-training."""
@@ -233,7 +234,7 @@ def find_runs(target: str, part: str | None = None) -> list[Path]:
 def _with_patients(runs: Mapping[Path, RunRecord], part: str) -> list[Path]:
     """Runs whose split has patients for a part; a warning names the others."""
     found = [folder for folder, record in runs.items() if getattr(record.patients, part)]
-    others = ", ".join(str(folder) for folder in runs if folder not in found)
+    others = listed([folder for folder in runs if folder not in found])
     if not found:
         test = " --test N" if part == "validation" else ""
         raise UserError(
