@@ -53,6 +53,14 @@ def test_memory_that_numpy_or_pytorch_does_not_get(make: Callable[[int], object]
     assert told.problem == "There is not enough memory."
 
 
+def test_who_has_no_option_for_processes_is_told_the_variable():
+    """`report` and others have none."""
+    told = [system_error(OSError(number, os.strerror(number))).remedy for number in errno.errorcode]
+    advised = [remedy for remedy in told if "--processes" in remedy]
+    assert len(advised) == 4
+    assert all("nnUNet_def_n_proc=1 where there is no such option" in remedy for remedy in advised)
+
+
 def test_a_thread_that_is_not_started_and_an_error_of_another_kind():
     told = exhausted(RuntimeError("can't start new thread"))
     assert told is not None

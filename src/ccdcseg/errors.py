@@ -6,6 +6,8 @@ from pathlib import Path
 
 from ccdcseg.texts import one_line
 
+NO_OPTION = "(nnUNet_def_n_proc=1 where there is no such option)"
+"""What stands beside advice on ``--processes``: some commands, and Python, read the variable alone."""
 _SYSTEM = {
     errno.ENOSPC: ("The disk{of} is full.", "Free some space, then run the same command again."),
     errno.EDQUOT: ("The disk{of} is full: your share of it is used up.", "Free some space, then run again."),
@@ -20,7 +22,7 @@ _SYSTEM = {
     ),
     errno.EMFILE: (
         "Too many files are open at once for the limit of this user{of}.",
-        "Raise it (ulimit -n 4096), or give fewer --processes.",
+        f"Raise it (ulimit -n 4096), or give fewer --processes {NO_OPTION}.",
     ),
     errno.EFBIG: ("{path} grew beyond the limit for a file.", "Raise it (ulimit -f unlimited)."),
     errno.ENOTDIR: ("{path} lies below a file, which is no folder.", "Choose another place."),
@@ -33,9 +35,12 @@ _SYSTEM = {
     errno.ELOOP: ("{path} lies behind links that lead in a circle.", "Mend the links."),
     errno.EAGAIN: (
         "The system starts no more processes or threads for this user{at}.",
-        "Give --processes 1, raise the limit (ulimit -u), or end other programs.",
+        f"Give --processes 1 {NO_OPTION}, raise the limit (ulimit -u), or end other programs.",
     ),
-    errno.ENOMEM: ("There is not enough memory{at}.", "Give fewer --processes, or end other programs."),
+    errno.ENOMEM: (
+        "There is not enough memory{at}.",
+        f"Give fewer --processes {NO_OPTION}, or end other programs.",
+    ),
     errno.EIO: ("{path} cannot be read or written: the disk reports an error.", "Check the disk."),
 }
 _SYSTEM[errno.EPERM] = _SYSTEM[errno.EACCES]

@@ -19,7 +19,7 @@ from multiprocessing.context import SpawnProcess
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
-from ccdcseg.errors import UserError
+from ccdcseg.errors import NO_OPTION, UserError
 from ccdcseg.interrupts import end_after, ended_by, undone, uninterrupted
 
 Progress = Callable[[int, int], None]
@@ -203,7 +203,7 @@ def _alive() -> Iterator[None]:
     except (EOFError, ConnectionError) as error:
         raise UserError(
             "A worker process was killed, probably for want of memory, or could not start.",
-            "Give fewer --processes.",
+            f"Give fewer --processes {NO_OPTION}.",
         ) from error
 
 

@@ -46,7 +46,7 @@ def die(folder: Path, scan: Scan) -> list[str]:
 
 
 def test_a_killed_worker_is_a_users_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"was killed.*fewer --processes"):
+    with pytest.raises(UserError, match=r"was killed.*fewer --processes \(nnUNet_def_n_proc=1"):
         write_dataset(RELEASE, SCANS, die, tmp_path / "Dataset007_Ours", 2)
     assert list(tmp_path.iterdir()) == []
 
