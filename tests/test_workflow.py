@@ -69,6 +69,17 @@ def test_a_mask_elsewhere_that_was_corrected_is_told(scans: Path):
         prepare(prepare_own, scans, 61, data=DATA, found_by=table)
 
 
+def test_a_table_named_by_a_string_is_the_table(scans: Path):
+    mask, table = scans.parent / "a.nii.gz", scans.parent / "t.csv"
+    (scans / "a" / "mask.nii.gz").rename(mask)
+    table.write_text("image,mask,patient\na/scan.nii.gz,../a.nii.gz,a\n")
+    for found_by, is_new in ((str(table), True), (table, False)):
+        assert prepare(prepare_own, scans, 61, data=DATA, found_by=found_by, workers=1).is_new is is_new
+    os.utime(mask, ns=(1, 1))
+    with pytest.raises(UserError, match="changed since"):
+        prepare(prepare_own, scans, 61, data=DATA, found_by=str(table))
+
+
 def test_a_data_set_below_its_source_is_found(scans: Path):
     found = replace(FOUND, images=["SCANS/{patient}/scan.nii.gz"], mask="SCANS/{patient}/mask.nii.gz")
     for is_new in (True, False):

@@ -69,6 +69,8 @@ def prepare(
     from ccdcseg.nnunet.paths import folders_set, nnunet_folder
 
     source = Path(source)
+    if isinstance(table := settings.get("found_by"), str):
+        settings["found_by"] = Path(table)
 
     def fits(folder: Path) -> bool:
         return convert is prepare_own and holds_scans(folder, settings["found_by"])  # type: ignore[arg-type]

@@ -100,6 +100,21 @@ def test_scans_found_by_patterns(prepare: Callable[..., Path], source: Path) -> 
     )
 
 
+def test_folders_and_tables_may_be_strings(source: Path, tmp_path: Path) -> None:
+    table = write_table(
+        tmp_path / "t.csv", "image,mask,patient", "anna/pre.nii.gz,masks/anna_pre.nii.gz,anna"
+    )
+    for found_by, dataset_id in ((LAYOUT, 8), (str(table), 9)):
+        folder = prepare_own(str(source), str(tmp_path / "raw"), dataset_id, DATA, found_by)
+        assert folder.parent == tmp_path / "raw"
+        assert (folder / "labelsTr").is_dir()
+
+
+def test_a_single_string_is_one_entry() -> None:
+    assert Layout(LAYOUT.images[0], LAYOUT.mask) == LAYOUT
+    assert OwnData("Hearts", {"heart": 1}, "MRI") == OwnData("Hearts", {"heart": 1}, ["MRI"])
+
+
 def test_slashes_that_say_nothing() -> None:
     layout = Layout(("./{patient}//{phase}.nii.gz/",), "./masks/{patient}_{phase}.nii.gz")
     assert layout == LAYOUT

@@ -60,6 +60,11 @@ _FURTHER = r"phase|group|slices|image_[1-9]\d*"
 _SLICES = re.compile(r"[1-9][0-9]{0,5}( +[1-9][0-9]{0,5})*")
 
 
+def _entries(given: Sequence[str]) -> list[str]:
+    """A single one may stand alone; a string is a sequence of letters."""
+    return [given] if isinstance(given, str) else [*given]
+
+
 @dataclass(frozen=True)
 class OwnData:
     """What a user says of scans of their own.
@@ -69,7 +74,8 @@ class OwnData:
         labels: value of each foreground class in the masks, by name; of a DICOM segmentation the segments of these
             names are taken. "ignore" is the value of voxels that nobody has labelled. The new masks have 1, 2 and
             so on in the order of these values, as nnU-Net demands.
-        channels: nnU-Net's word for each channel of an image, by which it normalises ("MRI", "CT").
+        channels: nnU-Net's word for each channel of an image, by which it normalises ("MRI", "CT"); a string is
+            one.
         unlabelled: images without a mask go to ``imagesTs``, all of them where none is annotated yet; otherwise
             they are an error.
         empty_masks: masks may hold no class, as those of healthy controls; otherwise they are an error.
@@ -83,7 +89,7 @@ class OwnData:
 
     def __post_init__(self) -> None:
         """Take channels of any sequence alike: what a data set was made from is told by how this is written."""
-        object.__setattr__(self, "channels", [*self.channels])
+        object.__setattr__(self, "channels", _entries(self.channels))
 
 
 @dataclass(frozen=True)
@@ -91,18 +97,19 @@ class Layout:
     """How the images of a folder and their masks are found.
 
     Args:
-        images: pattern of each channel's path below the folder; see `NamePattern`.
+        images: pattern of each channel's path below the folder; see `NamePattern`. A string is one.
         mask: pattern of the masks' paths; None: there are none yet.
         folders: an image is a folder of DICOM slices, not a file.
     """
 
-    images: tuple[str, ...]
+    images: Sequence[str]
     mask: str | None
     folders: bool = False
 
     def __post_init__(self) -> None:
         """As `OwnData`; ``./`` before a pattern and ``/`` behind it say nothing."""
-        object.__setattr__(self, "images", tuple(str(PurePosixPath(image)) for image in self.images))
+        images = tuple(str(PurePosixPath(image)) for image in _entries(self.images))
+        object.__setattr__(self, "images", images)
         object.__setattr__(self, "mask", self.mask and str(PurePosixPath(self.mask)))
 
 
@@ -129,11 +136,11 @@ class OwnScan:
 
 
 def prepare_own(
-    source: Path,
-    raw_root: Path,
+    source: str | Path,
+    raw_root: str | Path,
     dataset_id: int,
     data: OwnData,
-    found_by: Layout | Path,
+    found_by: Layout | str | Path,
     progress: Progress | None = None,
     workers: int = 1,
 ) -> Path:
@@ -158,7 +165,8 @@ def prepare_own(
             scan or mask are unusable (see `ccdcseg.datasets.volumes` and `ccdcseg.datasets.dicom`); or the id is
             taken. Nothing is left.
     """
-    target = free_folder(raw_root, dataset_id, data.name)
+    source, target = Path(source), free_folder(Path(raw_root), dataset_id, data.name)
+    found_by = Path(found_by) if isinstance(found_by, str) else found_by
     scans = _scans(source, found_by)
     release = _release(source, data, in_part=any(scan.slices for scan in scans))
     _check_scans(scans, data, source)
