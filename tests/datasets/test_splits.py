@@ -167,6 +167,61 @@ def test_patients_that_cannot_be_set_aside(test: int) -> None:
         draw_splits(ACDC, [0.1], 0, test)
 
 
+ALONE = [Case("a_ED", "a", "", ""), Case("a_ES", "a", "", "")]
+NOBODY = "nobody can be tested or set aside: annotate a second"
+
+
+@pytest.mark.parametrize("options", [{"test_patients": 1}, {"unlabelled_patients": 1}])
+def test_one_patient_cannot_be_set_aside(options: dict[str, int]) -> None:
+    with pytest.raises(UserError, match=NOBODY) as caught:
+        draw_splits(ALONE, [1.0], 0, **options)
+    assert "from 1 to" not in caught.value.remedy
+
+
+def test_patients_annotated_in_part_cannot_be_set_aside() -> None:
+    with pytest.raises(UserError, match=r"there are 0 with masks .* Annotate others in full"):
+        draw_splits(made_up([4]), [1.0], 0, 1, in_part={case.patient for case in made_up([4])})
+
+
+def test_no_split_of_one_patient_is_advised_that_cannot_be_drawn(tmp_path: Path) -> None:
+    write_cases(tmp_path, ALONE)
+    with pytest.raises(UserError, match=NOBODY):
+        find_fold(tmp_path, 0.1, 0)
+    with pytest.raises(UserError, match=r"Draw it: ccdcseg split \S+ --fraction 1 --seed 0"):
+        find_fold(tmp_path, 1, 0)
+    add_splits(tmp_path, draw_splits(ALONE, [1.0], 0), ALONE, {})
+    for part in ("test", "validation"):
+        with pytest.raises(UserError, match=f"no patients for {part}. .*{NOBODY}"):
+            part_cases(tmp_path, 0, part)
+    (unknown,) = draw_splits([replace(case, patient=case.case) for case in ALONE], [0.5], 0)
+    add_splits(tmp_path, [unknown], [replace(case, patient=case.case) for case in ALONE], {})
+    with pytest.raises(UserError, match=f"trains on a scan of a .*{NOBODY}"):
+        part_cases(tmp_path, 1, "test")
+
+
+@pytest.mark.parametrize("patients", [2, 3, 4, 5, 8, 11, 40])
+@pytest.mark.parametrize("part", ["test", "validation"])
+@pytest.mark.parametrize("aside", [None, 1])
+def test_a_split_that_is_advised_can_be_drawn_and_has_the_part(
+    tmp_path: Path, patients: int, part: str, aside: int | None
+) -> None:
+    cases = made_up([patients])
+    least = 1 / patients
+    shares = [1.0] if part == "test" else [least, 1 - least, 1.0] if patients > 2 else [least, 1.0]
+    add_splits(tmp_path, draw_splits(cases, shares, 0), cases, {})
+    if aside:  # how many, is known from another split where that has patients for validation
+        add_splits(tmp_path, draw_splits(cases, [least], 1, aside), cases, {})
+    for fold, _ in enumerate(shares):
+        with pytest.raises(UserError, match=f"has no patients for {part}") as caught:
+            part_cases(tmp_path, fold, part)
+        share = re.search(r"--fraction (\S+)", caught.value.remedy)
+        if share is None:
+            assert (patients, part, "third" in caught.value.remedy) == (2, "validation", True)
+        else:
+            number = 1 if "--test" in caught.value.remedy else None
+            assert draw_splits(cases, [float(share[1])], 2, number)[0].patients[part]
+
+
 def test_a_negative_seed() -> None:
     with pytest.raises(UserError, match="is negative"):
         draw_splits(ACDC, [0.1], -1)
@@ -368,7 +423,7 @@ def test_a_fraction_of_one_is_read_again_however_it_is_written(tmp_path: Path) -
 
 def test_one_patient_can_only_be_trained_on() -> None:
     cases = [Case("a", "a", "", "")]
-    with pytest.raises(UserError, match=r"Give --fraction 1, which trains on all"):
+    with pytest.raises(UserError, match=r"a second; or train on that one alone \(--fraction 1\)"):
         draw_splits(cases, [0.5], 0)
     assert draw_splits(cases, [1.0], 0)[0].train == ("a",)
 

@@ -56,6 +56,14 @@ def test_whom_no_network_can_judge_is_refused(trained: list[str], named: list[st
         judges(CASES, [network(*trained)], named)
 
 
+@pytest.mark.parametrize("named", [[], ["p0"]])
+@pytest.mark.parametrize(("patients", "advice"), [(1, "annotate a second patient"), (4, "leave --run out")])
+def test_where_other_networks_come_from(named: list[str], patients: int, advice: str) -> None:
+    cases = CASES[: 2 * patients]
+    with pytest.raises(UserError, match=f"Name a run that never saw .*, or {advice}"):
+        judges(cases, [network(*{case.patient for case in cases})], named)
+
+
 @pytest.fixture
 def finished(raw_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Makes the folder of a finished run in that of a model, whose ``dataset.json`` may be another."""

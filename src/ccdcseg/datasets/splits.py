@@ -42,6 +42,10 @@ logger = logging.getLogger(__name__)
 SPLITS_FILE = "splits_final.json"
 FOLD_OF = "fold_of"
 """Key of an entry that is a fold of another split's training patients; see `ccdcseg.datasets.folds`."""
+_ONE_PATIENT = (
+    "With one annotated patient nobody can be tested or set aside: annotate a second; or train on that one alone "
+    "(--fraction 1) and predict other scans, ccdcseg predict RUN --input IMAGES --output FOLDER."
+)
 _REMEDY = "Move it away; `ccdcseg split` draws splits, and `ccdcseg train` puts them where nnU-Net looks."
 
 
@@ -353,6 +357,8 @@ def _not_drawn(
     problem = f"{path} has no split of fraction {_listed(missing)}, only {there}."
     if not path.exists():
         problem = f"{path} does not exist: no split of fraction {_listed(missing)} has been drawn."
+    if _patients(path.parent) < 2 and any(fraction != 1 for fraction, _ in missing):
+        return UserError(problem, _ONE_PATIENT)
     one = "it" if len(missing) == 1 else "them"
     return UserError(problem, f"Draw {one}: {_drawing(path.parent.name, missing, entries)}")
 
@@ -396,6 +402,11 @@ def _aside(entries: Iterable[Mapping[str, Any]]) -> int:
     return found.pop() if len(found) == 1 else 0
 
 
+def _patients(place: Path, known: int = 2) -> int:
+    """How many patients a folder's table lists; ``known`` where it has none."""
+    return len({case.patient for case in read_cases(place)}) if (place / CASES_FILE).exists() else known
+
+
 def _next_seed(entries: Iterable[Mapping[str, Any]]) -> int:
     return max((entry["seed"] for entry in entries), default=-1) + 1
 
@@ -421,18 +432,33 @@ def part_cases(place: Path, fold: int, part: str) -> list[str]:
     entry = entries[fold]
     check_part(part)
     if not entry["patients"][part]:
-        share, everybody = entry["fraction"], len(entry["patients"]["train"])
-        if share == 1:
-            share = round((everybody - _aside(entries)) / 2 / everybody, 2)
-        drawing = _drawing(place.name, [(share, _next_seed(entries))], entries)
         raise UserError(
             f"Fold {fold} of {place / SPLITS_FILE} has no patients for {part}.",
-            f"Draw a split that has some, with a new seed, and train on it: {drawing}"
-            + (" --test N" if part == "validation" and not _aside(entries) else ""),
+            _drawing_with(part, place, entry, entries),
         )
     cases: list[str] = entry["test" if part == "test" else "val"]
     _check_patients(place, fold, entries, cases)
     return cases
+
+
+def _drawing_with(
+    part: str, place: Path, entry: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]
+) -> str:
+    """How to come by a split like another one that has patients for a part, too."""
+    patients = _patients(place, len({*chain(*entry["patients"].values())}))
+    share, aside, settings = entry["fraction"], _aside(entries), part == "validation"
+    if patients < 2:
+        return _ONE_PATIENT
+    if patients < 2 + settings:
+        return (
+            "Annotate a third patient: one is trained on, one tested on, and settings are chosen on another."
+        )
+    most = patients - max(aside, settings) - (settings or not aside)
+    if share == 1 or round(share * patients) > most:
+        share = round(max(1, min((patients - aside) // 2, most)) / patients, 3)
+    drawing = _drawing(place.name, [(share, _next_seed(entries))], entries)
+    number = " --test N" if settings and not aside else ""
+    return f"Draw a split that has some, with a new seed, and train on it: {drawing}{number}"
 
 
 def _check_patients(
@@ -459,7 +485,9 @@ def _check_patients(
         raise UserError(
             f"Fold {fold} of {place / SPLITS_FILE} trains on a scan of {torn[0]} and tests on another, as "
             f"{CASES_FILE} says now.",
-            "Draw a split by patient and train on it: "
+            _ONE_PATIENT
+            if _patients(place) < 2
+            else "Draw a split by patient and train on it: "
             + _drawing(place.name, [(entry["fraction"], _next_seed(entries))], [])
             + (" --test N" if entry["patients"]["validation"] else ""),
         )
@@ -544,7 +572,7 @@ def _with_unlabelled(raw_folder: Path, splits: Path, fold: int | str) -> dict[st
     entry: dict[str, Any] = entries[fold] if isinstance(fold, int) and fold < len(entries) else {}
     if "unlabelled" not in entry:
         ours = _entries_there(raw_folder / SPLITS_FILE)
-        share = entry.get("fraction", 1 if fold == "all" else 0.1)
+        share = entry.get("fraction", 1 if fold == "all" or _patients(raw_folder) < 2 else 0.1)
         drawing = _drawing(raw_folder.name, [(share, _next_seed(ours))], ours)
         copying = f" Then copy {SPLITS_FILE} to {splits.parent}, and give the split's number as the fold."
         raise UserError(
@@ -717,9 +745,11 @@ def _set_aside(groups: Mapping[str, str], count: int | None, others: int) -> lis
         return []
     if not 1 <= count < len(groups) + others or count > len(groups):
         apart = f" with masks that are whole, and {others} others" if others else ""
+        most = len(groups) - (not others)
+        number = f"Give a number from 1 to {most}." if most else "Annotate others in full."
         raise UserError(
             f"{count} patients cannot be set aside for testing, there are {len(groups)}{apart}.",
-            f"Give a number from 1 to {len(groups) - (not others)}.",
+            number if len(groups) + others > 1 else _ONE_PATIENT,
         )
     return stratified_order(groups, 0)[-count:]
 
@@ -748,9 +778,7 @@ def _training_count(fraction: float, patients: int, at_most: int) -> int:
         raise UserError(
             f"The fraction {exactly(fraction)} of {patients} patients is {count} to train on, but testing leaves "
             f"{at_most}.",
-            "Choose a smaller fraction or fewer test patients."
-            if at_most
-            else "Give --fraction 1, which trains on all and tests on nobody, or add patients.",
+            "Choose a smaller fraction or fewer test patients." if at_most else _ONE_PATIENT,
         )
     return count
 

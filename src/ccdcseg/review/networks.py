@@ -134,15 +134,22 @@ def judges(
     if seen := [case for case, unseeing in found.items() if asked and not unseeing]:
         raise UserError(
             f"{seen[0]} was trained on by {networks[0].folder}: it says what it was taught.",
-            "Name a run that never saw the patient, or leave --run out, which trains such ones.",
+            f"Name a run that never saw the patient, or {_other_networks(cases)}.",
         )
     found = {case: unseeing for case, unseeing in found.items() if unseeing}
     if not found:
         raise UserError(
             f"{networks[0].folder} was trained on every annotated patient.",
-            "Leave --run out: networks that never saw a patient are then trained.",
+            f"Name a run that never saw one of them, or {_other_networks(cases)}.",
         )
     return found
+
+
+def _other_networks(cases: Iterable[Case]) -> str:
+    """How to come by networks that never saw a patient: they are trained on others."""
+    if len({case.patient for case in cases}) < 2:
+        return "annotate a second patient to train on"
+    return "leave --run out, which trains such ones"
 
 
 def predict_all(
