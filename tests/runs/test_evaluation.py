@@ -6,7 +6,7 @@ from scored import MISSED, STORED, evaluation, scores
 
 from ccdcseg.errors import UserError
 from ccdcseg.measure.patients import WITH_MISSES
-from ccdcseg.runs.evaluation import read_evaluation, seed_means
+from ccdcseg.runs.evaluation import CaseScores, read_evaluation, seed_means, write_evaluation
 
 
 def row(case: str, name: str, dice: float | None, distance: float | None = None, status: str = "ok"):
@@ -48,6 +48,22 @@ def test_a_missed_structure_costs_the_diagonal():
 def test_seeds_are_averaged_within_a_patient():
     other = evaluation([row("A1", "RV", 0.2, 2.0), row("A1", "LV", 0.2, 2.0)])
     assert seed_means([MEASURED, other], "dice") == pytest.approx({"A": 0.5, "B": 0.25})
+
+
+def test_a_row_is_looked_at_as_often_with_many_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    looks: list[str] = []
+    value = CaseScores.value
+    monkeypatch.setattr(CaseScores, "value", lambda row, *rest: looks.append(row.case) or value(row, *rest))
+    found = []
+    for classes in (2, 16):
+        looks.clear()
+        made = evaluation(
+            row(case, f"c{index}", 0.5, 1.0) for case in ("A1", "B1") for index in range(classes)
+        )
+        write_evaluation(made, tmp_path)
+        assert read_evaluation(tmp_path / "evaluation.json") == made
+        found.append(len(looks) / len(made.cases))
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize(

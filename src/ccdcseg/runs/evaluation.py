@@ -167,7 +167,7 @@ class Evaluation(Stored):
             classes: the foreground classes.
             cases: a row for each scan and class.
         """
-        summary = {name: _summary(cases, classes, name) for name in (*classes, MEAN)}
+        summary = {name: _summary(rows, classes, name) for name, rows in _by_class(cases, classes).items()}
         return cls(format="ccdcseg-evaluation/1", classes=tuple(classes), cases=tuple(cases), summary=summary)
 
     @model_validator(mode="after")
@@ -193,8 +193,8 @@ class Evaluation(Stored):
             raise ValueError(
                 f"summary is of {', '.join(self.summary)}, not of {', '.join(self.classes)} and {MEAN}"
             )
-        for name, summary in self.summary.items():
-            _check_summary(name, summary, self)
+        for name, rows in _by_class(self.cases, self.classes).items():
+            _check_summary(name, self.summary[name], rows, self.classes)
         return self
 
     @property
@@ -234,7 +234,7 @@ class Evaluation(Stored):
             UserError: there is no such metric or class.
         """
         self.check_known(metric, class_name)
-        rows = (row for row in self.cases if row.structure not in without)
+        rows = (row for row in _of_class(self.cases, class_name) if row.structure not in without)
         return _values(rows, self.classes, metric, class_name, marked)
 
     def check_known(self, metric: str, class_name: str) -> None:
@@ -317,7 +317,7 @@ def missed(evaluations: Iterable[Evaluation], class_name: str = MEAN) -> tuple[i
         evaluations: of a method, one for each seed.
         class_name: one of the classes, or "mean" for all of them.
     """
-    rows = [row for item in evaluations for row in item.cases if class_name in (row.class_name, MEAN)]
+    rows = [row for item in evaluations for row in _of_class(item.cases, class_name)]
     present = [row.status for row in rows if row.status in ("ok", "missed")]
     return present.count("missed"), len(present)
 
@@ -474,6 +474,18 @@ def _command(folder: Path) -> str:
     return shlex.join([*words, str(folder)])
 
 
+def _of_class(rows: Iterable[CaseScores], class_name: str) -> Iterator[CaseScores]:
+    return (row for row in rows if class_name in (row.class_name, MEAN))
+
+
+def _by_class(rows: Sequence[CaseScores], classes: Iterable[str]) -> dict[str, Sequence[CaseScores]]:
+    """The rows of each class, and of "mean", which are all: to look for those of each class takes long."""
+    found: dict[str, list[CaseScores]] = {name: [] for name in classes}
+    for row in rows:
+        found[row.class_name].append(row)
+    return {**found, MEAN: rows}
+
+
 def _values(
     rows: Iterable[CaseScores],
     classes: Sequence[str],
@@ -481,13 +493,14 @@ def _values(
     class_name: str,
     marked: Container[Structure] = (),
 ) -> dict[str, float]:
-    scans: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in classes}
+    """The value of each patient, by the rows of a class, or of all for "mean"."""
+    wanted = classes if class_name == MEAN else [class_name]
+    scans: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in wanted}
     for row in rows:
         value = row.value(metric, row.structure in marked)
         if value is not None:
             scans[row.class_name][row.patient].append(value)
-    wanted = classes if class_name == MEAN else [class_name]
-    return average([{patient: mean(values) for patient, values in scans[name].items()} for name in wanted])
+    return average([{patient: mean(values) for patient, values in found.items()} for found in scans.values()])
 
 
 def _summary(rows: Sequence[CaseScores], classes: Sequence[str], name: str) -> Summary:
@@ -495,11 +508,11 @@ def _summary(rows: Sequence[CaseScores], classes: Sequence[str], name: str) -> S
         metric: MetricSummary.model_validate(describe(_values(rows, classes, metric, name)))
         for metric in SUMMARY_METRICS
     }
-    return Summary.model_validate({**metrics, **_counts(rows, name)})
+    return Summary.model_validate({**metrics, **_counts(rows)})
 
 
-def _counts(rows: Iterable[CaseScores], name: str) -> dict[str, int]:
-    counts = Counter(row.status for row in rows if name in (row.class_name, MEAN))
+def _counts(rows: Iterable[CaseScores]) -> dict[str, int]:
+    counts = Counter(row.status for row in rows)
     return {
         "n_scans": counts.total(),
         "n_missing": counts["missed"],
@@ -508,15 +521,15 @@ def _counts(rows: Iterable[CaseScores], name: str) -> dict[str, int]:
     }
 
 
-def _check_summary(name: str, summary: Summary, evaluation: Evaluation) -> None:
+def _check_summary(name: str, summary: Summary, rows: Sequence[CaseScores], classes: Sequence[str]) -> None:
     """Refuse what the rows do not give. Intervals were drawn and are not drawn again; they lie among the values."""
-    for field, count in _counts(evaluation.cases, name).items():
+    for field, count in _counts(rows).items():
         if getattr(summary, field) != count:
             raise ValueError(
                 f"summary.{name}.{field} is {getattr(summary, field)}, but the rows of cases give {count}"
             )
     for metric in SUMMARY_METRICS:
-        stored, values = getattr(summary, metric), list(evaluation.values(metric, name).values())
+        stored, values = getattr(summary, metric), list(_values(rows, classes, metric, name).values())
         expected = mean(values) if values else None
         if stored.n_patients != len(values) or not _equal(stored.value, expected):
             raise ValueError(
