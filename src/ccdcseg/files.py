@@ -48,6 +48,18 @@ def write_bytes(path: Path, content: bytes) -> None:
         handle.write(content)
 
 
+def append_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` behind what a file holds; a kill may leave a part of it, and what was there stays.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with naming(path), path.open("ab") as handle:
+        handle.write(content)
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[BinaryIO]:
     """A file to write into, which takes the place of ``path`` once it is on the disk, see `write_bytes`."""

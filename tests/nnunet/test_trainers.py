@@ -18,7 +18,7 @@ from ccdcseg.losses import CCDCLoss, Diagnostics, Role
 from ccdcseg.nnunet.checkpoints import OWN_KEY, load_checkpoint
 from ccdcseg.nnunet.train import LATEST, prepare
 from ccdcseg.nnunet.trainers import nnUNetTrainerPreset
-from ccdcseg.runs.history import read_history
+from ccdcseg.runs.history import read_history, write_history
 
 # What nnU-Net and its libraries warn of is theirs.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -78,12 +78,19 @@ def test_methods_of_a_seed_start_alike_and_see_the_same_batches(tiny_run, make_t
     assert torch.equal(*batches)
 
 
-def test_continued_training_equals_an_uninterrupted_one(tiny_run, train_run, interrupt_run):
+def test_continued_training_equals_an_uninterrupted_one(tiny_run, train_run, interrupt_run, monkeypatch):
+    written = []
+    monkeypatch.setattr(
+        "ccdcseg.runs.history.write_history",
+        lambda folder, epochs: written.append(len(epochs)) or write_history(folder, epochs),
+    )
     whole = train_run(tiny_run(results="whole"))
     run = tiny_run(results="broken")
     interrupt_run(run, 5)
     assert (run.folder / LATEST).exists()
     assert not run.finished
+    with (run.folder / "history.jsonl").open("a") as handle:
+        handle.write('{"epoch": 1')  # a kill while the next epoch was written
     with pytest.raises(UserError, match="--resume"):
         train_run(run)
     steps = []
@@ -95,6 +102,7 @@ def test_continued_training_equals_an_uninterrupted_one(tiny_run, train_run, int
     assert same(weights(whole), weights(run.folder))
     strip = [epoch.model_copy(update={"seconds": 0}) for epoch in read_history(run.folder)]
     assert strip == [epoch.model_copy(update={"seconds": 0}) for epoch in read_history(whole)]
+    assert written == [1, 1, 2]
 
 
 def test_a_training_of_a_gpu_continues_on_a_cpu(tiny_run, train_run, interrupt_run, monkeypatch):

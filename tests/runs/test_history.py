@@ -7,7 +7,7 @@ import pytest
 from scored import STORED, epoch
 
 from ccdcseg.errors import UserError
-from ccdcseg.runs.history import Epoch, count_epochs, read_history, write_history
+from ccdcseg.runs.history import Epoch, count_epochs, extend_history, read_history, write_history
 
 
 def test_none_where_nothing_was_written(tmp_path: Path):
@@ -58,3 +58,39 @@ def test_epochs_are_counted_while_they_are_written(tmp_path: Path):
     assert count_epochs(tmp_path) == 2
     write_history(tmp_path, [Epoch.model_validate(epoch())])
     assert count_epochs(tmp_path) == 1
+
+
+def epochs(count: int) -> list[Epoch]:
+    return [Epoch.model_validate(epoch(epoch=number, iteration=number + 1)) for number in range(count)]
+
+
+def test_an_epoch_is_written_behind_the_others(tmp_path: Path):
+    path, every = tmp_path / "history.jsonl", epochs(3)
+    size = extend_history(tmp_path, every[:1], None)
+    written = path.stat()
+    assert size == written.st_size
+    size = extend_history(tmp_path, every[:2], size)
+    extend_history(tmp_path, every, size)
+    assert path.stat().st_ino == written.st_ino
+    assert read_history(tmp_path) == every
+
+
+@pytest.mark.parametrize("beyond", ["", '{"epo', "{}\n"])
+def test_what_is_beyond_the_checkpoint_goes_when_a_training_goes_on(tmp_path: Path, beyond: str):
+    path, every = tmp_path / "history.jsonl", epochs(3)
+    write_history(tmp_path, every)
+    with path.open("a") as handle:
+        handle.write(beyond)
+    extend_history(tmp_path, every[:2], None)
+    assert read_history(tmp_path) == every[:2]
+
+
+def test_a_history_that_was_changed_or_taken_away_meanwhile_is_written_anew(tmp_path: Path):
+    path, every = tmp_path / "history.jsonl", epochs(3)
+    size = extend_history(tmp_path, every[:1], None)
+    path.write_text("")
+    size = extend_history(tmp_path, every[:2], size)
+    assert read_history(tmp_path) == every[:2]
+    path.unlink()
+    extend_history(tmp_path, every, size)
+    assert read_history(tmp_path) == every

@@ -43,7 +43,7 @@ from ccdcseg.nnunet.selections import save_selection
 from ccdcseg.nnunet.unlabelled import UnlabelledTraining, ignore_value
 from ccdcseg.postprocessing import Postprocessing, decide
 from ccdcseg.processes import Progress, can_share
-from ccdcseg.runs.history import Epoch, read_history, write_history
+from ccdcseg.runs.history import Epoch, extend_history, read_history
 from ccdcseg.runs.record import BEGUN_FILE, RUN_FILE
 
 GRADIENT_NORM = 12
@@ -68,6 +68,7 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         always_unlabelled: scans without masks take part whatever the preset says.
         recorded: `ccdcseg train` began this training, and keeps its record.
         teachers: folders of the runs whose networks label scans without masks in self-training.
+        history_size: of the file with the history as this process left it; None: it has not written it yet.
         begun_in: precision of the training whose checkpoint was loaded; None: none was, or it does not say.
         averaged: the network with averaged weights, which predicts; None: the trained one does.
         unlabelled: the part that scans without masks have; None: they have none.
@@ -103,6 +104,7 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         self.save_every = training.checkpoint_every
         self.seed = seed_from_environment() if training.seed is None else training.seed
         self.history: list[Epoch] = []
+        self.history_size: int | None = None
         self.begun_in: str | None = None
         self.averaged: AveragedModel | None = None
         self.unlabelled: UnlabelledTraining | None = None
@@ -315,7 +317,7 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         """Log, write the history, and checkpoint."""
         self.history.append(Epoch.model_validate(finite(self._epoch_record())))
         if self.local_rank == 0 and not self.disable_checkpointing:
-            write_history(Path(self.output_folder), self.history)
+            self.history_size = extend_history(Path(self.output_folder), self.history, self.history_size)
         with self._plots_seldom():
             super().on_epoch_end()
 
@@ -386,6 +388,7 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         self._load_own_state(own)
         self.begun_in = own.get("precision")
         self.history = read_history(Path(self.output_folder))[: self.current_epoch]
+        self.history_size = None
 
     def _own_state(self) -> dict[str, Any]:
         """State that only ccdcseg needs, to continue."""

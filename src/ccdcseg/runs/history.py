@@ -10,7 +10,7 @@ from typing import Self
 from pydantic import model_validator
 
 from ccdcseg.errors import UserError
-from ccdcseg.files import read_text, write_text
+from ccdcseg.files import append_bytes, read_text, write_text
 from ccdcseg.runs.stored import Count, Name, NotNegative, Share, Stored
 
 HISTORY_FILE = "history.jsonl"
@@ -174,8 +174,35 @@ def count_epochs(folder: Path) -> int:
 
 def write_history(folder: Path, epochs: Sequence[Epoch]) -> None:
     """Write all epochs, atomically."""
-    lines = [json.dumps(epoch.content, allow_nan=False) + "\n" for epoch in epochs]
-    write_text(folder / HISTORY_FILE, "".join(lines))
+    write_text(folder / HISTORY_FILE, "".join(map(_line, epochs)))
+
+
+def extend_history(folder: Path, epochs: Sequence[Epoch], left: int | None) -> int:
+    """Write the last epoch behind the others, or all where the file is not as it was left.
+
+    An epoch of many classes has a matrix of them: to write all each time would be hundreds of gigabytes in the end.
+
+    Args:
+        folder: of the run.
+        epochs: all so far.
+        left: size of the file with all but the last; None: it holds what an earlier training came to.
+
+    Returns:
+        Its size now.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path = folder / HISTORY_FILE
+    if path.exists() and path.stat().st_size == left:
+        append_bytes(path, _line(epochs[-1]).encode())
+    else:
+        write_history(folder, epochs)
+    return path.stat().st_size
+
+
+def _line(epoch: Epoch) -> str:
+    return json.dumps(epoch.content, allow_nan=False) + "\n"
 
 
 def _is_cut_short(line: str) -> bool:
