@@ -5,6 +5,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from alive import Alive
 from ccdcseg import files
 from ccdcseg.datasets.splits import split_dataset
 from ccdcseg.errors import UserError
@@ -28,6 +30,7 @@ from ccdcseg.nnunet.runs import resolve_run, teachers_of
 from ccdcseg.nnunet.unlabelled import (
     Labeller,
     Labelling,
+    _annotated_mask,
     _summary,
     agreement,
     annotated_shares,
@@ -210,6 +213,35 @@ def test_a_scan_that_fills_the_devices_memory_is_joined_beside_it(finished_run, 
     assert next(full, "used") == "used"
 
 
+def test_labels_and_what_networks_say_are_held_of_one_scan_and_one_network(tmp_path, monkeypatch):
+    """Those of all scans fill any memory."""
+    labelled, said = Alive(), Alive()
+    networks = [
+        SimpleNamespace(label_manager=SimpleNamespace(has_ignore_label=False), shift=shift)
+        for shift in (0, 1, 2)
+    ]
+
+    def watched(*arguments):
+        labels, told = label_scan(*arguments)
+        return labelled.watch(labels), told
+
+    def probabilities(_, network, scan):
+        return said.watch(torch.softmax(torch.cat([scan, network.shift - scan]), 0))
+
+    for name, other in (("_probabilities", probabilities), ("_write_for_people", lambda *_: None)):
+        monkeypatch.setattr(Labeller, name, other)
+    monkeypatch.setattr("ccdcseg.nnunet.unlabelled.label_scan", watched)
+    for number in range(3):
+        scan = np.random.default_rng(number).normal(size=(1, 2, 8, 8)).astype(np.float32)
+        nnUNetDatasetBlosc2.save_case(scan, np.zeros(scan.shape, np.int8), {}, str(tmp_path / f"s{number}"))
+    labeller = Labeller(networks, {"heart": 1}, {}, 0.6, 2, 3)
+    written = labeller.write(tmp_path, ["s0", "s1", "s2"], tmp_path / "labels", {"heart": 0.5}, None)
+    assert (labelled.most, said.most) == (1, 1)
+    assert written.scans == 3
+    assert written.agreement < 1
+    assert len({*(tmp_path / "labels").glob("*_seg.b2nd")}) == 3
+
+
 def test_a_device_that_is_full_is_named_where_labels_are_written(unlabelled_run, train_run, monkeypatch):
     def fail(*_):
         raise torch.OutOfMemoryError
@@ -256,8 +288,7 @@ def test_agreement_is_the_mean_dice_of_each_two(votes, agreed):
 )
 def test_the_share_of_scans_that_is_kept(scans, agreed, left_out):
     """1 - 0.8 is a little less than 0.2; one scan is kept at least."""
-    nothing = np.zeros((1, 1, 1), np.int16)
-    found = {f"s{i:03d}": Labelling(nothing, {}, {"RV": 0.1}, 0.0, agreement=i / scans) for i in range(scans)}
+    found = {f"s{i:03d}": Labelling({}, {"RV": 0.1}, 0.0, agreement=i / scans) for i in range(scans)}
     summary = _summary(found, {"RV": 0.1}, ["RV"], agreed)
     assert [one.scan for one in summary.left_out] == [*found][:left_out]
 
@@ -429,8 +460,8 @@ def test_labels_of_a_scan():
     probabilities = np.zeros((2, 1, 1, 8), np.float32)
     probabilities[1, 0, 0] = [0.9, 0.95, 0.7, 0.1, 0.6, 0.2, 0.3, 0.05]
     probabilities[0] = 1 - probabilities[1]
-    found = label_scan(probabilities, {"organ": 1}, {"foreground": 1.0}, 0.8, 2)
-    assert found.labels.ravel().tolist() == [1, 1, 2, 0, 0, 0, 2, 0]
+    labels, found = label_scan(probabilities, {"organ": 1}, {"foreground": 1.0}, 0.8, 2)
+    assert labels.ravel().tolist() == [1, 1, 2, 0, 0, 0, 2, 0]
     assert found.voxels == {"organ": 3 / 8}
     assert found.confident == {"background": pytest.approx(4 / 5), "organ": pytest.approx(2 / 3)}
     assert found.removed == pytest.approx(1 / 4)
@@ -449,6 +480,17 @@ def test_voxels_that_nobody_annotated_are_no_background(tmp_path):
     for name, array in (("a", mask), ("b", np.full_like(mask, 2))):
         nnUNetDatasetBlosc2.save_seg(array, str(tmp_path / f"{name}_seg"))
     assert annotated_shares(tmp_path, ["a", "b"], {"heart": 1}, ignore=2) == {"heart": 0.25}
+
+
+def test_masks_are_held_one_at_a_time(tmp_path, monkeypatch):
+    for name in "abc":
+        nnUNetDatasetBlosc2.save_seg(np.ones((1, 2, 4, 4), np.int16), str(tmp_path / f"{name}_seg"))
+    alive = Alive()
+    monkeypatch.setattr(
+        "ccdcseg.nnunet.unlabelled._annotated_mask", lambda *place: alive.watch(_annotated_mask(*place))
+    )
+    assert annotated_shares(tmp_path, ["a", "b", "c"], {"heart": 1}, ignore=2) == {"heart": 1.0}
+    assert alive.most == 1
 
 
 def test_scans_that_an_older_nnunet_preprocessed(tmp_path):

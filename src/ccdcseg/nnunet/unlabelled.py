@@ -69,10 +69,9 @@ def writing_epochs(settings: UnlabelledScans, epochs: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Labelling:
-    """Labels of one scan, on its preprocessed voxels.
+    """What is told of the labels of one scan.
 
     Attributes:
-        labels: (Z, Y, X) class values, and ``ignore`` where the network was not sure.
         confident: share of each class's voxels that are not ignored, by name; the background among them.
         voxels: of each foreground class, before anything was ignored, as a share of the scan.
         removed: share of the foreground that post-processing removed.
@@ -80,7 +79,6 @@ class Labelling:
         agreement: see `agreement`.
     """
 
-    labels: NDArray[np.int16]
     confident: dict[str, float]
     voxels: dict[str, float]
     removed: float
@@ -94,7 +92,7 @@ def label_scan(
     shares: Shares,
     confidence: float,
     ignore: int,
-) -> Labelling:
+) -> tuple[NDArray[np.int16], Labelling]:
     """From probabilities to labels that a network can learn from.
 
     Args:
@@ -103,6 +101,9 @@ def label_scan(
         shares: rules of post-processing.
         confidence: below it a voxel is ignored, unless post-processing made it background.
         ignore: value of such voxels.
+
+    Returns:
+        (Z, Y, X) class values, and ``ignore`` where the network was not sure; and what is told of them.
     """
     predicted = probabilities.argmax(0).astype(np.int16)
     cleaned = keep_pieces(predicted, probabilities, labels, shares)
@@ -110,8 +111,7 @@ def label_scan(
     sure = (probabilities.max(0) >= confidence) | removed
     classes = {"background": 0, **labels}
     of_class = {name: cleaned == value for name, value in classes.items()}
-    return Labelling(
-        labels=np.where(sure, cleaned, ignore).astype(np.int16),
+    return np.where(sure, cleaned, ignore).astype(np.int16), Labelling(
         confident={name: float(sure[mask].mean()) for name, mask in of_class.items() if mask.any()},
         voxels={name: float(of_class[name].mean()) for name in labels},
         removed=float(removed.sum() / max(1, (predicted > 0).sum())),
@@ -297,24 +297,35 @@ class Labeller:
 
     def _label(self, images: Path, name: str, folder: Path, before: Path | None) -> Labelling:
         data = torch.from_numpy(blosc2.open(urlpath=str(images / f"{name}.b2nd"), mode="r")[:])
-        votes = [self._probabilities(predictor, data).cpu().numpy() for predictor in self.predictors]
-        found = label_scan(np.mean(votes, axis=0), self.labels, self.shares, self.confidence, self.ignore)
+        probabilities, votes = self._asked(data)
+        labels, found = label_scan(probabilities, self.labels, self.shares, self.confidence, self.ignore)
         locations = DefaultPreprocessor._sample_foreground_locations(
-            found.labels[None], self._looked_for, min_num_samples=LOCATIONS
+            labels[None], self._looked_for, min_num_samples=LOCATIONS
         )
         # nnU-Net's form of properties, written by the preprocessing of this very training
         properties = load_pickle(str(images / f"{name}.pkl"))
         with explaining(folder / name):
-            nnUNetDatasetBlosc2.save_seg(found.labels[None], str(folder / f"{name}_seg"))
+            nnUNetDatasetBlosc2.save_seg(labels[None], str(folder / f"{name}_seg"))
             np.savez(
                 folder / f"{name}_locations.npz", **{str(key): locations[key] for key in self._looked_for}
             )
-            self._write_for_people(found.labels, properties, folder / name)
+            self._write_for_people(labels, properties, folder / name)
         return replace(
             found,
-            changed=_changed(found.labels, before, self.ignore),
-            agreement=agreement([vote.argmax(0) for vote in votes], [*self.labels.values()]),
+            changed=_changed(labels, before, self.ignore),
+            agreement=agreement(votes, [*self.labels.values()]),
         )
+
+    def _asked(self, data: Tensor) -> tuple[NDArray[np.float32], list[NDArray[np.int16]]]:
+        """The mean of the networks' probabilities of a scan, and the class that each takes for the likeliest."""
+        total: Any = 0
+        votes = []
+        for predictor in self.predictors:  # one at a time: those of a large scan fill the memory
+            said = self._probabilities(predictor, data).cpu().numpy()
+            total = total + said
+            votes.append(said.argmax(0).astype(np.int16))
+        total /= len(votes)
+        return total, votes
 
     @property
     def _looked_for(self) -> list[Any]:
@@ -418,11 +429,14 @@ def annotated_shares(
         labels: value of each foreground class by name.
         ignore: value of voxels that nobody annotated.
     """
-    masks = [_annotated_mask(folder, case) for case in cases]
-    known = [voxels for mask in masks if (voxels := mask[mask != ignore]).size]
-    return {
-        name: mean([float((voxels == value).mean()) for voxels in known]) for name, value in labels.items()
-    }
+    found = [_shares_of(_annotated_mask(folder, case), labels, ignore) for case in cases]
+    return {name: mean([shares[name] for shares in found if shares]) for name in labels}
+
+
+def _shares_of(mask: NDArray[Any], labels: Mapping[str, int], ignore: int) -> dict[str, float]:
+    """Share of each class in the annotated voxels of a mask; empty where it has none."""
+    known = mask[mask != ignore]
+    return {name: float((known == value).mean()) for name, value in labels.items()} if known.size else {}
 
 
 def _annotated_mask(folder: Path, case: str) -> NDArray[Any]:
