@@ -19,6 +19,7 @@ from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainer
 from nnunetv2.utilities import file_path_utilities
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from alive import Alive
 from ccdcseg import workflow
 from ccdcseg.errors import UserError
 from ccdcseg.files import read_json
@@ -399,6 +400,29 @@ def predictions(finished_run: Run, workspace, tmp_path: Path, monkeypatch: pytes
         return len(done)
 
     return SimpleNamespace(go=go, folder=folder, image=images / "a_0000.nii.gz")
+
+
+@pytest.mark.parametrize("usable", [True, False])
+def test_nothing_of_a_scan_is_held_while_the_next_is_predicted(
+    predictions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, usable: bool
+):
+    """Neither what the network says of it, nor the voxels of one that cannot be used."""
+    alive, plain = Alive(), module.segment
+    for name in "bc":
+        shutil.copy(predictions.image, predictions.image.with_name(f"{name}_0000.nii.gz"))
+
+    def check(_: object) -> None:
+        voxels = alive.watch(np.zeros(3))
+        raise UserError(f"There are {len(voxels)} voxels.", "Mend them.")
+
+    if usable:
+        monkeypatch.setattr(module, "segment", lambda *scan, **options: alive.watch(plain(*scan, **options)))
+        assert predictions.go(tmp_path / "out", foreground=1.0) == 3
+    else:
+        monkeypatch.setattr(module, "check_scan", check)
+        with pytest.raises(UserError, match=r"There are 3 voxels\. Neither can b, c be used\. Mend them\."):
+            predictions.go(tmp_path / "out")
+    assert alive.most == 1
 
 
 @pytest.mark.parametrize("inside", [True, False])

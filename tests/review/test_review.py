@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alive import Alive
 from ccdcseg.datasets.cases import read_cases
 from ccdcseg.errors import UserError
 from ccdcseg.review.measure import Opinions, measure
@@ -134,6 +135,17 @@ def test_patients_whom_a_split_measures_are_counted(
     monkeypatch.setattr(Network, "hash", "0" * 64)
     found = reviewed_by(raw_folder, record)
     assert found.measured == sum(one.patient == "p2" for one in found.cases) > 0
+
+
+def test_what_networks_say_is_held_of_one_scan_at_a_time(
+    raw_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive = Alive()
+    monkeypatch.setattr("ccdcseg.review.review.read_opinions", lambda *of: alive.watch(read_opinions(*of)))
+    monkeypatch.setattr(Network, "hash", "0" * 64)
+    record = RunRecord.model_construct(patients=Patients.model_validate(SPLIT), fold_of=None)
+    assert len(reviewed_by(raw_folder, record).cases) == 6
+    assert alive.most == 1
 
 
 @pytest.mark.parametrize("theirs", [None, '[{"train": ["p1_ED"], "val": []}]', "["])

@@ -594,24 +594,32 @@ def _predict(
     predictors = [build_predictor(folder, device) for folder in folders]
     for done, (case, targets) in enumerate(outdated.items(), len(images) - len(outdated)):
         progress(done, len(images))
-        stamps = {target: stamp(sources) for target, sources in targets.items()}
-        try:
-            check_scan(images[case])
-            found = segment(predictors, images[case], probabilities=bool(output.shares))
-        except UserError as error:
+        if error := _predict_scan(predictors, images[case], targets, output):
             unusable[case] = error
-            continue
-        for target, now in stamps.items():
-            shares = {} if target.parent == output.plain else output.shares
-            labels = class_values(predictors[0].dataset_json)
-            kept = keep_pieces(found.labels, found.probabilities, labels, shares)
-            _write(predictors[0], found, kept, target, now)
     progress(len(images), len(images))
     if unusable:
         first, *others = unusable
         more = f" Neither can {listed(others)} be used." if others else ""
         rest = " All others are predicted." if len(unusable) < len(images) else ""
         raise UserError(f"{unusable[first].problem}{more}{rest}", unusable[first].remedy)
+
+
+def _predict_scan(
+    predictors: Sequence[Any], files: Sequence[Path], targets: Mapping[Path, Sources], output: Output
+) -> UserError | None:
+    """Predict and write one scan; or tell why it cannot be used, without a traceback, which holds its voxels."""
+    stamps = {target: stamp(sources) for target, sources in targets.items()}
+    try:
+        check_scan(files)
+        found = segment(predictors, files, probabilities=bool(output.shares))
+    except UserError as error:
+        return UserError(error.problem, error.remedy)
+    labels = class_values(predictors[0].dataset_json)
+    for target, now in stamps.items():
+        shares = {} if target.parent == output.plain else output.shares
+        kept = keep_pieces(found.labels, found.probabilities, labels, shares)
+        _write(predictors[0], found, kept, target, now)
+    return None
 
 
 @dataclass(frozen=True)

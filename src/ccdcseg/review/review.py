@@ -165,11 +165,12 @@ def review(
     reviewed = []
     for done, case in enumerate((case for case in cases if case.case in wanted), 1):
         digest = file_hash(masks[case.case])
-        opinions = read_opinions(raw_folder, masks[case.case], files[case.case])
+        # unnamed, so that what networks say of one scan is let go before the next is read
+        measures = measure(read_opinions(raw_folder, masks[case.case], files[case.case]))
         names = tuple(network.name for network in wanted[case.case])
         said = answers.get(case.case)
         answer = said.answer if said and said.mask == digest else ""
-        reviewed.append(Reviewed(case.case, case.patient, names, digest, measure(opinions), answer=answer))
+        reviewed.append(Reviewed(case.case, case.patient, names, digest, measures, answer=answer))
         progress(done, len(wanted))
     hashes = {name: network.hash for name, network in used.items()}
     count = sum(one.patient in measured for one in reviewed)
