@@ -97,6 +97,27 @@ def test_a_picture_of_every_patient(raw_folder: Path, build, change_volume) -> N
     assert {(image["width"], image["height"]) for image in images} == {("320", "286")}
 
 
+def test_a_large_page_has_the_pictures_of_findings_first(
+    raw_folder: Path, build, change_volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First p2 alone has a finding, a note; then p1 and p3 have a problem."""
+    change_volume(raw_folder / "labelsTr" / "p2_ED.nii.gz", lambda array: array * (array == 1))
+    whole = build()
+    sizes = [len(image["src"]) for image in whole.all("img")]
+    assert "too large" not in whole.text
+    monkeypatch.setattr("ccdcseg.report.check_page.MOST_CHARACTERS", sizes[1])
+    page = build()
+    assert [image["alt"].split("_")[0] for image in page.all("img")] == ["p2"]
+    assert "Without 2 patients whose picture would make this page too large" in page.text
+    double(raw_folder)
+    monkeypatch.setattr("ccdcseg.report.check_page.MOST_CHARACTERS", sum(sizes) - 1)
+    page = build()
+    assert [image["alt"].split("_")[0] for image in page.all("img")] == ["p1", "p3"]
+    assert "Without 1 patient whose picture" in page.text
+    ids = {attributes["id"] for _, attributes in page.elements if "id" in attributes}
+    assert {attributes["href"].removeprefix("#") for attributes in page.all("a")} <= ids
+
+
 def test_the_case_with_most_foreground_is_chosen(raw_folder: Path, check, change_volume) -> None:
     change_volume(raw_folder / "labelsTr" / "p1_ED.nii.gz", lambda array: array * 0)
     (raw_folder / "labelsTr" / "p3_ED.nii.gz").unlink()

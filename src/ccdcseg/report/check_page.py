@@ -1,4 +1,4 @@
-"""The page of a check: findings, numbers, every case and a picture of every patient in one HTML file."""
+"""The page of a check: findings, numbers, every case and pictures of patients in one HTML file."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -17,6 +17,7 @@ from ccdcseg.processes import Progress
 from ccdcseg.report.pictures import class_colour
 from ccdcseg.report.template import PATIENTS, SYNTHETIC, render
 from ccdcseg.report.thumbnails import Thumbnail, thumbnails
+from ccdcseg.report.viewer import MOST_CHARACTERS, within
 from ccdcseg.texts import one_line, significant
 
 _SHOWN = {Severity.PROBLEM: 5, Severity.NOTE: 1}
@@ -71,7 +72,7 @@ class PatientPicture:
 def build_check_page(
     result: CheckResult, output: Path, cache: Path, workers: int = 2, progress: Progress | None = None
 ) -> Path:
-    """Write a self-contained page about a data set.
+    """Write a self-contained page about a data set, with the pictures that find room, those with findings first.
 
     Args:
         result: of the check.
@@ -97,7 +98,10 @@ def build_check_page(
         )
         for patient, case in chosen.items()
     ]
-    write_text(output, render("check.html.j2", _context(result, shown)))
+    first = sorted(shown, key=lambda one: (not one.problems, not one.notes))
+    kept = within(first, lambda one: len(one.picture.uri), MOST_CHARACTERS)
+    kept.sort(key=lambda one: one.patient)
+    write_text(output, render("check.html.j2", _context(result, kept, len(shown) - len(kept))))
     return output
 
 
@@ -163,7 +167,7 @@ def _checks_by_patient(result: CheckResult) -> dict[tuple[str, Severity], dict[s
     return found
 
 
-def _context(result: CheckResult, shown: Sequence[PatientPicture]) -> dict[str, Any]:
+def _context(result: CheckResult, shown: Sequence[PatientPicture], left_out: int) -> dict[str, Any]:
     contents = result.survey.contents
     places = {picture.patient: f"patient-{number}" for number, picture in enumerate(shown)}
     return {
@@ -178,7 +182,8 @@ def _context(result: CheckResult, shown: Sequence[PatientPicture]) -> dict[str, 
         "labels": contents.labels,
         "colours": {name: class_colour(value) for name, value in contents.labels.items()},
         "pictures": shown,
-        "places": {case: places[patient] for case, patient in contents.patients.items()},
+        "left_out": left_out,
+        "places": {case: places[patient] for case, patient in contents.patients.items() if patient in places},
         "rows": _case_rows(result),
         "range_text": range_text,
     }

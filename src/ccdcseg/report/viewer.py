@@ -7,12 +7,13 @@ Where it is not there, the page has its static slices alone.
 import base64
 import gzip
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
 from itertools import cycle
-from typing import Any
+from operator import attrgetter
+from typing import Any, TypeVar
 
 import nibabel
 import numpy as np
@@ -34,6 +35,7 @@ from ccdcseg.report.pictures import (
 )
 from ccdcseg.runs.finished import Arm
 
+T = TypeVar("T")
 NO_VIEWER = (
     "There is no slice viewer: ccdcseg was installed without it, as it is where npm or a network is missing. "
     "With npm, install it again: pip install --force-reinstall --no-deps ."
@@ -41,7 +43,7 @@ NO_VIEWER = (
 REFERENCE_COLOUR = "#ffffff"
 STRAY_MARGIN_MM = 5
 MOST_CHARACTERS = 64 * 2**20
-"""The most that all scans together may take on a page; browsers become slow beyond."""
+"""The most that all scans, or pictures, together may take on a page; browsers become slow beyond."""
 TOGETHER = 8
 """Scans that are packed before it is asked whether there is room for more."""
 
@@ -131,7 +133,7 @@ def gallery(
         found = thread_map(lambda case: viewer_case(case, patients[case], arms), some, worker_count(), tell)
         read = [shown for shown in found if shown]
         unread += len(some) - len(read)
-        before, kept = len(kept), _within([*kept, *read], most)
+        before, kept = len(kept), within([*kept, *read], attrgetter("characters"), most)
         if len(kept) - before < len(read) / 2:
             break
     shown = sorted(kept, key=lambda shown: (shown.patient, shown.case))
@@ -142,13 +144,13 @@ def _tell(progress: Progress, before: int, total: int, done: int, _: int) -> Non
     progress(before + done, total)
 
 
-def _within(cases: Sequence[ViewerCase], most: int) -> list[ViewerCase]:
+def within(things: Sequence[T], characters: Callable[[T], int], most: int) -> list[T]:
     """Those that find room one after the other; one that is too large takes none."""
     kept, room = [], most
-    for shown in cases:
-        if shown.characters <= room:
-            kept.append(shown)
-            room -= shown.characters
+    for thing in things:
+        if (size := characters(thing)) <= room:
+            kept.append(thing)
+            room -= size
     return kept
 
 
