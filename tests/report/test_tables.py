@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import scored
 
+from ccdcseg.measure.display import METRICS, interval_text, signed
 from ccdcseg.report.tables import (
     baseline_outcomes,
     baseline_pairs,
@@ -17,6 +18,7 @@ from ccdcseg.report.tables import (
     version_rows,
 )
 from ccdcseg.runs.finished import load_arms
+from ccdcseg.statistics.compare import compare
 
 RULES = {"shares": {"foreground": 1.0, "RV": 0.2, "LV": 0.0}, "counts": {}, "masks": 2}
 
@@ -141,6 +143,19 @@ def test_differences_by_structure_average_to_the_whole(runs):
         values = [float(entry.text.replace("−", "-")) for entry in row[2:]]
         assert sum(values) / 2 == pytest.approx(scale * outcome.comparison.mean_difference, abs=0.01)
     assert grid.rows[0][2].note.startswith("points, ")
+
+
+def test_differences_by_structure_are_not_tested(runs, monkeypatch):
+    """Drawing seeds anew and the signed-rank test take minutes where there are many classes, and are not shown."""
+    arms = load_arms(runs)
+    outcomes = baseline_outcomes(arms)
+    expected = compare(*(arm.evaluations for arm in arms), "dice", "RV")
+    for name in ("hierarchical_interval", "wilcoxon_p"):
+        monkeypatch.setattr(f"ccdcseg.statistics.compare.{name}", lambda _: pytest.fail("nobody sees it"))
+    entry = structure_grid(outcomes, arms).rows[0][2]
+    assert entry.text == signed(expected.mean_difference, METRICS["dice"])
+    interval = interval_text(expected.interval, METRICS["dice"], is_difference=True)
+    assert entry.note == f"points, {interval}"
 
 
 def test_a_structure_that_one_method_always_misses_has_no_distance_to_compare(bare_runs):

@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccdcseg.errors import UserError
-from ccdcseg.statistics.compare import compare, hierarchical_interval, holm, rank_biserial, wilcoxon_p
+from ccdcseg.statistics.compare import (
+    compare,
+    hierarchical_interval,
+    holm,
+    patient_differences,
+    rank_biserial,
+    wilcoxon_p,
+)
 from ccdcseg.statistics.family import rank_frequencies
 
 
@@ -167,6 +174,7 @@ def test_structures_that_only_one_was_measured_on_do_not_count():
     for other in (measured(["LV"], ["ED", "ES"]), measured(["LV", "RV"], ["ED"])):
         for first, second in (({0: whole}, {0: other}), ({0: other}, {1: whole})):
             assert compare(first, second, "dice").differences == dict.fromkeys("ABC", 0)
+            assert patient_differences(first, second, "dice") == dict.fromkeys("ABC", 0)
     assert rank_frequencies({"a": {0: whole}, "b": {0: other}}, "dice").frequencies == {
         "a": [1, 0],
         "b": [1, 0],
@@ -176,6 +184,7 @@ def test_structures_that_only_one_was_measured_on_do_not_count():
 def test_no_common_patient_is_refused():
     with pytest.raises(UserError, match="No patient has dice with both"):
         compare({0: evaluation({"A": 0.9})}, {0: evaluation({"B": 0.9})}, "dice")
+    assert patient_differences({0: evaluation({"A": 0.9})}, {0: evaluation({"B": 0.9})}, "dice") == {}
 
 
 def test_a_method_against_itself_shows_nothing():

@@ -9,9 +9,9 @@ from ccdcseg.measure.patients import MEAN, WITH_MISSES, describe
 from ccdcseg.postprocessing import in_words
 from ccdcseg.runs.evaluation import Evaluation, missed, seed_means, spurious
 from ccdcseg.runs.finished import BASELINE, Arm, FinishedRun, flattened
-from ccdcseg.statistics.compare import compare
+from ccdcseg.statistics.compare import patient_differences
 from ccdcseg.statistics.failure import failure
-from ccdcseg.statistics.family import FAMILY, Methods, Outcome, Pair, compare_family, have_common
+from ccdcseg.statistics.family import FAMILY, Methods, Outcome, Pair, compare_family
 from ccdcseg.tabular import Entry, Grid, ranked
 
 MAIN_METRICS = ("dice", "hd95_pooled_mm", "hd95_pooled_vox")
@@ -219,11 +219,11 @@ def _structure(methods: Methods, outcome: Outcome, class_name: str) -> Entry:
 
 def _difference(methods: Methods, pair: Pair, metric: Metric, class_name: str) -> Entry:
     """First minus second of each patient, averaged, with its interval."""
-    if not have_common(methods, pair, metric.name, class_name):
+    found = describe(patient_differences(methods[pair[0]], methods[pair[1]], metric.name, class_name))
+    if not found["n_patients"]:
         return Entry(NONE)
-    result = compare(methods[pair[0]], methods[pair[1]], metric.name, class_name)
-    interval = interval_text(result.interval, metric, is_difference=True)
-    return Entry(signed(result.mean_difference, metric), note=f"{metric.step}, {interval}")
+    interval = interval_text(found["interval"], metric, is_difference=True)
+    return Entry(signed(found["value"], metric), note=f"{metric.step}, {interval}")
 
 
 def _postprocessed(arm: Arm, metric: Metric) -> list[Entry]:

@@ -81,7 +81,7 @@ def compare(
     pairs = paired(first, second, metric, class_name)
     if not pairs:
         raise UserError(f"No patient has {metric} with both methods.", "Test both on the same patients.")
-    differences = _differences(*map(average, zip(*pairs.values(), strict=True)))
+    differences = _averaged(pairs)
     by_seed = {seed: _differences(*pairs[seed]) for seed in sorted(first.keys() & pairs.keys())}
     per_seed = {seed: mean([*values.values()]) for seed, values in by_seed.items()}
     return Comparison(
@@ -96,6 +96,18 @@ def compare(
         per_seed=per_seed,
         seed_sd=float(np.std(list(per_seed.values()), ddof=1)) if len(per_seed) > 1 else None,
     )
+
+
+def patient_differences(
+    first: Mapping[int, Evaluation], second: Mapping[int, Evaluation], metric: str, class_name: str = MEAN
+) -> dict[str, float]:
+    """`Comparison.differences` alone, empty where no patient has a value with both; the rest takes far longer.
+
+    Args:
+        first, second, metric, class_name: see `compare`.
+    """
+    pairs = paired(first, second, metric, class_name)
+    return _averaged(pairs) if pairs else {}
 
 
 def wilcoxon_p(differences: Sequence[float]) -> float:
@@ -199,6 +211,11 @@ def paired(
         return {seed: pair for seed, pair in zip(seeds, pairs, strict=True) if pair[0]}
     (pair,) = comparable_values([[[*first.values()], [*second.values()]]], metric, class_name)
     return {None: pair} if pair[0] else {}
+
+
+def _averaged(pairs: Mapping[int | None, Paired]) -> dict[str, float]:
+    """Difference of each patient, averaged over the seeds."""
+    return _differences(*map(average, zip(*pairs.values(), strict=True)))
 
 
 def _differences(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:

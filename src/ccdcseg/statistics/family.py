@@ -104,9 +104,9 @@ def _told(pair: Pair, told: Mapping[str, Told]) -> dict[str, Told]:
     return {name: told[name] for name in pair if told[name]}
 
 
-def have_common(methods: Methods, pair: Pair, metric: str, class_name: str = MEAN) -> bool:
+def have_common(methods: Methods, pair: Pair, metric: str) -> bool:
     """Whether a patient has a value with both methods."""
-    return bool(paired(methods[pair[0]], methods[pair[1]], metric, class_name))
+    return bool(paired(methods[pair[0]], methods[pair[1]], metric))
 
 
 def rank_frequencies(methods: Methods, metric: str) -> Ranks | None:
