@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -423,6 +424,21 @@ def test_nothing_of_a_scan_is_held_while_the_next_is_predicted(
         with pytest.raises(UserError, match=r"There are 3 voxels\. Neither can b, c be used\. Mend them\."):
             predictions.go(tmp_path / "out")
     assert alive.most == 1
+
+
+def test_scans_from_which_much_of_a_class_was_removed_are_named(
+    predictions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def none_of_it(labels, probabilities, values, shares):
+        return np.zeros_like(labels) if shares else labels.copy()
+
+    monkeypatch.setattr(module, "keep_pieces", none_of_it)
+    predictions.go(tmp_path / "out", foreground=1.0)
+    assert re.search(r"a tenth or more of a class from 1 of 1 scans: a \(\w+ 100%", caplog.text)
+    assert "out/plain has every piece" in caplog.text
+    caplog.clear()
+    predictions.go(tmp_path / "others")
+    assert not caplog.messages
 
 
 @pytest.mark.parametrize("inside", [True, False])

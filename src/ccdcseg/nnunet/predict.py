@@ -34,7 +34,7 @@ from ccdcseg.nnunet.memory import device_full
 from ccdcseg.nnunet.plans import check_size, plans_hash
 from ccdcseg.nnunet.preset import preset_of_plans
 from ccdcseg.nnunet.rules import read_rules
-from ccdcseg.postprocessing import Shares, in_words, keep_pieces, mildest, override
+from ccdcseg.postprocessing import Shares, in_words, keep_pieces, mildest, override, removed_shares
 from ccdcseg.provenance import Origin, Source, Sources, Stamp, origin_file, read_origin, stamp, write_origin
 from ccdcseg.runs.record import PLAIN_PREDICTIONS, PREDICTIONS, RUN_FILE, RunRecord, read_record
 from ccdcseg.texts import listed
@@ -42,6 +42,8 @@ from ccdcseg.texts import listed
 logger = logging.getLogger(__name__)
 SCRATCH = ".partial."
 """Begin of the names of hidden folders that predictions are written into before they are moved to their place."""
+MUCH = 0.1
+"""Share of a class from which on it is said that post-processing removed it."""
 _WHOLE_MODEL = "Copy the whole model folder that it was trained in, into a folder of its own."
 
 
@@ -591,12 +593,17 @@ def _predict(
             len(again),
             again[0],
         )
-    predictors = [build_predictor(folder, device) for folder in folders]
+    predictors, removed = [build_predictor(folder, device) for folder in folders], dict[str, list[str]]()
     for done, (case, targets) in enumerate(outdated.items(), len(images) - len(outdated)):
         progress(done, len(images))
-        if error := _predict_scan(predictors, images[case], targets, output):
-            unusable[case] = error
+        found = _predict_scan(predictors, images[case], targets, output)
+        if isinstance(found, UserError):
+            unusable[case] = found
+        elif much := [f"{name} {share:.0%}" for name, share in found.items() if share >= MUCH]:
+            removed[case] = much
     progress(len(images), len(images))
+    if removed:
+        _warn_of_removed(removed, len(outdated), output)
     if unusable:
         first, *others = unusable
         more = f" Neither can {listed(others)} be used." if others else ""
@@ -606,20 +613,37 @@ def _predict(
 
 def _predict_scan(
     predictors: Sequence[Any], files: Sequence[Path], targets: Mapping[Path, Sources], output: Output
-) -> UserError | None:
-    """Predict and write one scan; or tell why it cannot be used, without a traceback, which holds its voxels."""
+) -> dict[str, float] | UserError:
+    """Predict and write one scan.
+
+    Returns:
+        Which share of each class post-processing removed; or why the scan cannot be used, without a traceback,
+        which holds its voxels.
+    """
     stamps = {target: stamp(sources) for target, sources in targets.items()}
     try:
         check_scan(files)
         found = segment(predictors, files, probabilities=bool(output.shares))
     except UserError as error:
         return UserError(error.problem, error.remedy)
-    labels = class_values(predictors[0].dataset_json)
+    labels, removed = class_values(predictors[0].dataset_json), dict[str, float]()
     for target, now in stamps.items():
         shares = {} if target.parent == output.plain else output.shares
         kept = keep_pieces(found.labels, found.probabilities, labels, shares)
+        removed |= removed_shares(found.labels, kept, labels)
         _write(predictors[0], found, kept, target, now)
-    return None
+    return removed
+
+
+def _warn_of_removed(removed: Mapping[str, Sequence[str]], predicted: int, output: Output) -> None:
+    """Say of which scans post-processing took much: islands, or a structure that no training mask is like."""
+    logger.warning(
+        "Post-processing removed a tenth or more of a class from %d of %d scans: %s. Look at them: %s.",
+        len(removed),
+        predicted,
+        listed([f"{case} ({', '.join(much)})" for case, much in removed.items()]),
+        f"{output.plain} has every piece" if output.plain else "--keep NAME=0 keeps every piece of a class",
+    )
 
 
 @dataclass(frozen=True)
