@@ -72,8 +72,9 @@ def same(first, second) -> bool:
 
 @pytest.mark.parametrize("method", ["nnunet", "ccdc_both", "focal"])
 def test_scans_without_masks_are_labelled_and_trained_on(unlabelled_run, train_run, method):
-    run = unlabelled_run(method)
-    folder = train_run(run)
+    run, told = unlabelled_run(method), {}
+    folder = train_run(run, progress=lambda stage, *rest: told.update({stage: rest[:2]}))
+    assert [told[f"labels, epoch_000{number}"] for number in (1, 2, 3)] == [(4, 4)] * 3
     history = read_history(folder)
     written = [epoch.labels_written is not None for epoch in history]
     assert written == [False, True, True, True]

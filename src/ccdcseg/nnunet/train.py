@@ -379,7 +379,7 @@ def _split(run: Run) -> tuple[list[str], list[str]]:
 
 
 def _report_steps(trainer: Any, progress: Progress) -> None:
-    """Call ``progress`` after every mask whose pieces are looked at, and after every optimiser step."""
+    """Call ``progress`` after every optimiser step, and for what the trainer reports beside them."""
     step, every = trainer.train_step, trainer.num_iterations_per_epoch
     done = trainer.current_epoch * every
 
@@ -390,7 +390,7 @@ def _report_steps(trainer: Any, progress: Progress) -> None:
         progress("train", done, trainer.num_epochs * every, _state(trainer.history))
         return result
 
-    trainer.report_pieces = partial(progress, "pieces")
+    trainer.report = progress
     trainer.train_step = counted
 
 

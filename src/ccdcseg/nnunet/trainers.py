@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -42,7 +42,7 @@ from ccdcseg.nnunet.seeding import derived_seed, seed_everything, seed_from_envi
 from ccdcseg.nnunet.selections import save_selection
 from ccdcseg.nnunet.unlabelled import UnlabelledTraining, ignore_value
 from ccdcseg.postprocessing import Postprocessing, decide
-from ccdcseg.processes import Progress, can_share
+from ccdcseg.processes import can_share
 from ccdcseg.runs.history import Epoch, extend_history, read_history
 from ccdcseg.runs.record import BEGUN_FILE, RUN_FILE
 
@@ -73,7 +73,7 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         averaged: the network with averaged weights, which predicts; None: the trained one does.
         unlabelled: the part that scans without masks have; None: they have none.
         postprocessing: what the training masks say of the pieces of a prediction; None: not known yet, or regions.
-        report_pieces: called with the training masks whose pieces were looked at, and how many there are.
+        report: called with a stage beside the steps, how much of it is done, and how much there is.
     """
 
     predicted_by = STOCK_TRAINER
@@ -81,7 +81,7 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
     recorded = False
     teachers: Sequence[Path] = ()
     postprocessing: Postprocessing | None = None
-    report_pieces: Progress = staticmethod(lambda *_: None)
+    report: Callable[[str, int, int], None] = staticmethod(lambda *_: None)
     network: Any
     dataset_class: Any
 
@@ -468,7 +468,7 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         for done, case in enumerate(cases, 1):
             mask, _ = reader.read_seg(str(folder / f"{case}{self.dataset_json['file_ending']}"))
             yield mask[0].astype(np.int32)
-            self.report_pieces(done, len(cases))
+            self.report("pieces", done, len(cases))
 
     @property
     def class_values(self) -> dict[str, int]:

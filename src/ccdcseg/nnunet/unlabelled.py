@@ -12,6 +12,7 @@ import shutil
 from ast import literal_eval
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ from ccdcseg.nnunet.predict import build_predictor, write_whole
 from ccdcseg.nnunet.preset import UnlabelledScans
 from ccdcseg.nnunet.seeding import derived_seed
 from ccdcseg.postprocessing import Shares, keep_pieces
+from ccdcseg.processes import Progress
 from ccdcseg.runs.history import LabelsWritten, LeftOut, Removed, labels_folder
 
 SUMMARY = "summary.json"
@@ -269,6 +271,7 @@ class Labeller:
         target: Path,
         annotated: Mapping[str, float],
         before: Path | None,
+        progress: Progress = lambda *_: None,
     ) -> LabelsWritten:
         """Label scans and write the labels into a new folder, which is whole or not there.
 
@@ -278,16 +281,17 @@ class Labeller:
             target: the new folder; one that is there is replaced.
             annotated: mean share of the voxels of each class in the annotated scans.
             before: labels of the last time.
+            progress: called with the scans that are labelled, and how many there are.
 
         Returns:
             What ``summary.json`` holds.
         """
         shutil.rmtree(target, ignore_errors=True)
         with new_folder(target) as folder:
-            scans = {
-                name: self._label(images, name, folder, before and before / f"{name}_seg.b2nd")
-                for name in names
-            }
+            scans = {}
+            for done, name in enumerate(names, 1):
+                scans[name] = self._label(images, name, folder, before and before / f"{name}_seg.b2nd")
+                progress(done, len(names))
             summary = _summary(scans, annotated, [*self.labels], self.agreed)
             for left_out in summary.left_out:
                 for ending in LEARNT_FROM:
@@ -603,9 +607,10 @@ class UnlabelledTraining:
             settings.agreed,
         )
         before = None if self.written is None else self._folder(self.written["epoch"])
+        progress = partial(trainer.report, f"labels, {folder.name}")
         try:
             with torch.no_grad(), trainer.autocast(), self._without_deep_supervision():
-                labeller.write(self._preprocessed, self._drawn(), folder, self._shares, before)
+                labeller.write(self._preprocessed, self._drawn(), folder, self._shares, before, progress)
         except torch.OutOfMemoryError as error:
             raise device_full(Path(trainer.output_folder), trainer.device) from error
 
