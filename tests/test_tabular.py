@@ -22,16 +22,23 @@ def test_best_and_second_best_of_a_column():
     assert ranked([0.8, None, 0.9, 0.7], higher_is_better=True) == [2, 0, 1, 0]
     assert ranked([0.8, None, 0.9, 0.7], higher_is_better=False) == [2, 0, 0, 1]
     assert ranked([0.8, 0.8, 0.7], higher_is_better=True) == [1, 1, 2]
+    assert ranked([0.1 + 0.2, 0.3, 0.2 - 1e-16, 0.2], higher_is_better=True) == [1, 1, 2, 2]
+    assert ranked([0.1 + 0.2, 0.3, 0.4], higher_is_better=False) == [1, 1, 2]
     assert ranked([None], higher_is_better=True) == [0]
     assert ranked([0.0, 0.0, 0.4, 1e-5], higher_is_better=True) == [0, 0, 1, 0]
     assert ranked([0.0, 2.0], higher_is_better=False) == [1, 2]
 
 
-@given(st.lists(st.one_of(st.none(), st.floats(-10, 10))), st.booleans())
-def test_the_best_are_all_those_that_none_beats(values, higher):
+STEPS = st.integers(-10_000, 10_000).map(lambda step: step / 1000)
+NOISY = st.floats(-4e-13, 4e-13)
+
+
+@given(st.lists(st.one_of(st.none(), st.tuples(STEPS, NOISY))), st.booleans())
+def test_the_best_are_all_those_that_none_beats_by_more_than_noise(noisy, higher):
     sign = 1 if higher else -1
+    values = [pair and pair[0] for pair in noisy]
     there = [sign * value for value in values if value is not None]
-    for value, rank in zip(values, ranked(values, higher), strict=True):
+    for value, rank in zip(values, ranked([pair and sum(pair) for pair in noisy], higher), strict=True):
         marked = value is not None and not (higher and value < 5e-5)
         better = {other for other in there if other > sign * value} if marked else None
         assert rank == (0 if better is None or len(better) > 1 or len(values) == 1 else len(better) + 1)

@@ -24,6 +24,8 @@ _LATEX = str.maketrans(
 )  # fmt: skip
 NOTHING = 5e-5
 """A share below this is shown as zero."""
+NOISE = 1e-12
+"""Means that differ by no more are equal: the order in which numbers are summed up leaves as much."""
 LONGEST_FIRST = 24
 """Letters of a word of the first column that stay together on the screen."""
 _MARKUP = re.compile(r"[\\|`]|<(?=[A-Za-z/!?])|(?<=\])\(")
@@ -80,8 +82,11 @@ def ranked(
 def _rank(value: float | None, peers: Sequence[float | None], higher_is_better: bool) -> int:
     if value is None or (higher_is_better and value < NOTHING):
         return 0
-    order = sorted({peer for peer in peers if peer is not None}, reverse=higher_is_better)[:2]
-    return order.index(value) + 1 if len(peers) > 1 and value in order else 0
+    gains = [peer - value if higher_is_better else value - peer for peer in peers if peer is not None]
+    better = [gain for gain in gains if gain > NOISE]
+    if len(peers) < 2 or (better and max(better) - min(better) > NOISE):
+        return 0
+    return 2 if better else 1
 
 
 def to_screen(grid: Grid, width: int) -> Table | Text:

@@ -18,15 +18,13 @@ from ccdcseg.statistics.compare import (
     resampled_means,
 )
 from ccdcseg.statistics.failure import failure
+from ccdcseg.tabular import NOISE
 
 FAMILY = ("dice", "hd95_pooled_mm")
 """The metrics that are tested unless others are named."""
 
 Methods = Mapping[str, Mapping[int, Evaluation]]
 """Name of a method to its evaluations by seed."""
-
-NOISE = 1e-12
-"""Means that differ by no more are equal."""
 
 Told = TypeVar("Told", str, int)
 
