@@ -357,10 +357,16 @@ def test_fraction_that_leaves_a_split_without_a_class(release: Path, ccdcseg):
             for mask in (release / "training" / patient).glob("*_gt.nii.gz"):
                 rewrite(mask, lambda array, header, affine: (np.where(array == 1, 0, array), affine))
     ccdcseg("prepare", "acdc", release, "--dataset", 902)
-    result = ccdcseg("split", 902, "--fraction", 0.34)
-    assert result.code == 2
-    assert "RV" in one_line(result.err)
-    assert not (release.parent / "nnUNet_raw" / "Dataset902_Phantom" / "splits_final.json").exists()
+    results = [ccdcseg("split", 902, "--fraction", 0.34, "--seed", seed) for seed in range(9)]
+    path = release.parent / "nnUNet_raw" / "Dataset902_Phantom" / "splits_final.json"
+    assert {result.code for result in results} == {0, 2}
+    assert [entry["seed"] for entry in json.loads(path.read_text())] == [
+        seed for seed, result in enumerate(results) if result.code == 0
+    ]
+    for result in results:
+        trained = "training patients: patient001\n" in result.out
+        said = "no test patient has RV" if trained else "leaves the train patients without the class RV"
+        assert (result.code == 0, said in " ".join(result.err.split())) == (trained, True)
 
 
 @pytest.mark.parametrize(
