@@ -9,7 +9,9 @@ import nibabel
 import numpy as np
 import pytest
 
+from ccdcseg.datasets import splits
 from ccdcseg.datasets.own import Layout, OwnData, prepare_own
+from ccdcseg.datasets.volumes import read_mask
 from ccdcseg.errors import UserError
 from ccdcseg.workflow import Prepared, choose, evaluate, predict, prepare, split
 
@@ -56,6 +58,17 @@ def test_scans_become_a_run_that_can_be_trained(scans: Path):
     assert run.split == entries[3]
     assert run.preset.training.epochs == 3
     assert not run.finished
+
+
+def test_masks_are_read_once_for_all_seeds(scans: Path, monkeypatch: pytest.MonkeyPatch):
+    prepare(prepare_own, scans, 61, data=DATA, found_by=FOUND, workers=1)
+    read: list[str] = []
+    monkeypatch.setattr(
+        splits, "read_mask", lambda path, *rest: read.append(path.name) or read_mask(path, *rest)
+    )
+    entries = split(61, [0.25], range(4), unlabelled=1)
+    assert sorted(read) == [f"{patient}.nii.gz" for patient in "abcd"]
+    assert entries == [split(61, [0.25], [seed], unlabelled=1, redraw=True)[0] for seed in range(4)]
 
 
 def test_a_mask_elsewhere_that_was_corrected_is_told(scans: Path):

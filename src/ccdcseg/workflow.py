@@ -121,16 +121,16 @@ def split(
         UserError: as `ccdcseg.datasets.splits.split_dataset`.
     """
     from ccdcseg.datasets.cases import dataset_folder
-    from ccdcseg.datasets.splits import split_dataset
+    from ccdcseg.datasets.splits import MaskFacts, split_dataset
     from ccdcseg.files import check_writable
     from ccdcseg.nnunet.paths import nnunet_folder
     from ccdcseg.nnunet.splits_copy import renew_copy
 
     raw = dataset_folder(nnunet_folder("nnUNet_raw"), str(dataset))
     check_writable(raw)
-    shares, drawn = [*dict.fromkeys(fractions)], list[dict[str, Any]]()
+    shares, drawn, masks = [*dict.fromkeys(fractions)], list[dict[str, Any]](), dict[str, MaskFacts]()
     for seed in dict.fromkeys(seeds):
-        drawn += split_dataset(raw, shares, seed, test, unlabelled, redraw=redraw)
+        drawn += split_dataset(raw, shares, seed, test, unlabelled, redraw=redraw, masks=masks)
         renew_copy(raw)
     return drawn
 

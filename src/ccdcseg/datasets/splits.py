@@ -624,6 +624,7 @@ def split_dataset(
     unlabelled: int | str | Path | None = None,
     *,
     redraw: bool = False,
+    masks: dict[str, "MaskFacts"] | None = None,
 ) -> list[dict[str, Any]]:
     """Draw few-label splits of a data set, check that every class is trained on, and store them.
 
@@ -637,6 +638,7 @@ def split_dataset(
         unlabelled: what takes part without masks: so many patients of the data set, or the scans of a folder,
             such as ``imagesTs`` (see `read_unlabelled`).
         redraw: see `add_splits`.
+        masks: what is known of masks by case, for the next seed; those that are read are added.
 
     Returns:
         The stored entry of each fraction, see `add_splits`.
@@ -651,10 +653,12 @@ def split_dataset(
     scans = read_unlabelled(raw_folder, folder) if folder else None
     patients = 0 if isinstance(unlabelled, str | Path) else int(unlabelled or 0)
     has_ignored = read_ignore_label(raw_folder) is not None
-    masks = mask_facts(raw_folder, cases) if has_ignored else {}
+    masks = {} if masks is None else masks
+    if has_ignored:
+        _read_others(masks, raw_folder, cases)
     in_part = {case.patient for case in cases if has_ignored and masks[case.case].in_part}
     splits = draw_splits(cases, fractions, seed, test_patients, patients, in_part)
-    masks = masks or mask_facts(raw_folder, _annotated(cases, splits))
+    _read_others(masks, raw_folder, _annotated(cases, splits))
     classes_of = {case: mask.values for case, mask in masks.items()}
     for split in splits:
         check_classes(split, cases, classes_of, labels, set_aside=test_patients is not None)
@@ -701,6 +705,11 @@ def mask_facts(raw_folder: Path, cases: Iterable[Case]) -> dict[str, MaskFacts]:
         values = frozenset(np.unique(mask.array).tolist())
         facts[case.case] = MaskFacts(values, int(annotated.sum()), ignore in values)
     return facts
+
+
+def _read_others(masks: dict[str, MaskFacts], raw_folder: Path, cases: Iterable[Case]) -> None:
+    """Add the masks of cases that are not known yet."""
+    masks |= mask_facts(raw_folder, [case for case in cases if case.case not in masks])
 
 
 def _annotated(cases: Iterable[Case], splits: Iterable[Split]) -> list[Case]:
