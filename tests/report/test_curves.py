@@ -1,6 +1,7 @@
 import json
 import math
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
@@ -73,6 +74,38 @@ def test_diagnostics_are_read_by_class(runs, drawn):
     assert list(drawn["r-counts-1"][0].y) == [0, 40, 40]
     assert [line.look.colour for line in drawn["r-counts-2"]] == ["role-core", "role-easy"]
     assert list(drawn["r-hard"][0].y) == pytest.approx([246 / 256] * 3)
+
+
+def trained(classes, epochs):
+    """A run in which every class was taken for a class the more the later that comes."""
+    seen = {
+        "classes": [f"c{index}" for index in range(classes)],
+        "confidence": [0.5] * classes,
+        "confusion": [[column / 100 for column in range(classes)]] * classes,
+    }
+    history = [
+        SimpleNamespace(iteration=place, diagnostics=SimpleNamespace(**seen)) for place in range(epochs)
+    ]
+    history[0].diagnostics = SimpleNamespace(**seen | {"confusion": None})
+    return SimpleNamespace(history=history)
+
+
+def test_of_many_classes_the_largest_confusions_and_some_epochs_are_drawn(drawn):
+    seen, confused, _ = diagnostics(trained(classes=20, epochs=450), "r")
+    looks = [line.look for line in drawn["r-confusion-15"]]
+    assert looks == [curves.class_look(column) for column in (11, 12, 13, 14, 16, 17, 18, 19)]
+    assert all(list(line.x) == [*range(2, 450, 3)] for lines in drawn.values() for line in lines)
+    assert len(drawn["r-confidence"]) == 20
+    assert seen.text.endswith("Of 3 epochs one is drawn, here and below.")
+    assert confused.text.endswith("Drawn are the 8 classes that it was taken for most.")
+
+
+def test_of_few_classes_all_is_drawn(drawn):
+    seen, confused, _ = diagnostics(trained(classes=9, epochs=450), "r")
+    assert [len(drawn[f"r-confusion-{row}"]) for row in range(9)] == [8] * 9
+    assert all(len(line.x) == 450 for lines in drawn.values() for line in lines)
+    assert "drawn" not in seen.text
+    assert "most" not in confused.text
 
 
 def test_null_leaves_a_gap_and_no_queries_no_share(runs, drawn):

@@ -21,6 +21,11 @@ LOSSES = {
     "validation_loss": "Validation loss",
 }
 
+MOST_CONFUSED = 8
+"""Other classes that each is drawn against; where there are more, those that it was taken for most."""
+MOST_POINTS = 200
+"""Epochs in a line where there are more classes than that."""
+
 
 @dataclass(frozen=True)
 class Key:
@@ -106,6 +111,8 @@ def diagnostics(run: FinishedRun, name: str) -> list[PanelGroup]:
     if first is None:
         return []
     classes = first.classes
+    step = math.ceil(len(history) / MOST_POINTS) if len(classes) - 1 > MOST_CONFUSED else 1
+    history = history[::-step][::-1]  # with the last
     keys = tuple(Key(label, class_look(index)) for index, label in enumerate(classes))
     found = (
         ("Class confidence", _class_panel(f"{name}-confidence", history, classes, "confidence", (0, 1))),
@@ -117,7 +124,7 @@ def diagnostics(run: FinishedRun, name: str) -> list[PanelGroup]:
         "Class confidence and sampling",
         "Confidence: mean probability of the true class over its pixels (Eq. 1). Hard share: hard queries among "
         "all that were sampled. Similarity: of queries to their positives (in CCDC the core of their class) and to "
-        "their negatives.",
+        "their negatives." + ("" if step == 1 else f" Of {step} epochs one is drawn, here and below."),
         keys,
         tuple(Panel(title, figure) for title, figure in found if figure is not None),
     )
@@ -163,11 +170,16 @@ def _confusion(
     def read(row: int, column: int) -> Read:
         return lambda epoch: _number(_item(_item(_seen(epoch, "confusion"), row), column))
 
+    are_all = len(classes) - 1 <= MOST_CONFUSED
+    which = "each other class" if are_all else f"the {MOST_CONFUSED} classes that it was taken for most"
     panels = []
     for row, label in enumerate(classes):
         others = [column for column in range(len(classes)) if column != row]
-        lines = [line for column in others for line in _lines(history, read(row, column), class_look(column))]
-        alt = f"Confusion of {label} with each other class over the training iterations."
+        most = sorted(others, key=lambda column: _total(history, read(row, column)))[-MOST_CONFUSED:]
+        lines = [
+            line for column in sorted(most) for line in _lines(history, read(row, column), class_look(column))
+        ]
+        alt = f"Confusion of {label} with {which} over the training iterations."
         panels.append(
             Panel(
                 f"{label} taken for",
@@ -177,6 +189,7 @@ def _confusion(
     text = (
         "Mean probability of each other class over a class's pixels (Eq. 4), by which CCDC chooses negatives."
     )
+    text += "" if are_all else f" Drawn are {which}."
     return PanelGroup("Class confusion", text, keys, tuple(panels))
 
 
@@ -200,6 +213,10 @@ def _lines(history: Sequence[Epoch], read: Read, look: Look) -> list[Line]:
     if not any(math.isfinite(value) for value in values):
         return []
     return [Line([epoch.iteration for epoch in history], values, look)]
+
+
+def _total(history: Sequence[Epoch], read: Read) -> float:
+    return math.fsum(value for value in map(read, history) if math.isfinite(value))
 
 
 def _reader(name: str) -> Read:
