@@ -254,9 +254,18 @@ def test_a_mark_leads_to_the_row_and_the_scan_with_the_lowest_dice(runs, viewed)
     assert len(marks) == 2 * 5
     for mark in marks:
         patient = mark["aria-label"].split(":")[0]
-        dice = scan_dice(arms[0], patient)
+        dice = scan_dice(arms[0])[patient]
         assert dice[cases[int(mark["data-scan"])]] == min(dice.values())
         assert mark["href"] == f"#patient-{patient[1:]}"
+
+
+def test_the_dice_of_all_marks_is_read_once_a_method(runs, build, monkeypatch):
+    read = []
+    monkeypatch.setattr(page, "niivue_script", lambda: "niivue = {};")
+    monkeypatch.setattr(page, "scan_dice", lambda arm, *rest: read.append(arm.label) or scan_dice(arm, *rest))
+    marks = [link for link in build(runs).all("a") if "data-scan" in link and link["href"] != "#viewer"]
+    assert marks
+    assert read == [arm.label for arm in load_arms(runs)]
 
 
 def test_scans_missing_in_the_viewer_are_told(make_run, build, monkeypatch):

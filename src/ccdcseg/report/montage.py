@@ -61,7 +61,8 @@ def _draw_case(row: Sequence[Axes], choice: Choice, shown: CaseSlice) -> None:
     draw_outlines(row[0], shown.image, shown.reference, shown.aspect)
     for axes, run, labels in zip(row[1:], shown.runs, shown.predictions, strict=True):
         draw_outlines(axes, shown.image, labels, shown.aspect, shown.reference)
-        values, seed = dice_by_scan(run.evaluation, choice.patient), f"seed {run.record.seed}"
-        axes.set_xlabel(f"Dice {100 * values[choice.case]:.1f}, {seed}" if choice.case in values else seed)
+        dice = dice_by_scan(run.evaluation).get((choice.patient, choice.case))
+        seed = f"seed {run.record.seed}"
+        axes.set_xlabel(seed if dice is None else f"Dice {100 * dice:.1f}, {seed}")
     for axes in row:
         axes.set(xticks=[], yticks=[])

@@ -222,11 +222,11 @@ def _card(arm: Arm, index: int) -> Card:
 def _differences(
     outcomes: Sequence[Outcome], evaluated: Sequence[Arm], rows: Mapping[str, str], stored: Gallery
 ) -> Differences:
-    arms = {arm.label: arm for arm in evaluated}
+    dice = {arm.label: scan_dice(arm) if stored.cases else {} for arm in evaluated}
     panels: dict[str, list[Panel]] = {}
     for index, outcome in enumerate(outcomes):
         dots = [
-            _dot(outcome, arms[outcome.first], patient, rows[patient], stored)
+            _dot(outcome, dice[outcome.first].get(patient, {}), patient, rows[patient], stored)
             for patient in outcome.comparison.differences
         ]
         panel = _difference_panel(outcome, f"difference-{index}", dots)
@@ -247,11 +247,10 @@ def _difference_panel(outcome: Outcome, name: str, dots: Sequence[Dot]) -> Panel
     return Panel(f"{metric.title}: {against}; better for {better} of {result.n} patients", figure)
 
 
-def _dot(outcome: Outcome, arm: Arm, patient: str, row: str, stored: Gallery) -> Dot:
+def _dot(outcome: Outcome, dice: Mapping[str, float], patient: str, row: str, stored: Gallery) -> Dot:
     """A patient's mark: it leads to the row and to the stored scan with the lowest Dice."""
     value, metric = outcome.comparison.differences[patient], METRICS[outcome.metric]
     scans = stored.of_patient(patient)
-    dice = scan_dice(arm, patient) if scans else {}
     scan = min(scans, key=lambda case: dice.get(case, 1.0), default=None)
     label = f"{patient}: {signed(value, metric)} {metric.step}"
     return Dot(metric.scale * value, label, row, None if scan is None else scans[scan])

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from ccdcseg.datasets.volumes import check_pair, read_image, read_mask, slices_first
 from ccdcseg.errors import UserError
-from ccdcseg.measure.patients import average
+from ccdcseg.measure.patients import average, mean
 from ccdcseg.report.figures import ROLES
 from ccdcseg.runs.evaluation import Evaluation, comparable_values
 from ccdcseg.runs.finished import Arm, FinishedRun
@@ -328,19 +329,26 @@ def _largest_difference(arms: Sequence[Arm]) -> str | None:
 
 def _lowest_scan(arms: Sequence[Arm], patient: str) -> str:
     """By the first arm that has a Dice there: it may leave out what is not there and another marks."""
-    dice = next(filter(None, (scan_dice(arm, patient) for arm in arms)))
+    dice = next(filter(None, (scan_dice(arm).get(patient) for arm in arms)))
     return min(sorted(dice), key=lambda case: dice[case])
 
 
-def scan_dice(arm: Arm, patient: str) -> dict[str, float]:
-    """Dice of each of the patient's scans where it is defined, averaged over classes, then over seeds."""
-    return average([dice_by_scan(evaluation, patient) for evaluation in arm.evaluations.values()])
+def scan_dice(arm: Arm) -> dict[str, dict[str, float]]:
+    """Of each patient Dice of the scans where it is defined, averaged over classes, then over seeds."""
+    found: dict[str, dict[str, float]] = defaultdict(dict)
+    every = average([dice_by_scan(evaluation) for evaluation in arm.evaluations.values()])
+    for (patient, case), dice in every.items():
+        found[patient][case] = dice
+    return dict(found)
 
 
-def dice_by_scan(evaluation: Evaluation | None, patient: str) -> dict[str, float]:
-    """Dice of each of the patient's scans where it is defined, the mean of its classes."""
-    rows = evaluation.cases if evaluation else ()
-    return average([{row.case: row.dice} for row in rows if row.patient == patient and row.dice is not None])
+def dice_by_scan(evaluation: Evaluation | None) -> dict[tuple[str, ...], float]:
+    """Dice of each patient and scan where it is defined, the mean of its classes."""
+    found: dict[tuple[str, ...], list[float]] = defaultdict(list)
+    for row in evaluation.cases if evaluation else ():
+        if row.dice is not None:
+            found[row.patient, row.case].append(row.dice)
+    return {scan: mean(values) for scan, values in found.items()}
 
 
 def _run_with(arm: Arm, case: str) -> FinishedRun:
