@@ -324,10 +324,11 @@ class Labeller:
         """The mean of the networks' probabilities of a scan, and the class that each takes for the likeliest."""
         total: Any = 0
         votes = []
-        for predictor in self.predictors:  # one at a time: those of a large scan fill the memory
+        for predictor in self.predictors:
             said = self._probabilities(predictor, data).cpu().numpy()
             total = total + said
             votes.append(said.argmax(0).astype(np.int16))
+            del said  # before the next network is asked: those of a large scan fill the memory
         total /= len(votes)
         return total, votes
 
