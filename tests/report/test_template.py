@@ -48,6 +48,7 @@ def test_only_our_script_is_named_in_the_policy() -> None:
         "labels": {},
         "colours": {},
         "pictures": [],
+        "left_out": 0,
         "places": {},
         "rows": [],
         "range_text": lambda *_: "",

@@ -20,7 +20,8 @@ def test_a_training_has_settings_and_its_term_acts(name: str, row: Row) -> None:
     assert getattr(section, "start_iteration", 0) < preset.training.steps
 
 
-def test_the_trainings_of_ten_minutes_are_within_the_limit() -> None:
+def test_the_trainings_are_within_the_limits() -> None:
     rows = {name: len(experiment.rows) * len(experiment.fractions) for name, experiment in LISTS.items()}
-    assert set(rows) == {"ceiling", "curve", "printed", "ten_minutes"}
+    assert set(rows) == {"ceiling", "curve", "hour", "printed", "ten_minutes"}
     assert rows["ceiling"] + rows["printed"] + rows["ten_minutes"] <= 40
+    assert rows["curve"] + rows["hour"] <= 24
