@@ -482,7 +482,6 @@ def test_no_rank_waits_for_another_to_look_at_the_masks(make_trainer, tiny_run):
 
 
 def test_a_training_that_goes_on_keeps_what_it_decided(make_trainer, tiny_run, monkeypatch):
-    """In 500 masks of CT it would look for more than an hour."""
     trainer = make_trainer(tiny_run("nnunet"), "nnUNetTrainerPreset")
     trainer.recorded = True
     trainer._decide_postprocessing()

@@ -209,10 +209,9 @@ def _note_absent(split: Split, having: Mapping[str, set[str]]) -> None:
     for part, patients in (("validation", split.validation), ("test", split.test)):
         absent = [name for name, found in having.items() if found.isdisjoint(patients)]
         if patients and absent:
-            logger.warning(
-                "Fraction %s, seed %d: no %s patient has %s, which cannot be measured there.",
-                exactly(split.fraction), split.seed, part, ", ".join(absent),
-            )  # fmt: skip
+            drawn = f"Fraction {exactly(split.fraction)}, seed {split.seed}"
+            names = ", ".join(absent)
+            logger.warning("%s: no %s patient has %s, which cannot be measured there.", drawn, part, names)
 
 
 def add_splits(
@@ -664,8 +663,9 @@ def split_dataset(
         check_classes(split, cases, classes_of, labels, set_aside=test_patients is not None)
     slices_of = {case: mask.slices for case, mask in masks.items()}
     entries = add_splits(raw_folder, splits, cases, slices_of, scans, redraw)
+    having = _having(cases, classes_of, labels)
     for split in splits:
-        _note_absent(split, _having(cases, classes_of, labels))
+        _note_absent(split, having)
     return entries
 
 

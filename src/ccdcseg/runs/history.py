@@ -180,7 +180,7 @@ def write_history(folder: Path, epochs: Sequence[Epoch]) -> None:
 def extend_history(folder: Path, epochs: Sequence[Epoch], left: int | None) -> int:
     """Write the last epoch behind the others, or all where the file is not as it was left.
 
-    An epoch of many classes has a matrix of them: to write all each time would be hundreds of gigabytes in the end.
+    An epoch of many classes has a matrix of them: to write all each time takes the square of the epochs.
 
     Args:
         folder: of the run.
