@@ -187,6 +187,15 @@ def test_a_folder_whose_patient_and_phase_are_not_told_apart_is_named(tmp_path: 
     assert [*read_notes(folder).values()] == [["bert_van_pre"]]
 
 
+def test_scans_without_masks_that_may_be_masks_are_named(prepare: Callable[..., Path], source: Path) -> None:
+    """A pattern of images that fits the masks beside them as well would make patients of them."""
+    layout = Layout(("{patient}/{phase}.nii.gz",), None)
+    folder = prepare(OwnData("Own", DATA.labels, ["MRI"], unlabelled=True), layout)
+    note = "channel 0 has so few values in its middle slice that it may be a mask"
+    masks = [f"masks_{path.name.removesuffix('.nii.gz')}" for path in (source / "masks").iterdir()]
+    assert {note: sorted(read_notes(folder)[note])} == {note: sorted(masks)}
+
+
 def test_what_lies_in_data_sets_of_nnunet_is_not_named(prepare: Callable[..., Path], source: Path) -> None:
     put(source / "results" / "Dataset001_Own" / "prediction.nii.gz", labels())
     assert read_notes(prepare()) == {}

@@ -35,6 +35,8 @@ _EMPTY_REMEDY = (
 )
 _EMPTY = "mask holds no class and is taken for a healthy control's"
 _IN_PART = "mask is of the slices that the table names, and ignored on all others"
+_LIKE_MASK = "has so few values in its middle slice that it may be a mask"
+_MASK_VALUES = 20
 _TURNED = "had the same voxels in another order of axes and was turned, exactly"
 
 Notes = Sequence[str]
@@ -215,12 +217,20 @@ def write_unlabelled(folder: Path, case: str, channels: Sequence[Volume]) -> Not
     """Write a scan that has no mask into ``imagesTs``, nnU-Net's folder of images for prediction only.
 
     Returns:
-        As `write_pair`.
+        As `write_pair`, and that a channel may be a mask.
 
     Raises:
         UserError: the channels do not lie on the same voxels.
     """
-    return _write_channels(folder / UNLABELLED, case, channels)
+    notes = _write_channels(folder / UNLABELLED, case, channels)
+    masks = [f"channel {number} {_LIKE_MASK}" for number, image in enumerate(channels) if _like_mask(image)]
+    return [*notes, *masks]
+
+
+def _like_mask(image: Volume) -> bool:
+    """Whether a scan has the values of a mask: a pattern of the images may fit masks beside them as well."""
+    middle = image.array[len(image.array) // 2]
+    return len(np.unique(middle)) <= _MASK_VALUES
 
 
 def _write_channels(folder: Path, case: str, channels: Sequence[Volume]) -> Notes:
