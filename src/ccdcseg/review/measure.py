@@ -8,23 +8,21 @@ mistake - two classes swapped, mirrored, shifted, too wide; the share of the con
 says how well it explains it.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import combinations, product
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, signal
 
 from ccdcseg.datasets.volumes import slice_axis
 from ccdcseg.postprocessing import label_pieces
 
 Mask = NDArray[np.bool_]
 Costs = NDArray[np.float32]
-Shift = tuple[int, ...]
-"""Rows and columns."""
 Kind = Literal["swapped", "mirrored", "shifted", "wide", "narrow"]
 
 WHOLE = ""
@@ -33,14 +31,6 @@ OUT_OF_THE_QUESTION = 0.02
 """Probabilities below count as this one, whose cost is 1."""
 SHIFT_MM = 10.0
 """How far a mask is shifted at most."""
-STEPS = 20
-"""Shifts to either side that are tried of an axis: by a voxel each, or by several where 10 mm are more voxels."""
-STEPS_OF_ONE = 100
-"""The same for shifts along rows or columns alone."""
-STARTS = 3
-"""Around so many of the best coarse shifts, and around none, finer ones are tried."""
-MOST_MOVED = 50_000
-"""Voxels of a mask that are shifted; of a larger one every second, third and so on."""
 WIDTHS = (1, 2, 3)
 """By how many voxels an outline is moved inwards or outwards."""
 SOFTNESS = 0.1
@@ -227,38 +217,6 @@ def outline(region: Mask) -> Mask:
     return region & ~inside
 
 
-def best_shift(gain: Callable[[Shift], float], reach: Sequence[int]) -> Shift:
-    """Of all shifts within reach; where these are many, in coarse steps first and then finer around the best few.
-
-    Coarse steps pass over what is thinner, such as a layer that is shifted across: along rows and columns alone
-    they are finer.
-    """
-    rows, columns = (_spread(most, STEPS) for most in reach)
-    downs, rights = (_spread(most, STEPS_OF_ONE) for most in reach)
-    tried = dict.fromkeys([*product(rows, columns), *product(downs, (0,)), *product((0,), rights)])
-    starts = sorted(tried, key=gain, reverse=True)[:STARTS]
-    return max((_refined(gain, start, reach) for start in (*starts, (0, 0))), key=gain)
-
-
-def _spread(most: int, count: int) -> list[int]:
-    """Shifts of an axis in even steps, at most so many to either side."""
-    step = max(1, -(-most // count))
-    return [step * number for number in range(-(most // step), most // step + 1)]
-
-
-def _refined(gain: Callable[[Shift], float], best: Shift, reach: Sequence[int]) -> Shift:
-    """The best shift that is found around one in ever finer steps."""
-    steps = [-(-most // STEPS) for most in reach]
-    while max(steps) > 1:
-        steps = [-(-step // 2) for step in steps]
-        best = max(product(*map(_around, best, steps, reach)), key=gain)
-    return best
-
-
-def _around(middle: int, step: int, most: int) -> list[int]:
-    return [max(middle - step, -most), middle, min(middle + step, most)]
-
-
 def _class_measures(opinions: Opinions, value: int) -> ClassMeasures:
     ours, theirs = opinions.regions(value)
     both, labelled = ours | theirs, opinions.known.any((1, 2))
@@ -373,34 +331,40 @@ def _mirrored(opinions: Opinions) -> Iterator[Mend]:
 
 def _shifted(opinions: Opinions) -> Iterator[Mend]:
     """The best shift in the plane of the slices; a voxel that leaves the image, or what is labelled, costs 1."""
-    saved = opinions.costs[0] - opinions.costs  # by a class in place of the background
-    saved[:, ~opinions.known] = -1
-    saved = np.pad(saved, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-1)
-    places = np.nonzero(opinions.labels)
-    voxels = np.stack([opinions.labels[places], *places])
-    few = voxels[:, :: -(-voxels.shape[1] // MOST_MOVED)]
     sides = zip(opinions.labels.shape[1:], opinions.spacing_mm[1:], strict=True)
     reach = [min(int(SHIFT_MM // step), side - 1) for side, step in sides]
-    down, right = best_shift(partial(_saved, saved, few), reach)
-    gain = _saved(saved, voxels, (down, right)) - _saved(saved, voxels, (0, 0))
+    gains = _gains(opinions, reach)
+    best = np.unravel_index(gains.argmax(), gains.shape)
+    down, right = (int(place) - most for place, most in zip(best, reach, strict=True))
     far = float(np.hypot(down * opinions.spacing_mm[1], right * opinions.spacing_mm[2]))
     words = f"The mask looks shifted by {in_digits(far)} mm ({-right:+d} columns, {-down:+d} rows)"
     total = float(opinions.contradiction.sum())
-    yield Mend("shifted", opinions.names, words, gain / total if total else 0.0)
+    yield Mend("shifted", opinions.names, words, float(gains[best]) / total if total else 0.0)
 
 
-def _saved(saved: Costs, voxels: NDArray[np.intp], shift: Shift) -> float:
-    """What the foreground saves if it is shifted.
+def _gains(opinions: Opinions, reach: Sequence[int]) -> NDArray[np.float64]:
+    """What the foreground saves by each shift, over none: correlations, summed over slices and classes.
 
-    Args:
-        saved: (C, Z, Y + 2, X + 2) by a class in place of the background, with a margin that stands for outside.
-        voxels: (4, N) class, slice, row and column.
-        shift: rows and columns.
+    Returns:
+        (2 rows + 1, 2 columns + 1) of a reach of so many rows and columns, from the furthest back to the furthest
+        forth, to six digits after the point.
     """
-    value, z, *places = voxels
-    moved = zip(places, shift, saved.shape[2:], strict=True)
-    y, x = (np.clip(place + by + 1, 0, side - 1) for place, by, side in moved)
-    return float(saved[value, z, y, x].sum(dtype=np.float64))
+    gains = np.zeros([2 * most + 1 for most in reach])
+    for value, box in enumerate(ndimage.find_objects(opinions.labels), 1):
+        if box is None:
+            continue
+        depth, *sides = box
+        within = tuple(
+            slice(side.start, side.stop + 2 * most) for side, most in zip(sides, reach, strict=True)
+        )
+        for z in range(depth.start, depth.stop):
+            saved = (opinions.costs[0, z] - opinions.costs[value, z]).astype(np.float64)
+            saved[~opinions.known[z]] = -1
+            around = np.pad(saved, [(most, most) for most in reach], constant_values=-1)[within]
+            drawn = (opinions.labels[z, *sides] == value).astype(float)
+            gains += signal.fftconvolve(around, drawn[::-1, ::-1], mode="valid")
+    over: NDArray[np.float64] = np.round(gains - gains[*reach], 6)
+    return over
 
 
 def _resized(opinions: Opinions) -> Iterator[Mend]:
