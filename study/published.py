@@ -30,7 +30,7 @@ from ccdcseg.runs.record import RUN_FILE, RunRecord, read_record
 from ccdcseg.tabular import csv_text
 
 RECORDS, HISTORIES, SCORES = "records.jsonl.xz", "histories.jsonl.xz", "scores.csv.xz"
-DOUBLES = ("learning_rate", "seconds")
+DOUBLES = ("learning_rate", "seconds", "labels_written")
 """Of an epoch; all else was computed in single precision, and has so many digits in the table."""
 REMEDY = "Restore the tables from a copy."
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scored import STORED, epoch, record
 
 import published
+import results
 from ccdcseg.errors import UserError
 from ccdcseg.runs.history import read_history
 from ccdcseg.runs.record import read_record
@@ -30,7 +31,7 @@ def test_there_are_as_many_runs_as_were_made():
     """Of the 60 trainings of the ablation two were repetitions, and are not listed again; `next` is not done."""
     there = {folder.name: len(published.runs_in(folder)) for folder in FOLDERS if folder.name != "next"}
     others = {"acdc": 5, "chaos": 10, "chaos_t2": 2, "methods": 8, "methods_short": 6, "paper": 4, "test": 6}
-    assert there == {"ablation": 58, **others}
+    assert there == {"ablation": 58, "recipes": len(results.RECIPES), **others}
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
@@ -71,6 +72,12 @@ def test_tables_are_the_same_bytes_and_give_what_was_written(tmp_path: Path):
     for name in (published.RECORDS, published.HISTORIES, published.SCORES):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
     assert published.runs_in(tmp_path / "one") == runs[2:0:-1] + runs[:1]
+
+
+def test_what_labels_were_like_keeps_its_digits(tmp_path: Path):
+    labels = {"confident": {"RV": 0.1}}
+    published.write_runs(tmp_path, [run(labels_written=labels)])
+    assert published.runs_in(tmp_path)[0].epochs[0]["labels_written"] == labels
 
 
 def test_a_number_with_more_digits_is_not_cut(tmp_path: Path):
