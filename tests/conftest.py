@@ -1,9 +1,11 @@
 """What several test files need: a small synthetic dataset in nnU-Net's folders, and the command line."""
 
+import ctypes
 import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -96,6 +98,38 @@ def real_data() -> Path:
     if place is None:
         pytest.skip("CCDCSEG_DATA is not set: no real scans")
     return Path(place)
+
+
+@pytest.fixture
+def close() -> Iterator[Callable[[Path], None]]:
+    """Close a file or folder to this user; root loses until the end what lets it pass over rights."""
+    if os.name == "nt":
+        pytest.skip("there rights are others")
+    closed: list[Path] = []
+
+    def act(path: Path) -> None:
+        path.chmod(0)
+        closed.append(path)
+
+    with bound_by_rights():
+        yield act
+        for path in reversed(closed):
+            path.chmod(0o700)
+
+
+@contextmanager
+def bound_by_rights() -> Iterator[None]:
+    if os.geteuid() != 0 or sys.platform != "linux":
+        yield
+        return
+    system, header, sets = ctypes.CDLL(None), (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    system.capget(header, sets)
+    before = sets[0]
+    sets[0] &= ~0b110  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, of those in effect
+    assert system.capset(header, sets) == 0
+    yield
+    sets[0] = before
+    assert system.capset(header, sets) == 0
 
 
 @pytest.fixture(scope="session")

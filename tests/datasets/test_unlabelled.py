@@ -249,6 +249,13 @@ def test_no_such_folder_and_nothing_in_it(raw_folder: Path):
         read_unlabelled(raw_folder, Path("imagesTs"))
 
 
+@pytest.mark.parametrize("place", ["imagesTs", "labelsTr"])
+def test_a_folder_that_cannot_be_listed_is_not_empty(with_scans: Path, close, place: str):
+    close(with_scans / place)
+    with pytest.raises(UserError, match=rf"/{place} cannot be read \(Permission denied\)"):
+        split_dataset(with_scans, [1.0], 0, unlabelled="imagesTs")
+
+
 @pytest.mark.parametrize(
     "name",
     [

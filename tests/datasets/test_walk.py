@@ -1,10 +1,11 @@
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ccdcseg.datasets.walk import by_number, scan_stem, walk
+from ccdcseg.datasets.walk import by_number, names_with, scan_stem, walk
 from ccdcseg.errors import UserError
 
 
@@ -80,6 +81,17 @@ def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(os, "scandir", scandir)
     with pytest.raises(UserError, match=r"/p cannot be read \(Permission denied\)"):
         walk(tmp_path)
+
+
+def test_names_in_a_folder_that_cannot_be_read_are_not_none(
+    tmp_path: Path, close: Callable[[Path], None]
+) -> None:
+    make(tmp_path, "p/b.nii", "p/a.nii", "p/.c.nii", "p/d.txt")
+    assert names_with(tmp_path / "p", ".nii") == ["a", "b"]
+    assert names_with(tmp_path / "nowhere", ".nii") == []
+    close(tmp_path / "p")
+    with pytest.raises(UserError, match=r"/p cannot be read \(Permission denied\)"):
+        names_with(tmp_path / "p", ".nii")
 
 
 def test_no_folder(tmp_path: Path) -> None:

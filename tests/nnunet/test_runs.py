@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,6 +95,20 @@ def finished(folder: Path, **patients: list[str]) -> Path:
     parts = {"train": ["p0"], "validation": [], "test": []} | patients
     (folder / "run.json").write_text(json.dumps(scored.record(patients=parts)))
     return folder
+
+
+def test_models_that_cannot_be_read_are_left_out_and_named(
+    empty_results: Path, caplog: pytest.LogCaptureFixture, close: Callable[[Path], None]
+) -> None:
+    results = empty_results / "Dataset007_Own"
+    theirs = finished(results / "theirs" / "fold_0")
+    close(theirs.parent)
+    with pytest.raises(UserError, match=rf"{theirs.parent} cannot be read \(Permission denied\)"):
+        find_runs("7")
+    ours, fold = (finished(results / "ours" / f"fold_{number}") for number in range(2))
+    close(fold)
+    assert find_runs("7") == [ours]
+    assert caplog.messages == [f"Left out, since they cannot be read: {theirs.parent}, {fold}."]
 
 
 def test_runs_without_patients_for_a_part_are_left_out_and_named(

@@ -28,7 +28,7 @@ from ccdcseg.datasets.release import MASK_SUFFIX
 from ccdcseg.datasets.tables import read_table
 from ccdcseg.datasets.unicode_names import composed, missing
 from ccdcseg.datasets.unlabelled import UnlabelledFolder, cases_in, read_unlabelled
-from ccdcseg.datasets.walk import by_number, check_link, is_hidden, scan_stem
+from ccdcseg.datasets.walk import by_number, check_link, entries, is_hidden, scan_stem
 from ccdcseg.errors import UserError
 from ccdcseg.files import locked, read_json, real
 
@@ -183,7 +183,7 @@ def _check_images(raw_folder: Path, names: Sequence[str], images: Collection[str
 def _scan_names(folder: Path, ending: str) -> set[str]:
     """Names of the scans in a folder; refused is what nnU-Net takes for one and is none, or the other way round."""
     check_link(folder)
-    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    paths = entries(folder)
     for path in paths:
         if scan_stem(path.name):
             check_link(path)

@@ -32,7 +32,7 @@ from ccdcseg.datasets.cases import (
 )
 from ccdcseg.datasets.unlabelled import UnlabelledFolder, channel_files, read_unlabelled
 from ccdcseg.datasets.volumes import read_mask, slice_axis
-from ccdcseg.datasets.walk import by_number, is_hidden
+from ccdcseg.datasets.walk import by_number, names_with
 from ccdcseg.errors import UserError
 from ccdcseg.files import json_hash, locked, read_json, write_json
 from ccdcseg.texts import exactly
@@ -672,8 +672,7 @@ def split_dataset(
 def _check_listed(raw_folder: Path, cases: Iterable[Case]) -> None:
     """Refuse masks whose patient nobody has said: they would be left out of every split."""
     folder, ending = raw_folder / "labelsTr", read_file_ending(raw_folder)
-    paths = [path for path in folder.glob(f"*{ending}") if path.is_file() or path.is_symlink()]
-    masks = [path.name.removesuffix(ending) for path in paths if not is_hidden(path.name)]
+    masks = [name for name in names_with(folder, ending) if not (folder / f"{name}{ending}").is_dir()]
     if added := unlisted(sorted(masks, key=by_number), cases):
         raise UserError(
             f"{folder} holds {added[0]}, which {CASES_FILE} lacks ({len(added)} such masks).",

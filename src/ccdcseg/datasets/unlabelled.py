@@ -19,7 +19,7 @@ from ccdcseg.datasets.cases import (
     scan_of,
 )
 from ccdcseg.datasets.volumes import read_image
-from ccdcseg.datasets.walk import check_link, scan_stem
+from ccdcseg.datasets.walk import check_link, names_with, scan_stem
 from ccdcseg.errors import UserError
 from ccdcseg.files import file_hash, real
 
@@ -141,8 +141,8 @@ def read_unlabelled(raw_folder: Path, folder: Path) -> UnlabelledFolder:
         folder: such as ``imagesTs``: of the data set, or any other.
 
     Raises:
-        UserError: no such folder, no scan in it, what looks like one and belongs to none, a channel of a scan is
-            missing or a link that leads nowhere, or as `check_names`.
+        UserError: no such folder or one that cannot be read, no scan in it, what looks like one and belongs to
+            none, a channel of a scan is missing or a link that leads nowhere, or as `check_names`.
     """
     place = raw_folder / folder.expanduser()
     if not place.is_dir():
@@ -151,9 +151,7 @@ def read_unlabelled(raw_folder: Path, folder: Path) -> UnlabelledFolder:
             "Put scans without masks there, or name another folder that holds some.",
         )
     ending = f"_0000{read_file_ending(raw_folder)}"
-    names = sorted(
-        path.name.removesuffix(ending) for path in place.glob(f"*{ending}") if not path.name.startswith(".")
-    )
+    names = names_with(place, ending)
     if not names:
         raise UserError(
             f"{place} holds no scan named like CASE{ending}.", "Name scans as nnU-Net's imagesTs wants them."

@@ -54,6 +54,24 @@ def walk(source: Path) -> Tree:
     return Tree(by_name(files), by_name(folders))
 
 
+def entries(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted; nothing where there is none.
+
+    Raises:
+        UserError: it cannot be read: ``Path.glob`` finds nothing there.
+    """
+    try:
+        return sorted(folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:
+        _refuse(error)
+
+
+def names_with(folder: Path, ending: str) -> list[str]:
+    """Names of the files in a folder that have an ending, without it, sorted; see `entries`."""
+    names = [path.name for path in entries(folder) if not is_hidden(path.name)]
+    return sorted(name.removesuffix(ending) for name in names if name.endswith(ending))
+
+
 def is_hidden(name: str) -> bool:
     """Whether a file or folder of this name is nobody's scan."""
     return name.startswith(".") or name == _RESOURCES

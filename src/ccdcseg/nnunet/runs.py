@@ -9,6 +9,7 @@ from typing import Any
 from ccdcseg.datasets.cases import dataset_folder, dataset_names
 from ccdcseg.datasets.folds import add_folds
 from ccdcseg.datasets.splits import SPLITS_FILE, find_fold, only_fraction, unlabelled_images, unlabelled_split
+from ccdcseg.datasets.walk import entries, is_hidden
 from ccdcseg.errors import UserError
 from ccdcseg.files import absolute, check_name, real
 from ccdcseg.methods import METHODS
@@ -112,7 +113,7 @@ def resolve_run(
     _check_start(method, settings)
     _check_patch(method, settings)
     raw = dataset_folder(nnunet_folder("nnUNet_raw"), dataset)
-    for path in (path for part in ("imagesTr", "labelsTr") for path in (raw / part).glob("*")):
+    for path in (path for part in ("imagesTr", "labelsTr") for path in entries(raw / part)):
         check_name(path)
     if fraction is None:
         fraction = only_fraction(raw) or settings.labelled.fractions[0]
@@ -209,7 +210,7 @@ def find_runs(target: str, part: str | None = None) -> list[Path]:
             them.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or none that can be read.
     """
     check_environment()
     path = absolute(Path(target))
@@ -220,8 +221,7 @@ def find_runs(target: str, part: str | None = None) -> list[Path]:
         raise no_run(path)
     raw = dataset_folder(raw_root, target)
     results = nnunet_folder("nnUNet_results") / raw.name
-    folders = sorted(file.parent for file in results.glob(f"*/fold_*/{RUN_FILE}"))
-    records = {folder: read_record(folder) for folder in folders}
+    records = {folder: read_record(folder) for folder in _finished(results)}
     runs = {folder: record for folder, record in records.items() if record.fold_of is None}
     if not runs:
         raise UserError(
@@ -229,6 +229,32 @@ def find_runs(target: str, part: str | None = None) -> list[Path]:
         )
     found = _with_patients(runs, part) if part else runs
     return sorted(found, key=lambda folder: _order(folder, runs[folder]))
+
+
+def _finished(results: Path) -> list[Path]:
+    """Folders of finished runs, sorted; a warning names those that this user may not look into.
+
+    Raises:
+        UserError: there are no others.
+    """
+    refusals: dict[Path, UserError] = {}
+    models = [path for path in entries(results) if not is_hidden(path.name)]
+    folds = [path for model in models for path in _inside(model, refusals) if path.name.startswith("fold_")]
+    finished = [fold for fold in folds if fold / RUN_FILE in _inside(fold, refusals)]
+    if refusals and not finished:
+        raise next(iter(refusals.values()))
+    if refusals:
+        logger.warning("Left out, since they cannot be read: %s.", listed([*refusals]))
+    return finished
+
+
+def _inside(folder: Path, refusals: dict[Path, UserError]) -> list[Path]:
+    """What lies in a folder; one that cannot be read is noted down."""
+    try:
+        return entries(folder)
+    except UserError as refusal:
+        refusals[folder] = refusal
+        return []
 
 
 def _with_patients(runs: Mapping[Path, RunRecord], part: str) -> list[Path]:

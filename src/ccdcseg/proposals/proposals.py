@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ccdcseg.datasets.cases import Case, annotated_cases, read_channels, read_file_ending
 from ccdcseg.datasets.unlabelled import UnlabelledFolder, cases_in, channel_files, read_unlabelled
+from ccdcseg.datasets.walk import names_with
 from ccdcseg.errors import UserError
 from ccdcseg.files import absolute, write_text
 from ccdcseg.proposals.draws import Pool, covering_draw, random_draw, stood_for, unsure_draw
@@ -198,9 +199,7 @@ def _annotated(raw_folder: Path) -> list[ScanFiles]:
     """Scans with a mask, whether ``cases.csv`` names them or not."""
     ending = read_file_ending(raw_folder)
     known = {row.case: row for row in annotated_cases(raw_folder)}
-    names = sorted(
-        path.name.removesuffix(ending) for path in (raw_folder / "labelsTr").glob(f"[!.]*{ending}")
-    )
+    names = names_with(raw_folder / "labelsTr", ending)
     cases = [known.get(name) or Case(name, name, "", "") for name in names]
     return [_files(raw_folder, case, raw_folder / "imagesTr") for case in cases]
 

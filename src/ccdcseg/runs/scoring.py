@@ -11,6 +11,7 @@ import numpy as np
 from ccdcseg.datasets.cases import CASES_FILE
 from ccdcseg.datasets.release import MASK_SUFFIX
 from ccdcseg.datasets.volumes import Volume, check_pair, read_mask
+from ccdcseg.datasets.walk import names_with
 from ccdcseg.errors import UserError
 from ccdcseg.measure.display import METRICS, number, spurious_text
 from ccdcseg.measure.metrics import Scores, measure
@@ -48,13 +49,13 @@ def evaluate_folder(
         ignore: value of the voxels that nobody has labelled, if the data set has one.
 
     Raises:
-        UserError: nothing to score; a label is a region, a list of values; a file is missing, unreadable, or has
-            unknown labels; a reference holds ignored voxels; a prediction has another shape or geometry than its
-            reference; a case has no patient.
+        UserError: nothing to score, or ``reference`` cannot be read; a label is a region, a list of values; a file
+            is missing, unreadable, or has unknown labels; a reference holds ignored voxels; a prediction has
+            another shape or geometry than its reference; a case has no patient.
     """
     reference, prediction = Path(reference), Path(prediction)
     classes, ignore = _foreground(labels), labels.get("ignore", ignore)
-    names = sorted(_cases_in(reference) if cases is None else set(cases))
+    names = names_with(reference, MASK_SUFFIX) if cases is None else sorted(set(cases))
     _check_cases(names, reference, prediction, patients)
     score_case = partial(
         _score_case, reference=reference, prediction=prediction, classes=classes, ignore=ignore
@@ -104,10 +105,6 @@ def _foreground(labels: Mapping[str, int]) -> dict[str, int]:
             "Name each foreground class and its value in dataset.json.",
         )
     return classes
-
-
-def _cases_in(folder: Path) -> set[str]:
-    return {path.name.removesuffix(MASK_SUFFIX) for path in folder.glob(f"[!.]*{MASK_SUFFIX}")}
 
 
 def _check_cases(
