@@ -135,32 +135,34 @@ def test_a_folder_that_another_process_holds(tmp_path: Path):
     assert [path.name for path in folder.iterdir()] == ["file"]
 
 
-@pytest.fixture
-def no_flock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk such as Lustre's, mounted without."""
+@pytest.fixture(params=["ENOSYS", "ENOLCK", "EOPNOTSUPP", "EINVAL"])
+def no_flock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What a disk says that has none, such as Lustre's, mounted without."""
     if FILELOCK < 4:
-        pytest.skip("it cannot lock there")
+        pytest.skip("there the lock of a killed process stays")
     fcntl = pytest.importorskip("fcntl")
+    code = getattr(errno, request.param)
 
     def refuse(*_: object) -> None:
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
+    return str(request.param)
 
 
 NO_FLOCK = """
 import errno, fcntl
 def refuse(*_):
-    raise OSError(errno.ENOSYS, "")
+    raise OSError(errno.{}, "")
 fcntl.flock = refuse
 """
 
 
-@pytest.mark.filterwarnings("ignore:flock not supported")
-def test_a_folder_on_a_disk_without_flock(tmp_path: Path, no_flock: None):
+def test_a_folder_on_a_disk_without_flock(tmp_path: Path, no_flock: str):
     """There the file is the lock: written over, it would be nobody's."""
+    hold = NO_FLOCK.format(no_flock) + HOLD
     with subprocess.Popen(
-        [sys.executable, "-c", NO_FLOCK + HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", hold, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:
         assert other.stdout.readline() == b"held\n"
         marker = (tmp_path / ".lock").read_bytes()
@@ -173,8 +175,7 @@ def test_a_folder_on_a_disk_without_flock(tmp_path: Path, no_flock: None):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.filterwarnings("ignore:flock not supported")
-def test_a_process_that_was_killed_on_another_machine(tmp_path: Path, no_flock: None, monkeypatch, caplog):
+def test_a_process_that_was_killed_on_another_machine(tmp_path: Path, no_flock: str, monkeypatch, caplog):
     """Nobody here can tell that it is gone: who waits hears what to remove."""
     marker = tmp_path / ".lock"
     marker.write_text("1\nnode\n")

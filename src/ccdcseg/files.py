@@ -21,7 +21,7 @@ from ccdcseg.errors import UserError, system_error
 from ccdcseg.interrupts import undone, uninterrupted
 
 if TYPE_CHECKING:
-    from filelock import FileLock
+    from filelock import BaseFileLock
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,8 @@ LOCK_SECONDS = 0.05
 """Time between two tries to hold what another process holds."""
 TOLD_SECONDS = 1.0
 """Time after which a process that waits for another says so."""
+_NO_FLOCK = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
+"""What ``flock`` says on disks without it: of Lustre, of NFS without a lock daemon, of FUSE and 9p."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -212,9 +214,13 @@ def check_writable(folder: Path) -> None:
     Raises:
         OSError: no file can be made in ``folder``, or where it is to be made.
     """
-    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    with naming(folder), tempfile.TemporaryFile(dir=place):
+    with naming(folder), tempfile.TemporaryFile(dir=_existing(folder)):
         pass
+
+
+def _existing(folder: Path) -> Path:
+    """A folder, or the one that is there of those that it is to be made in."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
 
 
 def write_text(path: Path, content: str) -> None:
@@ -376,11 +382,12 @@ def locked(folder: Path, what: str, *, wait: bool = False) -> Iterator[None]:
         UserError: another process holds it.
         OSError: it cannot be written to.
     """
-    from filelock import FileLock  # noqa: PLC0415 - only where something is written
+    from filelock import FileLock, SoftFileLock  # noqa: PLC0415 - only where something is written
 
     made: list[Path] = []
+    kind = FileLock if _has_flock(folder) else SoftFileLock
     with uninterrupted():  # what the library knows of all its locks must hold, here and below
-        lock = FileLock(folder / LOCK_FILE)
+        lock = kind(folder / LOCK_FILE)
     with undone(partial(_release, lock, made)):
         with naming(folder):
             for tries in count():
@@ -396,7 +403,21 @@ def locked(folder: Path, what: str, *, wait: bool = False) -> Iterator[None]:
         yield
 
 
-def _acquire(lock: "FileLock", folder: Path, made: list[Path]) -> bool:
+def _has_flock(folder: Path) -> bool:
+    """Whether the system locks files on a folder's disk, see `_NO_FLOCK`; a nameless file tells."""
+    if os.name == "nt":
+        return True
+    from fcntl import LOCK_EX, flock  # noqa: PLC0415 - not there on Windows
+
+    try:
+        with tempfile.TemporaryFile(prefix=".", dir=_existing(folder)) as handle:
+            flock(handle, LOCK_EX)
+    except OSError as error:  # others are told of the lock itself
+        return error.errno not in _NO_FLOCK
+    return True
+
+
+def _acquire(lock: "BaseFileLock", folder: Path, made: list[Path]) -> bool:
     """Make the folder and hold it, unless another process does, which may remove it in between.
 
     Args:
@@ -426,7 +447,7 @@ def _acquire(lock: "FileLock", folder: Path, made: list[Path]) -> bool:
     return lock.is_locked
 
 
-def _release(lock: "FileLock", made: list[Path]) -> None:
+def _release(lock: "BaseFileLock", made: list[Path]) -> None:
     with uninterrupted():
         try:
             if lock.is_locked:

@@ -20,10 +20,10 @@ from ccdcseg.datasets.raw_folder import case_files
 from ccdcseg.datasets.splits import FOLD_OF, SPLITS_FILE, read_entries, unlabelled_split
 from ccdcseg.datasets.usable import check_description
 from ccdcseg.datasets.volumes import other_axes, stored_axes
+from ccdcseg.datasets.walk import is_hidden
 from ccdcseg.devices import usable_device
 from ccdcseg.errors import UserError
 from ccdcseg.files import (
-    LOCK_FILE,
     check_writable,
     content_hash,
     file_hash,
@@ -320,7 +320,7 @@ def _check_begun(run: Run, resume: bool) -> None:
     """
     folder = run.folder
     remove_leftovers(folder)
-    if all(entry.name == LOCK_FILE for entry in folder.iterdir()):
+    if all(is_hidden(entry.name) for entry in folder.iterdir()):  # locks, and tries of others to have one
         return
     if not (folder / BEGUN_FILE).exists():
         _adopt(run)
