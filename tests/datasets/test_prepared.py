@@ -1,5 +1,6 @@
 import os
 import shutil
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
@@ -134,6 +135,27 @@ def test_whenever_it_is_killed_the_same_command_prepares_the_data_set(tmp_path: 
         shutil.rmtree(raw)
     assert step > 12
     assert [path.name for path in raw.iterdir()] == ["Dataset007_Own"]
+
+
+def test_what_another_user_left_half_made_is_in_nobodys_way(
+    tmp_path: Path, close: Callable[[Path], None]
+) -> None:
+    left = tmp_path / ".ccdcseg_prepare_007" / ".0123.partial"
+    (left / "Dataset007_Own").mkdir(parents=True)
+    close(left)
+    with staging(tmp_path, 7, "x") as place, new_folder(place / "Dataset007_Own") as folder:
+        (folder / "labelsTr").mkdir()
+    assert {path.name for path in (tmp_path / "Dataset007_Own").iterdir()} == {"labelsTr", "prepared.json"}
+    assert left.exists()
+
+
+def test_what_another_user_left_whole_is_refused(tmp_path: Path, close: Callable[[Path], None]) -> None:
+    """It would be moved beside the new one, under an id that both have."""
+    left = tmp_path / ".ccdcseg_prepare_007" / "Dataset007_Theirs"
+    (left / "labelsTr").mkdir(parents=True)
+    close(left)
+    with pytest.raises(PermissionError), staging(tmp_path, 7, "x"):
+        pass
 
 
 def test_what_fails_leaves_nothing(tmp_path: Path) -> None:

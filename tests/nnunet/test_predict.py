@@ -573,6 +573,22 @@ def test_killed_while_a_prediction_is_put_into_place(
     assert (place / "a.nii.gz").read_bytes() == (fresh / "a.nii.gz").read_bytes()
 
 
+def test_what_another_user_left_half_written_is_in_nobodys_way(
+    tmp_path: Path, close, monkeypatch: pytest.MonkeyPatch
+):
+    theirs, ours = (tmp_path / f".partial.{number}.partial" for number in range(2))
+    for folder in (theirs, ours):
+        folder.mkdir()
+        (folder / "a.nii.gz").write_bytes(b"half")
+    close(theirs)
+    predicted: list[object] = []
+    monkeypatch.setattr(module, "_outdated", lambda *_: {"a": {}})
+    monkeypatch.setattr(module, "_predict", lambda *_: predicted.append(_))
+    predict([tmp_path / "run"], {"a": []}, Output(tmp_path), "cpu", lambda *_: None)
+    assert predicted
+    assert list(tmp_path.iterdir()) == [theirs]
+
+
 def test_a_prediction_cut_short_by_a_full_disk_is_refused(
     tiny_run, train_run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

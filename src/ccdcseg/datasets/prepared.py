@@ -10,7 +10,7 @@ from pathlib import Path
 from ccdcseg import __version__
 from ccdcseg.datasets.cases import UNLABELLED, dataset_names, id_in_name
 from ccdcseg.datasets.unicode_names import missing
-from ccdcseg.datasets.walk import walk
+from ccdcseg.datasets.walk import is_hidden, walk
 from ccdcseg.errors import UserError
 from ccdcseg.files import LOCK_FILE, file_states, json_hash, locked, read_json, real, remove_empty, write_json
 from ccdcseg.interrupts import undone
@@ -108,7 +108,8 @@ def prepare_once(
 def staging(raw_root: Path, dataset_id: int, mark: str) -> Iterator[Path]:
     """Yield a hidden folder to prepare a data set in; it is moved beside it when the block ends well.
 
-    The data set appears with its record at once. What a killed command left in the hidden folder is removed.
+    The data set appears with its record at once. What a killed command left in the hidden folder is removed, unless
+    another user's stays that is in nobody's way.
 
     Args:
         raw_root, dataset_id, mark: see `find_prepared`.
@@ -127,9 +128,10 @@ def staging(raw_root: Path, dataset_id: int, mark: str) -> Iterator[Path]:
 
 
 def _clear(hidden: Path) -> None:
+    """Remove what is in the folder; of what has a random name, another user's may stay, in nobody's way."""
     for entry in hidden.iterdir():
         if entry.name != LOCK_FILE:
-            shutil.rmtree(entry)
+            shutil.rmtree(entry, ignore_errors=is_hidden(entry.name))
 
 
 def record(folder: Path, mark: str) -> None:

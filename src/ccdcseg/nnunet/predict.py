@@ -351,7 +351,7 @@ def predict(
         return
     with locked(_run_of(output.folder, folders) or output.folder, "predict"):
         for leftover in (path for place in output.folders for path in place.glob(f"{SCRATCH}*")):
-            shutil.rmtree(leftover)
+            shutil.rmtree(leftover, ignore_errors=True)  # another user's stays, in nobody's way
         _predict(folders, images, output, device, progress)
 
 
