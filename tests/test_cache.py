@@ -1,4 +1,5 @@
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,17 @@ def test_another_key_or_no_file_recalls_nothing(tmp_path: Path) -> None:
 def test_a_damaged_file_recalls_nothing(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "thing").write_bytes(content)
     assert recall(tmp_path / "thing", "key", Thing) is None
+
+
+def test_a_file_that_another_user_closed_recalls_nothing(
+    tmp_path: Path, close: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "a.json"
+    remember(path, "key", THING)
+    close(path)
+    assert made_once(_named, Thing, [("a", path, "key")], 1) == [_named("a")]
+    path.chmod(0o600)
+    assert recall(path, "key", Thing) == _named("a")
 
 
 def test_a_file_cut_short_anywhere_recalls_nothing(tmp_path: Path) -> None:

@@ -25,11 +25,11 @@ def remember(path: Path, key: str, value: Any) -> None:
 
 
 def recall(path: Path, key: str, kind: type[T]) -> T | None:
-    """The stored value, or None where there is none, it has another key, or the file is damaged."""
+    """The stored value, or None where there is none, it has another key, or the file is damaged or closed to us."""
     try:
         stored_key, _, content = path.read_bytes().partition(b"\n")
         return TypeAdapter(kind).validate_json(content) if stored_key == key.encode() else None
-    except (FileNotFoundError, ValidationError):
+    except (OSError, ValidationError):
         return None
 
 
@@ -45,7 +45,7 @@ def made_once(
     Args:
         make: must be picklable, as sources must, where there are several workers.
         kind: of what it returns, a dataclass.
-        sources: each with its file and its key; a damaged or outdated file is made again.
+        sources: each with its file and its key; one that is damaged, outdated or closed to us is made again.
         workers: processes.
         progress: called with the number of sources done and to be done now.
 

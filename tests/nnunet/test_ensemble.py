@@ -102,6 +102,23 @@ def test_what_was_changed_or_is_of_unknown_origin_is_made_anew(
     assert ask(networks) == (4.5, True)
 
 
+@pytest.mark.parametrize("closed", [lambda kept: kept, origin_file])
+def test_what_another_user_closed_is_made_anew(
+    networks: list[Path],
+    ask: Ask,
+    scan: Path,
+    tmp_path: Path,
+    close: Callable[[Path], None],
+    closed: Callable[[Path], Path],
+) -> None:
+    kept = tmp_path / "kept" / "a"
+    ask(networks)
+    close(closed(kept))
+    assert Ensemble(networks, "cpu").keep([scan], kept, lambda _: b"anew") == b"anew"
+    kept.chmod(0o600)
+    assert kept.read_bytes() == b"anew"
+
+
 def interrupted(*_: object) -> None:
     raise KeyboardInterrupt
 

@@ -20,7 +20,7 @@ from ccdcseg.nnunet.predict import (
     scan_probabilities,
     turning_reader,
 )
-from ccdcseg.provenance import forget_origin, read_origin, stamp, write_origin
+from ccdcseg.provenance import Sources, forget_origin, origin_file, read_origin, stamp, write_origin
 
 
 class Ensemble:
@@ -54,9 +54,8 @@ class Ensemble:
             UserError: the scan cannot be used, or a checkpoint is missing.
         """
         sources = prediction_sources(self.folders, images, {})
-        origin = read_origin(target, sources) if target.exists() else None
-        if origin is not None and origin.current:
-            return target.read_bytes()
+        if (kept := _kept(target, sources)) is not None:
+            return kept
         now = stamp(sources)
         check_scan(images)
         forget_origin(target)
@@ -68,6 +67,17 @@ class Ensemble:
     @cached_property
     def _predictors(self) -> list[Any]:
         return [build_predictor(folder, usable_device(self.device)) for folder in self.folders]
+
+
+def _kept(target: Path, sources: Sources) -> bytes | None:
+    """The content of a file that would be made the same today; None, too, where another user closed it to us."""
+    try:
+        for file in (target, origin_file(target)):
+            file.open("rb").close()
+    except OSError:
+        return None
+    origin = read_origin(target, sources)
+    return target.read_bytes() if origin is not None and origin.current else None
 
 
 def check_run(run: Path, raw_folder: Path) -> None:
