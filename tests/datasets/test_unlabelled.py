@@ -238,6 +238,31 @@ def test_a_folder_that_became_a_link_is_known(with_scans: Path, tmp_path: Path):
     assert {*read_unlabelled(with_scans, Path("imagesTs")).patients.values()} == {"new", "other", "p1"}
 
 
+def test_a_folder_that_is_a_link_goes_by_its_own_name(with_scans: Path, tmp_path: Path):
+    """The data set is copied to a machine where the link leads elsewhere."""
+    places = [tmp_path / "disk", tmp_path / "other disk"]
+    shutil.move(with_scans / "imagesTs", places[0])
+    (with_scans / "imagesTs").symlink_to(places[0])
+    for images in (Path("imagesTs"), with_scans / "imagesTs"):
+        assert read_unlabelled(with_scans, images).name == "imagesTs"
+    assign_patients(with_scans, "{patient}_{phase}", images=Path("imagesTs"))
+    (entry,) = split_dataset(with_scans, [0.33], 0, unlabelled="imagesTs")
+    places[0].rename(places[1])
+    (with_scans / "imagesTs").unlink()
+    (with_scans / "imagesTs").symlink_to(places[1])
+    assert split_dataset(with_scans, [0.33], 0, unlabelled="imagesTs") == [entry]
+    assert unlabelled_split(with_scans, with_scans / "splits_final.json", 0).images
+
+
+def test_a_split_that_names_what_a_link_leads_to_stays(with_scans: Path, tmp_path: Path):
+    """As earlier versions stored it."""
+    place = shutil.move(with_scans / "imagesTs", tmp_path / "disk")
+    (old,) = split_dataset(with_scans, [1.0], 0, unlabelled=place)
+    (with_scans / "imagesTs").symlink_to(place)
+    assert split_dataset(with_scans, [1.0], 0, unlabelled="imagesTs") == [old]
+    assert old["unlabelled"]["images"] == str(place)
+
+
 def test_no_such_folder_and_nothing_in_it(raw_folder: Path):
     with pytest.raises(
         UserError, match=r"imagesTs is no folder\. Put scans without masks there, or name another"

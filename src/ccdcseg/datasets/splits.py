@@ -11,7 +11,7 @@ import math
 import shlex
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from ccdcseg.datasets.unlabelled import UnlabelledFolder, channel_files, read_un
 from ccdcseg.datasets.volumes import read_mask, slice_axis
 from ccdcseg.datasets.walk import by_number, names_with
 from ccdcseg.errors import UserError
-from ccdcseg.files import json_hash, locked, read_json, write_json
+from ccdcseg.files import json_hash, locked, read_json, real, write_json
 from ccdcseg.texts import exactly
 
 logger = logging.getLogger(__name__)
@@ -246,13 +246,25 @@ def add_splits(
         UserError: the file was not made here, or has other patients or cases for a fraction and seed of ``splits``.
     """
     path = raw_folder / SPLITS_FILE
-    wanted = [split_entry(split, cases, slices_of, scans) for split in splits]
     with locked(raw_folder, "split", wait=True):
         entries = _entries_there(path)
+        named = [_as_stored(scans, raw_folder, split, entries) for split in splits]
+        wanted = [split_entry(split, cases, slices_of, one) for split, one in zip(splits, named, strict=True)]
         for entry in wanted:
             _place(entry, entries, path, redraw)
         write_json(path, entries)
     return wanted
+
+
+def _as_stored(
+    scans: UnlabelledFolder | None, raw_folder: Path, split: Split, entries: Sequence[Mapping[str, Any]]
+) -> UnlabelledFolder | None:
+    """Scans of a folder under the name in the stored split: earlier versions stored a link's target."""
+    fold = _index(entries, split.fraction, split.seed)
+    if scans is None or fold is None or "unlabelled" not in entries[fold]:
+        return scans
+    name = entries[fold]["unlabelled"]["images"]
+    return replace(scans, name=name) if real(raw_folder / name) == real(raw_folder / scans.name) else scans
 
 
 def _place(entry: dict[str, Any], entries: list[dict[str, Any]], path: Path, redraw: bool) -> None:

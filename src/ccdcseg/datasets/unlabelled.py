@@ -21,7 +21,7 @@ from ccdcseg.datasets.cases import (
 from ccdcseg.datasets.volumes import read_image
 from ccdcseg.datasets.walk import check_link, names_with, scan_stem
 from ccdcseg.errors import UserError
-from ccdcseg.files import file_hash, real
+from ccdcseg.files import absolute, file_hash, real
 
 FEW, MANY = 0.01, 0.2
 """Shares of voxels below zero that tell MR from CT: an MR image has hardly any, the air in a CT is all below."""
@@ -88,7 +88,7 @@ class UnlabelledFolder:
     """The scans without masks of a folder.
 
     Attributes:
-        name: of the folder: relative to the data set's own where it lies in it, else absolute.
+        name: of the folder: relative to the data set's own where it, or a link to it, lies there, else absolute.
         patients: whose each scan is, by the scan's name; None where that is not known.
         annotated: scans that the data set holds with their masks, too.
     """
@@ -160,10 +160,16 @@ def read_unlabelled(raw_folder: Path, folder: Path) -> UnlabelledFolder:
     images = {name: channel_files(raw_folder, name, place) for name in names}
     _check_others(place, {*names}, read_file_ending(raw_folder))
     known = {case.case: case.patient for case in cases_in(raw_folder, place)}
-    relative = real(place).is_relative_to(real(raw_folder))
-    name = str(real(place).relative_to(real(raw_folder))) if relative else str(real(place))
     annotated = frozenset(scan for scan, files in images.items() if _is_annotated(raw_folder, scan, files))
-    return UnlabelledFolder(name, {scan: known.get(scan) for scan in names}, annotated)
+    return UnlabelledFolder(_name(raw_folder, place), {scan: known.get(scan) for scan in names}, annotated)
+
+
+def _name(raw_folder: Path, place: Path) -> str:
+    """Of a folder; a link in the data set goes by its own name, since a copy of the data set leads it elsewhere."""
+    named, root = absolute(place), absolute(raw_folder)
+    if not named.is_relative_to(root):
+        named, root = real(place), real(raw_folder)
+    return str(named.relative_to(root) if named.is_relative_to(root) else named)
 
 
 def _is_annotated(raw_folder: Path, scan: str, images: Sequence[Path]) -> bool:
