@@ -5,10 +5,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from ccdcseg.errors import UserError
 from ccdcseg.methods import METHODS
-from ccdcseg.nnunet.memory import does_not_fit, halved, largest_that_fits
+from ccdcseg.nnunet.memory import does_not_fit, halved, largest_that_fits, within_memory
 from ccdcseg.nnunet.preset import UnlabelledScans
 
 
@@ -51,6 +52,36 @@ def test_a_training_that_does_not_fit_names_the_batch_that_does(
     monkeypatch.setattr(trainer.network, "forward", limited)
     with pytest.raises(UserError, match=rf"A batch of 3 does not fit into the memory of cpu.*{words}"):
         trainer.train_step(batch)
+
+
+@pytest.mark.parametrize("stage", ["initialize", "validation_step"])
+def test_a_device_that_is_full_is_named_before_and_beside_the_steps(
+    tiny_run, train_run, monkeypatch: pytest.MonkeyPatch, stage: str
+):
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(nnUNetTrainer, stage, full)
+    with pytest.raises(UserError, match=r"fold_0 does not fit into the memory of cpu.*--device cpu"):
+        train_run(tiny_run("nnunet"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError(),
+        torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 5 GB)"),
+    ],
+)
+def test_whatever_pytorch_calls_it_a_full_device_is_named(error: RuntimeError):
+    with pytest.raises(UserError, match="fold_0 does not fit into"), within_memory(Path("fold_0"), "cuda"):
+        raise error
+
+
+def test_other_failures_of_a_training_are_not_for_want_of_memory():
+    with pytest.raises(RuntimeError, match="shapes"), within_memory(Path("fold_0"), "cuda"):
+        raise RuntimeError("shapes do not match")
 
 
 def test_the_patch_that_is_advised_has_the_axes_of_the_plans():

@@ -1,7 +1,8 @@
 """What to say, and to advise, when a step or a scan does not fit into a device's memory."""
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -43,11 +44,27 @@ def does_not_fit(
 
 
 def device_full(what: Path, device: torch.device | str) -> UserError:
-    """The error of a scan, or a network, for which a device has no memory when it is to predict."""
+    """The error of a scan, a network or a training for which a device has no memory, whatever the batch."""
     return UserError(
         f"{what} does not fit into the memory of {device}.",
         "Give --device cpu, or end other programs that use that device.",
     )
+
+
+@contextmanager
+def within_memory(what: Path, device: torch.device | str) -> Iterator[None]:
+    """Say what does not fit into a device's memory, where PyTorch does.
+
+    Raises:
+        UserError: as `device_full`. Not all of PyTorch's errors have a class of their own: of a GPU on which not
+            even a context finds room, and of Apple's, the words alone tell.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "out of memory" not in str(error):
+            raise
+        raise device_full(what, device) from error
 
 
 def halved(patch: Sequence[int]) -> str:

@@ -34,6 +34,7 @@ from ccdcseg.files import (
 )
 from ccdcseg.methods import METHODS
 from ccdcseg.nnunet.checkpoints import FINAL, OWN_KEY, load_checkpoint
+from ccdcseg.nnunet.memory import within_memory
 from ccdcseg.nnunet.paths import check_logger, nnunet_folder
 from ccdcseg.nnunet.plans import (
     base_plans,
@@ -97,8 +98,8 @@ def train(run: Run, *, resume: bool, device: str, processes: int, progress: Prog
     Raises:
         UserError: an interrupted training lies there and ``resume`` is not set, one with other settings or one that
             was not begun here, the split was drawn anew since it was chosen, another process works on the folder
-            and ``resume`` is not set, there is no such device, or nnU-Net's log cannot be kept as the environment
-            says (`check_logger`).
+            and ``resume`` is not set, there is no such device or its memory is full, or nnU-Net's log cannot be
+            kept as the environment says (`check_logger`).
     """
     device = usable_device(device)
     _check_settings(run)
@@ -148,7 +149,7 @@ def _train(run: Run, device: str, processes: int, progress: Progress) -> None:
         if not begun:
             (run.folder / BEGUN_FILE).unlink()
         raise
-    with stock_nnunet():
+    with stock_nnunet(), within_memory(run.folder, device):
         trainer.initialize()
         if (run.folder / LATEST).exists():
             trainer.load_checkpoint(str(run.folder / LATEST))

@@ -37,7 +37,7 @@ from ccdcseg.datasets.splits import SPLITS_FILE, unlabelled_split
 from ccdcseg.errors import UserError
 from ccdcseg.files import content_hash, new_folder, write_json
 from ccdcseg.measure.patients import mean
-from ccdcseg.nnunet.memory import device_full
+from ccdcseg.nnunet.memory import within_memory
 from ccdcseg.nnunet.paths import nnunet_folder
 from ccdcseg.nnunet.plans import UNLABELLED_SUFFIX, explaining, preprocess_unlabelled
 from ccdcseg.nnunet.predict import build_predictor, write_whole
@@ -609,11 +609,13 @@ class UnlabelledTraining:
         )
         before = None if self.written is None else self._folder(self.written["epoch"])
         progress = partial(trainer.report, f"labels, {folder.name}")
-        try:
-            with torch.no_grad(), trainer.autocast(), self._without_deep_supervision():
-                labeller.write(self._preprocessed, self._drawn(), folder, self._shares, before, progress)
-        except torch.OutOfMemoryError as error:
-            raise device_full(Path(trainer.output_folder), trainer.device) from error
+        with (
+            within_memory(Path(trainer.output_folder), trainer.device),
+            torch.no_grad(),
+            trainer.autocast(),
+            self._without_deep_supervision(),
+        ):
+            labeller.write(self._preprocessed, self._drawn(), folder, self._shares, before, progress)
 
     def _predictors(self) -> list[nnUNetPredictor]:
         """Of the teachers, or of the network that is trained."""
