@@ -12,7 +12,8 @@ import shutil
 from ast import literal_eval
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from datetime import timedelta
+from functools import cached_property, partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,8 @@ TILE_STEP = 1.0
 """Step of the sliding window in patches: without overlap, since most of the cost is here."""
 LOCATIONS = 1000
 """Voxels of each class of a scan around which patches are drawn, at least."""
+PATIENCE = timedelta(days=30)
+"""How long ranks wait for the one that prepares or labels scans; they would give up on a step after ten minutes."""
 MOST_TO_LOOK_AT = 5
 PLAUSIBLE_RATIO = 3.0
 """A class whose mean share of the voxels differs by more than this factor from that in the annotated scans is
@@ -560,10 +563,16 @@ class UnlabelledTraining:
 
     def _on_one_rank(self, write: Callable[[], None]) -> None:
         """Let the first rank write what all ranks read, while the others wait."""
+        ranks = self._waiting_ranks if self._trainer.is_ddp else None
         if self._trainer.local_rank == 0:
             write()
-        if self._trainer.is_ddp:
-            torch.distributed.barrier()
+        if ranks is not None:
+            torch.distributed.barrier(ranks)
+
+    @cached_property
+    def _waiting_ranks(self) -> Any:
+        """All ranks, which make this group together, as it waits longer than the one that trains."""
+        return torch.distributed.new_group(timeout=PATIENCE, backend="gloo")
 
     def _check(self) -> None:
         trainer = self._trainer
