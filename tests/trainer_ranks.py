@@ -1,13 +1,21 @@
 """What each of two processes does in the tests of a training on several GPUs."""
 
+import contextlib
 import json
 import time
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import torch
 import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
 
+from ccdcseg.errors import UserError
+from ccdcseg.nnunet.trainers import nnUNetTrainerPreset
 from ccdcseg.nnunet.unlabelled import UnlabelledTraining
 
 WORLD = 2
@@ -32,11 +40,62 @@ def waited(rank: int, folder: Path) -> list[bool]:
     return found
 
 
+class Crowded(torch.autograd.Function):
+    """A layer in whose backward pass memory ends where a rank has more than four patches."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor) -> Tensor:
+        return images.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        if len(gradient) > 4:
+            raise torch.OutOfMemoryError
+        return gradient
+
+
+class CrowdedNetwork(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 2, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.last(Crowded.apply(self.first(images)))
+
+
+def trainer_of(rank: int, **attributes: Any) -> nnUNetTrainerPreset:
+    """A trainer that has only what it is given."""
+    trainer = nnUNetTrainerPreset.__new__(nnUNetTrainerPreset)
+    vars(trainer).update(is_ddp=True, local_rank=rank, device=torch.device("cpu"), **attributes)
+    return trainer
+
+
+def told_of_memory(rank: int) -> str:
+    """What a step says of a batch of 11, of which the ranks have 6 and 5, and 4 fit."""
+    network = DistributedDataParallel(CrowdedNetwork())
+    trainer = trainer_of(
+        rank,
+        network=network,
+        loss=lambda output, target: cross_entropy(output, target[:, 0].long()),
+        optimizer=torch.optim.SGD(network.parameters(), 0.01),
+        configuration_manager=SimpleNamespace(patch_size=[8, 8], batch_size=11),
+        autocast=contextlib.nullcontext,
+        output_folder="run",
+        **dict.fromkeys(("grad_scaler", "averaged", "unlabelled")),
+    )
+    images = torch.randn(6 - rank, 1, 8, 8)
+    try:
+        trainer.train_step({"data": images, "target": (images > 0).float()})
+    except UserError as error:
+        return str(error)
+    return ""
+
+
 def work(rank: int, folder: Path) -> None:
     """Everything one process does; its results go into a file."""
     meeting = f"file://{folder / 'meeting'}"
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=WORLD, timeout=LONG)
-    results = {"waited": waited(rank, folder)}
+    results = {"waited": waited(rank, folder), "memory": told_of_memory(rank)}
     (folder / f"{rank}.json").write_text(json.dumps(results))
     dist.barrier()
     dist.destroy_process_group()

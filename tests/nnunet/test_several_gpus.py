@@ -20,3 +20,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 def test_ranks_wait_longer_for_labels_than_for_a_step(results: list[dict[str, Any]]):
     assert [found["waited"] for found in results] == [[True, True]] * WORLD
+
+
+def test_a_batch_that_does_not_fit_names_the_batch_of_all_ranks(results: list[dict[str, Any]]):
+    for found in results:
+        assert found["memory"].startswith("A batch of 11 does not fit")
+        assert "--set network.batch_size=8 " in found["memory"]

@@ -1,6 +1,7 @@
 """nnU-Net trainers: one that follows a preset and a seed, and one with a contrastive term on top of it."""
 
 import contextlib
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -232,25 +233,37 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
             return self._train_step(batch)
         except torch.OutOfMemoryError:
             pass  # outside of the block, what the step has made is let go
-        size, *_ = batch["data"].shape
+        least = 1 if self.unlabelled is None else self.preset.unlabelled.least_batch
         raise does_not_fit(
-            size,
-            1 if self.unlabelled is None else self.preset.unlabelled.least_batch,
+            self.configuration_manager.batch_size,
+            least * self.ranks,
             self.configuration_manager.patch_size,
             self.device,
             Path(self.output_folder),
             partial(self._try_step, batch),
         )
 
-    def _try_step(self, batch: dict[str, Any], patches: int) -> None:
-        """Forward and backward of the first patches of a batch, by the segmentation loss."""
+    def _try_step(self, batch: dict[str, Any], size: int) -> None:
+        """Forward and backward of this rank's part of a batch of that size, by the segmentation loss.
+
+        Ranks do not wait for each other here: maybe one of them alone has no memory left.
+        """
         self.optimizer.zero_grad(set_to_none=True)
-        target = batch["target"]
+        patches, target = math.ceil(size / self.ranks), batch["target"]
+        network = self.network.module if self.is_ddp else self.network
         several = isinstance(target, list)
         targets = [part[:patches].to(self.device) for part in (target if several else [target])]
         with self.autocast():
-            output = self.segmentation(self.network(batch["data"][:patches].to(self.device)))
-            self.loss(_as_float(output), targets if several else targets[0]).backward()
+            output = self.segmentation(network(batch["data"][:patches].to(self.device)))
+            loss = self.loss(_as_float(output), targets if several else targets[0])
+        torch.autograd.grad(
+            loss, [*network.parameters()], allow_unused=True
+        )  # backward() would send gradients
+
+    @property
+    def ranks(self) -> int:
+        """How many GPUs share a batch."""
+        return torch.distributed.get_world_size() if self.is_ddp else 1
 
     def segmentation(self, output: Any) -> Any:
         """What the segmentation loss takes of the output of the network that is trained."""
