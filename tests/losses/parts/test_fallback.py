@@ -1,12 +1,16 @@
 """A device that lacks an operation, pretended."""
 
 import warnings
+from typing import Any
 
 import pytest
 import torch
 from batches import Batch
-from remote import RemoteDevice, move, remote
+from remote import DEVICE, RemoteDevice, move, remote
 from rivals import CONTRASTIVE, IGNORED, banks, double_batch, made
+
+from ccdcseg.losses import CCDCLoss, ContrastiveSegLoss, ReCoLoss, RegionContrastLoss
+from ccdcseg.losses.parts.base import ContrastiveLoss
 
 OPERATIONS = {"searchsorted": "forward", "threshold_backward": "backward"}
 
@@ -53,6 +57,40 @@ def test_a_device_that_lacks_nothing_is_used(name: str) -> None:
         criterion(*batch)
         assert criterion.diagnostics.class_loss.device == batch.features.device
         assert device.to_host.total() > tried > 0
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("name", CONTRASTIVE)
+def test_a_first_call_in_an_evaluation_tries_what_a_training_needs(name: str, mode: Any) -> None:
+    whole, lacking = (made(name).eval() for _ in range(2))
+    move(whole)
+    move(lacking)
+    with RemoteDevice(), warnings.catch_warnings(), mode():
+        warnings.simplefilter("error")
+        assert not whole._needs_cpu(DEVICE)
+    with RemoteDevice("threshold_backward"), pytest.warns(match="threshold_backward"), mode():
+        assert lacking._needs_cpu(DEVICE)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 150])
+@pytest.mark.parametrize(
+    ("loss", "operation"),
+    [
+        (CCDCLoss, "logsumexp"),
+        (ReCoLoss, "logsumexp"),
+        (ReCoLoss, "scatter_add"),
+        (ContrastiveSegLoss, "logsumexp"),
+        (ContrastiveSegLoss, "softplus"),
+        (RegionContrastLoss, "logsumexp"),
+    ],
+)
+def test_what_pixels_are_contrasted_with_is_tried_at_the_usual_settings(
+    loss: type[ContrastiveLoss[Any]], operation: str, classes: int
+) -> None:
+    criterion = loss(8, classes)
+    move(criterion)
+    with RemoteDevice(operation), pytest.warns(match=operation):
+        assert criterion._needs_cpu(DEVICE)
 
 
 def test_cpu_and_cuda_are_not_tried() -> None:
