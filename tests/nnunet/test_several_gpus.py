@@ -26,3 +26,7 @@ def test_a_batch_that_does_not_fit_names_the_batch_of_all_ranks(results: list[di
     for found in results:
         assert found["memory"].startswith("A batch of 11 does not fit")
         assert "--set network.batch_size=8 " in found["memory"]
+
+
+def test_the_history_has_the_losses_of_all_ranks(results: list[dict[str, Any]]):
+    assert [found["losses"] for found in results] == [[2.0, 2.0, 1.0]] * WORLD

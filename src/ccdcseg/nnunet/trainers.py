@@ -319,10 +319,12 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
             self.network = trained
 
     def on_train_epoch_end(self, train_outputs: list[dict[str, Any]]) -> None:
-        """Read the losses of the epoch and keep their means."""
+        """Read the losses of the epoch and keep their means, over all ranks as nnU-Net's log has them."""
         names = list(train_outputs[0])
-        read = torch.stack([output[name] for output in train_outputs for name in names]).cpu().numpy()
-        losses = read.reshape(-1, len(names))
+        read = torch.stack([output[name] for output in train_outputs for name in names])
+        if self.is_ddp:
+            torch.distributed.all_reduce(read)
+        losses = (read / self.ranks).cpu().numpy().reshape(-1, len(names))
         super().on_train_epoch_end([{"loss": step[names.index("loss")]} for step in losses])
         self.epoch_losses = {name: float(np.mean(losses[:, i])) for i, name in enumerate(names)}
 
