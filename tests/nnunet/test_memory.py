@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from ccdcseg.errors import UserError
 from ccdcseg.methods import METHODS
 from ccdcseg.nnunet.memory import does_not_fit, halved, largest_that_fits, within_memory
-from ccdcseg.nnunet.preset import UnlabelledScans
+from ccdcseg.nnunet.preset import Preset, UnlabelledScans
+from ccdcseg.nnunet.unlabelled import UnlabelledTraining
 
 
 def memory_for(patches: int) -> Callable[[int], None]:
@@ -104,6 +106,14 @@ def test_the_smallest_batch_with_room_is_advised(share: float):
     assert 0 < scans.patches(least) < least
     with pytest.raises(UserError, match=rf"to {least} or more \(with nnU-Net's own plans, batch_size"):
         scans.patches(least - 1)
+
+
+def test_the_smallest_batch_with_room_on_each_gpu_is_advised():
+    trainer = SimpleNamespace(preset=Preset(), batch_size=1, ranks=3)
+    with pytest.raises(
+        UserError, match=r"A batch of 1 on one of 3 GPUs has no room.*batch_size to 6 or more"
+    ):
+        UnlabelledTraining(trainer)
 
 
 def test_other_failures_of_a_step_are_not_for_want_of_memory():

@@ -147,18 +147,23 @@ class UnlabelledScans(Section):
     teachers: Annotated[int, Field(ge=2)] | None = None
     agreed: Annotated[float, Field(gt=0, le=1)] = 0.8
 
-    def patches(self, batch: int) -> int:
+    def patches(self, batch: int, ranks: int = 1) -> int:
         """How many of the patches of a batch come from them.
+
+        Args:
+            batch: patches, of one rank where several GPUs share a batch.
+            ranks: how many do.
 
         Raises:
             UserError: none is left for the annotated scans.
         """
         if batch < self.least_batch:
+            part = f" on one of {ranks} GPUs" if ranks > 1 else ""
             raise UserError(
-                f"A batch of {batch} has no room for annotated and unlabelled patches "
+                f"A batch of {batch}{part} has no room for annotated and unlabelled patches "
                 f"(unlabelled.share is {self.share:g}).",
-                f"Set network.batch_size to {self.least_batch} or more (with nnU-Net's own plans, batch_size in "
-                "their file), or unlabelled.share lower.",
+                f"Set network.batch_size to {self.least_batch * ranks} or more (with nnU-Net's own plans, "
+                "batch_size in their file), or unlabelled.share lower.",
             )
         return max(1, round(batch * self.share))
 

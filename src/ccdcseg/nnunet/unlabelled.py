@@ -480,7 +480,7 @@ class UnlabelledTraining:
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
         self._settings: UnlabelledScans = trainer.preset.unlabelled
-        self._patches = self._settings.patches(trainer.batch_size)
+        self._patches = self._settings.patches(trainer.batch_size, trainer.ranks)
         self._check()
         raw = nnunet_folder("nnUNet_raw") / trainer.plans_manager.dataset_name
         splits = Path(trainer.preprocessed_dataset_folder_base) / SPLITS_FILE
