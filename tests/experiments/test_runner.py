@@ -11,7 +11,13 @@ import pytest
 import ccdcseg
 from ccdcseg.experiments import runner
 from ccdcseg.experiments.reproduce import run_jobs
-from ccdcseg.experiments.runner import PROGRAM, Runner, worker_environment, worker_threads
+from ccdcseg.experiments.runner import (
+    PROGRAM,
+    Runner,
+    visible_gpus,
+    worker_environment,
+    worker_threads,
+)
 from ccdcseg.interrupts import terminated_as_interrupted
 
 
@@ -73,6 +79,27 @@ def test_what_the_user_has_set_stays(name: str, monkeypatch: pytest.MonkeyPatch)
     ]
     if name == "OMP_NUM_THREADS":
         assert worker_threads(3) == 7
+
+
+@pytest.mark.parametrize(
+    ("named", "there", "gpus"),
+    [
+        (None, 2, ["0", "1"]),
+        ("1,0", 2, ["1", "0"]),
+        ("0,1,2,3", 2, ["0", "1"]),
+        ("1,-1,0", 1, ["1"]),
+        ("", 0, []),
+        ("MIG-one,MIG-two", 1, ["MIG-one", "MIG-two"]),
+    ],
+)
+def test_workers_have_gpus_that_are_there(
+    named: str | None, there: int, gpus: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if named is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: there)
+    assert visible_gpus() == gpus
 
 
 def test_commands_get_the_threads(make_job, program, monkeypatch: pytest.MonkeyPatch):

@@ -146,11 +146,17 @@ def worker_environment(threads: int, gpu: str | None) -> dict[str, str]:
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    """The GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them.
+
+    CUDA stops at the first that is not there. Of parts of GPUs (MIG) a process sees one, however many are named.
+    """
     import torch  # noqa: PLC0415 - slow
 
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    if named.startswith("MIG-"):
+        return named.split(",")
+    there = torch.cuda.device_count()
+    return named.split(",")[:there] if named else [str(number) for number in range(there)]
 
 
 def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
