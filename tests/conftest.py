@@ -66,6 +66,7 @@ def ccdcseg(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     def run(*arguments: object) -> Result:
         monkeypatch.setattr(sys, "argv", ["ccdcseg", *map(str, arguments)])
         monkeypatch.setenv("PYTHONSAFEPATH", "1")  # as the program does, and undone afterwards
+        monkeypatch.setenv("MPLBACKEND", "agg")
         capsys.readouterr()
         with pytest.raises(SystemExit) as stop:
             main()

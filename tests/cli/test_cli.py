@@ -588,6 +588,21 @@ def test_help_imports_nothing_slow():
     assert (result.returncode, result.stderr) == (0, "")
 
 
+def test_figures_go_into_files_whatever_jupyter_draws_with(monkeypatch: pytest.MonkeyPatch):
+    """What a notebook starts inherits its backend, of which matplotlib cannot be imported where it is missing."""
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    program = (
+        "import contextlib, sys, ccdcseg.cli\n"
+        "sys.argv[1:] = ['--version']\n"
+        "with contextlib.suppress(SystemExit):\n"
+        "    ccdcseg.cli.main()\n"
+        "import matplotlib\n"
+        "print(matplotlib.get_backend())"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (result.stdout.splitlines()[1:], result.stderr) == (["agg"], "")
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("hurried")
 def test_the_whole_path_by_commands(pristine: Path, ccdcseg, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -86,6 +86,9 @@ def _options(
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit code 2."""
     os.environ["PYTHONSAFEPATH"] = "1"  # worker processes take no module from the current folder
+    os.environ["MPLBACKEND"] = (
+        "agg"  # figures go into files; Jupyter names a module that may not be installed
+    )
     settle_streams()
     try:
         for word in sys.argv[1:]:
