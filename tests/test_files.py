@@ -76,6 +76,40 @@ def test_the_rights_of_what_is_written_are_those_that_the_user_wants(tmp_path: P
     assert (tmp_path / "new" / "file").stat().st_mode & 0o777 == 0o666 & ~mask
 
 
+@pytest.mark.parametrize("rights", [0o660, 0o644, 0o600])
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_what_takes_the_place_of_a_file_is_as_open(tmp_path: Path, rights: int, umask: int):
+    """Else a colleague of another umask locks out all others, the owner too."""
+    path = tmp_path / "file"
+    path.write_text("a")
+    path.chmod(rights)
+    if os.geteuid() == 0:
+        os.chown(path, 1234, 5678)
+    before, mask = path.stat(), os.umask(umask)
+    try:
+        write_text(path, "b")
+    finally:
+        os.umask(mask)
+    after = path.stat()
+    assert path.read_text() == "b"
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+
+
+@pytest.mark.parametrize(("rights", "expected"), [(0o664, 0o644), (0o660, 0o600), (0o666, 0o666)])
+def test_the_rights_of_a_group_are_given_to_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rights: int, expected: int
+):
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    path = tmp_path / "file"
+    path.write_text("a")
+    path.chmod(rights)
+    monkeypatch.setattr(os, "chown", refuse)
+    write_text(path, "b")
+    assert path.stat().st_mode & 0o777 == expected
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_new_folder_leaves_nothing_on_failure(tmp_path: Path, error: type[BaseException]):
     def fail() -> None:

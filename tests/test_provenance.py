@@ -5,7 +5,7 @@ import pytest
 
 from ccdcseg import provenance
 from ccdcseg.errors import UserError
-from ccdcseg.provenance import Source, forget_origin, origin_file, read_origin, stamp, write_origin
+from ccdcseg.provenance import Source, forget_origin, origin_file, put_json, read_origin, stamp, write_origin
 
 
 @pytest.fixture
@@ -83,6 +83,24 @@ def test_sources_that_were_copied_are_read_once(made: Path, scan: Path, monkeypa
         monkeypatch.setattr(provenance, "write_json", refused)
     assert [read_origin(made, sources).current for _ in range(3)] == [True] * 3
     assert len(reads) == (1 if writable else 3)
+
+
+def test_a_record_is_as_open_as_its_file(made: Path, scan: Path):
+    """Also where it is written anew by who only reads, or after it was forgotten, and whatever the umask."""
+    sources = {"images": Source((scan,))}
+    made.chmod(0o664)
+    before = os.umask(0o077)
+    try:
+        write_origin(made, stamp(sources), made)
+        os.utime(scan, (1.1e9, 1.1e9))
+        written = origin_file(made).read_text()
+        assert read_origin(made, sources).current
+        assert origin_file(made).read_text() != written
+        assert origin_file(made).stat().st_mode & 0o777 == 0o664
+        put_json(made, {"a": 1})
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (made, origin_file(made))} == {0o664}
 
 
 def test_a_file_that_somebody_edited(made: Path):

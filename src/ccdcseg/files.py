@@ -67,6 +67,7 @@ def writing(path: Path) -> Iterator[BinaryIO]:
     """A file to write into, which takes the place of ``path`` once it is on the disk, see `write_bytes`."""
     target = _target(path)
     with making(target.parent), naming(path), _partial(target) as (handle, temporary):
+        keep_rights(temporary, target)
         yield handle
         handle.flush()
         os.fsync(handle.fileno())
@@ -109,6 +110,21 @@ def _partial(target: Path) -> Iterator[tuple[BinaryIO, Path]]:
     temporary = _hidden(target.parent, ".")
     with undone(partial(_remove, temporary)), temporary.open("xb") as handle:
         yield handle, temporary
+
+
+def keep_rights(new: Path, old: Path) -> None:
+    """Open a file to all to whom the one is open whose place it takes, if there is one: umasks of users differ."""
+    try:
+        state = old.stat()
+    except OSError:
+        return
+    rights = state.st_mode & 0o777
+    try:
+        os.chown(new, -1 if os.geteuid() else state.st_uid, state.st_gid)
+    except (OSError, AttributeError):  # no group of this user, whose own gets what all get; or Windows
+        rights = rights & 0o707 | (rights & 0o007) << 3
+    with suppress(OSError):  # some disks know no rights
+        new.chmod(rights)
 
 
 def _remove(file: Path) -> None:

@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from ccdcseg.errors import UserError
-from ccdcseg.files import content_hash, file_hash, file_state, holds_json, json_hash, read_json, write_json
+from ccdcseg.files import (
+    content_hash,
+    file_hash,
+    file_state,
+    holds_json,
+    json_hash,
+    keep_rights,
+    read_json,
+    write_json,
+)
 
 PLACE = "made_from"
 
@@ -74,7 +83,7 @@ def stamp(sources: Sources) -> Stamp:
 
 
 def write_origin(target: Path, sources: Stamp | None, made: Path | bytes | None = None) -> None:
-    """Write down what a file is made from, atomically.
+    """Write down what a file is made from, atomically; whoever may read that file may read it.
 
     Args:
         target: where the file lies, or will lie.
@@ -84,6 +93,7 @@ def write_origin(target: Path, sources: Stamp | None, made: Path | bytes | None 
     """
     made_hash = hashlib.sha256(made).hexdigest() if isinstance(made, bytes) else made and file_hash(made)
     write_json(origin_file(target), {"sources": sources, "made": made_hash})
+    keep_rights(origin_file(target), target)
 
 
 def put_json(target: Path, content: Any) -> None:

@@ -554,6 +554,15 @@ def test_predictions_that_are_out_of_date_are_not_measured(
     check_predictions(folder, place, ["a"])  # whoever reads it says that it is missing
 
 
+def test_a_prediction_is_as_open_as_the_one_whose_place_it_takes(tmp_path: Path):
+    made, target = tmp_path / "made", tmp_path / "a.nii.gz"
+    for path, rights in ((made, 0o600), (target, 0o664)):
+        path.write_text(path.name)
+        path.chmod(rights)
+    module._put(made, target, {})
+    assert (target.read_text(), target.stat().st_mode & 0o777) == ("made", 0o664)
+
+
 @pytest.mark.parametrize("step", ["unlink", "write_origin", "replace"])
 def test_killed_while_a_prediction_is_put_into_place(
     predictions, tmp_path: Path, change_volume, monkeypatch: pytest.MonkeyPatch, step: str

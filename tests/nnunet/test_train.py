@@ -216,6 +216,8 @@ def test_a_corrected_mask_reaches_the_training(own_run: Run, change_volume):
     case, other = own_run.split["train"][:2]
     folder = min(own_run.preprocessed.glob("ccdcseg_2d_*"))
     kept = (folder / f"{other}.pkl").stat().st_mtime_ns
+    for file in folder.glob(f"{case}*"):
+        file.chmod(0o660)  # of a group
     erase(own_run, case, change_volume)
     train.prepare(own_run, 1, lambda stage, n, of: done.append((n, of)) if stage == "preprocess" else None)
     after = preprocessed(own_run)
@@ -223,6 +225,7 @@ def test_a_corrected_mask_reaches_the_training(own_run: Run, change_volume):
     assert after[other] == before[other] > 0
     assert done == [(1, 1)]
     assert (folder / f"{other}.pkl").stat().st_mtime_ns == kept
+    assert {file.stat().st_mode & 0o777 for file in folder.glob(f"{case}*")} == {0o660}
     mask = f"{case}.nii.gz"
     corrected = (own_run.raw / "labelsTr" / mask).read_bytes()
     assert (own_run.preprocessed / "gt_segmentations" / mask).read_bytes() == corrected

@@ -25,6 +25,7 @@ from ccdcseg.files import (
     file_hash,
     holds_json,
     json_hash,
+    keep_rights,
     locked,
     read_json,
     write_bytes,
@@ -539,6 +540,7 @@ def _preprocess_scan(
             preprocessor.run_case_save(str(scratch / target.name), images, mask, manager, settings, dataset)
         forget_origin(target)
         for file in scratch.iterdir():
+            keep_rights(file, target.parent / file.name)
             file.replace(target.parent / file.name)
         write_origin(target, now)
 

@@ -27,7 +27,16 @@ from ccdcseg.datasets.volumes import other_axes, read_mask, stored_axes
 from ccdcseg.datasets.walk import is_hidden
 from ccdcseg.devices import usable_device
 from ccdcseg.errors import UserError
-from ccdcseg.files import check_name, explain_failure, locked, making, read_json, real, scratch_folder
+from ccdcseg.files import (
+    check_name,
+    explain_failure,
+    keep_rights,
+    locked,
+    making,
+    read_json,
+    real,
+    scratch_folder,
+)
 from ccdcseg.nnunet.allowed import TURNING, check_dataset, check_plans
 from ccdcseg.nnunet.checkpoints import FINAL, STOCK_TRAINER, load_checkpoint
 from ccdcseg.nnunet.memory import device_full
@@ -806,6 +815,7 @@ def write_whole(labels: NDArray[Any], properties: dict[str, Any], plans: Any, fi
 
 def _put(made: Path, target: Path, now: Stamp) -> None:
     """Move a prediction into place. Killed in between, it is not there, and never there without its origin."""
+    keep_rights(made, target)
     target.unlink(missing_ok=True)
     write_origin(target, now, made)
     made.replace(target)
