@@ -64,6 +64,11 @@ class UserError(Exception):
         self.remedy = one_line(remedy)
         super().__init__(f"{self.problem} {self.remedy}")
 
+    @property
+    def refused(self) -> bool:
+        """Whether the operating system refused something: its remedy alone helps, see `system_error`."""
+        return isinstance(self.__cause__, OSError)
+
     def __reduce__(self) -> tuple[type["UserError"], tuple[str, str]]:
         """Survive the way out of a worker process."""
         return UserError, (self.problem, self.remedy)

@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -260,6 +262,25 @@ def test_patients_unknown(raw_folder: Path, find: Callable[[], list]) -> None:
 def test_a_damaged_table(raw_folder: Path, find: Callable[[], list]) -> None:
     (raw_folder / "cases.csv").write_text("case\np1_ED\n")
     assert find() == [(PROBLEM, "cases.csv", (), "cases.csv has the columns case")]
+
+
+def test_a_table_that_this_user_may_not_read_is_not_to_be_moved_away(
+    raw_folder: Path, check: Callable[[], CheckResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Path.read_bytes
+
+    def refuse(path: Path) -> bytes:
+        if path.name == "cases.csv":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    (found,) = check().findings
+    assert (found.check, found.text) == (
+        "cases.csv",
+        "cases.csv is forbidden to this user (Permission denied)",
+    )
+    assert found.remedy.startswith("Change its rights")
 
 
 def test_who_does_not_know_the_patients_is_told_of_the_command(

@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -144,3 +146,18 @@ def test_what_is_no_list_of_splits(raw_folder: Path, find: Callable[..., object]
 def test_no_json(raw_folder: Path, find: Callable[..., object]) -> None:
     (raw_folder / "splits_final.json").write_text("[")
     assert "no list of splits" in find()[0][1]
+
+
+def test_splits_that_this_user_may_not_read_are_not_to_be_moved_away(
+    raw_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, **_: str) -> str:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    contents = read_contents(raw_folder)
+    (raw_folder / "splits_final.json").write_text(json.dumps([GOOD]))
+    monkeypatch.setattr(Path, "read_text", refuse)
+    (found,) = split_findings(Survey(contents, {}, CheckSettings()))
+    assert (found.severity, found.cases) == (Severity.PROBLEM, ())
+    assert found.text == "splits_final.json is forbidden to this user (Permission denied)"
+    assert found.remedy.startswith("Change its rights")

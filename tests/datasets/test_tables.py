@@ -1,3 +1,5 @@
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -62,4 +64,13 @@ def test_what_cannot_be_read(table: Path) -> None:
         read(table)
     table.mkdir()
     with pytest.raises(UserError, match=r"t\.csv cannot be read \(Is a directory\)\. Mend it\."):
+        read(table)
+
+
+def test_a_table_that_this_user_may_not_read(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(UserError, match=r"t\.csv is forbidden to this user .*\. Change its rights"):
         read(table)

@@ -15,7 +15,7 @@ import numpy as np
 
 import ccdcseg
 from ccdcseg.checks.contents import CaseFiles, read_contents
-from ccdcseg.checks.findings import CheckSettings, Finding, Severity, Survey, note, problem
+from ccdcseg.checks.findings import CheckSettings, Finding, Severity, Survey, note, problem, short
 from ccdcseg.checks.measure import FaultKind, measure_cases
 from ccdcseg.checks.outliers import grid_findings, intensity_findings
 from ccdcseg.checks.split_checks import split_findings
@@ -196,7 +196,7 @@ def _description(survey: Survey) -> Iterator[Finding]:
         try:
             check(contents.folder)
         except UserError as error:
-            yield problem("dataset.json", [], _short(error.problem, survey), error.remedy)
+            yield problem("dataset.json", [], short(error.problem, survey), error.remedy)
 
 
 def _names(survey: Survey) -> Iterator[Finding]:
@@ -219,7 +219,7 @@ def _capitals(survey: Survey) -> Iterator[Finding]:
     try:
         rows += chain(*read_unlabelled_cases(contents.folder).values())
     except UserError as error:
-        yield problem(UNLABELLED_FILE, [], _short(error.problem, survey), error.remedy)
+        yield problem(UNLABELLED_FILE, [], short(error.problem, survey), error.remedy)
     owners = [*contents.patients.items(), *((row.case, row.patient) for row in rows)]
     cases, patients = (by_case_alone(names) for names in zip(*owners, strict=True))
     for alike in dict.fromkeys([*patients, *cases]):
@@ -232,9 +232,9 @@ def _capitals(survey: Survey) -> Iterator[Finding]:
 def _table(survey: Survey) -> Iterator[Finding]:
     """``cases.csv`` against what is there."""
     contents, listed = survey.contents, {case.case for case in survey.contents.table}
-    if contents.table_error:
-        remedy = f"Mend it, or move it away and {_SAY_PATIENTS}"
-        yield problem(CASES_FILE, [], _short(contents.table_error.problem, survey), remedy)
+    if error := contents.table_error:
+        remedy = error.remedy if error.refused else f"Mend it, or move it away and {_SAY_PATIENTS}"
+        yield problem(CASES_FILE, [], short(error.problem, survey), remedy)
     elif not listed:
         text = f"there is no {CASES_FILE}, so every case counts as a patient of its own"
         yield note("patients unknown", [], text, f"If a patient has several scans, {_SAY_PATIENTS}")
@@ -251,7 +251,7 @@ def _faults(survey: Survey) -> Iterator[Finding]:
         for case, facts in survey.facts.items():
             for fault in facts.faults:
                 if fault.kind is kind:
-                    yield problem(str(kind), [case], _short(fault.problem, survey), fault.remedy)
+                    yield problem(str(kind), [case], short(fault.problem, survey), fault.remedy)
 
 
 def _classes(survey: Survey) -> Iterator[Finding]:
@@ -407,8 +407,3 @@ def _range(rows: Sequence[Sequence[float]]) -> Mapping[str, list[float]] | None:
         "largest": columns.max(axis=0),
     }
     return {name: [round(float(value), 6) for value in values] for name, values in parts.items()}
-
-
-def _short(text: str, survey: Survey) -> str:
-    """Without the path of the data set's folder, and without the full stop."""
-    return text.replace(f"{survey.contents.folder}/", "").removesuffix(".")

@@ -114,3 +114,9 @@ class Survey:
         """Values of the classes that occur in at least one of ``cases``; unknown cases count for nothing."""
         masks = self.masks
         return {value for case in cases if case in masks for value in masks[case].voxels}
+
+
+def short(text: str, survey: Survey) -> str:
+    """Without the path of the data set's folder, and without the full stop."""
+    folder = survey.contents.folder
+    return text.replace(f"{folder.absolute()}/", "").replace(f"{folder}/", "").removesuffix(".")

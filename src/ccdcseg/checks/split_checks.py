@@ -5,7 +5,7 @@ from itertools import combinations
 from typing import Any
 
 from ccdcseg.checks.contents import Contents
-from ccdcseg.checks.findings import Finding, Survey, note, problem
+from ccdcseg.checks.findings import Finding, Survey, note, problem, short
 from ccdcseg.datasets.splits import FOLD_OF, SPLITS_FILE
 from ccdcseg.datasets.unlabelled import cases_in
 from ccdcseg.errors import UserError
@@ -27,13 +27,8 @@ def split_findings(survey: Survey) -> Iterator[Finding]:
     try:
         entries = {number: entry for number, entry in enumerate(read_json(path)) if FOLD_OF not in entry}
         folds = {number: _parts(entry) for number, entry in entries.items()}
-    except (UserError, TypeError, KeyError, AttributeError):
-        yield problem(
-            CHECK,
-            [],
-            f"{SPLITS_FILE} is no list of splits with train and val",
-            "Move it away and draw splits with `ccdcseg split`.",
-        )
+    except (UserError, TypeError, KeyError, AttributeError) as error:
+        yield _unread(error, survey)
         return
     try:
         owners = {
@@ -46,6 +41,13 @@ def split_findings(survey: Survey) -> Iterator[Finding]:
         yield from _torn(number, parts, survey.contents.patients, owners.get(number, {}))
         yield from _leaking(number, parts, survey)
         yield from _absent(number, parts, survey)
+
+
+def _unread(error: Exception, survey: Survey) -> Finding:
+    if isinstance(error, UserError) and error.refused:
+        return problem(CHECK, [], short(error.problem, survey), error.remedy)
+    text = f"{SPLITS_FILE} is no list of splits with train and val"
+    return problem(CHECK, [], text, "Move it away and draw splits with `ccdcseg split`.")
 
 
 def _parts(entry: Any) -> Parts:

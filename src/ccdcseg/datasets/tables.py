@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ccdcseg.errors import UserError
+from ccdcseg.errors import UserError, system_error
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,10 @@ def _text(path: Path, remedy: str) -> str:
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist.", remedy) from error
-    except OSError as error:
+    except IsADirectoryError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}).", remedy) from error
+    except OSError as error:
+        raise system_error(error, path) from error
     except UnicodeDecodeError as error:
         number = error.object.count(b"\n", 0, error.start) + 1
         raise UserError(f"{path} is no CSV table (line {number} is not in UTF-8).", remedy) from error
