@@ -7,9 +7,11 @@ from dataclasses import fields
 from itertools import chain
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
+from matplotlib import pyplot
 
 from ccdcseg.cores import has_bfloat16
 from ccdcseg.datasets.raw_folder import case_names
@@ -506,3 +508,29 @@ def test_progress_is_plotted_with_checkpoints_and_at_the_end(make_trainer, tiny_
         with trainer._plots_seldom():
             trainer.logger.plot_progress_png(trainer.output_folder)
     assert plotted == [2, 5, 7]
+
+
+def test_progress_is_plotted_on_matplotlibs_own_settings(make_trainer, tiny_run):
+    """With those of a user who has TeX draw texts, and no TeX on the node, it ended every training."""
+    trainer, drawn = make_trainer(tiny_run(), "nnUNetTrainerPreset"), []
+    trainer.current_epoch = trainer.num_epochs - 1
+    trainer.logger.plot_progress_png = lambda _: drawn.append(matplotlib.rcParams["text.usetex"])
+    with matplotlib.rc_context({"text.usetex": True}):
+        with trainer._plots_seldom():
+            trainer.logger.plot_progress_png(trainer.output_folder)
+        assert matplotlib.rcParams["text.usetex"]
+    assert drawn == [False]
+
+
+def test_a_plot_that_fails_ends_no_training(make_trainer, tiny_run, caplog: pytest.LogCaptureFixture):
+    def fail(_: str) -> None:
+        pyplot.figure()
+        raise RuntimeError("no font")
+
+    trainer, figures = make_trainer(tiny_run(), "nnUNetTrainerPreset"), pyplot.get_fignums()
+    trainer.current_epoch = trainer.num_epochs - 1
+    trainer.logger.plot_progress_png = fail
+    with trainer._plots_seldom():
+        trainer.logger.plot_progress_png(trainer.output_folder)
+    assert caplog.messages == ["progress.png is not drawn (no font)."]
+    assert pyplot.get_fignums() == figures

@@ -1,6 +1,7 @@
 """nnU-Net trainers: one that follows a preset and a seed, and one with a contrastive term on top of it."""
 
 import contextlib
+import logging
 import math
 import os
 import time
@@ -10,8 +11,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import matplotlib.style
 import numpy as np
 import torch
+from matplotlib import pyplot
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -46,6 +49,9 @@ from ccdcseg.postprocessing import Postprocessing, decide
 from ccdcseg.processes import can_share
 from ccdcseg.runs.history import Epoch, extend_history, read_history
 from ccdcseg.runs.record import BEGUN_FILE, RUN_FILE
+from ccdcseg.texts import reason
+
+logger = logging.getLogger(__name__)
 
 GRADIENT_NORM = 12
 """nnU-Net's bound on the norm of the gradient."""
@@ -340,8 +346,8 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
     def _plots_seldom(self) -> Iterator[None]:
         """Draw nnU-Net's plot of the progress with checkpoints and at the end: it takes as long as many steps."""
         number, plot = self.current_epoch + 1, self.logger.plot_progress_png
-        if number % self.save_every and number < self.num_epochs:
-            self.logger.plot_progress_png = lambda *_: None
+        seldom = number % self.save_every and number < self.num_epochs
+        self.logger.plot_progress_png = (lambda *_: None) if seldom else partial(_plot, plot)
         try:
             yield
         finally:
@@ -667,6 +673,16 @@ class nnUNetTrainerCCDCBoth(nnUNetTrainerCCDC):  # noqa: N801 - nnU-Net's naming
     """
 
     always_unlabelled = contrasts_unlabelled = True
+
+
+def _plot(plot: Callable[[str], None], folder: str) -> None:
+    """Let nnU-Net plot on matplotlib's own settings, not the user's; no training ends for a plot that fails."""
+    try:
+        with matplotlib.style.context("default"):
+            plot(folder)
+    except Exception as error:
+        pyplot.close()  # nnU-Net's figure
+        logger.warning("progress.png is not drawn (%s).", reason(error))
 
 
 def _as_float(output: Any) -> Any:
