@@ -588,6 +588,20 @@ def test_help_imports_nothing_slow():
     assert (result.returncode, result.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("anew", [False, True])
+def test_a_current_folder_that_is_gone_is_named(ccdcseg, tmp_path: Path, monkeypatch, anew: bool):
+    """MKL ends a process there, and names a library of PyTorch's."""
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    if anew:
+        folder.mkdir()
+    result = ccdcseg("--version")
+    assert result.code == 2
+    assert one_line(result.err).startswith("ccdcseg: The current folder does not exist any more")
+
+
 def test_figures_go_into_files_whatever_jupyter_draws_with(monkeypatch: pytest.MonkeyPatch):
     """What a notebook starts inherits its backend, of which matplotlib cannot be imported where it is missing."""
     monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")

@@ -86,11 +86,10 @@ def _options(
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit code 2."""
     os.environ["PYTHONSAFEPATH"] = "1"  # worker processes take no module from the current folder
-    os.environ["MPLBACKEND"] = (
-        "agg"  # figures go into files; Jupyter names a module that may not be installed
-    )
+    os.environ["MPLBACKEND"] = "agg"  # into files; what Jupyter names may not be installed here
     settle_streams()
     try:
+        _check_current_folder()
         for word in sys.argv[1:]:
             check_name(Path(word))
         with warnings_shown(), terminated_as_interrupted():
@@ -110,6 +109,17 @@ def main() -> None:
             raise
         _fail(str(told))
     sys.exit(code or 0)
+
+
+def _check_current_folder() -> None:
+    """Refuse one that is gone: libraries would end the process without saying so."""
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise UserError(
+            "The current folder does not exist any more: it was removed, or made anew.",
+            "Go to another one, or into this one again.",
+        ) from error
 
 
 def _usage(error: Any) -> str:
