@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scored
+from matplotlib import rc_context
 from matplotlib.image import imread
 
 from ccdcseg.datasets.volumes import Volume, read_image, write_volume
@@ -247,6 +248,13 @@ def test_selections_are_shown_by_epoch_with_their_counts(runs):
     shown = selection_pictures(load_run(runs[0]))
     assert [picture.caption.split(":")[0] for picture in shown] == ["Epoch 0", "Epoch 10"]
     assert "64 core, 64 easy, 64 hard, 64 negative" in shown[0].caption
+
+
+def test_selections_stand_upright_whatever_the_settings_of_matplotlib(runs):
+    run = load_run(runs[0])
+    usual = selection_pictures(run)
+    with rc_context({"image.origin": "lower"}):
+        assert selection_pictures(run) == usual
 
 
 def test_many_selections_are_thinned_to_first_last_and_between(runs, tmp_path):

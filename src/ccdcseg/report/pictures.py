@@ -298,7 +298,7 @@ def _selection_picture(path: Path) -> Picture:
     except (OSError, EOFError, KeyError, ValueError, BadZipFile) as error:
         raise UserError(f"{path} is no selection map ({error}).", "Remove it.") from error
     buffer = io.BytesIO()
-    imsave(buffer, rgb, format="webp", pil_kwargs=_LOSSLESS)
+    imsave(buffer, rgb, format="webp", origin="upper", pil_kwargs=_LOSSLESS)
     epoch = int(_epoch(path))
     listed = ", ".join(f"{count:,} {name}" for count, name in zip(counts, ROLES, strict=True))
     return Picture(
