@@ -55,11 +55,18 @@ DRAWS = [("5 annotated, cpu", "5 annotated, cpu unlabelled")] + [
 ]
 """Its second table: the two trainings of each draw of five patients."""
 
+PRINTED = [
+    ("nnU-Net", ("printed: nnU-Net", "postprocessed"), 0),
+    ("the printed form, weight 1, from the first step", ("printed: first_1", "postprocessed"), 1),
+]
+"""Rows of the table of docs/method.md, of ``study/recipes/printed.yaml``."""
 RECIPES = {
     "5 annotated, cpu_long": "nnunet_cpu_long_9f2a5673_seed0",
     "5 annotated, cpu_long unlabelled": "nnunet_cpu_long_832341ac_seed0",
+    "printed: nnU-Net": "nnunet_cpu_seed0",
+    "printed: first_1": "ccdc_cpu_e4e80c36_seed0",
 }
-"""Trainings of that table whose records are in ``study/data/recipes``; of the others the scores alone are left."""
+"""Trainings of these tables whose records are in ``study/data/recipes``; of others the scores alone are left."""
 
 Scores = dict[str, tuple[float, float]]
 """Patient to Dice in % and distance in mm."""
@@ -128,7 +135,7 @@ RIVALS = [
 
 
 def main() -> None:
-    for table in (unlabelled_table(), scans_table(), draws_table(), next_table()):
+    for table in (unlabelled_table(), scans_table(), draws_table(), next_table(), printed_table()):
         print("\n".join(table), end="\n\n")
     readings = [(row, row.comparison) for row in READINGS]
     print("\n".join(readings_table(readings)))
@@ -168,6 +175,11 @@ def draws_table() -> Iterator[str]:
 def next_table() -> Iterator[str]:
     """Ways of choosing scans to annotate, on the patients for testing."""
     return next_scans.table(next_scans.summary(next_scans.measured()))
+
+
+def printed_table() -> Iterator[str]:
+    """Eq. 5 to 7 as they are printed, on the patients for choosing."""
+    return steps_table(PRINTED, choosing())
 
 
 def choosing() -> dict[tuple[str, str], Scores]:

@@ -33,6 +33,12 @@ def test_the_table_of_ways_to_choose_scans_is_of_the_scores_of_its_patients():
     assert set(printed) <= set((DOCS / "next.md").read_text().splitlines())
 
 
+def test_the_table_of_the_printed_form_is_of_the_scores_of_its_patients():
+    printed = list(results.printed_table())
+    assert len(printed) == 2 + len(results.PRINTED)
+    assert set(printed) <= set((DOCS / "method.md").read_text().splitlines())
+
+
 def test_a_table_is_of_the_patients_that_all_of_its_rows_have():
     scores = {("a", "x"): {"p": (50.0, 1.0), "q": (70.0, 3.0)}, ("b", "x"): {"q": (72.0, 2.0)}}
     rows = list(results.steps_table([("one", ("a", "x"), 0), ("two", ("b", "x"), 1)], scores))
