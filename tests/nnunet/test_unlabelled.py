@@ -433,14 +433,15 @@ def test_one_rank_preprocesses_while_the_others_wait(unlabelled_run, make_traine
     """Several would write the same files."""
     trainer, done = make_trainer(unlabelled_run(), "nnUNetTrainerPreset"), []
     trainer.dataloader_train, trainer.is_ddp = None, True
-    monkeypatch.setattr("torch.distributed.barrier", lambda: done.append("waited"))
+    monkeypatch.setattr("torch.distributed.new_group", lambda **_: "patient")
+    monkeypatch.setattr("torch.distributed.barrier", done.append)
     monkeypatch.setattr(
         "ccdcseg.nnunet.unlabelled.preprocess_unlabelled", lambda *_: done.append("preprocessed")
     )
     trainer.unlabelled.start()
     trainer.local_rank = 1
     trainer.unlabelled.start()
-    assert done == ["preprocessed", "waited", "waited"]
+    assert done == ["preprocessed", "patient", "patient"]
 
 
 @pytest.mark.parametrize(
