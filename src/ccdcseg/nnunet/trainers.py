@@ -262,9 +262,8 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         with self.autocast():
             output = self.segmentation(network(batch["data"][:patches].to(self.device)))
             loss = self.loss(_as_float(output), targets if several else targets[0])
-        torch.autograd.grad(
-            loss, [*network.parameters()], allow_unused=True
-        )  # backward() would send gradients
+        # backward() would send gradients to the other ranks
+        torch.autograd.grad(loss, [*network.parameters()], allow_unused=True)
 
     @property
     def ranks(self) -> int:
