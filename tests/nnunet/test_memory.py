@@ -10,23 +10,37 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from ccdcseg.errors import UserError
 from ccdcseg.methods import METHODS
-from ccdcseg.nnunet.memory import does_not_fit, halved, largest_that_fits, within_memory
+from ccdcseg.nnunet.memory import does_not_fit, halved, if_it_fits, largest_that_fits, within_memory
 from ccdcseg.nnunet.preset import Preset, UnlabelledScans
 from ccdcseg.nnunet.unlabelled import UnlabelledTraining
 
 
-def memory_for(patches: int) -> Callable[[int], None]:
+MPS_FULL = RuntimeError("MPS backend out of memory (MPS allocated: 17.9 GB, max allowed: 18.1 GB).")
+
+
+def memory_for(patches: int, full: Exception | None = None) -> Callable[[int], None]:
     def step(number: int) -> None:
         assert number > 0
         if number > patches:
-            raise torch.OutOfMemoryError
+            raise full or torch.OutOfMemoryError
 
     return step
 
 
-@given(st.integers(1, 300), st.integers(0, 300))
-def test_the_largest_batch_is_found(size: int, patches: int):
-    assert largest_that_fits(size, memory_for(patches)) == min(patches, size - 1)
+@given(st.integers(1, 300), st.integers(0, 300), st.sampled_from([None, MPS_FULL]))
+def test_the_largest_batch_is_found(size: int, patches: int, full: Exception | None):
+    assert largest_that_fits(size, memory_for(patches, full)) == min(patches, size - 1)
+
+
+def test_what_does_not_fit_is_told_from_other_faults():
+    def fail(error: Exception) -> int:
+        raise error
+
+    assert if_it_fits(lambda: 0) == 0
+    assert if_it_fits(lambda: fail(torch.OutOfMemoryError())) is None
+    assert if_it_fits(lambda: fail(MPS_FULL)) is None
+    with pytest.raises(RuntimeError, match="shapes"):
+        if_it_fits(lambda: fail(RuntimeError("shapes do not match")))
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,13 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from ccdcseg.errors import UserError
+
+Result = TypeVar("Result")
 
 
 def does_not_fit(
@@ -26,7 +29,7 @@ def does_not_fit(
         patch: its size in voxels, slowest axis first.
         device: whose memory did not suffice.
         folder: of the training.
-        step: tries a step of that many patches; raises `torch.OutOfMemoryError` where they do not fit either.
+        step: tries a step of that many patches; raises as PyTorch does where they do not fit either.
     """
     largest = largest_that_fits(size, step)
     remedy = (
@@ -56,15 +59,29 @@ def within_memory(what: Path, device: torch.device | str) -> Iterator[None]:
     """Say what does not fit into a device's memory, where PyTorch does.
 
     Raises:
-        UserError: as `device_full`. Not all of PyTorch's errors have a class of their own: of a GPU on which not
-            even a context finds room, and of Apple's, the words alone tell.
+        UserError: as `device_full`.
     """
     try:
         yield
     except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "out of memory" not in str(error):
+        if not _is_full(error):
             raise
         raise device_full(what, device) from error
+
+
+def if_it_fits(step: Callable[[], Result]) -> Result | None:
+    """What a step returns; None where memory did not suffice, and what the step had made of it is let go."""
+    try:
+        return step()
+    except RuntimeError as error:
+        if not _is_full(error):
+            raise
+    return None
+
+
+def _is_full(error: RuntimeError) -> bool:
+    """Of a GPU on which not even a context finds room, and of Apple's, the words of the error alone tell."""
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error)
 
 
 def halved(patch: Sequence[int]) -> str:
@@ -80,11 +97,7 @@ def largest_that_fits(size: int, step: Callable[[int], object]) -> int:
 
 
 def _fits(patches: int, step: Callable[[int], object]) -> bool:
-    try:
-        step(patches)
-    except torch.OutOfMemoryError:
-        return False
-    finally:
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-    return True
+    fits = if_it_fits(lambda: (step(patches),)) is not None
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return fits

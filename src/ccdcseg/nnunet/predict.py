@@ -39,7 +39,7 @@ from ccdcseg.files import (
 )
 from ccdcseg.nnunet.allowed import TURNING, check_dataset, check_plans
 from ccdcseg.nnunet.checkpoints import FINAL, STOCK_TRAINER, load_checkpoint
-from ccdcseg.nnunet.memory import device_full
+from ccdcseg.nnunet.memory import device_full, if_it_fits, within_memory
 from ccdcseg.nnunet.plans import check_size, plans_hash
 from ccdcseg.nnunet.preset import preset_of_plans
 from ccdcseg.nnunet.rules import read_rules
@@ -70,12 +70,9 @@ def build_predictor(folder: Path, device: str) -> Any:
             nnU-Net's; the network is another's than of these plans, takes more than the scan, or does not fit into
             the device's memory.
     """
-    with contextlib.redirect_stdout(StringIO()):
+    with contextlib.redirect_stdout(StringIO()), within_memory(folder, device):
         keep_to_cores()
-        try:
-            return _build_predictor(folder, device)
-        except torch.OutOfMemoryError as error:
-            raise device_full(folder, device) from error
+        return _build_predictor(folder, device)
 
 
 def _build_predictor(folder: Path, device: str) -> Any:
@@ -682,11 +679,10 @@ def segment(predictors: Sequence[Any], files: Sequence[Path], *, probabilities: 
         UserError: the reader of a network does not take the scan, or the device's memory does not suffice for it;
             or as `check_size`.
     """
-    try:
-        return _segment_together(predictors, files, probabilities=probabilities)
-    except torch.OutOfMemoryError:
-        pass  # outside of the block, what was made of it is let go: the next scan may fit
-    raise device_full(files[0], predictors[0].device)
+    found = if_it_fits(lambda: _segment_together(predictors, files, probabilities=probabilities))
+    if found is None:
+        raise device_full(files[0], predictors[0].device)
+    return found
 
 
 def _segment_together(

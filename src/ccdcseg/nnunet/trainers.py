@@ -36,7 +36,7 @@ from ccdcseg.nnunet.averaging import averaged_copy
 from ccdcseg.nnunet.checkpoints import OWN_KEY, STOCK_TRAINER, load_checkpoint, save_checkpoint
 from ccdcseg.nnunet.features import tap_decoder, tapped_channels
 from ccdcseg.nnunet.history import finite, mean_diagnostics
-from ccdcseg.nnunet.memory import does_not_fit
+from ccdcseg.nnunet.memory import does_not_fit, if_it_fits
 from ccdcseg.nnunet.paths import nnunet_folder
 from ccdcseg.nnunet.plans import check_readable
 from ccdcseg.nnunet.predict import class_values
@@ -235,10 +235,9 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         Raises:
             UserError: the device's memory does not suffice; it names the largest batch for which it does.
         """
-        try:
-            return self._train_step(batch)
-        except torch.OutOfMemoryError:
-            pass  # outside of the block, what the step has made is let go
+        done = if_it_fits(lambda: self._train_step(batch))
+        if done is not None:
+            return done
         least = 1 if self.unlabelled is None else self.preset.unlabelled.least_batch
         raise does_not_fit(
             self.configuration_manager.batch_size,

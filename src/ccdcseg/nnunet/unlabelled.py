@@ -38,7 +38,7 @@ from ccdcseg.datasets.splits import SPLITS_FILE, unlabelled_split
 from ccdcseg.errors import UserError
 from ccdcseg.files import content_hash, new_folder, write_json
 from ccdcseg.measure.patients import mean
-from ccdcseg.nnunet.memory import within_memory
+from ccdcseg.nnunet.memory import if_it_fits, within_memory
 from ccdcseg.nnunet.paths import nnunet_folder
 from ccdcseg.nnunet.plans import UNLABELLED_SUFFIX, explaining, preprocess_unlabelled
 from ccdcseg.nnunet.predict import build_predictor, write_whole
@@ -347,11 +347,12 @@ class Labeller:
 
         Patches are joined on the device, or, as nnU-Net does it, on the CPU where the scan fills its memory.
         """
-        try:
-            return torch.softmax(self._logits(predictor, data, predictor.device), 0)
-        except torch.OutOfMemoryError:
-            pass  # outside of the block, what was made of the scan is let go
-        return torch.softmax(self._logits(predictor, data, torch.device("cpu")), 0)
+
+        def joined_on(device: torch.device) -> Tensor:
+            return torch.softmax(self._logits(predictor, data, device), 0)
+
+        found = if_it_fits(lambda: joined_on(predictor.device))
+        return joined_on(torch.device("cpu")) if found is None else found
 
     def _logits(self, predictor: nnUNetPredictor, data: Tensor, device: torch.device) -> Tensor:
         patch = predictor.configuration_manager.patch_size
