@@ -56,8 +56,9 @@ def test_scans_without_masks_take_as_long_as_was_measured_and_more_of_them_longe
     assert thread_seconds(teachers, "nnunet", 30) - alone == pytest.approx(3 * few)  # by each of three once
 
 
-def test_mirrored_scans_take_longer():
-    plain, mirrored = (load_preset("cpu", [f"prediction.mirroring={on}"])[1] for on in ("false", "true"))
+@pytest.mark.parametrize("setting", ["prediction.mirroring", "training.mirroring"])
+def test_mirrored_scans_take_longer(setting: str):
+    plain, mirrored = (load_preset("cpu", [f"{setting}={on}"])[1] for on in ("false", "true"))
     assert scan_seconds(mirrored, "ccdc") == 4 * scan_seconds(plain, "ccdc")
 
 

@@ -14,7 +14,6 @@ from ccdcseg.nnunet.memory import does_not_fit, halved, if_it_fits, largest_that
 from ccdcseg.nnunet.preset import Preset, UnlabelledScans
 from ccdcseg.nnunet.unlabelled import UnlabelledTraining
 
-
 MPS_FULL = RuntimeError("MPS backend out of memory (MPS allocated: 17.9 GB, max allowed: 18.1 GB).")
 
 

@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from matplotlib import pyplot
 
 from ccdcseg.cores import has_bfloat16
@@ -18,6 +19,7 @@ from ccdcseg.datasets.raw_folder import case_names
 from ccdcseg.errors import UserError
 from ccdcseg.losses import CCDCLoss, Diagnostics, Role
 from ccdcseg.nnunet.checkpoints import OWN_KEY, load_checkpoint
+from ccdcseg.nnunet.predict import build_predictor
 from ccdcseg.nnunet.train import LATEST, prepare
 from ccdcseg.nnunet.trainers import nnUNetTrainerPreset
 from ccdcseg.runs.history import read_history, write_history
@@ -248,6 +250,19 @@ def test_preset_trainer_steps_as_stock_nnunet_does(tiny_run, make_trainer):
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # of the compiler itself
+def test_without_mirroring_neither_batches_nor_predictions_are_mirrored(
+    tiny_run, train_run, monkeypatch: pytest.MonkeyPatch
+):
+    asked = []
+    monkeypatch.setattr(MirrorTransform, "get_parameters", lambda *_, **__: asked.append(1) or {"axes": ()})
+    folder = train_run(tiny_run("nnunet", ("training.mirroring=false",), results="unmirrored"))
+    assert asked == []
+    assert build_predictor(folder, "cpu").allowed_mirroring_axes is None
+    folder = train_run(tiny_run("nnunet", results="mirrored"))
+    assert asked
+    assert build_predictor(folder, "cpu").allowed_mirroring_axes == (0, 1)
+
+
 def test_a_compiled_network_steps_as_one_that_is_not(tiny_run, make_trainer, monkeypatch, tmp_path):
     """Where nnU-Net compiles, here with a compiler that only reads; nnU-Net does so on no CPU."""
     compiler, found = torch.compile, []

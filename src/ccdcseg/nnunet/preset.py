@@ -74,6 +74,8 @@ class Training(Section):
             farther in short trainings.
         initial_learning_rate: decays as nnU-Net's polynomial.
         foreground_oversampling: share of patches centred on foreground.
+        mirroring: patches are mirrored at random, and predictions averaged over mirrored copies of the scan; off is
+            nnU-Net's ``nnUNetTrainerNoMirroring``, for organs that come in a left and a right one.
         checkpoint_every: epochs between checkpoints to continue from.
         cpu_autocast: "bfloat16" runs the network in bfloat16 on CPUs that have instructions for it.
         augmentation_processes: worker processes; 0 augments in the training process, which makes a seeded
@@ -89,6 +91,7 @@ class Training(Section):
     optimizer: Literal["sgd", "adamw"] = "sgd"
     initial_learning_rate: Annotated[float, Field(gt=0)] = 0.01
     foreground_oversampling: Annotated[float, Field(ge=0, le=1)] = 0.33
+    mirroring: bool = True
     checkpoint_every: Positive = 50
     cpu_autocast: Literal["bfloat16", "none"] = "none"
     augmentation_processes: Annotated[int, Field(ge=0)] | None = None
