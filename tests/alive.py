@@ -17,6 +17,10 @@ class Alive:
     most: int = 0
     _seen: list["weakref.ref[Any]"] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        gc.collect()
+        gc.freeze()  # what was there before is not looked through at each thing, which takes a second
+
     def watch(self, thing: Any) -> Any:
         """Count a thing with those before it that somebody still holds, and give it back."""
         gc.collect()

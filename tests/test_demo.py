@@ -13,9 +13,9 @@ def test_from_phantom_to_page_and_again(workspace, tmp_path: Path, monkeypatch: 
     for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         monkeypatch.setenv(name, "restored after the test")
     monkeypatch.setattr(demo, "PRESET", str(workspace.preset))
-    monkeypatch.setattr(demo, "PHANTOM_PATIENTS", 5)
+    monkeypatch.setattr(demo, "PHANTOM_PATIENTS", 4)
     monkeypatch.setattr(demo, "PROCESSES", 1)
-    monkeypatch.setitem(demo.DATASETS, "phantom", (900, 0.4))
+    monkeypatch.setitem(demo.DATASETS, "phantom", (900, 0.5))
     stages = []
     page = demo.run_demo(tmp_path / "demo", "phantom", lambda stage, *_: stages.append(stage))
     text = page.read_text()

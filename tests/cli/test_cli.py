@@ -629,7 +629,7 @@ def test_the_whole_path_by_commands(pristine: Path, ccdcseg, tmp_path: Path, mon
         assert result.code == 0, result.err
         return result.out
 
-    short = ("--set", "training.epochs=6", "--set", "training.iterations_per_epoch=8")
+    short = ("--set", "training.epochs=4", "--set", "training.iterations_per_epoch=8")
     smoke = ("--preset", "smoke", "--fraction", 0.34, *short)
     run("prepare", "acdc", pristine, "--dataset", 902)
     run("split", 902, "--fraction", 0.34, "--seed", 0)

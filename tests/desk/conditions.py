@@ -195,9 +195,16 @@ def _small_files(size: int) -> Callable[[Path], None]:
     return lambda _: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
-def _no_shared_memory(_: Path) -> None:
+def _no_shared_memory(folder: Path) -> None:
+    """The folder stays, should it lie there."""
     _own_mounts()
-    _mount("tmpfs", Path("/dev/shm"), _READ_ONLY, b"tmpfs")
+    shared, opened = Path("/dev/shm"), os.open(folder, os.O_RDONLY)
+    _mount("tmpfs", shared, 0, b"tmpfs")
+    if folder.is_relative_to(shared):
+        folder.mkdir(parents=True)
+        _mount(f"/proc/self/fd/{opened}", folder, _BIND)
+    os.close(opened)
+    _mount(None, shared, _REMOUNT | _READ_ONLY)
 
 
 def _ascii(_: Path) -> None:
