@@ -346,6 +346,14 @@ def test_a_class_that_nobody_has(
     assert find() == [(PROBLEM, "class missing everywhere", (), "no mask holds Myo")]
 
 
+def test_organs_of_two_sides(
+    raw_folder: Path, find: Callable[[], list], describe_dataset: Callable[..., None]
+) -> None:
+    describe_dataset(raw_folder, labels={"background": 0, "Left kidney": 1, "Right kidney": 2})
+    text = "Left kidney and Right kidney: `ccdcseg train` does not mirror them"
+    assert find() == [(NOTE, "two sides", (), text)]
+
+
 def test_tiny_components_and_masks_at_the_border(
     raw_folder: Path, find: Callable[[], list], change_volume: Callable[..., None]
 ) -> None:

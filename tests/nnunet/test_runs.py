@@ -8,7 +8,7 @@ import scored
 
 from ccdcseg.datasets.splits import split_dataset
 from ccdcseg.errors import UserError
-from ccdcseg.nnunet.preset import load_preset
+from ccdcseg.nnunet.preset import identity, load_preset
 from ccdcseg.nnunet.runs import find_runs, folds_of, resolve_run
 
 
@@ -50,6 +50,39 @@ def test_without_a_fraction_the_only_one_is_taken_else_that_of_the_preset(raw_fo
         else:
             with pytest.raises(UserError, match=r"no split of fraction 0\.1 \(seed 0\), only 0\.6"):
                 resolve_run("7", "nnunet", None, 0, "cpu")
+
+
+MIRRORED, UNMIRRORED = "training.mirroring=true", "training.mirroring=false"
+
+
+@pytest.mark.parametrize(
+    ("names", "preset", "changes", "same_as"),
+    [
+        (("LV", "RV"), "cpu", (), ("cpu", ())),
+        (("left_kidney", "right_kidney"), "cpu", (), ("cpu", (UNMIRRORED,))),
+        (("left_kidney", "right_kidney"), "cpu", (MIRRORED,), ("cpu", ())),
+        (("left_kidney", "right_kidney"), "paper_chaos", (), ("paper_chaos", ())),
+    ],
+)
+def test_organs_of_two_sides_are_not_mirrored_unless_the_preset_says_so(
+    raw_folder: Path,
+    describe_dataset: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    names: tuple[str, str],
+    preset: str,
+    changes: tuple[str, ...],
+    same_as: tuple[str, tuple[str, ...]],
+):
+    """Self-training too: its teachers have the changes of the run."""
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.setenv(name, str(raw_folder.parents[1] / name))
+    describe_dataset(raw_folder, labels={"background": 0, names[0]: 1, names[1]: 2})
+    split_dataset(raw_folder, [0.6], 0)
+    run = resolve_run("7", "nnunet", 0.6, 0, preset, changes)
+    label, settings = load_preset(*same_as)
+    assert run.plans_name == f"ccdcseg_{label}"
+    assert identity(run.preset) == identity(settings)
+    assert (run.preset.training.mirroring is False) == (UNMIRRORED in run.changes) == bool(same_as[1])
 
 
 @pytest.fixture

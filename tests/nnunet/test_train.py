@@ -18,6 +18,7 @@ from ccdcseg.datasets.splits import split_dataset
 from ccdcseg.errors import UserError
 from ccdcseg.files import file_hash, locked, write_json
 from ccdcseg.nnunet import plans as plans_module
+from ccdcseg.nnunet import runs as runs_module
 from ccdcseg.nnunet import train
 from ccdcseg.nnunet import trained as trained_module
 from ccdcseg.nnunet.checkpoints import FINAL
@@ -40,6 +41,23 @@ def test_a_log_that_cannot_be_kept_is_named_before_anything_is_written(
     with pytest.raises(UserError, match="nnUNet_wandb_enabled"):
         train_run(run)
     assert not run.folder.exists()
+
+
+@pytest.mark.parametrize("changes", [(), ("training.mirroring=true",)])
+def test_a_training_says_that_it_does_not_mirror_organs_of_two_sides(
+    tiny_run, train_run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, changes
+):
+    def stop(*_: Any) -> None:
+        raise UserError("Stopped.", "Nothing.")
+
+    labels = {"kidney_L": 1, "kidney_R": 2}
+    for module in (runs_module, train):
+        monkeypatch.setattr(module, "read_labels", lambda _: labels)
+    monkeypatch.setattr(train, "prepare", stop)
+    with pytest.raises(UserError, match="Stopped"):
+        train_run(tiny_run(changes=changes))
+    said = "kidney_L and kidney_R: patches and predictions are not mirrored" in caplog.text
+    assert said == (not changes) == ("--set training.mirroring=true" in caplog.text)
 
 
 def test_trainings_side_by_side_prepare_one_after_the_other(tiny_run, monkeypatch: pytest.MonkeyPatch):

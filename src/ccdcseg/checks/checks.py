@@ -31,6 +31,7 @@ from ccdcseg.datasets.cases import (
     unlisted,
 )
 from ccdcseg.datasets.raw_folder import check_listing
+from ccdcseg.datasets.sides import MIRRORED, in_pairs, sides
 from ccdcseg.datasets.unicode_names import RENAME, by_case_alone, composed
 from ccdcseg.datasets.usable import check_background, check_channel_names, check_reader
 from ccdcseg.errors import UserError
@@ -279,6 +280,13 @@ def _classes(survey: Survey) -> Iterator[Finding]:
             )
 
 
+def _two_sides(survey: Survey) -> Iterator[Finding]:
+    """Organs that are alike when mirrored."""
+    if pairs := sides(survey.contents.labels):
+        remedy = f"nnUNetv2_train does: give it -tr nnUNetTrainerNoMirroring. {MIRRORED}"
+        yield note("two sides", [], f"{in_pairs(pairs)}: `ccdcseg train` does not mirror them", remedy)
+
+
 def _annotated_in_part(survey: Survey) -> Iterator[Finding]:
     """Masks with voxels that nobody has labelled."""
     masks = {case: mask for case, mask in survey.masks.items() if mask.ignored}
@@ -370,6 +378,7 @@ RULES: tuple[Callable[[Survey], Iterable[Finding]], ...] = (
     _table,
     _faults,
     _classes,
+    _two_sides,
     _annotated_in_part,
     _duplicates,
     _told,

@@ -74,8 +74,9 @@ class Training(Section):
             farther in short trainings.
         initial_learning_rate: decays as nnU-Net's polynomial.
         foreground_oversampling: share of patches centred on foreground.
-        mirroring: patches are mirrored at random, and predictions averaged over mirrored copies of the scan; off is
-            nnU-Net's ``nnUNetTrainerNoMirroring``, for organs that come in a left and a right one.
+        mirroring: patches are mirrored at random, and predictions averaged over mirrored copies of the scan, as in
+            nnU-Net; false is its ``nnUNetTrainerNoMirroring``. Null: `ccdcseg train` mirrors, unless two classes
+            differ by their side alone (`ccdcseg.datasets.sides`).
         checkpoint_every: epochs between checkpoints to continue from.
         cpu_autocast: "bfloat16" runs the network in bfloat16 on CPUs that have instructions for it.
         augmentation_processes: worker processes; 0 augments in the training process, which makes a seeded
@@ -91,7 +92,7 @@ class Training(Section):
     optimizer: Literal["sgd", "adamw"] = "sgd"
     initial_learning_rate: Annotated[float, Field(gt=0)] = 0.01
     foreground_oversampling: Annotated[float, Field(ge=0, le=1)] = 0.33
-    mirroring: bool = True
+    mirroring: bool | None = None
     checkpoint_every: Positive = 50
     cpu_autocast: Literal["bfloat16", "none"] = "none"
     augmentation_processes: Annotated[int, Field(ge=0)] | None = None
@@ -255,11 +256,11 @@ def settings_hash(preset: Preset) -> str:
 def identity(preset: Preset) -> dict[str, Any]:
     """What tells settings apart, in the names of runs.
 
-    Settings at their defaults do not enter, so that a new setting leaves the names of earlier runs as they are.
-    Nor do the labelled shares: a run has its split. Runs that go from easy to hard pixels have always had the
-    length of the training in their names.
+    Settings at their defaults do not enter, so that a new setting leaves the names of earlier runs as they are;
+    mirroring, as these had it, does not either. Nor do the labelled shares: a run has its split. Runs that go from
+    easy to hard pixels have always had the length of the training in their names.
     """
-    content = preset.model_dump(mode="json", exclude={"description", "labelled"}, exclude_defaults=True)
+    content = _dumped(preset, exclude={"description", "labelled"})
     if preset.ccdc.query_strategy is QueryStrategy.EASY_TO_HARD:
         content["ccdc"]["total_iterations"] = preset.training.steps
     return content
@@ -267,7 +268,17 @@ def identity(preset: Preset) -> dict[str, Any]:
 
 def stored_form(preset: Preset) -> dict[str, Any]:
     """What plans hold of a preset: what differs from the defaults, so that a setting can be added or taken out."""
-    return preset.model_dump(mode="json", exclude_defaults=True)
+    return _dumped(preset)
+
+
+def _dumped(preset: Preset, exclude: set[str] | None = None) -> dict[str, Any]:
+    """What differs from the defaults. A network that is trained mirrors or does not, whatever the reason."""
+    training = preset.training
+    if training.mirroring:
+        training = training.model_copy(update={"mirroring": None})
+    return preset.model_copy(update={"training": training}).model_dump(
+        mode="json", exclude=exclude, exclude_defaults=True
+    )
 
 
 def preset_of_plans(plans: Mapping[str, Any]) -> Preset:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ccdcseg.datasets.cases import dataset_folder, dataset_names
+from ccdcseg.datasets.cases import dataset_folder, dataset_names, read_labels
 from ccdcseg.datasets.folds import add_folds
+from ccdcseg.datasets.sides import UNMIRRORED, sides
 from ccdcseg.datasets.splits import SPLITS_FILE, find_fold, only_fraction, unlabelled_images, unlabelled_split
 from ccdcseg.datasets.walk import entries, is_hidden
 from ccdcseg.errors import UserError
@@ -104,7 +105,11 @@ def resolve_run(
     """
     if method not in METHODS:
         raise UserError(f"There is no method {method}.", f"Choose one of {', '.join(METHODS)}.")
+    raw = dataset_folder(nnunet_folder("nnUNet_raw"), dataset)
     label, settings = load_preset(preset, changes)
+    if settings.training.mirroring is None and sides(read_labels(raw)):
+        changes = (*changes, UNMIRRORED)
+        label, settings = load_preset(preset, changes)
     unlabelled = unlabelled or METHODS[method].needs_unlabelled
     if self_training and settings.unlabelled.teachers is None:
         label, settings = f"{label}_selftraining", _with(settings, "unlabelled", use=True, teachers=TEACHERS)
@@ -112,7 +117,6 @@ def resolve_run(
         label, settings = f"{label}_unlabelled", _with(settings, "unlabelled", use=True)
     _check_start(method, settings)
     _check_patch(method, settings)
-    raw = dataset_folder(nnunet_folder("nnUNet_raw"), dataset)
     for path in (path for part in ("imagesTr", "labelsTr") for path in entries(raw / part)):
         check_name(path)
     if fraction is None:

@@ -17,6 +17,7 @@ from ccdcseg import __version__
 from ccdcseg.cores import keep_to_cores, usable_cores
 from ccdcseg.datasets.cases import read_labels
 from ccdcseg.datasets.raw_folder import case_files
+from ccdcseg.datasets.sides import MIRRORED, UNMIRRORED, in_pairs, sides
 from ccdcseg.datasets.splits import FOLD_OF, SPLITS_FILE, read_entries, unlabelled_split
 from ccdcseg.datasets.usable import check_description
 from ccdcseg.datasets.volumes import other_axes, stored_axes
@@ -134,6 +135,7 @@ def _train(run: Run, device: str, processes: int, progress: Progress) -> None:
     end_forks_with_this_process()
     keep_to_cores()
     _train_teachers(run, device, processes, progress)
+    _say_unmirrored(run)
     plans = prepare(run, processes, progress)
     _check_place(run, plans)
     _check_plans(run, plans)
@@ -287,6 +289,13 @@ def _warn_of_threads(run: Run, record: Known) -> None:
             begun.threads,
             record.threads,
         )
+
+
+def _say_unmirrored(run: Run) -> None:
+    """Say where a training does not mirror since two classes differ by their side alone."""
+    pairs = sides(read_labels(run.raw))
+    if pairs and UNMIRRORED in run.changes:
+        logger.warning("%s: patches and predictions are not mirrored. %s", in_pairs(pairs), MIRRORED)
 
 
 def _axes(run: Run) -> tuple[str, ...]:

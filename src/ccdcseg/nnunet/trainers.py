@@ -136,7 +136,7 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, ...]:  # noqa: N802
         """nnU-Net's, without axes to mirror along where the preset says so."""
         *others, axes = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
-        if not self.preset.training.mirroring:
+        if self.preset.training.mirroring is False:
             axes = self.inference_allowed_mirroring_axes = None
         return *others, axes
 
