@@ -14,6 +14,8 @@ from ccdcseg.datasets.sides import sides
         ("kidneyL", "kidneyR"),
         ("LEFT LUNG", "right lung"),
         ("rib_left_1", "rib_right_1"),
+        ("ctx-lh-insula", "ctx-rh-insula"),
+        ("Lt. kidney", "Rt. kidney"),
     ],
 )
 def test_two_sides_of_one_organ(left: str, right: str):

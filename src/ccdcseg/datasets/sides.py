@@ -9,7 +9,7 @@ UNMIRRORED = "training.mirroring=false"
 """How a training with organs of two sides is changed, unless its preset says whether it mirrors."""
 MIRRORED = "Where the two are not alike when mirrored, --set training.mirroring=true does it."
 """What to do where it should not be."""
-_OTHER = {"left": "right", "l": "r"}
+_OTHER = {"left": "right", "l": "r", "lt": "rt", "lh": "rh"}
 _WORDS = re.compile(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+(?![a-z])|\d+")
 
 
