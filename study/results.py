@@ -5,7 +5,7 @@ python study/results.py    # prints the tables, writes docs/results/differences.
 
 import csv
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -20,7 +20,7 @@ from ccdcseg.measure.patients import bootstrap_interval
 from ccdcseg.report.figures import save_figure
 from ccdcseg.runs.evaluation import Evaluation
 from ccdcseg.statistics.compare import Comparison, compare, wilcoxon_p
-from published import read_runs
+from published import Published, read_runs
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "study" / "data"
@@ -60,13 +60,22 @@ PRINTED = [
     ("the printed form, weight 1, from the first step", ("printed: first_1", "postprocessed"), 1),
 ]
 """Rows of the table of docs/method.md, of ``study/recipes/printed.yaml``."""
+HEARTS = [
+    ("nnU-Net", ("printed: nnU-Net", "postprocessed"), 0),
+    ("without mirroring", ("10 annotated, cpu, not mirrored", "postprocessed"), 1),
+]
+"""What it costs hearts, whose parts have no other side."""
 RECIPES = {
+    "10 annotated, cpu, not mirrored": "nnunet_cpu_e1422ce2_seed0",
     "5 annotated, cpu_long": "nnunet_cpu_long_9f2a5673_seed0",
     "5 annotated, cpu_long unlabelled": "nnunet_cpu_long_832341ac_seed0",
     "printed: nnU-Net": "nnunet_cpu_seed0",
     "printed: first_1": "ccdc_cpu_e4e80c36_seed0",
 }
 """Trainings of these tables whose records are in ``study/data/recipes``; of others the scores alone are left."""
+
+SIDES = ("nnunet_cpu", "nnunet_cpu_e1422ce2")
+"""The two settings in ``study/data/sides``, of ``study/recipes/chaos.yaml``."""
 
 Scores = dict[str, tuple[float, float]]
 """Patient to Dice in % and distance in mm."""
@@ -135,7 +144,9 @@ RIVALS = [
 
 
 def main() -> None:
-    for table in (unlabelled_table(), scans_table(), draws_table(), next_table(), printed_table()):
+    scans = unlabelled_table(), scans_table(), draws_table()
+    mirrored = sides_table(), organs_table(), hearts_table()
+    for table in (*scans, *mirrored, next_table(), printed_table()):
         print("\n".join(table), end="\n\n")
     readings = [(row, row.comparison) for row in READINGS]
     print("\n".join(readings_table(readings)))
@@ -154,17 +165,56 @@ def scans_table() -> Iterator[str]:
 
 
 def draws_table() -> Iterator[str]:
-    """Scans without masks beside each draw of five patients, and by patient over all draws that measured them."""
+    """Scans without masks beside each draw of five patients."""
     trainings = choosing()
-    gains: dict[str, list[float]] = defaultdict(list)
-    yield "| five patients of seed | nnU-Net | and 50 without masks | Dice points |"
+    pairs = [[trainings[name, "postprocessed"] for name in names] for names in DRAWS]
+    return pairs_table("five patients of seed | nnU-Net | and 50 without masks", pairs)
+
+
+def sides_table() -> Iterator[str]:
+    """Patches that are not mirrored, where organs have two sides, beside each draw of two patients."""
+    pairs = [[patient_scores(run.evaluation) for run in pair] for pair in sides_runs()]
+    return pairs_table("two patients of seed | nnU-Net | without mirroring", pairs)
+
+
+def organs_table() -> Iterator[str]:
+    """The same by organ, each patient's mean over the draws that measured them."""
+    yield "| organ | nnU-Net, Dice, % | without mirroring | Dice points |"
     yield "| --- | --- | --- | --- |"
-    for seed, names in enumerate(DRAWS):
-        plain, both = (trainings[name, "postprocessed"] for name in names)
-        apart = {patient: both[patient][0] - plain[patient][0] for patient in plain}
+    runs = sides_runs()
+    for organ in runs[0][0].evaluation.classes:
+        sides: tuple[dict[str, list[float]], ...] = (defaultdict(list), defaultdict(list))
+        for pair in runs:
+            for run, dice in zip(pair, sides, strict=True):
+                for patient, value in run.evaluation.values("dice", organ).items():
+                    dice[patient].append(100 * value)
+        plain, without = ({name: mean(values) for name, values in dice.items()} for dice in sides)
+        gains = [without[patient] - plain[patient] for patient in plain]
+        shown = " | ".join(f"{mean(dice.values()):.1f}" for dice in (plain, without))
+        yield f"| {organ.replace('_', ' ')} | {shown} | {gain_of(gains)} |"
+
+
+def hearts_table() -> Iterator[str]:
+    """Without mirroring where no organ has another side, on the patients for choosing."""
+    return steps_table(HEARTS, choosing())
+
+
+def sides_runs() -> list[list[Published]]:
+    """Of each draw, with and without mirroring."""
+    runs = read_runs(DATA / "sides")
+    return [[runs[f"{setting}_seed{seed}"] for setting in SIDES] for seed in range(len(runs) // 2)]
+
+
+def pairs_table(heading: str, pairs: Iterable[Sequence[Scores]]) -> Iterator[str]:
+    """A row for two trainings of each seed, and one by patient over all seeds that measured them."""
+    gains: dict[str, list[float]] = defaultdict(list)
+    yield f"| {heading} | Dice points |"
+    yield "| --- | --- | --- | --- |"
+    for seed, (plain, other) in enumerate(pairs):
+        apart = {patient: other[patient][0] - plain[patient][0] for patient in plain}
         shown = " | ".join(
             f"{mean(dice for dice, _ in scores.values()):.1f}, {mean(far for _, far in scores.values()):.1f} mm"
-            for scores in (plain, both)
+            for scores in (plain, other)
         )
         yield f"| {seed} | {shown} | {gain_of([*apart.values()])} |"
         for patient, gain in apart.items():

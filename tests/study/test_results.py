@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 import next_scans
 import results
 
@@ -24,6 +26,13 @@ def test_the_table_of_scans_is_of_the_scores_of_its_patients():
 def test_the_table_of_draws_is_of_the_scores_of_its_patients():
     printed = list(results.draws_table())
     assert len(printed) == 2 + len(results.DRAWS) + 1
+    assert set(printed) <= set((DOCS / "scans.md").read_text().splitlines())
+
+
+@pytest.mark.parametrize("table", [results.sides_table, results.organs_table, results.hearts_table])
+def test_the_tables_of_mirroring_are_of_the_published_runs(table):
+    printed = list(table())
+    assert len(printed) > 3
     assert set(printed) <= set((DOCS / "scans.md").read_text().splitlines())
 
 
