@@ -313,14 +313,52 @@ def test_open_pages_keep_the_answers_of_each_other(
     tabs = [context.new_page() for _ in range(2)]
     for tab in tabs:
         tab.goto(place)
-    for number, (tab, keys) in enumerate(zip(tabs, ("w", "jjr"), strict=True), 1):
+    for tab, keys in zip(tabs, ("w", "jjr"), strict=True):  # before the browser has told one of the other
         for key in keys:
             tab.keyboard.press(key)
-        for each in tabs:  # a browser tells the other page some milliseconds later
-            each.get_by_text(f"{number} of 6 answered").wait_for()
     for tab in tabs:
+        tab.get_by_text("2 of 6 answered").wait_for()
         tab.reload()
         assert answers_on(tab) == ["wrong", "right", "", "", "", ""]
+    context.close()
+
+
+def test_answers_that_a_page_of_before_kept_are_taken_over(
+    browser: Any, small_review: Any, review_html: Path
+) -> None:
+    """It kept all in one place; what was answered since stands."""
+    context = browser.new_context()
+    tab = context.new_page()
+    tab.goto(review_html.as_uri())
+    tab.keyboard.press("j")
+    tab.keyboard.press("r")
+    before = {
+        f"{one.case} {one.mask}": {"answer": "unsure", "insteadOf": ""} for one in small_review.cases[:2]
+    }
+    place = tab.locator("[data-store]").get_attribute("data-store")
+    tab.evaluate("([place, all]) => localStorage.setItem(place, JSON.stringify(all))", [place, before])
+    for _ in range(2):
+        tab.reload()
+        assert answers_on(tab) == ["right", "unsure", "", "", "", ""]
+        assert tab.evaluate("(place) => localStorage.getItem(place)", place) is None
+    context.close()
+
+
+def test_what_a_full_browser_refused_is_kept_with_the_next_answer(browser: Any, review_html: Path) -> None:
+    context = browser.new_context()
+    tab = context.new_page()
+    tab.goto(review_html.as_uri())
+    tab.evaluate(
+        "() => { const own = Storage.prototype; own.kept = own.setItem; own.setItem = () => { throw Error() } }"
+    )
+    tab.keyboard.press("j")
+    tab.keyboard.press("w")
+    assert "keeps no answers" in tab.locator("#kept").inner_text()
+    tab.evaluate("() => { Storage.prototype.setItem = Storage.prototype.kept }")
+    tab.keyboard.press("r")
+    assert "Answers are kept" in tab.locator("#kept").inner_text()
+    tab.reload()
+    assert answers_on(tab) == ["wrong", "right", "", "", "", ""]
     context.close()
 
 

@@ -6,6 +6,7 @@
   const keys = { r: "right", 1: "right", w: "wrong", 2: "wrong", u: "unsure", 3: "unsure" };
   const bar = review.querySelector(".bar");
   const status = document.getElementById("answered");
+  const unkept = new Set();  // cards whose answers this page alone has
   let chosenAt, isKept, isSaved = true, saved = 0;
 
   function answerOf(card) {
@@ -15,24 +16,33 @@
     return card.querySelector("input[checked]")?.value ?? "";
   }
   function keyOf(card) {
-    return `${card.dataset.case} ${card.dataset.mask}`;
+    return keyIn(`${card.dataset.case} ${card.dataset.mask}`);
   }
-  function kept() {
-    try { return JSON.parse(localStorage.getItem(review.dataset.store)) ?? {}; } catch { return {}; }
+  // Each answer has a place of its own: pages that answer at the same time do not write over each other.
+  function keyIn(place) {
+    return `${review.dataset.store} ${place}`;
   }
-  function store(all) {
+  function read(key) {
+    try { return JSON.parse(localStorage.getItem(key)); } catch { return null; }
+  }
+  function inBrowser(act) {
     try {
-      localStorage.setItem(review.dataset.store, JSON.stringify(all));
+      act();
       isKept = true;
-    } catch { isKept = false; }  // refused, or full: this page alone has them
+    } catch { isKept = false; }  // refused, or full
     document.getElementById("kept").textContent = isKept
       ? "Answers are kept in this browser."
       : "This browser keeps no answers: save them before you leave the page.";
   }
-  // Other pages of this data set keep their answers in the same place.
   function keep(card) {
     isSaved = false;
-    store({ ...kept(), [keyOf(card)]: { answer: answerOf(card), insteadOf: writtenIn(card) } });
+    unkept.add(card);
+    inBrowser(() => {
+      for (const one of unkept) {
+        localStorage.setItem(keyOf(one), JSON.stringify({ answer: answerOf(one), insteadOf: writtenIn(one) }));
+        unkept.delete(one);
+      }
+    });
     tell();
   }
   // An answer that the page was written with stands, unless the browser's was given instead of it.
@@ -42,14 +52,21 @@
   // What review.csv has taken up or overruled is not said again, whatever it says later. Done when a page is
   // opened, not when another one keeps an answer: open pages leave each other theirs.
   function forget() {
-    const all = kept();
-    for (const card of cards) if (!counts(all[keyOf(card)], card)) delete all[keyOf(card)];
-    store(all);
+    inBrowser(() => {
+      spread();
+      for (const card of cards) if (!counts(read(keyOf(card)), card)) localStorage.removeItem(keyOf(card));
+    });
+  }
+  // Pages of before kept all answers of a data set in one place.
+  function spread() {
+    for (const [place, said] of Object.entries(read(review.dataset.store) ?? {})) {
+      if (!read(keyIn(place))) localStorage.setItem(keyIn(place), JSON.stringify(said));
+    }
+    localStorage.removeItem(review.dataset.store);
   }
   function show() {
-    const all = kept();
     for (const card of cards) {
-      const said = all[keyOf(card)];
+      const said = read(keyOf(card));
       if (counts(said, card)) card.querySelector(`input[value="${said.answer}"]`).checked = true;
     }
     tell();
