@@ -183,14 +183,11 @@ def organs_table() -> Iterator[str]:
     yield "| --- | --- | --- | --- |"
     runs = sides_runs()
     for organ in runs[0][0].evaluation.classes:
-        sides: tuple[dict[str, list[float]], ...] = (defaultdict(list), defaultdict(list))
-        for pair in runs:
-            for run, dice in zip(pair, sides, strict=True):
-                for patient, value in run.evaluation.values("dice", organ).items():
-                    dice[patient].append(100 * value)
-        plain, without = ({name: mean(values) for name, values in dice.items()} for dice in sides)
-        gains = [without[patient] - plain[patient] for patient in plain]
-        shown = " | ".join(f"{mean(dice.values()):.1f}" for dice in (plain, without))
+        plain, without = (
+            over_draws(pair[side].evaluation.values("dice", organ) for pair in runs) for side in (0, 1)
+        )
+        gains = [100 * (without[patient] - plain[patient]) for patient in plain]
+        shown = " | ".join(f"{100 * mean(dice.values()):.1f}" for dice in (plain, without))
         yield f"| {organ.replace('_', ' ')} | {shown} | {gain_of(gains)} |"
 
 
@@ -207,19 +204,27 @@ def sides_runs() -> list[list[Published]]:
 
 def pairs_table(heading: str, pairs: Iterable[Sequence[Scores]]) -> Iterator[str]:
     """A row for two trainings of each seed, and one by patient over all seeds that measured them."""
-    gains: dict[str, list[float]] = defaultdict(list)
+    gains: list[dict[str, float]] = []
     yield f"| {heading} | Dice points |"
     yield "| --- | --- | --- | --- |"
     for seed, (plain, other) in enumerate(pairs):
-        apart = {patient: other[patient][0] - plain[patient][0] for patient in plain}
+        gains.append({patient: other[patient][0] - plain[patient][0] for patient in plain})
         shown = " | ".join(
             f"{mean(dice for dice, _ in scores.values()):.1f}, {mean(far for _, far in scores.values()):.1f} mm"
             for scores in (plain, other)
         )
-        yield f"| {seed} | {shown} | {gain_of([*apart.values()])} |"
-        for patient, gain in apart.items():
-            gains[patient].append(gain)
-    yield f"| all, {len(gains)} patients | | | {gain_of([mean(values) for values in gains.values()])} |"
+        yield f"| {seed} | {shown} | {gain_of([*gains[-1].values()])} |"
+    everyone = over_draws(gains)
+    yield f"| all, {len(everyone)} patients | | | {gain_of([*everyone.values()])} |"
+
+
+def over_draws(draws: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Each patient's mean over the draws that measured it."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for one in draws:
+        for patient, value in one.items():
+            found[patient].append(value)
+    return {patient: mean(values) for patient, values in found.items()}
 
 
 def next_table() -> Iterator[str]:

@@ -31,6 +31,21 @@ def test_the_largest_batch_is_found(size: int, patches: int, full: Exception | N
     assert largest_that_fits(size, memory_for(patches, full)) == min(patches, size - 1)
 
 
+def test_a_gpus_memory_is_let_go_after_each_try_however_it_ends(monkeypatch: pytest.MonkeyPatch):
+    emptied: list[int] = []
+
+    def step(number: int) -> None:
+        if number == 1:
+            raise ValueError("another fault")
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(1))
+    with pytest.raises(ValueError, match="another fault"):
+        largest_that_fits(4, step)
+    assert len(emptied) == 2
+
+
 def test_what_does_not_fit_is_told_from_other_faults():
     def fail(error: Exception) -> int:
         raise error

@@ -87,7 +87,7 @@ def cpu_seconds(runs: Iterable[Run]) -> float:
 
 def scan_seconds(preset: Preset, method: str) -> float:
     """Time of one thread for the prediction of a scan; as rough, and scans differ by more."""
-    mirrored = preset.prediction.mirroring and preset.training.mirroring is not False
+    mirrored = preset.prediction.mirroring and preset.training.mirrors
     copies = MIRRORED[preset.network.configuration] if mirrored else 1
     return FORWARD * copies * SCAN_VOXELS * SECONDS["none"] * _cost(preset, method)
 

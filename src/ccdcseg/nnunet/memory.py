@@ -97,7 +97,8 @@ def largest_that_fits(size: int, step: Callable[[int], object]) -> int:
 
 
 def _fits(patches: int, step: Callable[[int], object]) -> bool:
-    fits = if_it_fits(lambda: (step(patches),)) is not None
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    return fits
+    try:
+        return if_it_fits(lambda: (step(patches),)) is not None
+    finally:
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

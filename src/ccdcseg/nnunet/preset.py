@@ -104,6 +104,11 @@ class Training(Section):
         """Of the whole training."""
         return self.epochs * self.iterations_per_epoch
 
+    @property
+    def mirrors(self) -> bool:
+        """Whether patches are mirrored, once classes that differ by their side have had their say."""
+        return self.mirroring is not False
+
 
 class Prediction(Section):
     """How test scans are predicted.

@@ -133,10 +133,10 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         optimizer = torch.optim.AdamW(self.network.parameters(), self.initial_lr, weight_decay=ADAMW_DECAY)
         return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 
-    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, ...]:  # noqa: N802
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, ...]:  # noqa: N802 - nnU-Net's
         """nnU-Net's, without axes to mirror along where the preset says so."""
         *others, axes = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
-        if self.preset.training.mirroring is False:
+        if not self.preset.training.mirrors:
             axes = self.inference_allowed_mirroring_axes = None
         return *others, axes
 
