@@ -77,6 +77,8 @@ class Training(Section):
         mirroring: patches are mirrored at random, and predictions averaged over mirrored copies of the scan, as in
             nnU-Net; false is its ``nnUNetTrainerNoMirroring``. Null: `ccdcseg train` mirrors, unless two classes
             differ by their side alone (`ccdcseg.datasets.sides`).
+        augmentation: of patches, nnU-Net's own, or "strong", that of its ``nnUNetTrainerDA5`` without quarter turns
+            and transposition, and with rotations up to 30 degrees (`ccdcseg.nnunet.augmentation`).
         checkpoint_every: epochs between checkpoints to continue from.
         cpu_autocast: "bfloat16" runs the network in bfloat16 on CPUs that have instructions for it.
         augmentation_processes: worker processes; 0 augments in the training process, which makes a seeded
@@ -93,6 +95,7 @@ class Training(Section):
     initial_learning_rate: Annotated[float, Field(gt=0)] = 0.01
     foreground_oversampling: Annotated[float, Field(ge=0, le=1)] = 0.33
     mirroring: bool | None = None
+    augmentation: Literal["nnunet", "strong"] = "nnunet"
     checkpoint_every: Positive = 50
     cpu_autocast: Literal["bfloat16", "none"] = "none"
     augmentation_processes: Annotated[int, Field(ge=0)] | None = None

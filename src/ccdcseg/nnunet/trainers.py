@@ -32,6 +32,7 @@ from ccdcseg.errors import UserError
 from ccdcseg.files import read_json
 from ccdcseg.losses import CCDCLoss, Diagnostics, Schedule, nearest_to, selection_map
 from ccdcseg.losses.parts.base import ContrastiveLoss
+from ccdcseg.nnunet.augmentation import strong_geometry, strong_transforms
 from ccdcseg.nnunet.averaging import averaged_copy
 from ccdcseg.nnunet.checkpoints import OWN_KEY, STOCK_TRAINER, load_checkpoint, save_checkpoint
 from ccdcseg.nnunet.features import tap_decoder, tapped_channels
@@ -134,11 +135,21 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, ...]:  # noqa: N802 - nnU-Net's
-        """nnU-Net's, without axes to mirror along where the preset says so."""
-        *others, axes = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        """nnU-Net's, without axes to mirror along or by other angles where the preset says so."""
+        rotation, is_flat, cut_out, axes = (
+            super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        )
         if not self.preset.training.mirrors:
             axes = self.inference_allowed_mirroring_axes = None
-        return *others, axes
+        if self.preset.training.augmentation == "strong":
+            rotation, cut_out = strong_geometry(self.configuration_manager.patch_size, is_flat)
+        return rotation, is_flat, cut_out, axes
+
+    def get_training_transforms(self, *arguments: Any, **settings: Any) -> Any:
+        """nnU-Net's, or those of `strong_transforms`."""
+        strong = self.preset.training.augmentation == "strong"
+        make = strong_transforms if strong else super().get_training_transforms
+        return make(*arguments, **settings)
 
     def do_split(self) -> tuple[list[str], list[str]]:
         """Cases for training and validation, of the file with the splits or drawn by nnU-Net.
