@@ -7,7 +7,7 @@ import scored
 
 from ccdcseg.report import answer
 from ccdcseg.report.answer import doubts, headline, patients_text, verdict
-from ccdcseg.report.tables import baseline_outcomes
+from ccdcseg.report.tables import usual_outcomes
 from ccdcseg.runs.finished import load_arms
 from ccdcseg.statistics.compare import Comparison
 from ccdcseg.statistics.family import Outcome
@@ -26,7 +26,7 @@ def outcome(first, difference, metric="dice", second="nnU-Net", p=0.01, half=0.0
 
 
 def outcomes_of(make_run, ours, theirs):
-    return baseline_outcomes(load_arms([make_run("ccdc", ours), make_run("nnunet", theirs)]))
+    return usual_outcomes(load_arms([make_run("ccdc", ours), make_run("nnunet", theirs)]))
 
 
 @pytest.mark.parametrize(("ours", "theirs", "word"), [(0, 3, "better"), (3, 0, "worse")])
@@ -107,7 +107,7 @@ def test_the_part_of_the_split_is_named():
 def test_the_answer_names_its_interval_and_one_seed_its_limit(runs):
     def sentences(folders):
         arms = load_arms(folders)
-        return " ".join(headline(arms, baseline_outcomes(arms)).sentences)
+        return " ".join(headline(arms, usual_outcomes(arms)).sentences)
 
     assert "over patients and seeds" in sentences(runs)
     assert "compares trained networks" not in sentences(runs)
@@ -180,14 +180,26 @@ def test_many_methods_without_a_baseline_are_summed_up(runs):
 
 def alone(folders):
     arms = load_arms(folders)
-    return headline(arms, baseline_outcomes(arms)).sentences
+    return headline(arms, usual_outcomes(arms)).sentences
+
+
+@pytest.mark.parametrize("method", ["nnunet", "ccdc"])
+def test_of_two_settings_of_a_method_the_second_is_compared_with_the_first(make_run, method):
+    first = make_run(method, [3] * 10)
+    second = make_run(method, [1, 0] * 5, "own", preset="own")
+    labels = [arm.label for arm in load_arms([first, second])]
+    assert len(set(labels)) == 2
+    sentence = alone([first, second])[0]
+    assert f"between {labels[1]} and {labels[0]}" in sentence
+    assert "mean difference +" in sentence
 
 
 def test_why_there_is_no_comparison(make_run):
     baseline, ours = make_run("nnunet", [0] * 10), make_run("ccdc", [1] * 10)
     longer = make_run("reco", [1] * 10, iterations=9)
     setting = make_run("nnunet", [1] * 10, "own", preset="own")
-    for folders in ([baseline], [baseline, setting]):
+    other = make_run("nnunet", [1] * 10, "other", preset="other")
+    for folders in ([baseline], [baseline, setting, other]):
         assert alone(folders)[-1] == "There is no comparison: nothing but nnU-Net was evaluated."
     for folders in ([ours], [baseline, longer]):
         assert alone(folders)[-1] == (
@@ -195,7 +207,7 @@ def test_why_there_is_no_comparison(make_run):
         )
     scored.change_rows(ours / "evaluation.json", lambda row: {"patient": f"{row.patient}x"})
     assert alone([baseline, ours])[-1] == (
-        "There is no comparison: no patient has a value with both a method and its nnU-Net."
+        "There is no comparison: no patient has a value with both of two that are compared."
     )
 
 

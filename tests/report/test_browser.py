@@ -11,7 +11,7 @@ import pytest
 
 from ccdcseg.report import page
 from ccdcseg.report.page import build_report
-from ccdcseg.report.tables import baseline_outcomes
+from ccdcseg.report.tables import usual_outcomes
 from ccdcseg.report.viewer import niivue_script
 from ccdcseg.review.answers import read_answers
 from ccdcseg.runs.finished import load_arms
@@ -99,7 +99,7 @@ def test_a_table_is_downloaded(shown: Any, tmp_path: Path, runs: list[Path], lab
         shown.get_by_role("link", name=f"Paired comparisons as {label}").click()
     assert started.value.suggested_filename == name
     started.value.save_as(tmp_path / name)
-    outcomes = baseline_outcomes(load_arms(runs))
+    outcomes = usual_outcomes(load_arms(runs))
     written = {"CSV": to_csv, "LaTeX": to_latex}[label](comparison_grid(outcomes, abbreviate=False))
     assert (tmp_path / name).read_text(encoding="utf-8") == written
 

@@ -6,7 +6,6 @@ import scored
 
 from ccdcseg.measure.display import METRICS, interval_text, signed
 from ccdcseg.report.tables import (
-    baseline_outcomes,
     baseline_pairs,
     duration_text,
     missed,
@@ -15,6 +14,7 @@ from ccdcseg.report.tables import (
     seed_grid,
     setting_rows,
     structure_grid,
+    usual_outcomes,
     version_rows,
 )
 from ccdcseg.runs.finished import load_arms
@@ -37,7 +37,7 @@ def test_durations(seconds, text):
 
 
 def test_ccdc_is_compared_with_nnunet_in_both_metrics_as_one_family(runs):
-    found = baseline_outcomes(load_arms(runs))
+    found = usual_outcomes(load_arms(runs))
     assert [(item.first, item.second, item.metric) for item in found] == [
         ("CCDC", "nnU-Net", "dice"),
         ("CCDC", "nnU-Net", "hd95_pooled_mm"),
@@ -83,7 +83,7 @@ def unlabelled(arm):
 def test_runs_on_more_labels_are_not_compared(bare_runs):
     for run in bare_runs[:2]:
         change(run, fraction=0.2)
-    assert baseline_outcomes(load_arms(bare_runs)) == []
+    assert usual_outcomes(load_arms(bare_runs)) == []
 
 
 def ranks(grid):
@@ -135,7 +135,7 @@ def test_seeds_have_rows_without_ranks_only_where_there_are_several(runs):
 
 def test_differences_by_structure_average_to_the_whole(runs):
     arms = load_arms(runs)
-    outcomes = baseline_outcomes(arms)
+    outcomes = usual_outcomes(arms)
     grid = structure_grid(outcomes, arms)
     assert grid.header == ("comparison", "metric", "RV", "LV")
     assert [row[1].text for row in grid.rows] == ["Dice", "hd95_pooled_mm"]
@@ -148,7 +148,7 @@ def test_differences_by_structure_average_to_the_whole(runs):
 def test_differences_by_structure_are_not_tested(runs, monkeypatch):
     """Drawing seeds anew and the signed-rank test take minutes where there are many classes, and are not shown."""
     arms = load_arms(runs)
-    outcomes = baseline_outcomes(arms)
+    outcomes = usual_outcomes(arms)
     expected = compare(*(arm.evaluations for arm in arms), "dice", "RV")
     for name in ("hierarchical_interval", "wilcoxon_p"):
         monkeypatch.setattr(f"ccdcseg.statistics.compare.{name}", lambda _: pytest.fail("nobody sees it"))
@@ -164,7 +164,7 @@ def test_a_structure_that_one_method_always_misses_has_no_distance_to_compare(ba
             run / "evaluation.json", lambda row: scored.MISSED if row.class_name == "RV" else {}
         )
     arms = load_arms(bare_runs)
-    structures = structure_grid(baseline_outcomes(arms), arms).rows[1]
+    structures = structure_grid(usual_outcomes(arms), arms).rows[1]
     assert structures[2].text == "–"
     assert structures[3].text != "–"
     assert missed(list(arms[0].evaluations.values())) == (20, 40)

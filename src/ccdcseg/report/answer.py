@@ -7,7 +7,7 @@ from itertools import chain
 
 from ccdcseg.measure.display import METRICS, interval_text, number, p_text, signed
 from ccdcseg.measure.patients import describe
-from ccdcseg.report.tables import baseline_pairs
+from ccdcseg.report.tables import usual_pairs
 from ccdcseg.runs.finished import BASELINE, Arm, FinishedRun, runs_of
 from ccdcseg.runs.record import RunRecord, unlike
 from ccdcseg.statistics.family import Outcome
@@ -216,8 +216,8 @@ def _levels(evaluated: Sequence[Arm], part: str) -> Answer:
 
 def _no_comparison(evaluated: Sequence[Arm]) -> str:
     """Why there is none."""
-    if baseline_pairs(evaluated):
-        return "no patient has a value with both a method and its nnU-Net"
+    if usual_pairs(evaluated):
+        return "no patient has a value with both of two that are compared"
     if all(arm.method == BASELINE for arm in evaluated):
         return "nothing but nnU-Net was evaluated"
     return "no nnU-Net of as many labels and steps was evaluated"

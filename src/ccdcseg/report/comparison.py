@@ -10,7 +10,7 @@ from ccdcseg import __version__
 from ccdcseg.errors import UserError
 from ccdcseg.files import check_beside, write_json, write_text
 from ccdcseg.report.answer import doubts
-from ccdcseg.report.tables import baseline_pairs, budget, evaluations_of
+from ccdcseg.report.tables import budget, evaluations_of, pairs_of, usual_pairs
 from ccdcseg.runs.evaluation import check_metric
 from ccdcseg.runs.finished import Arm, load_arms
 from ccdcseg.statistics.compare import scans_as_patients
@@ -98,7 +98,7 @@ def compare_runs(
     left_out = [
         f"{arm.name_of(run)}: not evaluated." for arm in arms for run in arm.runs if run.evaluation is None
     ]
-    pairs = _pairs(evaluated) if of is None else _pairs_of(of, evaluated)
+    pairs = _pairs(of, evaluated)
     methods = evaluations_of(evaluated)
     if as_in_the_paper:
         methods = {label: scans_as_patients(evaluations) for label, evaluations in methods.items()}
@@ -187,23 +187,14 @@ def _known_metrics(metrics: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(metrics))
 
 
-def _pairs(arms: Sequence[Arm]) -> list[Pair]:
-    """Each with its nnU-Net; of two others, such as settings of one method, the first is the baseline."""
-    return baseline_pairs(arms) or (_pairs_of(arms[1].method, arms) if len(arms) == 2 else [])
-
-
-def _pairs_of(method: str, arms: Sequence[Arm]) -> list[Pair]:
-    """Arms of a method with every other one, of two settings of it the later with the earlier."""
-    ours = [(place, arm) for place, arm in enumerate(arms) if arm.method == method]
-    if not ours:
+def _pairs(of: str | None, arms: Sequence[Arm]) -> list[Pair]:
+    """Those that are asked for, or the usual ones."""
+    if of is None:
+        return usual_pairs(arms)
+    if all(arm.method != of for arm in arms):
         known = ", ".join(dict.fromkeys(arm.method for arm in arms)) or "none"
-        raise UserError(f"No evaluated run is of the method {method}.", f"There are: {known}.")
-    return [
-        (arm.label, other.label)
-        for place, arm in ours
-        for number, other in enumerate(arms)
-        if (other.method != method or number < place) and budget(other) == budget(arm)
-    ]
+        raise UserError(f"No evaluated run is of the method {of}.", f"There are: {known}.")
+    return pairs_of(of, arms)
 
 
 def _groups(arms: Sequence[Arm], pairs: Sequence[Pair]) -> list[list[Arm]]:

@@ -132,7 +132,7 @@ def _facts(arms: Sequence[Arm]) -> dict[str, Any]:
 def _context(arms: Sequence[Arm], part: str, progress: Progress | None) -> dict[str, Any]:
     """Everything the template shows."""
     evaluated = [arm for arm in arms if arm.evaluations]
-    pairs, outcomes = tables.baseline_pairs(evaluated), tables.baseline_outcomes(evaluated)
+    pairs, outcomes = tables.usual_pairs(evaluated), tables.usual_outcomes(evaluated)
     choices = choose_cases(evaluated) if evaluated else []
     stored = _gallery(evaluated, [choice.case for choice in choices], progress)
     patients = tables.patient_grid(evaluated)

@@ -114,14 +114,30 @@ def structure_grid(outcomes: Sequence[Outcome], arms: Sequence[Arm]) -> Grid:
     )
 
 
-def baseline_outcomes(arms: Sequence[Arm]) -> list[Outcome]:
-    """Every arm against its nnU-Net (`baseline_pairs`), in Dice and HD95."""
-    return compare_family(evaluations_of(arms), baseline_pairs(arms))
+def usual_outcomes(arms: Sequence[Arm]) -> list[Outcome]:
+    """The usual comparisons (`usual_pairs`), in Dice and HD95."""
+    return compare_family(evaluations_of(arms), usual_pairs(arms))
 
 
 def evaluations_of(arms: Sequence[Arm]) -> dict[str, dict[int, Evaluation]]:
     """Label of each arm to its evaluations."""
     return {arm.label: arm.evaluations for arm in arms}
+
+
+def usual_pairs(arms: Sequence[Arm]) -> list[Pair]:
+    """Each with its nnU-Net; of two others, such as settings of one method, the second with the first."""
+    return baseline_pairs(arms) or (pairs_of(arms[1].method, arms) if len(arms) == 2 else [])
+
+
+def pairs_of(method: str, arms: Sequence[Arm]) -> list[Pair]:
+    """Arms of a method with every other one of its budget, of two settings of it the later with the earlier."""
+    ours = [(place, arm) for place, arm in enumerate(arms) if arm.method == method]
+    return [
+        (arm.label, other.label)
+        for place, arm in ours
+        for number, other in enumerate(arms)
+        if (other.method != method or number < place) and budget(other) == budget(arm)
+    ]
 
 
 def baseline_pairs(arms: Sequence[Arm]) -> list[Pair]:
