@@ -100,6 +100,7 @@ def split(
     test: int | None = None,
     unlabelled: int | str | Path | None = None,
     redraw: bool = False,
+    progress: Progress = quiet,
 ) -> list[dict[str, Any]]:
     """Draw few-label splits: patient-wise, stratified, nested and seeded.
 
@@ -112,6 +113,7 @@ def split(
         test: patients set aside for testing, the same for every seed; None: everybody else is tested.
         unlabelled: what takes part without masks, a folder or a number of patients.
         redraw: replace splits of the same fractions and seeds.
+        progress: see `Progress`.
 
     Returns:
         The stored entry of each split, once, in the order of seeds and fractions; see
@@ -130,7 +132,8 @@ def split(
     check_writable(raw)
     shares, drawn, masks = [*dict.fromkeys(fractions)], list[dict[str, Any]](), dict[str, MaskFacts]()
     for seed in dict.fromkeys(seeds):
-        drawn += split_dataset(raw, shares, seed, test, unlabelled, redraw=redraw, masks=masks)
+        told = partial(progress, f"masks, seed {seed}")
+        drawn += split_dataset(raw, shares, seed, test, unlabelled, redraw=redraw, masks=masks, progress=told)
         renew_copy(raw)
     return drawn
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from ccdcseg.datasets.acdc import prepare_acdc
 from ccdcseg.datasets.cases import Case, read_cases, read_labels, write_cases
 from ccdcseg.datasets.splits import (
+    MaskFacts,
     Split,
     add_splits,
     check_classes,
@@ -552,6 +553,15 @@ def test_a_data_set_is_split(raw_folder: Path) -> None:
     groups = {case.patient: case.group for case in read_cases(raw_folder)}
     assert sorted(groups[patient] for patient in entries[0]["patients"]["train"]) == GROUPS
     assert entries[0]["counts"]["train"] == {"patients": 5, "cases": 10, "slices": 30}
+
+
+def test_each_mask_is_read_once_and_told(raw_folder: Path) -> None:
+    told: list[tuple[int, int]] = []
+    masks: dict[str, MaskFacts] = {}
+    for seed in (0, 1):
+        split_dataset(raw_folder, [0.5], seed, masks=masks, progress=lambda *done: told.append(done))
+    count = len(read_cases(raw_folder))
+    assert told == [(read, count) for read in range(1, count + 1)]
 
 
 def test_fractions_that_differ_by_little_are_told_apart(tmp_path: Path) -> None:

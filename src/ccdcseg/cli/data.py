@@ -129,9 +129,17 @@ def split(
     without_masks = (
         int(unlabelled) if unlabelled and unlabelled.isdecimal() else unlabelled and Path(unlabelled)
     )
-    for entry in workflow.split(
-        dataset, fractions, seed, test=test, unlabelled=without_masks or None, redraw=redraw
-    ):
+    with progress_bars() as report:
+        drawn = workflow.split(
+            dataset,
+            fractions,
+            seed,
+            test=test,
+            unlabelled=without_masks or None,
+            redraw=redraw,
+            progress=report,
+        )
+    for entry in drawn:
         _say_split(entry)
 
 

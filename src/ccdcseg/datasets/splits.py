@@ -10,7 +10,7 @@ import logging
 import math
 import shlex
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -636,6 +636,7 @@ def split_dataset(
     *,
     redraw: bool = False,
     masks: dict[str, "MaskFacts"] | None = None,
+    progress: Callable[[int, int], None] = lambda *_: None,
 ) -> list[dict[str, Any]]:
     """Draw few-label splits of a data set, check that every class is trained on, and store them.
 
@@ -650,6 +651,7 @@ def split_dataset(
             such as ``imagesTs`` (see `read_unlabelled`).
         redraw: see `add_splits`.
         masks: what is known of masks by case, for the next seed; those that are read are added.
+        progress: called with masks read and masks to read.
 
     Returns:
         The stored entry of each fraction, see `add_splits`.
@@ -666,10 +668,10 @@ def split_dataset(
     has_ignored = read_ignore_label(raw_folder) is not None
     masks = {} if masks is None else masks
     if has_ignored:
-        _read_others(masks, raw_folder, cases)
+        _read_others(masks, raw_folder, cases, progress)
     in_part = {case.patient for case in cases if has_ignored and masks[case.case].in_part}
     splits = draw_splits(cases, fractions, seed, test_patients, patients, in_part)
-    _read_others(masks, raw_folder, _annotated(cases, splits))
+    _read_others(masks, raw_folder, _annotated(cases, splits), progress)
     classes_of = {case: mask.values for case, mask in masks.items()}
     for split in splits:
         check_classes(split, cases, classes_of, labels, set_aside=test_patients is not None)
@@ -701,26 +703,39 @@ class MaskFacts:
     in_part: bool
 
 
-def mask_facts(raw_folder: Path, cases: Iterable[Case]) -> dict[str, MaskFacts]:
+def mask_facts(
+    raw_folder: Path, cases: Sequence[Case], progress: Callable[[int, int], None] = lambda *_: None
+) -> dict[str, MaskFacts]:
     """What splits need to know of masks, by case.
+
+    Args:
+        raw_folder: the data set's folder in ``nnUNet_raw``.
+        cases: whose masks are read.
+        progress: called with masks read and masks to read.
 
     Raises:
         UserError: a mask is missing or unusable.
     """
     labels, ignore = read_labels(raw_folder), read_ignore_label(raw_folder)
     ending, facts = read_file_ending(raw_folder), {}
-    for case in cases:
+    for read, case in enumerate(cases, 1):
         mask = read_mask(raw_folder / "labelsTr" / f"{case.case}{ending}", labels, ignore)
         axis = slice_axis(mask.array.shape, mask.spacing_mm)
         annotated = (mask.array != ignore).any(axis=tuple({0, 1, 2} - {axis}))
         values = frozenset(np.unique(mask.array).tolist())
         facts[case.case] = MaskFacts(values, int(annotated.sum()), ignore in values)
+        progress(read, len(cases))
     return facts
 
 
-def _read_others(masks: dict[str, MaskFacts], raw_folder: Path, cases: Iterable[Case]) -> None:
+def _read_others(
+    masks: dict[str, MaskFacts],
+    raw_folder: Path,
+    cases: Iterable[Case],
+    progress: Callable[[int, int], None],
+) -> None:
     """Add the masks of cases that are not known yet."""
-    masks |= mask_facts(raw_folder, [case for case in cases if case.case not in masks])
+    masks |= mask_facts(raw_folder, [case for case in cases if case.case not in masks], progress)
 
 
 def _annotated(cases: Iterable[Case], splits: Iterable[Split]) -> list[Case]:
