@@ -77,6 +77,13 @@ RECIPES = {
 SIDES = ("nnunet_cpu", "nnunet_cpu_e1422ce2")
 """The two settings in ``study/data/sides``, of ``study/recipes/chaos.yaml``."""
 
+CONTEXT = [
+    ("patches of 224 mm (`cpu`)", ("nnunet_cpu_e1422ce2_seed0", "postprocessed"), 0),
+    ("336 mm, four a batch, 43 epochs", ("nnunet_cpu_8f05473f_seed0", "postprocessed"), 1),
+    ("320 mm, pixels of 2.5 mm", ("nnunet_cpu_6a551c4d_seed0", "postprocessed"), 1),
+]
+"""Patches that hold the whole slice, of ``study/recipes/context.yaml``."""
+
 Scores = dict[str, tuple[float, float]]
 """Patient to Dice in % and distance in mm."""
 Steps = Sequence[tuple[str, tuple[str, str], int]]
@@ -146,7 +153,7 @@ RIVALS = [
 def main() -> None:
     scans = unlabelled_table(), scans_table(), draws_table()
     mirrored = sides_table(), organs_table(), hearts_table()
-    for table in (*scans, *mirrored, next_table(), printed_table()):
+    for table in (*scans, *mirrored, context_table(), next_table(), printed_table()):
         print("\n".join(table), end="\n\n")
     readings = [(row, row.comparison) for row in READINGS]
     print("\n".join(readings_table(readings)))
@@ -194,6 +201,17 @@ def organs_table() -> Iterator[str]:
 def hearts_table() -> Iterator[str]:
     """Without mirroring where no organ has another side, on the patients for choosing."""
     return steps_table(HEARTS, choosing())
+
+
+def context_table() -> Iterator[str]:
+    """Patches that hold a whole slice, two annotated patients."""
+    return steps_table(CONTEXT, two_patients())
+
+
+def two_patients() -> dict[tuple[str, str], Scores]:
+    """Scores on CHAOS after two annotated patients, by training and prediction."""
+    runs = {**read_runs(DATA / "sides"), **read_runs(DATA / "two")}
+    return {(name, "postprocessed"): patient_scores(run.evaluation) for name, run in runs.items()}
 
 
 def sides_runs() -> list[list[Published]]:
