@@ -1,4 +1,4 @@
-"""Tables of docs/results.md, scans.md and next.md, with figures, from the study's tables and those in docs/results.
+"""Tables of docs (results.md, scans.md, two.md, next.md), with figures, from the study's tables and docs/results.
 
 python study/results.py    # prints the tables, writes docs/results/differences.svg and recipes.svg
 """
@@ -76,6 +76,8 @@ RECIPES = {
 
 SIDES = ("nnunet_cpu", "nnunet_cpu_e1422ce2")
 """The two settings in ``study/data/sides``, of ``study/recipes/chaos.yaml``."""
+STRONG = ("nnunet_cpu_e1422ce2", "nnunet_cpu_82ea6105")
+"""Without mirroring, and with stronger augmentation, of ``study/recipes/augmentation.yaml``."""
 
 CONTEXT = [
     ("patches of 224 mm (`cpu`)", ("nnunet_cpu_e1422ce2_seed0", "postprocessed"), 0),
@@ -152,8 +154,9 @@ RIVALS = [
 
 def main() -> None:
     scans = unlabelled_table(), scans_table(), draws_table()
-    mirrored = sides_table(), organs_table(), hearts_table()
-    for table in (*scans, *mirrored, context_table(), next_table(), printed_table()):
+    mirrored = sides_table(), sides_by_organ(), hearts_table()
+    few = strong_table(), strong_by_organ(), context_table()
+    for table in (*scans, *mirrored, *few, next_table(), printed_table()):
         print("\n".join(table), end="\n\n")
     readings = [(row, row.comparison) for row in READINGS]
     print("\n".join(readings_table(readings)))
@@ -180,21 +183,41 @@ def draws_table() -> Iterator[str]:
 
 def sides_table() -> Iterator[str]:
     """Patches that are not mirrored, where organs have two sides, beside each draw of two patients."""
-    pairs = [[patient_scores(run.evaluation) for run in pair] for pair in sides_runs()]
-    return pairs_table("two patients of seed | nnU-Net | without mirroring", pairs)
+    return draws_of_two(SIDES, "nnU-Net | without mirroring")
 
 
-def organs_table() -> Iterator[str]:
+def sides_by_organ() -> Iterator[str]:
+    """The same by organ."""
+    return organs_table(SIDES, "nnU-Net, Dice, % | without mirroring")
+
+
+def strong_table() -> Iterator[str]:
+    """Stronger augmentation, beside each draw of two patients."""
+    return draws_of_two(STRONG, "nnU-Net's augmentation | stronger")
+
+
+def strong_by_organ() -> Iterator[str]:
+    """The same by organ."""
+    return organs_table(STRONG, "nnU-Net's, Dice, % | stronger")
+
+
+def draws_of_two(settings: Sequence[str], heading: str) -> Iterator[str]:
+    """Two settings for each draw of two patients of CHAOS."""
+    pairs = [[patient_scores(run.evaluation) for run in pair] for pair in pairs_of_two(settings)]
+    return pairs_table(f"two patients of seed | {heading}", pairs)
+
+
+def organs_table(settings: Sequence[str], heading: str) -> Iterator[str]:
     """The same by organ, each patient's mean over the draws that measured them."""
-    yield "| organ | nnU-Net, Dice, % | without mirroring | Dice points |"
+    yield f"| organ | {heading} | Dice points |"
     yield "| --- | --- | --- | --- |"
-    runs = sides_runs()
+    runs = pairs_of_two(settings)
     for organ in runs[0][0].evaluation.classes:
-        plain, without = (
+        plain, other = (
             over_draws(pair[side].evaluation.values("dice", organ) for pair in runs) for side in (0, 1)
         )
-        gains = [100 * (without[patient] - plain[patient]) for patient in plain]
-        shown = " | ".join(f"{100 * mean(dice.values()):.1f}" for dice in (plain, without))
+        gains = [100 * (other[patient] - plain[patient]) for patient in plain]
+        shown = " | ".join(f"{100 * mean(dice.values()):.1f}" for dice in (plain, other))
         yield f"| {organ.replace('_', ' ')} | {shown} | {gain_of(gains)} |"
 
 
@@ -210,14 +233,19 @@ def context_table() -> Iterator[str]:
 
 def two_patients() -> dict[tuple[str, str], Scores]:
     """Scores on CHAOS after two annotated patients, by training and prediction."""
-    runs = {**read_runs(DATA / "sides"), **read_runs(DATA / "two")}
-    return {(name, "postprocessed"): patient_scores(run.evaluation) for name, run in runs.items()}
+    return {(name, "postprocessed"): patient_scores(run.evaluation) for name, run in runs_of_two().items()}
 
 
-def sides_runs() -> list[list[Published]]:
-    """Of each draw, with and without mirroring."""
-    runs = read_runs(DATA / "sides")
-    return [[runs[f"{setting}_seed{seed}"] for setting in SIDES] for seed in range(len(runs) // 2)]
+def pairs_of_two(settings: Sequence[str]) -> list[list[Published]]:
+    """Of each draw that all settings were trained on."""
+    runs = runs_of_two()
+    seeds = [seed for seed in range(5) if all(f"{setting}_seed{seed}" in runs for setting in settings)]
+    return [[runs[f"{setting}_seed{seed}"] for setting in settings] for seed in seeds]
+
+
+def runs_of_two() -> dict[str, Published]:
+    """Trainings on two patients of CHAOS, by setting and seed."""
+    return {**read_runs(DATA / "sides"), **read_runs(DATA / "two")}
 
 
 def pairs_table(heading: str, pairs: Iterable[Sequence[Scores]]) -> Iterator[str]:

@@ -23,7 +23,7 @@ def test_a_training_has_settings_and_its_term_acts(name: str, row: Row) -> None:
 
 def trainings(*names: str) -> set[tuple[str, float, int, str, str]]:
     """Each once, though two lists have it: lists of abdomens, whose presets do not mirror, and of hearts."""
-    abdomens = {"augmentation", "chaos", "context"}
+    abdomens = {"augmentation", "chaos", "context", "unlabelled_two"}
     found = set()
     for name in names:
         experiment = LISTS[name]
