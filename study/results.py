@@ -63,10 +63,12 @@ PRINTED = [
 HEARTS = [
     ("nnU-Net", ("printed: nnU-Net", "postprocessed"), 0),
     ("without mirroring", ("10 annotated, cpu, not mirrored", "postprocessed"), 1),
+    ("mirrored, stronger augmentation", ("10 annotated, cpu, stronger augmentation", "postprocessed"), 1),
 ]
-"""What it costs hearts, whose parts have no other side."""
+"""What both give to ten hearts, whose parts have no other side."""
 RECIPES = {
     "10 annotated, cpu, not mirrored": "nnunet_cpu_e1422ce2_seed0",
+    "10 annotated, cpu, stronger augmentation": "nnunet_cpu_ce1811cd_seed0",
     "5 annotated, cpu_long": "nnunet_cpu_long_9f2a5673_seed0",
     "5 annotated, cpu_long unlabelled": "nnunet_cpu_long_832341ac_seed0",
     "printed: nnU-Net": "nnunet_cpu_seed0",
@@ -85,6 +87,11 @@ CONTEXT = [
     ("320 mm, pixels of 2.5 mm", ("nnunet_cpu_6a551c4d_seed0", "postprocessed"), 1),
 ]
 """Patches that hold the whole slice, of ``study/recipes/context.yaml``."""
+MORE = [
+    ("stronger augmentation, 47 epochs", ("nnunet_cpu_82ea6105_seed0", "postprocessed"), 0),
+    ("and six without masks, 43 epochs", ("nnunet_cpu_c82b56e7_unlabelled_seed0", "postprocessed"), 1),
+]
+"""Scans without masks, of ``study/recipes/unlabelled_two.yaml``."""
 
 Scores = dict[str, tuple[float, float]]
 """Patient to Dice in % and distance in mm."""
@@ -155,7 +162,7 @@ RIVALS = [
 def main() -> None:
     scans = unlabelled_table(), scans_table(), draws_table()
     mirrored = sides_table(), sides_by_organ(), hearts_table()
-    few = strong_table(), strong_by_organ(), context_table()
+    few = strong_table(), strong_by_organ(), context_table(), more_table()
     for table in (*scans, *mirrored, *few, next_table(), printed_table()):
         print("\n".join(table), end="\n\n")
     readings = [(row, row.comparison) for row in READINGS]
@@ -222,13 +229,18 @@ def organs_table(settings: Sequence[str], heading: str) -> Iterator[str]:
 
 
 def hearts_table() -> Iterator[str]:
-    """Without mirroring where no organ has another side, on the patients for choosing."""
+    """The same where no organ has another side, on the patients for choosing."""
     return steps_table(HEARTS, choosing())
 
 
 def context_table() -> Iterator[str]:
     """Patches that hold a whole slice, two annotated patients."""
     return steps_table(CONTEXT, two_patients())
+
+
+def more_table() -> Iterator[str]:
+    """Scans without masks, two annotated patients."""
+    return steps_table(MORE, two_patients())
 
 
 def two_patients() -> dict[tuple[str, str], Scores]:

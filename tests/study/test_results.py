@@ -38,6 +38,7 @@ def test_the_table_of_draws_is_of_the_scores_of_its_patients():
         results.strong_table,
         results.strong_by_organ,
         results.context_table,
+        results.more_table,
     ],
 )
 def test_the_tables_of_two_annotated_patients_are_of_the_published_runs(table):
