@@ -197,11 +197,12 @@ def test_of_two_settings_of_a_method_the_second_is_compared_with_the_first(make_
 def test_why_there_is_no_comparison(make_run):
     baseline, ours = make_run("nnunet", [0] * 10), make_run("ccdc", [1] * 10)
     longer = make_run("reco", [1] * 10, iterations=9)
+    shorter = make_run("mcc", [1] * 10, iterations=8)
     setting = make_run("nnunet", [1] * 10, "own", preset="own")
     other = make_run("nnunet", [1] * 10, "other", preset="other")
     for folders in ([baseline], [baseline, setting, other]):
         assert alone(folders)[-1] == "There is no comparison: nothing but nnU-Net was evaluated."
-    for folders in ([ours], [baseline, longer]):
+    for folders in ([ours], [baseline, longer, shorter]):
         assert alone(folders)[-1] == (
             "There is no comparison: no nnU-Net of as many labels and steps was evaluated."
         )

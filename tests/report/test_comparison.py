@@ -74,6 +74,23 @@ def test_settings_of_one_method_with_each_other_and_with_others(three, make_run)
     assert found.left_out == ()
 
 
+@pytest.mark.parametrize("baseline_first", [True, False])
+def test_two_alone_are_compared_whatever_their_budgets_which_is_said(make_run, baseline_first):
+    runs = [make_run("nnunet", WORSE), make_run("ccdc", BETTER, iterations=1900, seconds=480.0)]
+    found = compare_runs(runs if baseline_first else runs[::-1], metrics=["dice"])
+    assert pairs(found) == [("CCDC", "nnU-Net", "dice")]
+    assert found.left_out == ()
+    (doubt,) = found.doubts
+    assert "CCDC had 2 patients and 1,900 steps in 8 min 00 s" in doubt
+    assert "nnU-Net had 2 patients and 2,000 steps in 8 min 32 s" in doubt
+
+
+def test_two_settings_of_other_budgets_are_compared_in_their_order(make_run):
+    runs = [make_run("ccdc", WORSE), make_run("ccdc", BETTER, "more", fraction=0.2)]
+    labels = [arm.label for arm in load_arms(runs)]
+    assert pairs(compare_runs(runs, metrics=["dice"])) == [(labels[1], labels[0], "dice")]
+
+
 def test_more_than_two_methods_are_ranked(three):
     found = compare_runs(three)
     assert [ranks.metric for ranks in found.ranks] == ["dice", "hd95_pooled_mm"]

@@ -80,10 +80,11 @@ def unlabelled(arm):
     return replace(arm, label=f"{arm.label}, more scans", runs=tuple(runs))
 
 
-def test_runs_on_more_labels_are_not_compared(bare_runs):
-    for run in bare_runs[:2]:
-        change(run, fraction=0.2)
-    assert usual_outcomes(load_arms(bare_runs)) == []
+def test_runs_on_more_labels_are_compared_where_they_are_two_alone(make_run):
+    runs = [make_run(method, [1] * 10, fraction=share) for method, share in (("nnunet", 0.1), ("ccdc", 0.2))]
+    assert {(found.first, found.second) for found in usual_outcomes(load_arms(runs))} == {("CCDC", "nnU-Net")}
+    runs.append(make_run("reco", [1] * 10, fraction=0.3))
+    assert usual_outcomes(load_arms(runs)) == []
 
 
 def ranks(grid):

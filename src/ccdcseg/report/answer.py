@@ -7,7 +7,7 @@ from itertools import chain
 
 from ccdcseg.measure.display import METRICS, interval_text, number, p_text, signed
 from ccdcseg.measure.patients import describe
-from ccdcseg.report.tables import usual_pairs
+from ccdcseg.report.tables import budget, duration_text, usual_pairs
 from ccdcseg.runs.finished import BASELINE, Arm, FinishedRun, runs_of
 from ccdcseg.runs.record import RunRecord, unlike
 from ccdcseg.statistics.family import Outcome
@@ -85,7 +85,7 @@ def _claim(outcome: Outcome) -> str:
 
 
 def doubts(arms: Sequence[Arm]) -> list[str]:
-    """What makes a comparison doubtful: other data, patients seen in training, other scans or seeds tested."""
+    """What makes a comparison doubtful: other data or budgets, patients seen in training, other scans or seeds."""
     found = [text for arm, run in runs_of(arms) if (text := _leak(arm, run))]
     found += _other_data(arms)
     evaluated = [arm for arm in arms if arm.evaluations]
@@ -97,6 +97,8 @@ def doubts(arms: Sequence[Arm]) -> list[str]:
         found.append(f"The methods were not tested on the same scans; {common} patients are common to all.")
     if len({tuple(arm.evaluations) for arm in evaluated}) > 1:
         found.append("The methods were not trained with the same seeds.")
+    if len(evaluated) == 2 and len({budget(arm) for arm in evaluated}) > 1:
+        found.append(f"Budgets differ: {', '.join(map(_budget_text, evaluated))}.")
     found += unlike(run.record for _, run in runs_of(arms))
     return found
 
@@ -261,6 +263,14 @@ def _changed_scans(records: Iterable[RunRecord]) -> list[str]:
         for name, digest in (record.scans or {}).items():
             states[name].add(digest)
     return sorted(name for name, digests in states.items() if len(digests) > 1)
+
+
+def _budget_text(arm: Arm) -> str:
+    """What an arm was trained on, and for how long."""
+    patients = max(len(run.record.patients.train) for run in arm.runs)
+    seconds = sum(run.record.seconds for run in arm.runs) / len(arm.runs)
+    steps = f"{arm.runs[0].record.iterations:,} steps in {duration_text(seconds)}"
+    return f"{arm.label} had {patients} patient{'s' if patients > 1 else ''} and {steps}"
 
 
 def _leak(arm: Arm, run: FinishedRun) -> str:

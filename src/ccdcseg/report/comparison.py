@@ -114,8 +114,8 @@ def compare_runs(
         measure = f"ccdcseg evaluate{' --part validation' if part == 'validation' else ''} RUN"
         raise UserError(
             " ".join(["There is nothing to compare.", *left_out]),
-            "It takes two methods or settings of as many labels and steps, evaluated on the same patients "
-            f"({measure}): two alone, with nnU-Net among them, or with --of METHOD.",
+            f"It takes two methods or settings, evaluated on the same patients ({measure}). Of more, those "
+            "of as many labels and steps are compared: with nnU-Net among them, or with --of METHOD.",
         )
     ranks = rankings(evaluated, pairs, metrics)
     return RunComparison(

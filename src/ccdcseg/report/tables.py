@@ -125,8 +125,14 @@ def evaluations_of(arms: Sequence[Arm]) -> dict[str, dict[int, Evaluation]]:
 
 
 def usual_pairs(arms: Sequence[Arm]) -> list[Pair]:
-    """Each with its nnU-Net; of two others, such as settings of one method, the second with the first."""
-    return baseline_pairs(arms) or (pairs_of(arms[1].method, arms) if len(arms) == 2 else [])
+    """Each with its nnU-Net; two that are no such pair whatever their budgets, the second with the first.
+
+    Of these, nnU-Net that took no scans without masks comes second.
+    """
+    if (pairs := baseline_pairs(arms)) or len(arms) != 2:
+        return pairs
+    reference = next(filter(_is_plain, arms), arms[0])
+    return [(arm.label, reference.label) for arm in arms if arm is not reference]
 
 
 def pairs_of(method: str, arms: Sequence[Arm]) -> list[Pair]:
@@ -152,7 +158,7 @@ def baseline_pairs(arms: Sequence[Arm]) -> list[Pair]:
 
 
 def budget(arm: Arm) -> tuple[Any, ...]:
-    """Labels and steps of training: what must be alike where methods are compared."""
+    """Labels and steps of training: what must be alike where more than two methods are compared."""
     record = arm.runs[0].record
     return record.fraction, record.iterations
 
@@ -265,8 +271,13 @@ def _seeds(seeds: Mapping[int, Any]) -> str:
     return f"seed {next(iter(seeds))}" if len(seeds) == 1 else f"mean of {len(seeds)} seeds"
 
 
+def _is_plain(arm: Arm) -> bool:
+    """Whether it is nnU-Net that took no scans without masks."""
+    return arm.method == BASELINE and not arm.unlabelled
+
+
 def _baseline(arm: Arm, arms: Sequence[Arm]) -> Arm | None:
-    if arm.method == BASELINE and not arm.unlabelled:
+    if _is_plain(arm):
         return None
     same = [
         other
