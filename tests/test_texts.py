@@ -1,10 +1,21 @@
 import unicodedata
 
 import numpy as np
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccdcseg.texts import exactly, from_cell, listed, no_formula, one_line, reason, significant, visible
+from ccdcseg.texts import (
+    as_set,
+    exactly,
+    from_cell,
+    listed,
+    no_formula,
+    one_line,
+    reason,
+    significant,
+    visible,
+)
 
 
 def test_letters_stay_and_what_is_not_seen_goes():
@@ -68,3 +79,8 @@ def test_of_many_things_the_first_are_named():
     assert listed(range(5)) == "0, 1, 2, 3, 4"
     assert listed("abcdefg") == "a, b, c, d, e and 2 more"
     assert listed([]) == ""
+
+
+def test_settings_are_shown_as_they_are_given():
+    for value in (False, None, 0.3, 43, [192, 192], "strong", "früh"):
+        assert yaml.safe_load(as_set(value)) == value

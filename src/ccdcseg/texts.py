@@ -1,5 +1,6 @@
 """Texts of others, such as names of patients, classes and files, where they are shown."""
 
+import json
 import math
 import re
 import unicodedata
@@ -52,6 +53,11 @@ def exactly(number: Any) -> str:
     """A number with as many digits as tell it from every other of its type, so that 1.0000001 is not shown as 1."""
     whole = math.isfinite(number) and number == int(number) and abs(number) < 1e16
     return str(int(number)) if whole else str(number)
+
+
+def as_set(value: Any) -> str:
+    """The value of a setting as ``--set`` takes it: ``false``, ``null`` and ``[192, 192]``."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def significant(number: float, digits: int) -> str:

@@ -183,7 +183,7 @@ def test_settings_that_differ_are_marked(bare_runs):
     assert not rows["network.features"].differs
     assert rows["ccdc.weight"].values == ("0.5", "1.0")
     assert rows["ccdc.weight"].differs
-    assert rows["new"].values == ("True", "–")
+    assert rows["new"].values == ("true", "–")
     assert rows["method"].differs
 
 

@@ -13,6 +13,7 @@ from ccdcseg.statistics.compare import patient_differences
 from ccdcseg.statistics.failure import failure
 from ccdcseg.statistics.family import FAMILY, Methods, Outcome, Pair, compare_family
 from ccdcseg.tabular import Entry, Grid, ranked
+from ccdcseg.texts import as_set
 
 MAIN_METRICS = ("dice", "hd95_pooled_mm", "hd95_pooled_vox")
 OTHER_METRICS = ("hd95_max_mm", "assd_mm", "hd_mm")
@@ -300,6 +301,6 @@ def _compared(columns: Sequence[Mapping[str, Any]]) -> list[SettingRow]:
     names = list(dict.fromkeys(name for column in columns for name in column))
     rows = []
     for name in names:
-        values = tuple(str(column[name]) if name in column else NONE for column in columns)
+        values = tuple(as_set(column[name]) if name in column else NONE for column in columns)
         rows.append(SettingRow(name, values, differs=len(set(values)) > 1))
     return rows

@@ -16,6 +16,7 @@ from ccdcseg.runs.evaluation import Evaluation, missed, read_current, seed_means
 from ccdcseg.runs.history import HISTORY_FILE, Epoch, read_history
 from ccdcseg.runs.record import PLAIN_PREDICTIONS, PREDICTIONS, RunRecord, read_record
 from ccdcseg.runs.removed import without_removed
+from ccdcseg.texts import as_set
 
 METHOD_NAMES = {name: method.title for name, method in METHODS.items()}
 BASELINE = "nnunet"
@@ -214,7 +215,7 @@ def _labels(firsts: Sequence[FinishedRun]) -> list[str]:
             for name in {name for peer in peers for name in peer.conditions}
             if len({repr(peer.conditions.get(name)) for peer in peers}) > 1
         )
-        suffix = ", ".join(f"{name} {run.conditions.get(name, 'unset')}" for name in differing)
+        suffix = ", ".join(f"{name} {as_set(run.conditions.get(name, 'unset'))}" for name in differing)
         labels.append(f"{name} ({suffix})" if suffix else name)
     return labels
 
