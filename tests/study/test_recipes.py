@@ -44,7 +44,5 @@ def test_the_trainings_are_within_the_limits() -> None:
     long = {"curve", "hour"}
     short = len(set.union(*map(trainings, LISTS.keys() - long)))
     # Beyond 40, three short trainings are one of an hour.
-    hours = len(set.union(*map(trainings, long))) + max(
-        0, math.ceil((short - 40) / 3)
-    )
+    hours = len(set.union(*map(trainings, long))) + max(0, math.ceil((short - 40) / 3))
     assert hours <= 24
