@@ -126,6 +126,12 @@ def test_nothing_is_foretold_of_a_gpu(make_job, program):
     assert outlook(jobs, 1, 2) == "0 of 2 trainings to do."
 
 
+def test_a_training_that_is_there_is_only_to_be_measured(make_job):
+    jobs = [make_job(name) for name in ("one", "two")]
+    jobs[0].training.finished = True
+    assert outlook(jobs, 1, 1).startswith("1 of 2 trainings to do, 1 to measure, 1 at a time")
+
+
 def test_progress_counts_epochs_predictions_and_what_was_measured(make_job, program):
     seen: list[tuple[str, int, int]] = []
     job = make_job("one")

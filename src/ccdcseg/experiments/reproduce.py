@@ -47,8 +47,10 @@ def seconds_left(jobs: Sequence[Job], workers: int, threads: int | None) -> floa
 
 def outlook(jobs: Sequence[Job], workers: int, threads: int | None) -> str:
     """What is to be done and how long it takes, in a sentence; see `seconds_left`."""
-    todo = f"{len(unfinished(jobs))} of {len(jobs)} trainings to do"
-    if not unfinished(jobs):
+    left = unfinished(jobs)
+    trained = sum(job.training.finished for job in left)
+    todo = f"{len(left) - trained} of {len(jobs)} trainings to do" + f", {trained} to measure" * bool(trained)
+    if not left:
         return f"{todo}."
     seconds = seconds_left(jobs, workers, threads)
     each = f", {thread_count(threads)} each" if threads else ""
