@@ -7,6 +7,7 @@ import csv
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from statistics import mean
 
@@ -19,7 +20,8 @@ from ccdcseg.measure.display import p_text
 from ccdcseg.measure.patients import bootstrap_interval
 from ccdcseg.report.figures import save_figure
 from ccdcseg.runs.evaluation import Evaluation
-from ccdcseg.statistics.compare import Comparison, compare, wilcoxon_p
+from ccdcseg.statistics.compare import Comparison, compare, holm, wilcoxon_p
+from ccdcseg.statistics.family import FAMILY
 from published import Published, read_runs
 
 ROOT = Path(__file__).parents[1]
@@ -87,11 +89,15 @@ CONTEXT = [
     ("320 mm, pixels of 2.5 mm", ("nnunet_cpu_6a551c4d_seed0", "postprocessed"), 1),
 ]
 """Patches that hold the whole slice, of ``study/recipes/context.yaml``."""
-MORE = [
-    ("stronger augmentation, 47 epochs", ("nnunet_cpu_82ea6105_seed0", "postprocessed"), 0),
-    ("and six without masks, 43 epochs", ("nnunet_cpu_c82b56e7_unlabelled_seed0", "postprocessed"), 1),
+VOLUMES = [
+    ("slices, 47 epochs", ("nnunet_cpu_82ea6105_seed2", "postprocessed"), 0),
+    ("volumes of 123 x 168 x 168 mm, 18 epochs", ("nnunet_cpu_8fec29d7_seed2", "postprocessed"), 1),
 ]
-"""Scans without masks, of ``study/recipes/unlabelled_two.yaml``."""
+"""A 3-D network, of ``study/recipes/volumes.yaml``."""
+MORE = ("nnunet_cpu_82ea6105", "nnunet_cpu_c82b56e7_unlabelled")
+"""Stronger augmentation alone, and with six scans without masks, of ``study/recipes/unlabelled_two.yaml``."""
+CONFIRMED = (2, 3, 4)
+"""Draws of two patients that no setting was chosen by."""
 
 Scores = dict[str, tuple[float, float]]
 """Patient to Dice in % and distance in mm."""
@@ -161,8 +167,8 @@ RIVALS = [
 
 def main() -> None:
     scans = unlabelled_table(), scans_table(), draws_table()
-    mirrored = sides_table(), sides_by_organ(), hearts_table()
-    few = strong_table(), strong_by_organ(), context_table(), more_table()
+    mirrored = levels_table(), sides_table(), sides_by_organ(), hearts_table()
+    few = confirmed_table(), target_table(), strong_table(), strong_by_organ(), context_table(), volumes_table(), more_table()
     for table in (*scans, *mirrored, *few, next_table(), printed_table()):
         print("\n".join(table), end="\n\n")
     readings = [(row, row.comparison) for row in READINGS]
@@ -184,8 +190,22 @@ def scans_table() -> Iterator[str]:
 def draws_table() -> Iterator[str]:
     """Scans without masks beside each draw of five patients."""
     trainings = choosing()
-    pairs = [[trainings[name, "postprocessed"] for name in names] for names in DRAWS]
+    pairs = {seed: [trainings[name, "postprocessed"] for name in names] for seed, names in enumerate(DRAWS)}
     return pairs_table("five patients of seed | nnU-Net | and 50 without masks", pairs)
+
+
+def levels_table() -> Iterator[str]:
+    """What each setting comes to, draw by draw."""
+    yield "| preset `cpu`, two annotated patients | Dice, %, of each draw | 95HD, mm |"
+    yield "| --- | --- | --- |"
+    labels = "as nnU-Net: mirrored, its augmentation", "not mirrored", "and stronger augmentation"
+    runs = pairs_of_two((*SIDES, STRONG[1]))
+    for place, label in enumerate(labels):
+        scores = [patient_scores(settings[place].evaluation).values() for settings in runs.values()]
+        dice, distances = (
+            ", ".join(f"{mean(pair[number] for pair in one):.1f}" for one in scores) for number in (0, 1)
+        )
+        yield f"| {label} | {dice} | {distances} |"
 
 
 def sides_table() -> Iterator[str]:
@@ -210,7 +230,10 @@ def strong_by_organ() -> Iterator[str]:
 
 def draws_of_two(settings: Sequence[str], heading: str) -> Iterator[str]:
     """Two settings for each draw of two patients of CHAOS."""
-    pairs = [[patient_scores(run.evaluation) for run in pair] for pair in pairs_of_two(settings)]
+    pairs = {
+        seed: [patient_scores(run.evaluation) for run in pair]
+        for seed, pair in pairs_of_two(settings).items()
+    }
     return pairs_table(f"two patients of seed | {heading}", pairs)
 
 
@@ -218,7 +241,7 @@ def organs_table(settings: Sequence[str], heading: str) -> Iterator[str]:
     """The same by organ, each patient's mean over the draws that measured them."""
     yield f"| organ | {heading} | Dice points |"
     yield "| --- | --- | --- | --- |"
-    runs = pairs_of_two(settings)
+    runs = [*pairs_of_two(settings).values()]
     for organ in runs[0][0].evaluation.classes:
         plain, other = (
             over_draws(pair[side].evaluation.values("dice", organ) for pair in runs) for side in (0, 1)
@@ -238,9 +261,48 @@ def context_table() -> Iterator[str]:
     return steps_table(CONTEXT, two_patients())
 
 
+def volumes_table() -> Iterator[str]:
+    """A 3-D network, two annotated patients."""
+    return steps_table(VOLUMES, two_patients())
+
+
 def more_table() -> Iterator[str]:
-    """Scans without masks, two annotated patients."""
-    return steps_table(MORE, two_patients())
+    """Scans without masks, beside each draw of two patients: on those who are neither."""
+    return draws_of_two(MORE, "stronger augmentation | and six without masks")
+
+
+def confirmed_table() -> Iterator[str]:
+    """Both settings on the draws that neither was chosen by: a family of four tests."""
+    return family_table({"without mirroring": SIDES, "stronger augmentation": STRONG}, CONFIRMED)
+
+
+def target_table() -> Iterator[str]:
+    """Both settings together on all draws, over nnU-Net as it is and over nnU-Net that does not mirror."""
+    return family_table({"over nnU-Net as it is": (SIDES[0], STRONG[1]), "over not mirrored": STRONG}, range(5))
+
+
+def family_table(pairs: Mapping[str, Sequence[str]], seeds: Iterable[int]) -> Iterator[str]:
+    """A row for two settings, the second minus the first, p adjusted over all rows and both metrics."""
+    yield "| | Dice points | 95HD, mm |"
+    yield "| --- | --- | --- |"
+    runs = runs_of_two()
+    found = []
+    for settings in pairs.values():
+        before, after = ({seed: runs[f"{name}_seed{seed}"].evaluation for seed in seeds} for name in settings)
+        found += [compare(after, before, metric) for metric in FAMILY]
+    p_values = holm([result.p_value for result in found])
+    cells = [
+        f"{scale * result.mean_difference:+.1f} {bounds(result, scale)}, p {p_text(p)}"
+        for result, p, scale in zip(found, p_values, cycle((100, 1)), strict=False)
+    ]
+    for label, dice, distance in zip(pairs, cells[::2], cells[1::2], strict=True):
+        yield f"| {label} | {dice} | {distance} |"
+
+
+def bounds(result: Comparison, scale: float) -> str:
+    """The interval over patients and draws."""
+    low, high = (scale * end for end in result.interval_seeds or ())
+    return f"[{low:+.1f}, {high:+.1f}]"
 
 
 def two_patients() -> dict[tuple[str, str], Scores]:
@@ -248,11 +310,11 @@ def two_patients() -> dict[tuple[str, str], Scores]:
     return {(name, "postprocessed"): patient_scores(run.evaluation) for name, run in runs_of_two().items()}
 
 
-def pairs_of_two(settings: Sequence[str]) -> list[list[Published]]:
+def pairs_of_two(settings: Sequence[str]) -> dict[int, list[Published]]:
     """Of each draw that all settings were trained on."""
     runs = runs_of_two()
-    seeds = [seed for seed in range(5) if all(f"{setting}_seed{seed}" in runs for setting in settings)]
-    return [[runs[f"{setting}_seed{seed}"] for setting in settings] for seed in seeds]
+    pairs = {seed: [runs.get(f"{setting}_seed{seed}") for setting in settings] for seed in range(5)}
+    return {seed: found for seed, pair in pairs.items() if len(found := [*filter(None, pair)]) == len(pair)}
 
 
 def runs_of_two() -> dict[str, Published]:
@@ -260,15 +322,19 @@ def runs_of_two() -> dict[str, Published]:
     return {**read_runs(DATA / "sides"), **read_runs(DATA / "two")}
 
 
-def pairs_table(heading: str, pairs: Iterable[Sequence[Scores]]) -> Iterator[str]:
-    """A row for two trainings of each seed, and one by patient over all seeds that measured them."""
+def pairs_table(heading: str, pairs: Mapping[int, Sequence[Scores]]) -> Iterator[str]:
+    """A row for two trainings of each seed, and one by patient over all seeds that measured them.
+
+    Patients count whom both were measured on.
+    """
     gains: list[dict[str, float]] = []
     yield f"| {heading} | Dice points |"
     yield "| --- | --- | --- | --- |"
-    for seed, (plain, other) in enumerate(pairs):
-        gains.append({patient: other[patient][0] - plain[patient][0] for patient in plain})
+    for seed, (plain, other) in pairs.items():
+        both = [patient for patient in plain if patient in other]
+        gains.append({patient: other[patient][0] - plain[patient][0] for patient in both})
         shown = " | ".join(
-            f"{mean(dice for dice, _ in scores.values()):.1f}, {mean(far for _, far in scores.values()):.1f} mm"
+            f"{mean(scores[one][0] for one in both):.1f}, {mean(scores[one][1] for one in both):.1f} mm"
             for scores in (plain, other)
         )
         yield f"| {seed} | {shown} | {gain_of([*gains[-1].values()])} |"

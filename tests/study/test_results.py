@@ -32,12 +32,16 @@ def test_the_table_of_draws_is_of_the_scores_of_its_patients():
 @pytest.mark.parametrize(
     "table",
     [
+        results.levels_table,
         results.sides_table,
         results.sides_by_organ,
         results.hearts_table,
         results.strong_table,
         results.strong_by_organ,
+        results.confirmed_table,
+        results.target_table,
         results.context_table,
+        results.volumes_table,
         results.more_table,
     ],
 )
