@@ -168,8 +168,9 @@ RIVALS = [
 def main() -> None:
     scans = unlabelled_table(), scans_table(), draws_table()
     mirrored = levels_table(), sides_table(), sides_by_organ(), hearts_table()
-    few = confirmed_table(), target_table(), strong_table(), strong_by_organ(), context_table(), volumes_table(), more_table()
-    for table in (*scans, *mirrored, *few, next_table(), printed_table()):
+    strong = confirmed_table(), target_table(), strong_table(), strong_by_organ()
+    others = context_table(), volumes_table(), more_table(), next_table(), printed_table()
+    for table in (*scans, *mirrored, *strong, *others):
         print("\n".join(table), end="\n\n")
     readings = [(row, row.comparison) for row in READINGS]
     print("\n".join(readings_table(readings)))
@@ -278,7 +279,9 @@ def confirmed_table() -> Iterator[str]:
 
 def target_table() -> Iterator[str]:
     """Both settings together on all draws, over nnU-Net as it is and over nnU-Net that does not mirror."""
-    return family_table({"over nnU-Net as it is": (SIDES[0], STRONG[1]), "over not mirrored": STRONG}, range(5))
+    return family_table(
+        {"over nnU-Net as it is": (SIDES[0], STRONG[1]), "over not mirrored": STRONG}, range(5)
+    )
 
 
 def family_table(pairs: Mapping[str, Sequence[str]], seeds: Iterable[int]) -> Iterator[str]:
