@@ -83,6 +83,7 @@ def test_two_alone_are_compared_whatever_their_budgets_which_is_said(make_run, b
     (doubt,) = found.doubts
     assert "CCDC had 2 patients and 1,900 steps in 8 min 00 s" in doubt
     assert "nnU-Net had 2 patients and 2,000 steps in 8 min 32 s" in doubt
+    assert pairs(compare_runs(runs, of="nnunet", metrics=["dice"])) == [("nnU-Net", "CCDC", "dice")]
 
 
 def test_two_settings_of_other_budgets_are_compared_in_their_order(make_run):

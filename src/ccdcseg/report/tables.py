@@ -137,13 +137,16 @@ def usual_pairs(arms: Sequence[Arm]) -> list[Pair]:
 
 
 def pairs_of(method: str, arms: Sequence[Arm]) -> list[Pair]:
-    """Arms of a method with every other one of its budget, of two settings of it the later with the earlier."""
+    """Arms of a method with every other one of its budget, of two settings of it the later with the earlier.
+
+    Where there are but two arms, their budgets may differ.
+    """
     ours = [(place, arm) for place, arm in enumerate(arms) if arm.method == method]
     return [
         (arm.label, other.label)
         for place, arm in ours
         for number, other in enumerate(arms)
-        if (other.method != method or number < place) and budget(other) == budget(arm)
+        if (other.method != method or number < place) and (len(arms) == 2 or budget(other) == budget(arm))
     ]
 
 
