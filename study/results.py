@@ -1,11 +1,11 @@
 """Tables of docs (results.md, scans.md, two.md, next.md), with figures, from the study's tables and docs/results.
 
-python study/results.py    # prints the tables, writes docs/results/differences.svg and recipes.svg
+python study/results.py    # prints the tables, writes docs/results/differences.svg, recipes.svg and two.svg
 """
 
 import csv
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -82,6 +82,13 @@ SIDES = ("nnunet_cpu", "nnunet_cpu_e1422ce2")
 """The two settings in ``study/data/sides``, of ``study/recipes/chaos.yaml``."""
 STRONG = ("nnunet_cpu_e1422ce2", "nnunet_cpu_82ea6105")
 """Without mirroring, and with stronger augmentation, of ``study/recipes/augmentation.yaml``."""
+
+LEVELS = {
+    "as nnU-Net: mirrored, its augmentation": SIDES[0],
+    "not mirrored": SIDES[1],
+    "and stronger augmentation": STRONG[1],
+}
+"""The three settings, by what is said of them."""
 
 CONTEXT = [
     ("patches of 224 mm (`cpu`)", ("nnunet_cpu_e1422ce2_seed0", "postprocessed"), 0),
@@ -176,6 +183,7 @@ def main() -> None:
     print("\n".join(readings_table(readings)))
     draw([*readings, *((row, row.comparison) for row in RIVALS)])
     draw_recipes(choosing())
+    draw_levels()
 
 
 def unlabelled_table() -> Iterator[str]:
@@ -199,9 +207,8 @@ def levels_table() -> Iterator[str]:
     """What each setting comes to, draw by draw."""
     yield "| preset `cpu`, two annotated patients | Dice, %, of each draw | 95HD, mm |"
     yield "| --- | --- | --- |"
-    labels = "as nnU-Net: mirrored, its augmentation", "not mirrored", "and stronger augmentation"
-    runs = pairs_of_two((*SIDES, STRONG[1]))
-    for place, label in enumerate(labels):
+    runs = pairs_of_two(LEVELS.values())
+    for place, label in enumerate(LEVELS):
         scores = [patient_scores(settings[place].evaluation).values() for settings in runs.values()]
         dice, distances = (
             ", ".join(f"{mean(pair[number] for pair in one):.1f}" for one in scores) for number in (0, 1)
@@ -313,7 +320,7 @@ def two_patients() -> dict[tuple[str, str], Scores]:
     return {(name, "postprocessed"): patient_scores(run.evaluation) for name, run in runs_of_two().items()}
 
 
-def pairs_of_two(settings: Sequence[str]) -> dict[int, list[Published]]:
+def pairs_of_two(settings: Collection[str]) -> dict[int, list[Published]]:
     """Of each draw that all settings were trained on."""
     runs = runs_of_two()
     pairs = {seed: [runs.get(f"{setting}_seed{seed}") for setting in settings] for seed in range(5)}
@@ -457,6 +464,27 @@ def draw_recipes(trainings: Mapping[tuple[str, str], Scores]) -> None:
     panel.set_ylim(len(SCANS) - 0.5, -0.8)
     panel.set_xlabel(f"Dice, %: the mean, and each of the {len(patients)} patients")
     save_figure(figure, RESULTS / "recipes", {"svg": {"metadata": {"Date": None}}})
+
+
+def draw_levels() -> None:
+    """Dice of each patient and the mean of each draw, two annotated patients, from setting to setting."""
+    figure = Figure(figsize=(7, 3), layout="constrained")
+    panel = figure.subplots()
+    places = range(len(LEVELS))
+    for seed, runs in pairs_of_two(LEVELS.values()).items():
+        shift = (seed - 2) * 0.06
+        for place, run in enumerate(runs):
+            dice = [one for one, _ in patient_scores(run.evaluation).values()]
+            panel.plot([place + shift] * len(dice), dice, "o", color="0.75", markersize=3)
+        means = [mean(one for one, _ in patient_scores(run.evaluation).values()) for run in runs]
+        panel.plot(
+            [place + shift for place in places], means, "D-", markersize=5, label=f"patients of seed {seed}"
+        )
+    panel.set_xticks(places, [*LEVELS])
+    panel.set_xlim(-0.5, 2.5)
+    panel.set_ylabel("Dice, %")
+    panel.legend(loc="lower right", fontsize=8)
+    save_figure(figure, RESULTS / "two", {"svg": {"metadata": {"Date": None}}})
 
 
 def interval(values: Sequence[float], form: str) -> str:
