@@ -181,6 +181,7 @@ def main() -> None:
         print("\n".join(table), end="\n\n")
     readings = [(row, row.comparison) for row in READINGS]
     print("\n".join(readings_table(readings)))
+    print(f"Gains by patient: not mirrored {spread(SIDES)}, stronger augmentation {spread(STRONG)}")
     draw([*readings, *((row, row.comparison) for row in RIVALS)])
     draw_recipes(choosing())
     draw_levels()
@@ -289,6 +290,14 @@ def target_table() -> Iterator[str]:
     return family_table(
         {"over nnU-Net as it is": (SIDES[0], STRONG[1]), "over not mirrored": STRONG}, range(5)
     )
+
+
+def spread(settings: Sequence[str]) -> str:
+    """Dice points of whom gains least and whom gains most by the second of two settings, over all draws."""
+    pairs = pairs_of_two(settings).values()
+    before, after = (over_draws(pair[side].evaluation.values("dice") for pair in pairs) for side in (0, 1))
+    gains = [100 * (after[patient] - before[patient]) for patient in before]
+    return f"{min(gains):.1f} to {max(gains):.1f}"
 
 
 def family_table(pairs: Mapping[str, Sequence[str]], seeds: Iterable[int]) -> Iterator[str]:

@@ -51,6 +51,12 @@ def test_the_tables_of_two_annotated_patients_are_of_the_published_runs(table):
     assert set(printed) <= set((DOCS / "two.md").read_text().splitlines())
 
 
+def test_the_spread_over_patients_is_of_the_published_runs():
+    page = " ".join((DOCS / "two.md").read_text().split())
+    assert f"{results.spread(results.SIDES)} points without mirroring" in page
+    assert f"{results.spread(results.STRONG)} by stronger augmentation" in page
+
+
 def test_the_table_of_ways_to_choose_scans_is_of_the_scores_of_its_patients():
     printed = list(results.next_table())
     assert len(printed) == 2 + len(next_scans.WAYS)
