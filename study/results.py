@@ -174,7 +174,7 @@ RIVALS = [
 
 def main() -> None:
     scans = unlabelled_table(), scans_table(), draws_table()
-    mirrored = levels_table(), sides_table(), sides_by_organ(), hearts_table()
+    mirrored = levels_table(), sides_table(), sides_by_organ(), hearts_table(), two_hearts_table()
     strong = confirmed_table(), target_table(), strong_table(), strong_by_organ()
     others = context_table(), volumes_table(), more_table(), next_table(), printed_table()
     for table in (*scans, *mirrored, *strong, *others):
@@ -239,11 +239,19 @@ def strong_by_organ() -> Iterator[str]:
 
 def draws_of_two(settings: Sequence[str], heading: str) -> Iterator[str]:
     """Two settings for each draw of two patients of CHAOS."""
-    pairs = {
-        seed: [patient_scores(run.evaluation) for run in pair]
-        for seed, pair in pairs_of_two(settings).items()
-    }
-    return pairs_table(f"two patients of seed | {heading}", pairs)
+    return draws_of(pairs_of_two(settings), heading)
+
+
+def two_hearts_table() -> Iterator[str]:
+    """Stronger augmentation beside each draw of two patients of ACDC, on the patients for choosing."""
+    pairs = complete(read_runs(DATA / "hearts"), ("nnunet_cpu", "nnunet_cpu_ce1811cd"))
+    return draws_of(pairs, "nnU-Net's augmentation | stronger")
+
+
+def draws_of(pairs: Mapping[int, Sequence[Published]], heading: str) -> Iterator[str]:
+    """Two trainings for each draw of two patients."""
+    scores = {seed: [patient_scores(run.evaluation) for run in pair] for seed, pair in pairs.items()}
+    return pairs_table(f"two patients of seed | {heading}", scores)
 
 
 def organs_table(settings: Sequence[str], heading: str) -> Iterator[str]:
@@ -330,8 +338,12 @@ def two_patients() -> dict[tuple[str, str], Scores]:
 
 
 def pairs_of_two(settings: Collection[str]) -> dict[int, list[Published]]:
-    """Of each draw that all settings were trained on."""
-    runs = runs_of_two()
+    """On CHAOS, of each draw that all settings were trained on."""
+    return complete(runs_of_two(), settings)
+
+
+def complete(runs: Mapping[str, Published], settings: Collection[str]) -> dict[int, list[Published]]:
+    """The runs of each seed that has all settings."""
     pairs = {seed: [runs.get(f"{setting}_seed{seed}") for setting in settings] for seed in range(5)}
     return {seed: found for seed, pair in pairs.items() if len(found := [*filter(None, pair)]) == len(pair)}
 

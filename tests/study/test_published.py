@@ -31,7 +31,14 @@ def test_there_are_as_many_runs_as_were_made():
     """Of the 60 trainings of the ablation two were repetitions, and are not listed again; `next` is not done."""
     there = {folder.name: len(published.runs_in(folder)) for folder in FOLDERS if folder.name != "next"}
     others = {"acdc": 5, "chaos": 10, "chaos_t2": 2, "methods": 8, "methods_short": 6, "paper": 4, "test": 6}
-    assert there == {"ablation": 58, "recipes": len(results.RECIPES), "sides": 10, "two": 9, **others}
+    assert there == {
+        "ablation": 58,
+        "hearts": 4,
+        "recipes": len(results.RECIPES),
+        "sides": 10,
+        "two": 9,
+        **others,
+    }
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

@@ -36,6 +36,7 @@ def test_the_table_of_draws_is_of_the_scores_of_its_patients():
         results.sides_table,
         results.sides_by_organ,
         results.hearts_table,
+        results.two_hearts_table,
         results.strong_table,
         results.strong_by_organ,
         results.confirmed_table,
