@@ -192,7 +192,14 @@ def _no_more_processes(_: Path) -> None:
 
 
 def _small_files(size: int) -> Callable[[Path], None]:
-    return lambda _: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    """Python would cut the compiled code of modules that are first imported now, for whoever comes after."""
+
+    def limit(_: Path) -> None:
+        sys.dont_write_bytecode = True
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    return limit
 
 
 def _no_shared_memory(folder: Path) -> None:
