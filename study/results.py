@@ -17,7 +17,7 @@ import next_scans
 from ablation_figures import forest
 from ablation_table import evaluations, load, nnunet_of
 from ccdcseg.measure.display import p_text
-from ccdcseg.measure.patients import bootstrap_interval
+from ccdcseg.measure.patients import MEAN, bootstrap_interval
 from ccdcseg.report.figures import save_figure
 from ccdcseg.runs.evaluation import Evaluation
 from ccdcseg.statistics.compare import Comparison, compare, holm, wilcoxon_p
@@ -258,11 +258,8 @@ def organs_table(settings: Sequence[str], heading: str) -> Iterator[str]:
     """The same by organ, each patient's mean over the draws that measured them."""
     yield f"| organ | {heading} | Dice points |"
     yield "| --- | --- | --- | --- |"
-    runs = [*pairs_of_two(settings).values()]
-    for organ in runs[0][0].evaluation.classes:
-        plain, other = (
-            over_draws(pair[side].evaluation.values("dice", organ) for pair in runs) for side in (0, 1)
-        )
+    for organ in next(iter(pairs_of_two(settings).values()))[0].evaluation.classes:
+        plain, other = by_patient(settings, organ)
         gains = [100 * (other[patient] - plain[patient]) for patient in plain]
         shown = " | ".join(f"{100 * mean(dice.values()):.1f}" for dice in (plain, other))
         yield f"| {organ.replace('_', ' ')} | {shown} | {gain_of(gains)} |"
@@ -302,8 +299,7 @@ def target_table() -> Iterator[str]:
 
 def spread(settings: Sequence[str]) -> str:
     """Dice points of whom gains least and whom gains most by the second of two settings, over all draws."""
-    pairs = pairs_of_two(settings).values()
-    before, after = (over_draws(pair[side].evaluation.values("dice") for pair in pairs) for side in (0, 1))
+    before, after = by_patient(settings)
     gains = [100 * (after[patient] - before[patient]) for patient in before]
     return f"{min(gains):.1f} to {max(gains):.1f}"
 
@@ -371,6 +367,12 @@ def pairs_table(heading: str, pairs: Mapping[int, Sequence[Scores]]) -> Iterator
         yield f"| {seed} | {shown} | {gain_of([*gains[-1].values()])} |"
     everyone = over_draws(gains)
     yield f"| all, {len(everyone)} patients | | | {gain_of([*everyone.values()])} |"
+
+
+def by_patient(settings: Sequence[str], structure: str = MEAN) -> list[dict[str, float]]:
+    """Dice of each patient with two settings, over the draws of two patients of CHAOS."""
+    pairs = pairs_of_two(settings).values()
+    return [over_draws(pair[side].evaluation.values("dice", structure) for pair in pairs) for side in (0, 1)]
 
 
 def over_draws(draws: Iterable[Mapping[str, float]]) -> dict[str, float]:

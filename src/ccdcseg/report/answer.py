@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from ccdcseg.measure.display import METRICS, interval_text, number, p_text, signed
-from ccdcseg.measure.patients import describe
+from ccdcseg.measure.patients import describe, mean
 from ccdcseg.report.tables import budget, duration_text, usual_pairs
 from ccdcseg.runs.finished import BASELINE, Arm, FinishedRun, runs_of
 from ccdcseg.runs.record import RunRecord, unlike
@@ -268,7 +268,7 @@ def _changed_scans(records: Iterable[RunRecord]) -> list[str]:
 def _budget_text(arm: Arm) -> str:
     """What an arm was trained on, and for how long."""
     patients = max(len(run.record.patients.train) for run in arm.runs)
-    seconds = sum(run.record.seconds for run in arm.runs) / len(arm.runs)
+    seconds = mean([run.record.seconds for run in arm.runs])
     steps = f"{arm.runs[0].record.iterations:,} steps in {duration_text(seconds)}"
     return f"{arm.label} had {patients} patient{'s' if patients > 1 else ''} and {steps}"
 
