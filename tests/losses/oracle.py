@@ -24,7 +24,7 @@ QueryStrategy = Literal["dynamic", "fixed", "easy", "hard", "easy_to_hard"]
 NegativeStrategy = Literal["random", "uniform", "dynamic"]
 Combination = Literal["mean", "concatenate"]
 Denominator = Literal["pixel", "class_mean"]
-QueryReduction = Literal["mean", "hardest"]
+QueryReduction = Literal["mean", "hardest", "set"]
 Average = Literal["query_classes", "all_classes"]
 
 
@@ -339,6 +339,25 @@ def query_loss(
     return -math.log(positive / (positive + negative))
 
 
+def set_loss(
+    queries: list[Vector],
+    core: Vector,
+    negatives_by_class: Mapping[int, list[Vector]],
+    tau: float,
+    denominator: Denominator,
+) -> float:
+    """-log of one softmax a class: the least similarity to the core, the mean one of all queries to a negative."""
+    positive = math.exp(min(dot(query, core) for query in queries) / tau)
+    negative = 0.0
+    for vectors in negatives_by_class.values():
+        means = [sum(dot(query, vector) for query in queries) / len(queries) for vector in vectors]
+        if denominator == "pixel":
+            negative += sum(math.exp(value / tau) for value in means)
+        elif means:
+            negative += math.exp(sum(means) / len(means) / tau)
+    return -math.log(positive / (positive + negative))
+
+
 def class_loss(
     queries: list[Vector],
     core: Vector,
@@ -347,7 +366,9 @@ def class_loss(
     denominator: Denominator,
     query_reduction: QueryReduction,
 ) -> float:
-    """L_A: the mean over the queries, or the loss of the (first) query least similar to the core."""
+    """L_A: the mean over the queries, the loss of the (first) query least similar to the core, or of their set."""
+    if query_reduction == "set":
+        return set_loss(queries, core, negatives_by_class, tau, denominator)
     losses = [query_loss(query, core, negatives_by_class, tau, denominator) for query in queries]
     if query_reduction == "hardest":
         similarities = [dot(query, core) for query in queries]

@@ -281,6 +281,8 @@ def test_identical_representations_give_the_log_of_the_number_of_terms() -> None
         # q = (0, 1), the less similar to the core: log(1 + e^(1 - 0)) = log 3.718282 = 1.313262.
         ("mean", 0.813262),
         ("hardest", 1.313262),
+        # The least similarity to the core is 0, the mean one to the negative 1/2: log(1 + e^0.5) = 0.974077.
+        ("set", 0.974077),
     ],
 )
 def test_class_loss_of_each_reduction(reduction: oracle.QueryReduction, loss: float) -> None:

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from dataclasses import asdict, replace
 from functools import cache
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 import oracle
@@ -176,22 +176,22 @@ def class_losses(criterion: CCDCLoss, reference: Reference) -> dict[int, tuple[f
         core = oracle.core_representation(at)
         queries = [reference.represent(p) for p in positions(drawn.pixels, reference.shape)]
         negatives = selection.negatives[c]
-        rows = negatives.columns.expand(len(queries), -1)
-        per_query, repulsion = [], []
-        for query, row in zip(queries, rows, strict=True):
-            by_class: dict[int, list[oracle.Vector]] = {}
-            drawn_here = positions(negatives.pixels[row], reference.shape)
-            for k, position in zip(negatives.classes.tolist(), drawn_here, strict=True):
-                by_class.setdefault(k, []).append(reference.represent(position))
-                repulsion.append(oracle.dot(query, reference.represent(position)))
-            per_query.append(
-                oracle.query_loss(query, core, by_class, settings.temperature, settings.denominator.value)
-            )
+        by_class: dict[int, list[oracle.Vector]] = {}
+        drawn_here = positions(negatives.pixels[negatives.columns], reference.shape)
+        for k, position in zip(negatives.classes.tolist(), drawn_here, strict=True):
+            by_class.setdefault(k, []).append(reference.represent(position))
         attraction = [oracle.dot(query, core) for query in queries]
-        hardest = per_query[attraction.index(min(attraction))]
-        mean = sum(per_query) / len(per_query)
+        vectors = chain.from_iterable(by_class.values())
+        repulsion = [oracle.dot(query, vector) for vector in vectors for query in queries]
         found[c] = (
-            hardest if settings.query_reduction == "hardest" else mean,
+            oracle.class_loss(
+                queries,
+                core,
+                by_class,
+                settings.temperature,
+                settings.denominator.value,
+                settings.query_reduction.value,
+            ),
             sum(attraction) / len(attraction),
             sum(repulsion) / len(repulsion),
         )

@@ -8,7 +8,7 @@ from batches import seeded
 from torch import Tensor
 
 from ccdcseg.losses import ccdc_loss
-from ccdcseg.losses.ccdc.contrast import query_losses, reduce_queries
+from ccdcseg.losses.ccdc.contrast import class_loss, query_losses
 from ccdcseg.losses.ccdc.settings import ClassAverage, Denominator, QueryReduction
 
 CLASSES = torch.tensor([0, 0, 0, 2, 2, 5])
@@ -71,11 +71,28 @@ def test_the_loss_falls_towards_the_core_and_away_from_negatives(denominator: De
 
 
 def test_the_mean_counts_all_queries_and_the_hardest_only_the_farthest_from_the_core() -> None:
-    losses, positive = torch.tensor([1.0, 5.0, 3.0]), torch.tensor([0.9, 0.2, -0.4])
-    assert reduce_queries(losses, positive, QueryReduction.MEAN).item() == 3.0
-    # The smallest similarity decides, not the largest loss.
-    assert reduce_queries(losses, positive, QueryReduction.HARDEST).item() == 3.0
-    assert reduce_queries(losses * 2, positive.flip(0), QueryReduction.HARDEST).item() == 2.0
+    positive, negative = torch.tensor([0.9, 0.2, -0.4]), torch.tensor([[0.0], [0.9], [-0.9]])
+    arguments = positive, negative, torch.tensor([1]), 1.0, Denominator.PIXEL
+    losses = query_losses(*arguments)
+    assert losses.argmax() == 1
+    assert class_loss(*arguments, QueryReduction.MEAN) == losses.mean()
+    # The smallest similarity to the core decides, not the largest loss.
+    assert class_loss(*arguments, QueryReduction.HARDEST) == losses[2]
+
+
+def test_the_set_has_the_smallest_similarity_to_the_core_and_the_mean_one_to_a_negative() -> None:
+    positive, negative = torch.tensor([0.9, -0.4]), torch.tensor([[0.0, 0.6], [0.8, 0.2]])
+    found = class_loss(positive, negative, torch.tensor([1, 2]), 1.0, Denominator.PIXEL, QueryReduction.SET)
+    # Two negatives of 0.4 each: log(1 + 2 e^(0.4 - -0.4)).
+    assert found.item() == pytest.approx(math.log(1 + 2 * math.exp(0.8)))
+
+
+@pytest.mark.parametrize("reduction", QueryReduction)
+def test_of_one_query_every_reduction_is_its_loss(reduction: QueryReduction) -> None:
+    positive, negative = torch.tensor([0.3]), torch.linspace(-1, 1, 6)[None]
+    losses = query_losses(positive, negative, CLASSES, 0.5, Denominator.CLASS_MEAN)
+    found = class_loss(positive, negative, CLASSES, 0.5, Denominator.CLASS_MEAN, reduction)
+    torch.testing.assert_close(found, losses[0])
 
 
 NEGATIVES = {0: [1] * 4 + [2] * 3, 2: [0] * 2 + [1] * 5}
@@ -154,7 +171,7 @@ def test_without_queries_the_loss_is_a_connected_zero() -> None:
 def test_a_class_whose_queries_are_none_takes_no_part() -> None:
     cores, negatives = torch.eye(2), (torch.tensor([[0.0, 1.0]]), torch.tensor([1]))
     both = {0: cores[:1], 1: torch.empty(0, 2)}
-    for reduction in ("mean", "hardest"):
+    for reduction in QueryReduction:
         found = ccdc_loss(both, cores, {0: negatives, 1: negatives}, query_reduction=reduction)
         torch.testing.assert_close(found, ccdc_loss({0: cores[:1]}, cores, {0: negatives}))
 

@@ -40,6 +40,7 @@ def gradients(loss: Tensor, features: Tensor, criterion: CCDCLoss) -> list[Tenso
         {"region": "pixel"},
         {"region_combination": "concatenate", "denominator": "class_mean"},
         {"query_reduction": "hardest", "class_average": "all_classes"},
+        {"query_reduction": "set", "denominator": "class_mean"},
         {"statistics_scope": "global", "shortage": "replace"},
     ],
 )

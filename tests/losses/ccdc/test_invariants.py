@@ -145,7 +145,7 @@ def test_a_volume_of_one_slice_is_an_image(region: str) -> None:
 
 
 @pytest.mark.parametrize(("denominator", "terms"), [("pixel", 9), ("class_mean", 3)])
-@pytest.mark.parametrize("reduction", ["mean", "hardest"])
+@pytest.mark.parametrize("reduction", ["mean", "hardest", "set"])
 def test_at_an_infinite_temperature_only_the_number_of_terms_counts(
     denominator: str, terms: int, reduction: str
 ) -> None:

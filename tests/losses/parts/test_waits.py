@@ -52,6 +52,7 @@ def test_a_step_reads_once_and_sends_once(name: str, training: bool) -> None:
 SETTINGS = [
     {"core_pixels": None},
     {"denominator": "class_mean", "query_reduction": "hardest", "threshold": "fixed", "shortage": "replace"},
+    {"query_reduction": "set"},
     {"statistics_scope": "global", "core_gradient": True, "negative_gradient": True},
     {"core_threshold": 1.0},  # nothing to contrast
 ]

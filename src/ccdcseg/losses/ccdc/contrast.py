@@ -33,7 +33,7 @@ def ccdc_loss(
         negatives: By query class, (n, d) unit vectors, and (n,) int64 the class of each, none of them its own.
         temperature: tau.
         denominator: Form of S_c, see `Denominator`.
-        query_reduction: From queries to a class, see `QueryReduction`.
+        query_reduction: From the queries of a class to its loss, see `QueryReduction`.
         class_average: By what the sum over classes is divided, see `ClassAverage`.
 
     Returns:
@@ -83,9 +83,8 @@ def class_results(
     for c, query in queries.items():
         vectors, classes = negatives[c]
         attraction, repulsion = query @ cores[c], query @ vectors.T
-        losses = query_losses(attraction, repulsion, classes, temperature, denominator)
         found[c] = ClassResult(
-            loss=reduce_queries(losses, attraction, query_reduction),
+            loss=class_loss(attraction, repulsion, classes, temperature, denominator, query_reduction),
             positive_similarity=attraction.detach().mean(),
             negative_similarity=repulsion.detach().mean(),
         )
@@ -96,6 +95,23 @@ def average_classes(results: Mapping[int, ClassResult], classes: int, average: C
     """The sum over the query classes by their number, or by the number of all classes (Eq. 7)."""
     total = torch.stack([result.loss for result in results.values()]).sum()
     return total / (classes if average is ClassAverage.ALL_CLASSES else len(results))
+
+
+def class_loss(
+    positive: Tensor,
+    negative: Tensor,
+    classes: Tensor,
+    temperature: float,
+    denominator: Denominator,
+    reduction: QueryReduction,
+) -> Tensor:
+    """Loss of a class (Eq. 6), from the similarities of its queries; arguments as of `query_losses`."""
+    if reduction is QueryReduction.SET:
+        positive, negative = positive.amin(0, keepdim=True), negative.mean(0, keepdim=True)
+    losses = query_losses(positive, negative, classes, temperature, denominator)
+    if reduction is QueryReduction.HARDEST:
+        return losses.gather(0, positive.argmin(0, keepdim=True))[0]
+    return losses.mean()
 
 
 def query_losses(
@@ -128,10 +144,3 @@ def _class_means(similarity: Tensor, classes: Tensor) -> Tensor:
     _, sizes = torch.unique_consecutive(classes, return_counts=True)
     parts = torch.split(similarity, sizes.tolist(), 1)
     return torch.stack([part.mean(1) for part in parts], 1) if parts else similarity
-
-
-def reduce_queries(losses: Tensor, positive: Tensor, reduction: QueryReduction) -> Tensor:
-    """Loss of the class: the mean over its queries, or that of the query farthest from the core."""
-    if reduction is QueryReduction.MEAN:
-        return losses.mean()
-    return losses.gather(0, positive.argmin(0, keepdim=True))[0]

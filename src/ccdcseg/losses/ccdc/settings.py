@@ -93,6 +93,9 @@ class QueryReduction(StrEnum):
     """The mean over the queries."""
     HARDEST = "hardest"
     """The query least similar to its core only: the "min" of the printed formula."""
+    SET = "set"
+    """One term a class: before the logarithm, the least of its queries' similarities to the core, and their mean to
+    each negative, as the braces of the printed formula may be read."""
 
 
 class ClassAverage(StrEnum):
