@@ -5,8 +5,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import pytest
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class, nnUNetDatasetBlosc2
 
 from ccdcseg import files
 from ccdcseg.errors import UserError
@@ -23,6 +25,7 @@ from ccdcseg.nnunet.plans import (
     store_plans,
 )
 from ccdcseg.nnunet.preset import load_preset, preset_of_plans
+from ccdcseg.provenance import PLACE, write_origin
 
 BASE = {
     "dataset_name": "Dataset027_ACDC",
@@ -350,9 +353,27 @@ def test_scans_that_another_process_preprocesses_are_waited_for(
     monkeypatch.setattr(files, "TOLD_SECONDS", 0)
     monkeypatch.setattr(files.logger, "warning", lambda *_: waiting.set())
     with ThreadPoolExecutor(1) as pool:
-        with locked(tmp_path, "train"):
+        with locked(tmp_path / PLACE, "train"):
             job = pool.submit(preprocess_scans, {"a": ((), None)}, tmp_path, {}, {}, 1, lambda *_: None)
             assert waiting.wait(10)
             outdated.clear()
         job.result()
     assert made == []
+
+
+def test_nnunet_finds_data_alone_where_scans_are_preprocessed(
+    own_run, train_run, monkeypatch: pytest.MonkeyPatch
+):
+    """A training beside that one, or after it was killed, would end in a traceback over any other file."""
+    kinds = []
+
+    def watched(*arguments: Any, **settings: Any) -> Any:
+        found = write_origin(*arguments, **settings)
+        kinds.append(infer_dataset_class(str(arguments[0].parent)))
+        return found
+
+    shutil.rmtree(next(own_run.preprocessed.glob("ccdcseg_2d_*")))
+    monkeypatch.setattr(plans_module, "write_origin", watched)
+    train_run(own_run)
+    assert len(kinds) > 1
+    assert set(kinds) == {nnUNetDatasetBlosc2}

@@ -37,6 +37,7 @@ from ccdcseg.nnunet.preset import Network, Preset, stored_form
 from ccdcseg.nnunet.splits_copy import OTHERS_FOLDS
 from ccdcseg.processes import Progress, pool_map
 from ccdcseg.provenance import (
+    PLACE,
     Source,
     Sources,
     Stamp,
@@ -395,7 +396,7 @@ def preprocess_scans(
     folder.mkdir(parents=True, exist_ok=True)
     if not _outdated(scans, folder, plans, dataset):
         return
-    with locked(folder, "train", wait=True):
+    with locked(folder / PLACE, "train", wait=True):  # nnU-Net takes every file of the folder itself for data
         outdated = _outdated(scans, folder, plans, dataset)  # less, where another process was waited for
         wanted = kind() if kind and outdated else None
         one = partial(_preprocess_scan, plans=plans, dataset=dataset, kind=wanted)
