@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import blosc2
 import nibabel
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ from ccdcseg.nnunet.unlabelled import (
     Labeller,
     Labelling,
     _annotated_mask,
+    _outside_marked,
     _summary,
     agreement,
     annotated_shares,
@@ -242,6 +244,41 @@ def test_labels_and_what_networks_say_are_held_of_one_scan_and_one_network(tmp_p
     assert written.scans == 3
     assert written.agreement < 1
     assert len({*(tmp_path / "labels").glob("*_seg.b2nd")}) == 3
+
+
+def test_what_lies_outside_of_an_image_is_marked_as_in_masks(tmp_path):
+    labels = np.array([[[0, 1, 4, 0, 2, 4]]], np.int16)
+    mask = np.array([[[[-1, -1, -1, 0, 0, 0]]]], np.int8)
+    nnUNetDatasetBlosc2.save_seg(mask, str(tmp_path / "scan_seg"))
+    marked = _outside_marked(labels, tmp_path / "scan_seg.b2nd", 4)
+    assert marked.dtype == np.int16
+    assert marked.tolist() == [[[-1, 1, -1, 0, 2, 4]]]
+
+
+def test_labels_of_a_training_are_marked_where_the_image_is_empty(
+    unlabelled_run, train_run, workspace, tmp_path, monkeypatch
+):
+    unlabelled_run()
+    root = tmp_path / "other"
+    raw = root / "nnUNet_raw" / workspace.raw.name
+    shutil.copytree(workspace.raw, raw)
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.setenv(name, str(root / name))
+    for path in (raw / "imagesTr").glob("*.nii.gz"):
+        image = nibabel.load(path)
+        voxels = image.get_fdata()
+        x, y = np.indices(voxels.shape[:2])
+        voxels[x + y < len(voxels) // 2] = 0  # a corner, which is not cropped
+        nibabel.save(nibabel.Nifti1Image(voxels.astype(np.float32), image.affine), path)
+    run = resolve_run("901", "nnunet", 0.4, 7, str(workspace.preset), EARLY, unlabelled=True)
+    folder = train_run(run)
+    for case in run.split["unlabelled"]["cases"]:
+        mask = next(run.preprocessed.glob(f"ccdcseg_2d_*_unlabelled/{case}_seg.b2nd"))
+        outside = blosc2.open(str(mask))[:][0] < 0
+        labels = blosc2.open(str(folder / "unlabelled" / "epoch_0003" / mask.name))[:][0]
+        assert outside.any()
+        assert set(np.unique(labels[outside])) <= {-1, 1, 2, 3}
+        assert (labels[~outside] >= 0).all()
 
 
 def test_a_device_that_is_full_is_named_where_labels_are_written(unlabelled_run, train_run, monkeypatch):

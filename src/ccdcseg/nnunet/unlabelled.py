@@ -312,7 +312,8 @@ class Labeller:
         # nnU-Net's form of properties, written by the preprocessing of this very training
         properties = load_pickle(str(images / f"{name}.pkl"))
         with explaining(folder / name):
-            nnUNetDatasetBlosc2.save_seg(labels[None], str(folder / f"{name}_seg"))
+            learnt = _outside_marked(labels, images / f"{name}_seg.b2nd", self.ignore)
+            nnUNetDatasetBlosc2.save_seg(learnt[None], str(folder / f"{name}_seg"))
             np.savez(
                 folder / f"{name}_locations.npz", **{str(key): locations[key] for key in self._looked_for}
             )
@@ -388,6 +389,20 @@ def _nearest(labels: NDArray[np.int16], shape: Sequence[int]) -> NDArray[np.int1
     ]
     nearest: NDArray[np.int16] = labels[np.ix_(*places)]
     return nearest
+
+
+def _outside_marked(labels: NDArray[np.int16], mask: Path, ignore: int) -> NDArray[np.int16]:
+    """Labels with -1 where nnU-Net has it in masks, around what is not empty, and no structure was found.
+
+    Its transforms empty the image there again after they have changed it, and call it background then.
+
+    Args:
+        labels: (Z, Y, X).
+        mask: preprocessed, of a scan without one.
+        ignore: value of voxels that are not sure.
+    """
+    outside = blosc2.open(urlpath=str(mask), mode="r")[:][0] < 0
+    return np.where(outside & np.isin(labels, (0, ignore)), np.int16(-1), labels)
 
 
 def _changed(labels: NDArray[np.int16], before: Path | None, ignore: int) -> float | None:
