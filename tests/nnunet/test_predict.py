@@ -352,6 +352,8 @@ def test_regions_are_predicted(finished_run: Run, predictions, tmp_path: Path):
     path.write_text(json.dumps(read_json(path) | {"labels": labels, "regions_class_order": [1, 2, 3]}))
     assert predictions.go(tmp_path / "masks") == 1
     assert set(np.unique(read_voxels(tmp_path / "masks" / "a.nii.gz"))) <= {0, 1, 2, 3}
+    with pytest.raises(UserError, match=r"fold_0 predicts regions.*Leave --keep out"):
+        module.input_output([finished_run.folder], tmp_path / "masks", True, ["foreground=1"])
 
 
 @pytest.mark.parametrize("orders", [([0, 1, 2], [1, 2, 0]), ([2, 0, 1], [1, 2, 0]), ([1, 0, 2], [1, 0, 2])])

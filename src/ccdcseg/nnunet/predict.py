@@ -299,7 +299,7 @@ def input_output(folders: Sequence[Path], output: Path, postprocessing: bool, ke
         keep: what a user says otherwise, see `ccdcseg.postprocessing.override`.
 
     Raises:
-        UserError: ``keep`` names no class or no share, or is given without post-processing.
+        UserError: ``keep`` names no class or no share, or is given without post-processing or for regions.
     """
     if not postprocessing:
         if keep:
@@ -307,6 +307,11 @@ def input_output(folders: Sequence[Path], output: Path, postprocessing: bool, ke
         return Output(output)
     rules = [read_rules(folder) for folder in folders]
     labels = class_values(read_json(folders[0].parent / "dataset.json"))
+    if keep and not labels:
+        raise UserError(
+            f"{folders[0]} predicts regions, which may overlap, and drops no piece of them.",
+            "Leave --keep out.",
+        )
     return Output(output, override(mildest([found.shares if found else {} for found in rules]), keep, labels))
 
 
