@@ -276,6 +276,16 @@ def test_a_lock_that_another_user_left_and_lets_nobody_write(rights: int, who: s
     assert f"{told} Waiting until it has ended." in waited.stderr
 
 
+def test_what_a_killed_process_left_is_removed_whole(tmp_path: Path):
+    (tmp_path / ".0a.partial" / "epoch_0001").mkdir(parents=True)
+    (tmp_path / ".0a.partial" / "epoch_0001" / "a_seg.b2nd").touch()
+    for name in (".run.json.0b.partial", "run.json", ".lock"):
+        (tmp_path / name).touch()
+    files.remove_leftovers(tmp_path)
+    files.remove_leftovers(tmp_path / "none")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "run.json"]
+
+
 def test_a_folder_held_within_this_process_and_given_back_after_an_error(tmp_path: Path):
     def fail() -> None:
         with locked(tmp_path, "train"):

@@ -138,9 +138,10 @@ def _hidden(folder: Path, prefix: str) -> Path:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the files that a killed process left half-written in a folder which this one holds, see `locked`."""
-    for file in folder.glob(".*.partial"):
-        _remove(file)
+    """Remove what a killed process left half-written in a folder which this one holds, see `locked`."""
+    for left in folder.glob(".*.partial"):
+        _remove(left)
+        shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager

@@ -61,7 +61,7 @@ from ccdcseg.nnunet.trained import (
 )
 from ccdcseg.processes import end_forks_with_this_process
 from ccdcseg.provenance import contents_hash, origin_file
-from ccdcseg.runs.history import Epoch, read_history
+from ccdcseg.runs.history import Epoch, labels_folder, read_history
 from ccdcseg.runs.record import (
     BEGUN_FILE,
     Begun,
@@ -330,6 +330,7 @@ def _check_begun(run: Run, resume: bool) -> None:
     """
     folder = run.folder
     remove_leftovers(folder)
+    remove_leftovers(labels_folder(folder, 0).parent)
     if all(is_hidden(entry.name) for entry in folder.iterdir()):  # locks, and tries of others to have one
         return
     if not (folder / BEGUN_FILE).exists():
