@@ -109,6 +109,18 @@ def test_continued_training_equals_an_uninterrupted_one(tiny_run, train_run, int
     assert written == [1, 1, 2]
 
 
+def test_a_history_that_was_moved_away_is_continued_where_the_checkpoint_is(
+    tiny_run, train_run, interrupt_run
+):
+    """A kill between the history and the checkpoint leaves an epoch that is trained again."""
+    run = tiny_run()
+    history = run.folder / "history.jsonl"
+    interrupt_run(run, 5)
+    (epoch,) = map(json.loads, history.read_text().splitlines())
+    history.write_text(f"{json.dumps(epoch | {'epoch': 1, 'iteration': 6})}\n")
+    assert [epoch.epoch for epoch in read_history(train_run(run, resume=True))] == [1]
+
+
 def test_a_training_of_a_gpu_continues_on_a_cpu(tiny_run, train_run, interrupt_run, monkeypatch):
     """As far as its checkpoint goes: every tensor in it is said to lie on a GPU."""
     whole, run = train_run(tiny_run(results="whole")), tiny_run(results="moved")

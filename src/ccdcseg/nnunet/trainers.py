@@ -424,7 +424,8 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         super().load_checkpoint(filename_or_checkpoint)
         self._load_own_state(own)
         self.begun_in = own.get("precision")
-        self.history = read_history(Path(self.output_folder))[: self.current_epoch]
+        history = read_history(Path(self.output_folder))
+        self.history = [epoch for epoch in history if epoch.epoch < self.current_epoch]
         self.history_size = None
 
     def _own_state(self) -> dict[str, Any]:
