@@ -63,6 +63,11 @@ class CrowdedNetwork(nn.Module):
         return self.last(Crowded.apply(self.first(images)))
 
 
+class Entropy(nn.Module):
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        return cross_entropy(output, target[:, 0].long())
+
+
 def trainer_of(rank: int, **attributes: Any) -> nnUNetTrainerPreset:
     """A trainer that has only what it is given."""
     trainer = nnUNetTrainerPreset.__new__(nnUNetTrainerPreset)
@@ -76,7 +81,8 @@ def told_of_memory(rank: int) -> str:
     trainer = trainer_of(
         rank,
         network=network,
-        loss=lambda output, target: cross_entropy(output, target[:, 0].long()),
+        loss=Entropy(),
+        _build_loss=Entropy,
         optimizer=torch.optim.SGD(network.parameters(), 0.01),
         configuration_manager=SimpleNamespace(patch_size=[8, 8], batch_size=11),
         autocast=contextlib.nullcontext,

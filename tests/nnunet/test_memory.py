@@ -84,6 +84,20 @@ def test_a_training_that_does_not_fit_names_the_batch_that_does(
         trainer.train_step(batch)
 
 
+@pytest.mark.parametrize(("method", "changes"), [("nnunet", ()), ("mcc", ("mcc.scope=global",))])
+def test_where_one_of_several_gpus_is_full_no_other_is_asked(
+    tiny_run, make_trainer, method: str, changes: tuple[str, ...]
+):
+    """The others wait for its gradients, with which it would never come."""
+    trainer = make_trainer(tiny_run(method, changes), METHODS[method].trainer)
+    trainer.is_ddp = True
+    assert any(getattr(part, "ddp", False) for part in trainer._build_loss().modules())
+    own = [*trainer._own_loss().modules()]
+    assert trainer.is_ddp
+    assert not any(getattr(part, "ddp", False) for part in own)
+    assert not any(part._needs_all_ranks() for part in own if hasattr(part, "_needs_all_ranks"))
+
+
 @pytest.mark.parametrize("stage", ["initialize", "validation_step"])
 def test_a_device_that_is_full_is_named_before_and_beside_the_steps(
     tiny_run, train_run, monkeypatch: pytest.MonkeyPatch, stage: str

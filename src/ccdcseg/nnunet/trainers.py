@@ -1,6 +1,7 @@
 """nnU-Net trainers: one that follows a preset and a seed, and one with a contrastive term on top of it."""
 
 import contextlib
+import copy
 import logging
 import math
 import os
@@ -263,10 +264,16 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
             self.configuration_manager.patch_size,
             self.device,
             Path(self.output_folder),
-            partial(self._try_step, batch),
+            partial(self._try_step, batch, self._own_loss()),
         )
 
-    def _try_step(self, batch: dict[str, Any], size: int) -> None:
+    def _own_loss(self) -> Any:
+        """The segmentation loss of this rank's patches alone: counts of all ranks would have to be waited for."""
+        alone: Any = copy.copy(self)
+        alone.is_ddp = False
+        return alone._build_loss().eval()  # in which no loss of ours asks other ranks
+
+    def _try_step(self, batch: dict[str, Any], own_loss: Any, size: int) -> None:
         """Forward and backward of this rank's part of a batch of that size, by the segmentation loss.
 
         Ranks do not wait for each other here: maybe one of them alone has no memory left.
@@ -278,7 +285,7 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         targets = [part[:patches].to(self.device) for part in (target if several else [target])]
         with self.autocast():
             output = self.segmentation(network(batch["data"][:patches].to(self.device)))
-            loss = self.loss(_as_float(output), targets if several else targets[0])
+            loss = own_loss(_as_float(output), targets if several else targets[0])
         # backward() would send gradients to the other ranks
         torch.autograd.grad(loss, [*network.parameters()], allow_unused=True)
 
