@@ -103,6 +103,8 @@ VOLUMES = [
 """A 3-D network, of ``study/recipes/volumes.yaml``."""
 MORE = ("nnunet_cpu_82ea6105", "nnunet_cpu_c82b56e7_unlabelled")
 """Stronger augmentation alone, and with six scans without masks, of ``study/recipes/unlabelled_two.yaml``."""
+MORE_CCDC = (MORE[1], "ccdc_cpu_5b9f80e4_unlabelled")
+"""These, and with CCDC."""
 CONFIRMED = (2, 3, 4)
 """Draws of two patients that no setting was chosen by."""
 
@@ -176,7 +178,8 @@ def main() -> None:
     scans = unlabelled_table(), scans_table(), draws_table()
     mirrored = levels_table(), sides_table(), sides_by_organ(), hearts_table(), two_hearts_table()
     strong = confirmed_table(), target_table(), strong_table(), strong_by_organ()
-    others = context_table(), volumes_table(), more_table(), next_table(), printed_table()
+    more = more_table(), ccdc_table(), more_target_table()
+    others = context_table(), volumes_table(), *more, next_table(), printed_table()
     for table in (*scans, *mirrored, *strong, *others):
         print("\n".join(table), end="\n\n")
     readings = [(row, row.comparison) for row in READINGS]
@@ -285,6 +288,11 @@ def more_table() -> Iterator[str]:
     return draws_of_two(MORE, "stronger augmentation | and six without masks")
 
 
+def ccdc_table() -> Iterator[str]:
+    """CCDC with scans without masks, the same way."""
+    return draws_of_two(MORE_CCDC, "six without masks | and CCDC")
+
+
 def confirmed_table() -> Iterator[str]:
     """Both settings on the draws that neither was chosen by: a family of four tests."""
     return family_table({"without mirroring": SIDES, "stronger augmentation": STRONG}, CONFIRMED)
@@ -295,6 +303,11 @@ def target_table() -> Iterator[str]:
     return family_table(
         {"over nnU-Net as it is": (SIDES[0], STRONG[1]), "over not mirrored": STRONG}, range(5)
     )
+
+
+def more_target_table() -> Iterator[str]:
+    """Scans without masks and CCDC on the draws of one precision."""
+    return family_table({"six scans without masks": MORE, "CCDC with them": MORE_CCDC}, CONFIRMED)
 
 
 def spread(settings: Sequence[str]) -> str:

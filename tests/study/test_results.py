@@ -44,6 +44,8 @@ def test_the_table_of_draws_is_of_the_scores_of_its_patients():
         results.context_table,
         results.volumes_table,
         results.more_table,
+        results.ccdc_table,
+        results.more_target_table,
     ],
 )
 def test_the_tables_of_two_annotated_patients_are_of_the_published_runs(table):
