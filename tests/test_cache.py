@@ -84,6 +84,17 @@ def test_only_what_is_not_kept_under_its_key_is_made(tmp_path: Path, workers: in
     assert made_once(_raises, Thing, sources, workers) == made
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_does_not_last_is_made_again(tmp_path: Path, workers: int) -> None:
+    sources = [(name, tmp_path / f"{name}.json", "key") for name in ("a", "b")]
+    made_once(_named, Thing, sources, workers, lasts=_is_b)
+    assert [path.name for path in tmp_path.iterdir()] == ["b.json"]
+
+
+def _is_b(thing: Thing) -> bool:
+    return thing == _named("b")
+
+
 def _named(source: str) -> Thing:
     return Thing({}, (ord(source), 0.5))
 

@@ -39,6 +39,7 @@ def made_once(
     sources: Sequence[tuple[S, Path, str]],
     workers: int,
     progress: Progress | None = None,
+    lasts: Callable[[T], bool] | None = None,
 ) -> list[T]:
     """What ``make`` returns for each source, from its file where it is kept under its key, else made and kept.
 
@@ -48,6 +49,8 @@ def made_once(
         sources: each with its file and its key; one that is damaged, outdated or closed to us is made again.
         workers: processes.
         progress: called with the number of sources done and to be done now.
+        lasts: whether a result is kept, picklable as ``make``; None: each is. What is told of a file that was
+            closed to us, or of where it lay, says nothing of the next time.
 
     Returns:
         A result for each source.
@@ -57,12 +60,13 @@ def made_once(
     """
     kept = [recall(path, key, kind) for _, path, key in sources]
     missing = [source for source, value in zip(sources, kept, strict=True) if value is None]
-    made = iter(pool_map(partial(_made, make), missing, workers, progress))
+    made = iter(pool_map(partial(_made, make, lasts), missing, workers, progress))
     return [next(made) if value is None else value for value in kept]
 
 
-def _made(make: Callable[[S], T], item: tuple[S, Path, str]) -> T:
+def _made(make: Callable[[S], T], lasts: Callable[[T], bool] | None, item: tuple[S, Path, str]) -> T:
     source, path, key = item
     value = make(source)
-    remember(path, key, value)
+    if lasts is None or lasts(value):
+        remember(path, key, value)
     return value

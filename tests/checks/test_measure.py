@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,6 +41,18 @@ def test_intensities(measure: Callable[..., CaseFacts]) -> None:
     assert channel.mean == pytest.approx(image.mean())
     assert [channel.p1, channel.median, channel.p99] == pytest.approx(np.percentile(image, (1, 50, 99)))
     assert channel.share_at_maximum == 10 / image.size
+
+
+def test_what_was_wrong_with_a_file_is_measured_again(raw_folder: Path, tmp_path: Path) -> None:
+    """Rights that are given back change neither its size nor its time."""
+    contents = read_contents(raw_folder)
+    files = next(iter(contents.files.values()))
+    content = files.images[0].read_bytes()
+    times = files.images[0].stat()
+    for damaged in (True, False):
+        files.images[0].write_bytes(b"\0" * len(content) if damaged else content)
+        os.utime(files.images[0], ns=(times.st_atime_ns, times.st_mtime_ns))
+        assert bool(measure_cases(contents, tmp_path / "cache", 0.1, 1)[files.case].faults) == damaged
 
 
 def test_the_grid(measure: Callable[..., CaseFacts]) -> None:

@@ -196,7 +196,13 @@ def measure_cases(
         (files, cache / f"{name}.json", cache_key(files.paths, *rule))
         for name, files in contents.files.items()
     ]
-    return {facts.case: facts for facts in made_once(measure, CaseFacts, sources, workers, progress)}
+    return {
+        facts.case: facts for facts in made_once(measure, CaseFacts, sources, workers, progress, _is_usable)
+    }
+
+
+def _is_usable(facts: CaseFacts) -> bool:
+    return not facts.faults
 
 
 def measure_case(

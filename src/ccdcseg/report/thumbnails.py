@@ -66,7 +66,11 @@ def thumbnails(
     files = [contents.files[case] for case in cases]
     sources = [(case, cache / f"{case.case}.json", cache_key(case.paths, *rule)) for case in files]
     draw = partial(draw_case, labels=contents.labels, ignore=contents.ignore)
-    return dict(zip(cases, made_once(draw, Thumbnail, sources, workers, progress), strict=True))
+    return dict(zip(cases, made_once(draw, Thumbnail, sources, workers, progress, _is_whole), strict=True))
+
+
+def _is_whole(thumbnail: Thumbnail) -> bool:
+    return not thumbnail.problem
 
 
 def draw_case(files: CaseFiles, labels: Mapping[str, int], ignore: int | None) -> Thumbnail:
