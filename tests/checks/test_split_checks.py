@@ -134,7 +134,19 @@ def test_a_class_that_nobody_has_is_not_the_splits_fault(
 
 
 @pytest.mark.parametrize(
-    "content", [[1], {"train": []}, 3, [{"train": ["p1_ED"]}], [{"train": 1, "val": 2}], None]
+    "content",
+    [
+        [1],
+        {"train": []},
+        3,
+        [{"train": ["p1_ED"]}],
+        [{"train": 1, "val": 2}],
+        None,
+        [{"train": [0, 1], "val": [2]}],
+        [{"train": ["p1_ED"], "val": [["p2_ED"]]}],
+        [{**GOOD, "unlabelled": {}}],
+        [{**GOOD, "unlabelled": 3}],
+    ],
 )
 def test_what_is_no_list_of_splits(raw_folder: Path, find: Callable[..., object], content: Any) -> None:
     (raw_folder / "splits_final.json").write_text(json.dumps(content))

@@ -36,6 +36,9 @@ def split_findings(survey: Survey) -> Iterator[Finding]:
         }
     except UserError:  # unlabelled.csv is unusable, which is a finding of its own
         owners = {}
+    except (TypeError, KeyError, AttributeError) as error:
+        yield _unread(error, survey)
+        return
     for number, parts in folds.items():
         yield from _gone(number, parts, survey)
         yield from _torn(number, parts, survey.contents.patients, owners.get(number, {}))
@@ -51,8 +54,14 @@ def _unread(error: Exception, survey: Survey) -> Finding:
 
 
 def _parts(entry: Any) -> Parts:
-    """Cases of each part. A ``val`` that repeats ``train`` stands for none: nnU-Net demands one."""
+    """Cases of each part. A ``val`` that repeats ``train`` stands for none: nnU-Net demands one.
+
+    Raises:
+        TypeError, KeyError, AttributeError: it is no split, or a case has no name.
+    """
     parts = {name: [*entry[name]] for name in ("train", "val")} | {"test": [*entry.get("test", [])]}
+    if not all(isinstance(case, str) for cases in parts.values() for case in cases):
+        raise TypeError("a case has no name")
     if parts["val"] == parts["train"]:
         del parts["val"]
     return {name: cases for name, cases in parts.items() if cases}
