@@ -2,6 +2,7 @@ import errno
 import gzip
 import json
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -83,6 +84,13 @@ def test_a_patient_in_training_and_testing(
 ) -> None:
     write_patient(release / "testing", 4)
     refuse(release, raw_root, r"testing/patient004 and .*training/patient004 are the same patient")
+
+
+@pytest.mark.parametrize("name", ["patient004 (1)", "Patient004"])
+def test_a_patient_of_another_name_is_not_left_out(release: Path, raw_root: Path, name: str) -> None:
+    folder = next(release.rglob("patient004"))
+    folder.rename(folder.with_name(name))
+    refuse(release, raw_root, rf"{re.escape(name)} holds a patient and is not named as one of the release")
 
 
 def test_progress_counts_all_scans(release: Path, raw_root: Path) -> None:

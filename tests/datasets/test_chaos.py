@@ -249,6 +249,11 @@ def test_a_patient_twice(release: Path, raw_root: Path) -> None:
     refuse(release, raw_root, r"MR/0?1 and .*MR/0?1 are the same patient")
 
 
+def test_a_patient_of_another_name_is_not_left_out(release: Path, raw_root: Path) -> None:
+    (release / "MR" / "1").rename(release / "MR" / "1 (2)")
+    refuse(release, raw_root, r"MR/1 \(2\) holds a patient and is not named as one of the release")
+
+
 def test_an_id_that_is_taken(pristine: Path, raw_root: Path) -> None:
     (raw_root / "Dataset040_CHAOS_MR").mkdir(parents=True)
     refuse(pristine, raw_root, r"id 40 is taken by .*Dataset040_CHAOS_MR.*another id")

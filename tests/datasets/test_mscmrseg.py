@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,14 @@ def test_capitals_in_names_do_not_matter(challenge: Path, raw_root: Path) -> Non
         path.rename(path.with_name(path.name.upper()))
     folder = prepare_mscmrseg(challenge, raw_root, 30)
     assert [case.case for case in read_cases(folder)] == ["patient01_lge", "patient02_lge"]
+
+
+@pytest.mark.parametrize(
+    "name", ["patient2_LGE (1).nii.gz", "patient2_LGE_manual (1).nii.gz", "patient2_lge-1.nii"]
+)
+def test_a_patient_of_another_name_is_not_left_out(challenge: Path, raw_root: Path, name: str) -> None:
+    (challenge / name).touch()
+    refuse(challenge, raw_root, rf"{re.escape(name)} is named nearly as a file of the release")
 
 
 def test_a_mask_without_image(challenge: Path, raw_root: Path) -> None:

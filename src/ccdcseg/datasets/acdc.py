@@ -79,7 +79,7 @@ def prepare_acdc(
 
 
 def _patient_folders(source: Path) -> list[Path]:
-    found = patient_folders((source, source / "training", source / "testing"), _PATIENT_FOLDER)
+    found = patient_folders((source, source / "training", source / "testing"), _PATIENT_FOLDER, ["Info.cfg"])
     if not found:
         raise UserError(
             f"{source} holds no patient folder.",

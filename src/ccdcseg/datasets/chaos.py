@@ -155,7 +155,7 @@ def _patient_folders(source: Path, part: str, content: Sequence[str]) -> dict[st
     if any((source / name).is_dir() for name in content):
         return {_patient(part, real(source).name): source}
     trees = (source, source / "Train_Sets", source / "CHAOS_Train_Sets" / "Train_Sets")
-    folders = patient_folders((source, *(tree / part for tree in trees)), _NUMBER)
+    folders = patient_folders((source, *(tree / part for tree in trees)), _NUMBER, content)
     if not folders:
         raise UserError(
             f"{source} holds no patient folder of CHAOS {part}.",

@@ -28,6 +28,8 @@ _SUFFIXES = {
 _FILE = re.compile(
     r"(?P<release>patient|subject)(?P<number>\d+)_(?P<suffix>[^_.]+)(?P<mask>_manual)?\.nii(\.gz)?"
 )
+_COPY = re.compile(r"(patient|subject)\d+_(?P<suffix>[a-z0-9]+)(_manual)?[^a-z0-9_.].*\.nii(\.gz)?")
+"""Such as ``patient3_LGE (1).nii.gz``."""
 
 _RELEASE = Release(
     name="MSCMRSeg",
@@ -107,7 +109,12 @@ def _files(source: Path, sequence: CardiacSequence, mask: bool) -> dict[str, Pat
     """The images or the masks of a sequence by patient, wherever they lie and whatever capitals they have."""
     found: dict[str, Path] = {}
     for path in walk(source).files:
-        match = _FILE.fullmatch(path.name.lower())
+        match, copy = (kind.fullmatch(path.name.lower()) for kind in (_FILE, _COPY))
+        if copy and copy["suffix"] in _SUFFIXES[sequence]:
+            raise UserError(
+                f"{path} is named nearly as a file of the release.",
+                "Give it its name there, or move it away.",
+            )
         if match is None or match["suffix"] not in _SUFFIXES[sequence] or bool(match["mask"]) != mask:
             continue
         patient = f"{match['release']}{int(match['number']):02d}"

@@ -272,15 +272,27 @@ def free_folder(raw_root: Path, dataset_id: int, name: str) -> Path:
     return raw_root / f"Dataset{dataset_id:03d}_{name}"
 
 
-def patient_folders(places: Iterable[Path], name: re.Pattern[str]) -> list[Path]:
+def patient_folders(places: Iterable[Path], name: re.Pattern[str], content: Iterable[str]) -> list[Path]:
     """The folders in ``places`` whose name matches, sorted; places that do not exist are passed over.
 
+    Args:
+        places: where patients lie.
+        name: of a patient's folder.
+        content: what such a folder holds, any of it.
+
     Raises:
-        UserError: two places hold the same patient, or a patient is a link that leads nowhere.
+        UserError: two places hold the same patient, a patient is a link that leads nowhere, or a folder has a
+            patient's content and another name.
     """
     found: dict[str, Path] = {}
-    entries = (entry for place in places if place.is_dir() for entry in place.iterdir())
-    for entry in (entry for entry in entries if name.fullmatch(entry.name)):
+    for entry in (entry for place in places if place.is_dir() for entry in place.iterdir()):
+        if not name.fullmatch(entry.name):
+            if any((entry / part).exists() for part in content):
+                raise UserError(
+                    f"{entry} holds a patient and is not named as one of the release.",
+                    "Give it its name in the release, or move it away.",
+                )
+            continue
         check_link(entry)
         if entry.is_dir():
             if entry.name in found:
