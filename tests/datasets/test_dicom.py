@@ -77,6 +77,15 @@ def test_values_are_rescaled_slice_by_slice(slices: list[Path]) -> None:
     np.testing.assert_array_equal(voxels[:-1], PIXELS[:-1])
 
 
+def test_slices_of_a_microscope_are_not_doubled(slices: list[Path]) -> None:
+    for number, path in enumerate(slices):
+        set_fields(path, PixelSpacing=[0.004, 0.004], ImagePositionPatient=[0, 0, 0.004 * number])
+    assert read_series(slices).spacing_mm[0] == pytest.approx(0.004)
+    set_fields(slices[2], ImagePositionPatient=[0, 0, 0.0041])
+    with pytest.raises(UserError, match="doubled"):
+        read_series(slices)
+
+
 @pytest.mark.parametrize("lacked", ["RescaleSlope", "RescaleIntercept"])
 def test_a_slice_that_says_less_of_its_rescaling_than_others(slices: list[Path], lacked: str) -> None:
     """Without its intercept a slice of CT would be 1024 HU brighter than its neighbours."""

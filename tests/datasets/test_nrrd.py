@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nrrd_files import write_nrrd
 
-from ccdcseg.datasets.nrrd import read_nrrd
+from ccdcseg.datasets.nrrd import read_nrrd, voxels_of
 from ccdcseg.datasets.volumes import Volume
 from ccdcseg.errors import UserError
 
@@ -50,6 +50,7 @@ def test_units_of_length(tmp_path: Path) -> None:
 def test_voxels_in_a_file_beside_the_header(tmp_path: Path) -> None:
     path = write_nrrd(tmp_path / "mask.nhdr", VOLUME, encoding="raw", data_file="mask.raw")
     np.testing.assert_array_equal(read(path).array, ARRAY)
+    assert voxels_of(path) == tmp_path / "mask.raw"
     (tmp_path / "mask.raw").unlink()
     with pytest.raises(UserError, match=r"mask\.raw does not exist"):
         read(path)

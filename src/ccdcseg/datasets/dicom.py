@@ -222,7 +222,7 @@ def _check_alike(headers: Sequence[Header]) -> None:
 def _check_doubled(headers: Sequence[Header], gaps_mm: NDArray[np.float64]) -> None:
     """Refuse several slices at one place."""
     least = int(gaps_mm.argmin())
-    if gaps_mm[least] >= _DOUBLED_MM:
+    if gaps_mm[least] >= min(_DOUBLED_MM, TOLERANCE * headers[0].spacing_mm.min()):  # voxels may be smaller
         return
     one, other = headers[least], headers[least + 1]
     differing = (

@@ -279,6 +279,15 @@ def _written_out(path: Path, handle: BinaryIO, dtype: np.dtype[Any], count: int)
         raise UserError(f"{path} holds what is no number of its type ({error}).", "Copy it again.") from error
 
 
+def voxels_of(path: Path) -> Path:
+    """The file that holds the voxels which an NRRD header describes: its own, or one beside it.
+
+    Raises:
+        UserError: it is no such header, or its voxels are in several files.
+    """
+    return _data_file(_read_header(path))[0]
+
+
 def _data_file(header: Header) -> tuple[Path, int]:
     """The file with the voxels, which is in the header's folder, and where they begin."""
     name = header.fields.get("data file", header.fields.get("datafile"))

@@ -22,7 +22,7 @@ from ccdcseg.datasets.cases import (
 )
 from ccdcseg.datasets.dicom import Series, read_series, read_voxels
 from ccdcseg.datasets.dicom_folder import holds_dicom, slices_in
-from ccdcseg.datasets.nrrd import SUFFIXES
+from ccdcseg.datasets.nrrd import SUFFIXES, voxels_of
 from ccdcseg.datasets.patterns import PARTS, NamePattern
 from ccdcseg.datasets.release import (
     IGNORE,
@@ -237,10 +237,11 @@ def holds_scans(source: Path, found_by: Layout | Path) -> bool:
 
 
 def files_used(source: Path, table: Path) -> list[Path]:
-    """Every file of the scans that a table names, of DICOM all in the scan's folder; see `prepare_own`."""
+    """Every file of the scans that a table names, see `prepare_own`: of DICOM all in the folder, of NRRD both."""
     paths = [path for scan in scans_by_table(source, table) for path in scan.paths]
     inside = [file for path in paths if path.is_dir() for file in path.iterdir() if not is_hidden(file.name)]
-    return [path for path in (*paths, *inside) if path.is_file()]
+    beside = [voxels_of(path) for path in paths if path.suffix.lower() == ".nhdr" and path.is_file()]
+    return [path for path in (*paths, *inside, *beside) if path.is_file()]
 
 
 def _scans(source: Path, found_by: Layout | Path) -> list[OwnScan]:
