@@ -227,6 +227,18 @@ def test_unset_folders_are_named(release: Path, ccdcseg, monkeypatch: pytest.Mon
     assert "nnUNet_raw" in one_line(result.err)
 
 
+def test_an_empty_word_is_no_choice(release: Path, ccdcseg, tmp_path: Path):
+    """As where a variable of the shell is not set."""
+    assert ccdcseg("prepare", "acdc", release, "--dataset", 902).code == 0
+    result = ccdcseg("split", 902, "--fraction", 0.5, "--unlabelled", "")
+    assert result.code == 2
+    assert "--unlabelled is empty" in one_line(result.err)
+    for name in ("", str(tmp_path)):
+        result = ccdcseg("compare", 902, "-o", name)
+        assert result.code == 2
+        assert "is a folder" in one_line(result.err)
+
+
 def test_prepare_and_split(release: Path, ccdcseg):
     assert ccdcseg("prepare", "acdc", release, "--dataset", 902).code == 0
     again = ccdcseg("prepare", "acdc", release, "--dataset", 902)

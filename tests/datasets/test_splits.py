@@ -335,12 +335,12 @@ def test_a_split_that_is_advised_is_new_and_keeps_the_patients_for_testing(tmp_p
     add_splits(tmp_path, draw_splits(ACDC, [1.0], 0), ACDC, SLICES)
     copy = tmp_path / "nnU-Net's.json"  # of before the splits that were drawn later
     copy.write_text(json.dumps(json.loads((tmp_path / "splits_final.json").read_text())[:1]))
-    for splits, fold, share in (
-        ("splits_final.json", 0, r"0\.1"),
-        ("splits_final.json", 2, "1"),
-        (copy.name, 0, r"0\.1"),
+    for splits, fold, words in (
+        ("splits_final.json", 0, r"--fraction 0\.1 --seed 2 --test 85"),
+        ("splits_final.json", 2, "--fraction 1 --seed 2"),  # who trains on everybody sets nobody aside
+        (copy.name, 0, r"--fraction 0\.1 --seed 2 --test 85"),
     ):
-        with pytest.raises(UserError, match=rf"--fraction {share} --seed 2 --test 85 --unlabelled imagesTs"):
+        with pytest.raises(UserError, match=rf"{words} --unlabelled imagesTs"):
             unlabelled_split(tmp_path, tmp_path / splits, fold)
     nnunets = tmp_path / "preprocessed" / "splits_final.json"
     with pytest.raises(
@@ -540,6 +540,12 @@ def test_all_missing_splits_are_named_with_a_command_that_draws_them(tmp_path: P
     assert caught.value.problem.endswith("0.1 (seed 1), 0.2 (seed 1), only 0.1 (seed 0), 0.2 (seed 0).")
     assert caught.value.remedy.endswith("--fraction 0.1 --fraction 0.2 --seed 1 --test 20")
     check_splits(path, [(0.1, 0), (0.2, 0)])
+    with pytest.raises(UserError) as caught:  # who trains on everybody sets nobody aside
+        check_splits(path, [(0.4, 0), (1.0, 0)])
+    assert caught.value.remedy == (
+        f"Draw them: ccdcseg split {place} --fraction 0.4 --seed 0 --test 20 && "
+        f"ccdcseg split {place} --fraction 1 --seed 0"
+    )
 
 
 @pytest.fixture

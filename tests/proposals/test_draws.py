@@ -103,6 +103,11 @@ def test_scans_that_a_choice_stands_for() -> None:
     assert stood_for(pool, [1, 3]) == [3, 2]
 
 
+def test_of_scans_that_are_alike_each_stands_for_itself() -> None:
+    cases = [Case(str(n), str(n), "", "") for n in range(3)]
+    assert stood_for(Pool(cases, np.eye(3, dtype=bool), np.zeros((3, 3))), [0, 1]) == [2, 1]
+
+
 def test_the_least_sure_are_on_the_shortlist() -> None:
     pool = made_up([("a", 2)] * 30, 0, 5)
     sure = np.random.default_rng(1).random(60).tolist()

@@ -74,6 +74,14 @@ def test_a_run_given_twice_is_refused(bare_runs):
         load_arms([bare_runs[0], bare_runs[0]])
 
 
+def test_folds_of_one_split_are_told_from_a_run_given_twice(bare_runs):
+    for number in (0, 1):
+        fold = {"split": "1" * 64, "number": number + 1, "folds": 2}
+        change(bare_runs[number], method="nnunet", seed=0, fold_of=fold)
+    with pytest.raises(UserError, match=r"are folds of one split, with other patients each\. Give one fold"):
+        load_arms(bare_runs[:2])
+
+
 @pytest.mark.parametrize("changes", [{"dataset": "Dataset028_Other"}, {"labels": {"RV": 1}}])
 def test_other_data_sets_or_classes_are_refused(bare_runs, changes):
     (bare_runs[1] / "evaluation.json").unlink()

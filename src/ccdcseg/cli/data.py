@@ -125,6 +125,8 @@ def split(
 
     if (fraction is None) == (preset is None):
         raise UserError("A split has either --fraction or --preset.", "Give one of them.")
+    if unlabelled == "":
+        raise UserError("--unlabelled is empty.", "Give a folder, such as imagesTs, or a number of patients.")
     fractions = fraction or load_preset(str(preset))[1].labelled.fractions
     without_masks = (
         int(unlabelled) if unlabelled and unlabelled.isdecimal() else unlabelled and Path(unlabelled)

@@ -241,6 +241,8 @@ def compare(
     from ccdcseg.report.comparison import SUFFIXES, check_comparison, compare_runs, write_comparison
 
     if output:
+        if output.is_dir():
+            raise UserError(f"{output} is a folder.", f"Name the files in it: -o {output / 'comparison'}")
         output = absolute(output.with_suffix("") if output.suffix in SUFFIXES else output)
         check_file(Path(f"{output}.json"))
         check_comparison(output)

@@ -386,13 +386,16 @@ def _listed(pairs: Iterable[tuple[float, int]]) -> str:
 
 
 def _drawing(dataset: str, missing: Iterable[tuple[float, int]], entries: Sequence[Mapping[str, Any]]) -> str:
-    """The command line that draws splits, with as many patients set aside as in those there are."""
+    """The command line that draws splits, with as many patients set aside as in those there are.
+
+    A split that trains on everybody sets nobody aside.
+    """
     fractions: dict[float, list[int]] = defaultdict(list)
     for fraction, seed in missing:
         fractions[fraction].append(seed)
-    by_seeds: dict[tuple[int, ...], list[float]] = defaultdict(list)
+    together: dict[tuple[tuple[int, ...], bool], list[float]] = defaultdict(list)
     for fraction, seeds in fractions.items():
-        by_seeds[tuple(seeds)].append(fraction)
+        together[tuple(seeds), fraction == 1].append(fraction)
     test = ["--test", str(aside)] if (aside := _aside(entries)) else []
     return " && ".join(
         shlex.join(
@@ -400,10 +403,10 @@ def _drawing(dataset: str, missing: Iterable[tuple[float, int]], entries: Sequen
                 "ccdcseg", "split", dataset,
                 *(word for fraction in found for word in ("--fraction", exactly(fraction))),
                 *(word for seed in seeds for word in ("--seed", str(seed))),
-                *test,
+                *([] if everybody else test),
             ]
         )
-        for seeds, found in by_seeds.items()
+        for (seeds, everybody), found in together.items()
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ccdcseg.cores import keep_to_cores
 from ccdcseg.datasets.cases import CASES_FILE, image_files, read_channels, read_labels, scan_of
 from ccdcseg.datasets.release import MASK_SUFFIX
-from ccdcseg.datasets.splits import part_cases
+from ccdcseg.datasets.splits import part_cases, part_folder
 from ccdcseg.datasets.unicode_names import missing
 from ccdcseg.datasets.usable import check_scan
 from ccdcseg.datasets.volumes import other_axes, read_mask, stored_axes
@@ -515,13 +515,15 @@ def check_predictions(folder: Path, place: Path, cases: Iterable[str]) -> None:
         files = _channel_names(images, case, dataset)
         origin = read_origin(target, prediction_sources([folder], files, rules.shares if rules else {}))
         if origin and not origin.current:
-            raise _stale(target, origin)
+            raise _stale(target, origin, folder)
 
 
-def _stale(target: Path, origin: Origin) -> UserError:
+def _stale(target: Path, origin: Origin, run: Path) -> UserError:
     if origin.changed:
         changed = f"its {origin.changed[0]} changed since it was predicted"
-        return UserError(f"{target} is out of date: {changed}.", "Predict again: ccdcseg predict.")
+        part = ["--part", "validation"] if part_folder(run, "validation") in target.parents else []
+        again = shlex.join(["ccdcseg", "predict", str(run), *part])
+        return UserError(f"{target} is out of date: {changed}.", f"Predict again: {again}")
     return UserError(f"{target} {_problem(origin, ours=True)}.", "Move it away, then predict again.")
 
 

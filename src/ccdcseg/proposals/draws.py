@@ -100,7 +100,9 @@ def unsure_draw(pool: Pool, count: int, seed: int, sure: Sequence[float]) -> lis
 def stood_for(pool: Pool, chosen: Sequence[int]) -> list[int]:
     """To how many scans each chosen one is nearer than the other chosen and the annotated ones, itself included."""
     centres = [*chosen, *pool.annotated]
-    nearest = pool.distances[: len(pool.scans), centres].argmin(axis=1)
+    apart = pool.distances[: len(pool.scans), centres].copy()
+    apart[chosen, range(len(chosen))] = -1  # each stands for itself, though another be as near
+    nearest = apart.argmin(axis=1)
     return [int(np.count_nonzero(nearest == number)) for number in range(len(chosen))]
 
 

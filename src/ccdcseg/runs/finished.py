@@ -193,15 +193,20 @@ def _check_comparable(runs: Sequence[FinishedRun]) -> None:
 
 
 def _check_seeds(group: Sequence[FinishedRun]) -> None:
-    seen: dict[int, Path] = {}
+    seen: dict[int, FinishedRun] = {}
     for run in group:
-        seed = run.record.seed
-        if seed in seen:
+        other = seen.setdefault(run.record.seed, run)
+        if other is run:
+            continue
+        if other.record.fold_of != run.record.fold_of:
             raise UserError(
-                f"{run.folder} and {seen[seed]} are the same training with seed {seed}.",
-                "Give each run once.",
+                f"{run.folder} and {other.folder} are folds of one split, with other patients each.",
+                "Give one fold.",
             )
-        seen[seed] = run.folder
+        raise UserError(
+            f"{run.folder} and {other.folder} are the same training with seed {run.record.seed}.",
+            "Give each run once.",
+        )
 
 
 def _labels(firsts: Sequence[FinishedRun]) -> list[str]:
