@@ -58,8 +58,17 @@ DRAWS = [("5 annotated, cpu", "5 annotated, cpu unlabelled")] + [
 """Its second table: the two trainings of each draw of five patients."""
 
 PRINTED = [
-    ("nnU-Net", ("printed: nnU-Net", "postprocessed"), 0),
+    ("nnU-Net, in float32", ("printed: nnU-Net", "postprocessed"), 0),
     ("the printed form, weight 1, from the first step", ("printed: first_1", "postprocessed"), 1),
+    ("nnU-Net, in bfloat16", ("printed: nnU-Net, bfloat16", "postprocessed"), 0),
+    ("the printed form, weight 0.3, from the first step", ("printed: first_0.3", "postprocessed"), 3),
+    ("weight 1, from half time", ("printed: half_1", "postprocessed"), 3),
+    ("weight 0.3, from half time", ("printed: half_0.3", "postprocessed"), 3),
+    ("similarities of the set, weight 1, from the first step", ("printed: set_first_1", "postprocessed"), 3),
+    ("50 patients without masks", ("10 annotated, cpu unlabelled", "postprocessed"), 3),
+    ("and row 6", ("printed: half_0.3_unlabelled", "postprocessed"), 8),
+    ("the pixel reading, half resolution, `replace`", ("printed: half_resolution", "postprocessed"), 3),
+    ("the same at full resolution", ("printed: full_resolution", "postprocessed"), 3),
 ]
 """Rows of the table of docs/method.md, of ``study/recipes/printed.yaml``."""
 HEARTS = [
@@ -69,14 +78,22 @@ HEARTS = [
 ]
 """What both give to ten hearts, whose parts have no other side."""
 RECIPES = {
-    "10 annotated, cpu, not mirrored": "nnunet_cpu_e1422ce2_seed0",
-    "10 annotated, cpu, stronger augmentation": "nnunet_cpu_ce1811cd_seed0",
-    "5 annotated, cpu_long": "nnunet_cpu_long_9f2a5673_seed0",
-    "5 annotated, cpu_long unlabelled": "nnunet_cpu_long_832341ac_seed0",
-    "printed: nnU-Net": "nnunet_cpu_seed0",
-    "printed: first_1": "ccdc_cpu_e4e80c36_seed0",
+    "10 annotated, cpu, not mirrored": "recipes/nnunet_cpu_e1422ce2_seed0",
+    "10 annotated, cpu, stronger augmentation": "recipes/nnunet_cpu_ce1811cd_seed0",
+    "5 annotated, cpu_long": "recipes/nnunet_cpu_long_9f2a5673_seed0",
+    "5 annotated, cpu_long unlabelled": "recipes/nnunet_cpu_long_832341ac_seed0",
+    "printed: nnU-Net": "recipes/nnunet_cpu_seed0",
+    "printed: first_1": "recipes/ccdc_cpu_e4e80c36_seed0",
+    "printed: nnU-Net, bfloat16": "printed/nnunet_cpu_seed0",
+    "printed: first_0.3": "printed/ccdc_cpu_a5843b35_seed0",
+    "printed: set_first_1": "printed/ccdc_cpu_f65137f5_seed0",
+    "printed: half_1": "printed/ccdc_cpu_623f25fb_seed0",
+    "printed: half_0.3": "printed/ccdc_cpu_68bdc8ef_seed0",
+    "printed: half_0.3_unlabelled": "printed/ccdc_cpu_68bdc8ef_unlabelled_seed0",
+    "printed: half_resolution": "printed/ccdc_cpu_c0ac903a_seed0",
+    "printed: full_resolution": "printed/ccdc_cpu_97db9c4d_seed0",
 }
-"""Trainings of these tables whose records are in ``study/data/recipes``; of others the scores alone are left."""
+"""Trainings of these tables whose records are in ``study/data``; of others the scores alone are left."""
 
 SIDES = ("nnunet_cpu", "nnunet_cpu_e1422ce2")
 """The two settings in ``study/data/sides``, of ``study/recipes/chaos.yaml``."""
@@ -409,9 +426,10 @@ def printed_table() -> Iterator[str]:
 
 def choosing() -> dict[tuple[str, str], Scores]:
     """Scores of the patients for choosing, by training and prediction."""
-    runs = read_runs(DATA / "recipes")
+    folders = {place.partition("/")[0] for place in RECIPES.values()}
+    runs = {f"{folder}/{run}": found for folder in folders for run, found in read_runs(DATA / folder).items()}
     published = {
-        (name, "postprocessed"): patient_scores(runs[run].evaluation) for name, run in RECIPES.items()
+        (name, "postprocessed"): patient_scores(runs[place].evaluation) for name, place in RECIPES.items()
     }
     return {**read_scores(RESULTS / "choosing.csv"), **published}
 
