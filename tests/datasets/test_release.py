@@ -56,14 +56,16 @@ def test_patients_are_found_in_order(tmp_path: Path) -> None:
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "one" / "4").touch()
     places = [tmp_path / name for name in ("one", "two", "nowhere")]
-    assert [path.name for path in patient_folders(places, re.compile(r"\d+"))] == ["2", "3", "10"]
+    assert [path.name for path in patient_folders(places, re.compile(r"\d+"), ["scan"])] == ["2", "3", "10"]
 
 
 def test_a_patient_behind_a_link(tmp_path: Path) -> None:
     (tmp_path / "disk" / "3").mkdir(parents=True)
     (tmp_path / "release").mkdir()
     (tmp_path / "release" / "3").symlink_to(tmp_path / "disk" / "3")
-    assert [path.name for path in patient_folders([tmp_path / "release"], re.compile(r"\d+"))] == ["3"]
+    assert [path.name for path in patient_folders([tmp_path / "release"], re.compile(r"\d+"), ["scan"])] == [
+        "3"
+    ]
     (tmp_path / "release" / "4").symlink_to(tmp_path / "disk" / "4")
     with pytest.raises(UserError, match=r"release/4 is a link to .*disk/4, which is not there"):
-        patient_folders([tmp_path / "release"], re.compile(r"\d+"))
+        patient_folders([tmp_path / "release"], re.compile(r"\d+"), ["scan"])
