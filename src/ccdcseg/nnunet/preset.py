@@ -77,8 +77,9 @@ class Training(Section):
         mirroring: patches are mirrored at random, and predictions averaged over mirrored copies of the scan, as in
             nnU-Net; false is its ``nnUNetTrainerNoMirroring``. Null: `ccdcseg train` mirrors, unless two classes
             differ by their side alone (`ccdcseg.datasets.sides`).
-        augmentation: of patches, nnU-Net's own, or "strong", that of its ``nnUNetTrainerDA5`` without quarter turns
-            and transposition, and with rotations up to 30 degrees (`ccdcseg.nnunet.augmentation`).
+        augmentation: of patches, nnU-Net's own, or "strong", that of its ``nnUNetTrainerDA5``; where patches are
+            not mirrored without quarter turns and transposition, and with rotations up to 30 degrees
+            (`ccdcseg.nnunet.augmentation`).
         checkpoint_every: epochs between checkpoints to continue from.
         cpu_autocast: "bfloat16" runs the network in bfloat16 on CPUs that have instructions for it.
         augmentation_processes: worker processes; 0 augments in the training process, which makes a seeded

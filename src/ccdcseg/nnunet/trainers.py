@@ -19,6 +19,7 @@ from matplotlib import pyplot
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerDA5 import nnUNetTrainerDA5
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -33,7 +34,7 @@ from ccdcseg.errors import UserError
 from ccdcseg.files import read_json
 from ccdcseg.losses import CCDCLoss, Diagnostics, Schedule, nearest_to, selection_map
 from ccdcseg.losses.parts.base import ContrastiveLoss
-from ccdcseg.nnunet.augmentation import strong_geometry, strong_transforms
+from ccdcseg.nnunet.augmentation import upright_geometry, upright_transforms
 from ccdcseg.nnunet.averaging import averaged_copy
 from ccdcseg.nnunet.checkpoints import OWN_KEY, STOCK_TRAINER, load_checkpoint, save_checkpoint
 from ccdcseg.nnunet.features import tap_decoder, tapped_channels
@@ -136,21 +137,23 @@ class nnUNetTrainerPreset(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, ...]:  # noqa: N802 - nnU-Net's
-        """nnU-Net's, without axes to mirror along or by other angles where the preset says so."""
-        rotation, is_flat, cut_out, axes = (
-            super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
-        )
+        """nnU-Net's; where the preset does not mirror without axes, and upright where it augments strongly."""
+        geometry = self._augmenter().configure_rotation_dummyDA_mirroring_and_inital_patch_size(self)
+        rotation, is_flat, cut_out, axes = geometry
         if not self.preset.training.mirrors:
             axes = self.inference_allowed_mirroring_axes = None
-        if self.preset.training.augmentation == "strong":
-            rotation, cut_out = strong_geometry(self.configuration_manager.patch_size, is_flat)
+            if self.preset.training.augmentation == "strong":
+                rotation, cut_out = upright_geometry(self.configuration_manager.patch_size, is_flat)
         return rotation, is_flat, cut_out, axes
 
     def get_training_transforms(self, *arguments: Any, **settings: Any) -> Any:
-        """nnU-Net's, or those of `strong_transforms`."""
-        strong = self.preset.training.augmentation == "strong"
-        make = strong_transforms if strong else super().get_training_transforms
-        return make(*arguments, **settings)
+        """nnU-Net's, without those that put organs on their other side where the preset does not mirror."""
+        transforms = self._augmenter().get_training_transforms(*arguments, **settings)
+        return transforms if self.preset.training.mirrors else upright_transforms(transforms)
+
+    def _augmenter(self) -> Any:
+        """The trainer of nnU-Net's that changes patches as the preset says."""
+        return nnUNetTrainerDA5 if self.preset.training.augmentation == "strong" else nnUNetTrainer
 
     def do_split(self) -> tuple[list[str], list[str]]:
         """Cases for training and validation, of the file with the splits or drawn by nnU-Net.
