@@ -71,6 +71,8 @@ PRINTED = [
     ("the same at full resolution", ("printed: full_resolution", "postprocessed"), 3),
 ]
 """Rows of the table of docs/method.md, of ``study/recipes/printed.yaml``."""
+PRINTED_ARMS = (2, 4, 5, 6, 7, 9, 10, 11)
+"""Those with a contrastive term: the family of the protocol."""
 HEARTS = [
     ("nnU-Net", ("printed: nnU-Net", "postprocessed"), 0),
     ("without mirroring", ("10 annotated, cpu, not mirrored", "postprocessed"), 1),
@@ -196,7 +198,7 @@ def main() -> None:
     mirrored = levels_table(), sides_table(), sides_by_organ(), hearts_table(), two_hearts_table()
     strong = confirmed_table(), target_table(), strong_table(), strong_by_organ()
     more = more_table(), ccdc_table(), more_target_table()
-    others = context_table(), volumes_table(), *more, next_table(), printed_table()
+    others = context_table(), volumes_table(), *more, next_table(), printed_table(), shares_table()
     for table in (*scans, *mirrored, *strong, *others):
         print("\n".join(table), end="\n\n")
     readings = [(row, row.comparison) for row in READINGS]
@@ -421,7 +423,27 @@ def next_table() -> Iterator[str]:
 
 def printed_table() -> Iterator[str]:
     """Eq. 5 to 7 as they are printed, on the patients for choosing."""
-    return steps_table(PRINTED, choosing())
+    return steps_table(PRINTED, choosing(), PRINTED_ARMS)
+
+
+def shares_table() -> Iterator[str]:
+    """Hard shares of their queries over the second half, least and most of a class."""
+    yield "| row | hard share wanted, % | drawn, % |"
+    yield "| --- | --- | --- |"
+    for number in PRINTED_ARMS:
+        place = RECIPES[PRINTED[number - 1][1][0]]
+        run = read_runs(DATA / place.partition("/")[0])[place.partition("/")[2]]
+        shown = " | ".join(hard_share(run, f"hard_share_{kind}") for kind in ("wanted", "drawn"))
+        yield f"| {number} | {shown} |"
+
+
+def hard_share(run: Published, name: str) -> str:
+    """Of each class the mean over the second half of the epochs; the least and the most of them."""
+    epochs = [epoch["diagnostics"][name] for epoch in run.epochs[len(run.epochs) // 2 :]]
+    shares = [
+        100 * mean(value for value in values if value is not None) for values in zip(*epochs, strict=True)
+    ]
+    return f"{min(shares):.0f} to {max(shares):.0f}"
 
 
 def choosing() -> dict[tuple[str, str], Scores]:
@@ -455,26 +477,46 @@ def patients_of(steps: Steps, trainings: Mapping[tuple[str, str], Scores]) -> li
     return sorted(set.intersection(*(set(trainings[key]) for _, key, _ in steps)))
 
 
-def steps_table(steps: Steps, trainings: Mapping[tuple[str, str], Scores]) -> Iterator[str]:
-    """A row a step, on the patients whom all of them were measured on."""
+def steps_table(
+    steps: Steps, trainings: Mapping[tuple[str, str], Scores], arms: Collection[int] = ()
+) -> Iterator[str]:
+    """A row a step, on the patients whom all of them were measured on.
+
+    Args:
+        steps: label, training and the row that it is compared with.
+        trainings: scores.
+        arms: rows whose p are adjusted, over all of them and both metrics.
+    """
     patients = patients_of(steps, trainings)
+    scores = [[trainings[key][patient] for patient in patients] for _, key, _ in steps]
+    gains = [
+        differences(row, scores[other - 1]) if other else []
+        for row, (*_, other) in zip(scores, steps, strict=True)
+    ]
+    adjusted = holm([wilcoxon_p(metric) for number in arms for metric in gains[number - 1]])
+    p_values = dict(zip(arms, adjusted[::2], strict=True))
     yield "| | | Dice, % | 95HD, mm | Dice points to row |"
     yield "| --- | --- | --- | --- | --- |"
-    for number, (label, key, other) in enumerate(steps, 1):
-        scores = [trainings[key][patient] for patient in patients]
-        before = [trainings[steps[other - 1][1]][patient] for patient in patients] if other else []
-        dice, distances = ([pair[place] for pair in scores] for place in (0, 1))
-        gains = [now[0] - then[0] for now, then in zip(scores, before, strict=True)] if before else []
-        gain = f"{other}: {gain_of(gains)}" if gains else ""
+    for number, (label, _, other) in enumerate(steps, 1):
+        dice, distances = zip(*scores[number - 1], strict=True)
         shown = (
             f"{mean(dice):.1f} {interval(dice, '.1f')} | {mean(distances):.1f} {interval(distances, '.1f')}"
         )
+        gain = f"{other}: {gain_of(gains[number - 1][0], p_values.get(number))}" if other else ""
         yield f"| {number} | {label} | {shown} | {gain} |"
 
 
-def gain_of(gains: Sequence[float]) -> str:
-    """Mean difference of patients, its interval and p."""
-    return f"{mean(gains):+.1f} {interval(gains, '+.1f')}, p {p_text(wilcoxon_p(gains))}"
+def differences(
+    after: Sequence[tuple[float, float]], before: Sequence[tuple[float, float]]
+) -> list[list[float]]:
+    """Of Dice and of distance, patient by patient."""
+    return [[now[place] - then[place] for now, then in zip(after, before, strict=True)] for place in (0, 1)]
+
+
+def gain_of(gains: Sequence[float], adjusted: float | None = None) -> str:
+    """Mean difference of patients, its interval and p, which may be adjusted."""
+    p = wilcoxon_p(gains) if adjusted is None else adjusted
+    return f"{mean(gains):+.1f} {interval(gains, '+.1f')}, p {p_text(p)}"
 
 
 def readings_table(found: Sequence[tuple[Row, Comparison]]) -> Iterator[str]:

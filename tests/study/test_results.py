@@ -66,10 +66,28 @@ def test_the_table_of_ways_to_choose_scans_is_of_the_scores_of_its_patients():
     assert set(printed) <= set((DOCS / "next.md").read_text().splitlines())
 
 
-def test_the_table_of_the_printed_form_is_of_the_scores_of_its_patients():
-    printed = list(results.printed_table())
-    assert len(printed) == 2 + len(results.PRINTED)
+@pytest.mark.parametrize(
+    ("table", "rows"),
+    [(results.printed_table, results.PRINTED), (results.shares_table, results.PRINTED_ARMS)],
+)
+def test_the_tables_of_the_printed_form_are_of_the_published_runs(table, rows):
+    printed = list(table())
+    assert len(printed) == 2 + len(rows)
     assert set(printed) <= set((DOCS / "method.md").read_text().splitlines())
+
+
+def test_p_of_rows_that_were_declared_together_are_adjusted_over_both_metrics():
+    """Two rows of equal differences, on six patients of whom all gain: the least p that there is is 1/32."""
+    plain = {f"p{number}": (50.0, 9.0) for number in range(6)}
+    better = {name: (dice + 1 + number, mm) for number, (name, (dice, mm)) in enumerate(plain.items())}
+    scores = {("a", "x"): plain, ("b", "x"): better}
+    steps = [("plain", ("a", "x"), 0), ("one", ("b", "x"), 1), ("two", ("b", "x"), 1)]
+    alone, together = (
+        [row.split("p ")[1][:5] for row in list(results.steps_table(steps, scores, arms))[3:]]
+        for arms in ((), (2, 3))
+    )
+    assert alone == ["0.031", "0.031"]
+    assert together == ["0.125", "0.125"]
 
 
 def test_a_table_is_of_the_patients_that_all_of_its_rows_have():
