@@ -239,6 +239,16 @@ def levels_table() -> Iterator[str]:
         yield f"| {label} | {dice} | {distances} |"
 
 
+def level(label: str) -> str:
+    """A setting's mean over the draws, in Dice and distance."""
+    place = [*LEVELS].index(label)
+    scores = [
+        patient_scores(runs[place].evaluation).values() for runs in pairs_of_two(LEVELS.values()).values()
+    ]
+    dice, distance = (mean(mean(pair[number] for pair in one) for one in scores) for number in (0, 1))
+    return f"{dice:.1f}, {distance:.1f} mm"
+
+
 def sides_table() -> Iterator[str]:
     """Patches that are not mirrored, where organs have two sides, beside each draw of two patients."""
     return draws_of_two(SIDES, "nnU-Net | without mirroring")

@@ -60,6 +60,12 @@ def test_the_spread_over_patients_is_of_the_published_runs():
     assert f"{results.spread(results.STRONG)} by stronger augmentation" in page
 
 
+def test_what_two_abdomens_come_to_is_the_mean_over_the_draws():
+    nnunet, *_, both = results.LEVELS
+    row = f"augmentation=strong`: **{results.level(both)}**; nnU-Net: {results.level(nnunet)} |"
+    assert row in (DOCS / "scans.md").read_text()
+
+
 def test_the_table_of_ways_to_choose_scans_is_of_the_scores_of_its_patients():
     printed = list(results.next_table())
     assert len(printed) == 2 + len(next_scans.WAYS)
