@@ -19,7 +19,8 @@ from ccdcseg.datasets.cases import read_cases, read_file_ending
 from ccdcseg.losses import CCDCLoss
 from ccdcseg.losses.ccdc.settings import CCDCSettings
 from ccdcseg.nnunet.checkpoints import OWN_KEY, load_checkpoint
-from ccdcseg.nnunet.predict import build_predictor, run_images
+from ccdcseg.nnunet.images import run_images
+from ccdcseg.nnunet.models import build_predictor
 from ccdcseg.nnunet.preset import preset_of_plans
 from ccdcseg.progress import progress_bars
 from ccdcseg.runs.record import RunRecord, read_record

@@ -123,7 +123,7 @@ def test_what_is_predicted_where_is_said(given: dict[str, Any], words: str) -> N
 
 
 def test_folders_may_be_strings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ccdcseg.nnunet.predict.run_images", lambda *_: {})
+    monkeypatch.setattr("ccdcseg.nnunet.images.run_images", lambda *_: {})
     monkeypatch.setattr("ccdcseg.nnunet.predict.predict", lambda *_: None)
     run, output = tmp_path / "run", tmp_path / "out"
     assert predict(str(run), output=str(output)) == predict(run, output=output)

@@ -14,7 +14,7 @@ from ccdcseg.cores import worker_count
 from ccdcseg.errors import UserError
 
 if TYPE_CHECKING:
-    from ccdcseg.nnunet.predict import Output
+    from ccdcseg.nnunet.outputs import Output
     from ccdcseg.nnunet.runs import Run
     from ccdcseg.review.review import Review
     from ccdcseg.runs.evaluation import Evaluation
@@ -239,15 +239,9 @@ def predict(
             arguments that do not go together.
     """
     from ccdcseg.datasets.splits import part_folder
-    from ccdcseg.nnunet.predict import (
-        check_alike,
-        check_model,
-        folder_images,
-        input_output,
-        run_images,
-        run_output,
-        warn_of_axes,
-    )
+    from ccdcseg.nnunet.images import folder_images, run_images, warn_of_axes
+    from ccdcseg.nnunet.models import check_alike, check_model
+    from ccdcseg.nnunet.outputs import input_output, run_output
     from ccdcseg.nnunet.predict import predict as predict_runs
 
     folders = [Path(folder) for folder in ([run] if isinstance(run, (str, Path)) else run)]

@@ -19,8 +19,8 @@ from ccdcseg.errors import UserError
 from ccdcseg.nnunet import allowed
 from ccdcseg.nnunet.allowed import check_dataset, check_plans
 from ccdcseg.nnunet.checkpoints import load_checkpoint
+from ccdcseg.nnunet.models import build_predictor
 from ccdcseg.nnunet.plans import base_plans
-from ccdcseg.nnunet.predict import build_predictor
 
 PLANS: dict[str, Any] = {
     "image_reader_writer": "SimpleITKIO",
@@ -191,7 +191,7 @@ def test_a_trainer_in_a_checkpoint(stranger: Path, tmp_path: Path):
     """It is looked for among nnU-Net's own and ours alone."""
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-    from ccdcseg.nnunet.predict import _network_builder
+    from ccdcseg.nnunet.models import _network_builder
 
     for name in ("stranger", "stranger.Network", "Network", "__doc__", "np", "os", "Path"):
         with pytest.raises(UserError, match=rf"was written by {re.escape(name)}, which is not nnU-Net's"):

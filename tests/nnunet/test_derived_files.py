@@ -19,9 +19,10 @@ from ccdcseg.experiments.stale import why_stale
 from ccdcseg.files import file_hash
 from ccdcseg.nnunet import train
 from ccdcseg.nnunet.checkpoints import FINAL
+from ccdcseg.nnunet.current import check_predictions, prediction_sources
 from ccdcseg.nnunet.ensemble import Ensemble
 from ccdcseg.nnunet.evaluate import check_measured, evaluate_run
-from ccdcseg.nnunet.predict import check_fits, check_predictions, prediction_sources
+from ccdcseg.nnunet.models import check_fits
 from ccdcseg.nnunet.rules import read_rules
 from ccdcseg.nnunet.runs import Run
 from ccdcseg.nnunet.trained import check_trained

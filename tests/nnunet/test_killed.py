@@ -10,7 +10,8 @@ import torch
 
 from ccdcseg.nnunet import predict as module
 from ccdcseg.nnunet.checkpoints import FINAL, OWN_KEY, load_checkpoint
-from ccdcseg.nnunet.predict import Output, predict
+from ccdcseg.nnunet.outputs import Output
+from ccdcseg.nnunet.predict import predict
 from ccdcseg.nnunet.runs import Run
 from kills import killed_before, moments
 

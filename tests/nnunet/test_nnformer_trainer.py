@@ -13,8 +13,10 @@ from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from ccdcseg.errors import UserError
 from ccdcseg.networks import NNFormer
 from ccdcseg.nnunet.checkpoints import OWN_KEY, load_checkpoint
+from ccdcseg.nnunet.images import run_images
+from ccdcseg.nnunet.outputs import Output
 from ccdcseg.nnunet.plans import preset_plans
-from ccdcseg.nnunet.predict import Output, predict, run_images
+from ccdcseg.nnunet.predict import predict
 from ccdcseg.nnunet.preset import load_preset
 from ccdcseg.nnunet.train import LATEST
 from ccdcseg.runs.history import read_history

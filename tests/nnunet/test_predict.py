@@ -24,24 +24,17 @@ from alive import Alive
 from ccdcseg import workflow
 from ccdcseg.errors import UserError
 from ccdcseg.files import read_json
+from ccdcseg.nnunet import masks, segmentation
 from ccdcseg.nnunet import predict as module
 from ccdcseg.nnunet.checkpoints import FINAL, load_checkpoint
-from ccdcseg.nnunet.predict import (
-    Output,
-    Segmentation,
-    build_predictor,
-    check_alike,
-    check_model,
-    check_predictions,
-    folder_images,
-    predict,
-    run_images,
-    scan_probabilities,
-    segment,
-    warn_of_axes,
-)
+from ccdcseg.nnunet.current import check_predictions
+from ccdcseg.nnunet.images import folder_images, run_images, warn_of_axes
+from ccdcseg.nnunet.models import build_predictor, check_alike, check_model
+from ccdcseg.nnunet.outputs import Output, input_output
+from ccdcseg.nnunet.predict import predict
 from ccdcseg.nnunet.rules import write_rules
 from ccdcseg.nnunet.runs import Run
+from ccdcseg.nnunet.segmentation import Segmentation, scan_probabilities, segment
 from ccdcseg.postprocessing import Postprocessing
 from ccdcseg.runs.record import read_record
 
@@ -353,7 +346,7 @@ def test_regions_are_predicted(finished_run: Run, predictions, tmp_path: Path):
     assert predictions.go(tmp_path / "masks") == 1
     assert set(np.unique(read_voxels(tmp_path / "masks" / "a.nii.gz"))) <= {0, 1, 2, 3}
     with pytest.raises(UserError, match=r"fold_0 predicts regions.*Leave --keep out"):
-        module.input_output([finished_run.folder], tmp_path / "masks", True, ["foreground=1"])
+        input_output([finished_run.folder], tmp_path / "masks", True, ["foreground=1"])
 
 
 @pytest.mark.parametrize("orders", [([0, 1, 2], [1, 2, 0]), ([2, 0, 1], [1, 2, 0]), ([1, 0, 2], [1, 0, 2])])
@@ -376,7 +369,7 @@ def test_networks_whose_plans_order_the_axes_otherwise_are_averaged_voxel_by_vox
         found = Segmentation(np.empty(0), in_order(scans[number], forward), {})
         return SimpleNamespace(plans_manager=plans, dataset_json={}, found=found)
 
-    monkeypatch.setattr(module, "_segment", lambda one, _, **options: one.found)
+    monkeypatch.setattr(segmentation, "_segment", lambda one, _, **options: one.found)
     networks = [network(number, forward) for number, forward in enumerate(orders)]
     probabilities = segment(networks, [], probabilities=True).probabilities
     np.testing.assert_allclose(probabilities, in_order(scans.mean(0), orders[0]), rtol=1e-6)
@@ -562,7 +555,7 @@ def test_a_prediction_is_as_open_as_the_one_whose_place_it_takes(tmp_path: Path)
     for path, rights in ((made, 0o600), (target, 0o664)):
         path.write_text(path.name)
         path.chmod(rights)
-    module._put(made, target, {})
+    masks._put(made, target, {})
     assert (target.read_text(), target.stat().st_mode & 0o777) == ("made", 0o664)
 
 
@@ -575,7 +568,7 @@ def test_killed_while_a_prediction_is_put_into_place(
     predictions.go(place)
     change_volume(predictions.image, lambda array: np.roll(array, 15, axis=2))
     with monkeypatch.context() as patch:
-        target = module if step == "write_origin" else Path
+        target = masks if step == "write_origin" else Path
         patch.setattr(target, step, lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             predictions.go(place)
@@ -594,7 +587,7 @@ def test_what_another_user_left_half_written_is_in_nobodys_way(
         (folder / "a.nii.gz").write_bytes(b"half")
     close(theirs)
     predicted: list[object] = []
-    monkeypatch.setattr(module, "_outdated", lambda *_: {"a": {}})
+    monkeypatch.setattr(module, "outdated_predictions", lambda *_: {"a": {}})
     monkeypatch.setattr(module, "_predict", lambda *_: predicted.append(_))
     predict([tmp_path / "run"], {"a": []}, Output(tmp_path), "cpu", lambda *_: None)
     assert predicted
@@ -792,7 +785,7 @@ def test_of_many_scans_that_cannot_be_used_some_are_named(tmp_path: Path, monkey
     images = {f"s{number}": [tmp_path / f"s{number}_0000.nii.gz"] for number in range(9)}
     for (image,) in images.values():
         image.touch()
-    monkeypatch.setattr(module, "_outdated", lambda *_: {case: {} for case in images})
+    monkeypatch.setattr(module, "outdated_predictions", lambda *_: {case: {} for case in images})
     monkeypatch.setattr(module, "build_predictor", lambda *_: None)
     with pytest.raises(UserError, match=r"Neither can s1, s2, s3, s4, s5 and 3 more be used\."):
         module._predict([tmp_path], images, Output(tmp_path / "out"), "cpu", lambda *_: None)

@@ -22,7 +22,8 @@ from ccdcseg.nnunet import runs as runs_module
 from ccdcseg.nnunet import train
 from ccdcseg.nnunet import trained as trained_module
 from ccdcseg.nnunet.checkpoints import FINAL
-from ccdcseg.nnunet.predict import Output, predict
+from ccdcseg.nnunet.outputs import Output
+from ccdcseg.nnunet.predict import predict
 from ccdcseg.nnunet.runs import Run, resolve_run
 from ccdcseg.nnunet.train import LATEST
 from ccdcseg.nnunet.trained import changed_since, training_scans

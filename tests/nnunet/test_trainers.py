@@ -19,7 +19,7 @@ from ccdcseg.datasets.raw_folder import case_names
 from ccdcseg.errors import UserError
 from ccdcseg.losses import CCDCLoss, Diagnostics, Role
 from ccdcseg.nnunet.checkpoints import OWN_KEY, load_checkpoint
-from ccdcseg.nnunet.predict import build_predictor
+from ccdcseg.nnunet.models import build_predictor
 from ccdcseg.nnunet.train import LATEST, prepare
 from ccdcseg.nnunet.trainers import nnUNetTrainerPreset
 from ccdcseg.runs.history import read_history, write_history

@@ -25,7 +25,7 @@ from ccdcseg.files import locked, read_json, write_json
 from ccdcseg.methods import METHODS
 from ccdcseg.nnunet import train
 from ccdcseg.nnunet.checkpoints import OWN_KEY, load_checkpoint
-from ccdcseg.nnunet.predict import build_predictor
+from ccdcseg.nnunet.models import build_predictor
 from ccdcseg.nnunet.preset import UnlabelledScans
 from ccdcseg.nnunet.runs import resolve_run, teachers_of
 from ccdcseg.nnunet.unlabelled import (

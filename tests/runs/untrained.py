@@ -6,7 +6,7 @@ import shutil
 import scored
 
 from ccdcseg.files import content_hash, file_hash, new_folder
-from ccdcseg.nnunet.predict import prediction_sources
+from ccdcseg.nnunet.current import prediction_sources
 from ccdcseg.nnunet.preset import stored_form
 from ccdcseg.nnunet.runs import Run
 from ccdcseg.nnunet.trained import training_scans

@@ -12,7 +12,7 @@ from ccdcseg.errors import UserError
 from ccdcseg.experiments.jobs import Job, Result, read_result
 from ccdcseg.files import move_aside
 from ccdcseg.nnunet import trained
-from ccdcseg.nnunet.predict import check_predictions
+from ccdcseg.nnunet.current import check_predictions
 from ccdcseg.nnunet.runs import Run, teachers_of
 from ccdcseg.runs import evaluation
 from ccdcseg.runs.record import PREDICTIONS, RUN_FILE, read_record

@@ -13,13 +13,9 @@ from ccdcseg.devices import usable_device
 from ccdcseg.errors import UserError
 from ccdcseg.files import write_bytes
 from ccdcseg.nnunet.checkpoints import FINAL
-from ccdcseg.nnunet.predict import (
-    build_predictor,
-    check_fits,
-    prediction_sources,
-    scan_probabilities,
-    turning_reader,
-)
+from ccdcseg.nnunet.current import prediction_sources
+from ccdcseg.nnunet.models import build_predictor, check_fits, turning_reader
+from ccdcseg.nnunet.segmentation import scan_probabilities
 from ccdcseg.provenance import Sources, forget_origin, origin_file, read_origin, stamp, write_origin
 
 

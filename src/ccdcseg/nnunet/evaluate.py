@@ -10,7 +10,7 @@ from ccdcseg.datasets.release import MASK_SUFFIX
 from ccdcseg.datasets.splits import part_cases, part_folder
 from ccdcseg.errors import UserError
 from ccdcseg.files import check_writable, file_hash
-from ccdcseg.nnunet.predict import check_predictions
+from ccdcseg.nnunet.current import check_predictions
 from ccdcseg.runs.evaluation import (
     EVALUATION_FILE,
     RULE,

@@ -40,9 +40,9 @@ from ccdcseg.nnunet.checkpoints import OWN_KEY, STOCK_TRAINER, load_checkpoint, 
 from ccdcseg.nnunet.features import tap_decoder, tapped_channels
 from ccdcseg.nnunet.history import finite, mean_diagnostics
 from ccdcseg.nnunet.memory import does_not_fit, if_it_fits
+from ccdcseg.nnunet.models import class_values
 from ccdcseg.nnunet.paths import nnunet_folder
 from ccdcseg.nnunet.plans import check_readable
-from ccdcseg.nnunet.predict import class_values
 from ccdcseg.nnunet.preset import preset_of_plans
 from ccdcseg.nnunet.rules import decided_rules, write_rules
 from ccdcseg.nnunet.seeding import derived_seed, seed_everything, seed_from_environment

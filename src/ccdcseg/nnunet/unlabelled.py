@@ -38,10 +38,11 @@ from ccdcseg.datasets.splits import SPLITS_FILE, unlabelled_split
 from ccdcseg.errors import UserError
 from ccdcseg.files import content_hash, new_folder, write_json
 from ccdcseg.measure.patients import mean
+from ccdcseg.nnunet.masks import write_whole
 from ccdcseg.nnunet.memory import if_it_fits, within_memory
+from ccdcseg.nnunet.models import build_predictor
 from ccdcseg.nnunet.paths import nnunet_folder
 from ccdcseg.nnunet.plans import UNLABELLED_SUFFIX, explaining, preprocess_unlabelled
-from ccdcseg.nnunet.predict import build_predictor, write_whole
 from ccdcseg.nnunet.preset import UnlabelledScans
 from ccdcseg.nnunet.seeding import derived_seed
 from ccdcseg.postprocessing import Shares, keep_pieces
