@@ -12,6 +12,7 @@ from ccdcseg import postprocessing
 from ccdcseg.errors import UserError
 from ccdcseg.postprocessing import (
     FOREGROUND,
+    PROCEDURE,
     SPECK,
     PieceCounts,
     decide,
@@ -20,6 +21,7 @@ from ccdcseg.postprocessing import (
     mildest,
     override,
     removed_shares,
+    rules_of,
 )
 
 LABELS = {"rv": 1, "lv": 2}
@@ -46,6 +48,10 @@ def naive(segmentation, probabilities, shares):
     for name, values in ((FOREGROUND, [1, 2]), ("rv", [1]), ("lv", [2])):
         share = shares.get(name, 0)
         pieces = pieces_of(np.isin(result, values))
+        if share == 1 and not pieces:
+            pieces = pieces_of(np.isin(segmentation, values))
+            for place in set().union(*pieces):
+                result[place] = values[0]
         if share == 0 or not pieces:
             continue
 
@@ -106,8 +112,11 @@ def margin(probabilities, values):
 def whole_scan_kept(segmentation, probabilities, shares):
     result = segmentation.copy()
     for name, values in ((FOREGROUND, [1, 2]), ("rv", [1]), ("lv", [2])):
+        share = shares.get(name, 0)
+        if share == 1 and not np.isin(result, values).any():
+            result = np.where(np.isin(segmentation, values), segmentation, result)
         pieces, count = label_pieces(np.isin(result, values))
-        if count and (share := shares.get(name, 0)) > 0:
+        if count and share > 0:
             sizes = np.bincount(pieces.ravel())[1:].astype(float)
             weights = sizes
             if probabilities is not None:
@@ -211,6 +220,39 @@ def test_all_classes_together_have_a_rule_beside_a_class_called_foreground():
     predicted = np.array([[1, 2, 1, 0, 1, 1]])
     probabilities = np.stack([np.full((1, 6), 0.2), np.full((1, 6), 0.6), np.full((1, 6), 0.2)])
     assert keep_pieces(predicted, probabilities, labels, rules.shares).tolist() == [[1, 2, 1, 0, 0, 0]]
+
+
+def test_a_structure_that_lies_apart_from_the_rest_stays():
+    """The heart of a weak network: of the right ventricle, one piece in all masks, there are two, both apart."""
+    segmentation = np.array([[2, 2, 2, 2, 0, 1, 1, 0, 1]])
+    both = {FOREGROUND: 1.0, "rv": 1.0, "lv": 1.0}
+    assert keep_pieces(segmentation, None, LABELS, both).tolist() == [[2, 2, 2, 2, 0, 1, 1, 0, 0]]
+    probabilities = np.full((3, 1, 9), 0.02)
+    probabilities[2, 0, :4], probabilities[1, 0, 5:7], probabilities[1, 0, 8] = 0.96, 0.1, 0.96
+    assert keep_pieces(segmentation, probabilities, LABELS, both).tolist() == [[2, 2, 2, 2, 0, 0, 0, 0, 1]]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1])
+def test_a_class_of_several_pieces_lies_in_the_foreground_or_is_dropped(share):
+    """Such as scars: the foreground's rule says that they lie within the heart."""
+    segmentation = np.array([[2, 2, 2, 2, 0, 1, 1, 0, 1]])
+    kept = keep_pieces(segmentation, None, LABELS, {FOREGROUND: 1.0, "rv": share, "lv": 1.0})
+    assert kept.tolist() == [[2, 2, 2, 2, 0, 0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("shares", "matters"),
+    [
+        ({FOREGROUND: 1.0, "rv": 1.0}, True),
+        ({"all classes": 1.0, FOREGROUND: 0.0, "rv": 1.0}, True),
+        ({FOREGROUND: 1.0, "rv": 0.1}, False),
+        ({FOREGROUND: 0.0, "rv": 1.0}, False),
+        ({}, False),
+    ],
+)
+def test_predictions_by_the_procedure_of_before_are_told_from_those_of_today(shares, matters):
+    """Where it could make a difference alone: others need not be predicted again."""
+    assert rules_of(shares) == (shares | {"procedure": PROCEDURE} if matters else shares)
 
 
 def test_evidence_not_size_decides():

@@ -26,6 +26,8 @@ Shares = Mapping[str, float]
 """For each of `rule_names`: the smallest share of the whole that a piece must have to be kept. The
 piece with the most evidence is kept whatever its share, so that 1 keeps that piece alone, and 0 keeps all."""
 
+PROCEDURE = 2
+"""Of `keep_pieces`; in the first the foreground's rule could leave nothing of a class."""
 SPECK = 0.1
 """Pieces are dropped below this part of the smallest piece in the training masks. A new patient's smallest piece is
 smaller than those of n others once in n + 1 times, and may be a kidney, or a lesion."""
@@ -136,7 +138,9 @@ def keep_pieces(
 ) -> NDArray[Any]:
     """A copy of a segmentation in which dropped pieces are background.
 
-    First the foreground as a whole, then each class in what is left of it.
+    First the foreground as a whole, then each class in what is left of it. Of a class of which one piece is kept
+    (share 1) there always is one: where the foreground's rule left none, the one with the most evidence of all the
+    segmentation. nnU-Net's own, the largest piece of the foreground, may throw a structure away.
 
     Args:
         segmentation: (Z, Y, X) or (Y, X) class values, background 0.
@@ -153,9 +157,18 @@ def keep_pieces(
         share = shares.get(name, 0.0)
         if share > 0 and name in boxes:
             part, inside = result[boxes[name]], (slice(None), *boxes[name])
+            if share == 1 and name in labels and not (part == labels[name]).any():
+                part[segmentation[boxes[name]] == labels[name]] = labels[name]
             known = None if probabilities is None else probabilities[inside]
             part[_dropped(part, known, labels, name, share)] = 0
     return result
+
+
+def rules_of(shares: Shares) -> dict[str, float]:
+    """What tells these rules, and their procedure where it matters, from those of another prediction."""
+    classes = [share for name, share in shares.items() if name not in {FOREGROUND, ALL_CLASSES}]
+    matters = 1 in classes and max(shares.get(FOREGROUND, 0), shares.get(ALL_CLASSES, 0)) > 0
+    return {**shares, "procedure": PROCEDURE} if matters else dict(shares)
 
 
 def removed_shares(before: NDArray[Any], after: NDArray[Any], labels: Mapping[str, int]) -> dict[str, float]:

@@ -16,7 +16,7 @@ from ccdcseg.nnunet.outputs import Output
 from ccdcseg.nnunet.plans import plans_hash
 from ccdcseg.nnunet.preset import preset_of_plans
 from ccdcseg.nnunet.rules import read_rules
-from ccdcseg.postprocessing import Shares
+from ccdcseg.postprocessing import Shares, rules_of
 from ccdcseg.provenance import Origin, Source, Sources, origin_file, read_origin, write_origin
 from ccdcseg.runs.record import PREDICTIONS, read_record
 
@@ -36,7 +36,7 @@ def prediction_sources(folders: Sequence[Path], images: Sequence[Path], shares: 
     return {
         "images": Source(tuple(images)),
         "model": Source(files, settings[0] if len(settings) == 1 else settings),
-        "rules": Source(settings=dict(shares)),
+        "rules": Source(settings=rules_of(shares)),
     }
 
 
