@@ -34,6 +34,7 @@ training:
   iterations_per_epoch: 3
   validation_iterations: 1
   checkpoint_every: 1
+  augmentation: nnunet
   augmentation_processes: 0
 prediction:
   mirroring: false

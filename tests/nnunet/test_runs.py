@@ -8,7 +8,8 @@ import scored
 
 from ccdcseg.datasets.splits import split_dataset
 from ccdcseg.errors import UserError
-from ccdcseg.nnunet.preset import identity, load_preset
+from ccdcseg.nnunet import runs
+from ccdcseg.nnunet.preset import STRONG, identity, load_preset
 from ccdcseg.nnunet.runs import find_runs, folds_of, resolve_run
 
 
@@ -52,6 +53,7 @@ def test_without_a_fraction_the_only_one_is_taken_else_that_of_the_preset(raw_fo
                 resolve_run("7", "nnunet", None, 0, "cpu")
 
 
+USUAL = "training.augmentation=nnunet"
 MIRRORED, UNMIRRORED = "training.mirroring=true", "training.mirroring=false"
 
 
@@ -74,6 +76,7 @@ def test_organs_of_two_sides_are_not_mirrored_unless_the_preset_says_so(
     same_as: tuple[str, tuple[str, ...]],
 ):
     """Self-training too: its teachers have the changes of the run."""
+    monkeypatch.setattr(runs, "FEW", 0)
     for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         monkeypatch.setenv(name, str(raw_folder.parents[1] / name))
     describe_dataset(raw_folder, labels={"background": 0, names[0]: 1, names[1]: 2})
@@ -83,6 +86,34 @@ def test_organs_of_two_sides_are_not_mirrored_unless_the_preset_says_so(
     assert run.plans_name == f"ccdcseg_{label}"
     assert identity(run.preset) == identity(settings)
     assert (run.preset.training.mirroring is False) == (UNMIRRORED in run.changes) == bool(same_as[1])
+
+
+@pytest.mark.parametrize(
+    ("more", "preset", "changes", "same_as"),
+    [
+        (0, "cpu", (), ("cpu", (STRONG,))),
+        (0, "cpu", (USUAL,), ("cpu", ())),
+        (0, "paper", (), ("paper", ())),
+        (1, "cpu", (), ("cpu", ())),
+        (1, "cpu", (STRONG,), ("cpu", (STRONG,))),
+    ],
+)
+def test_patches_of_few_patients_are_changed_strongly_unless_the_preset_says_so(
+    raw_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    more: int,
+    preset: str,
+    changes: tuple[str, ...],
+    same_as: tuple[str, tuple[str, ...]],
+):
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.setenv(name, str(raw_folder.parents[1] / name))
+    (entry,) = split_dataset(raw_folder, [0.6], 0)
+    monkeypatch.setattr(runs, "FEW", len(entry["patients"]["train"]) - more)
+    run = resolve_run("7", "nnunet", 0.6, 0, preset, changes)
+    label, settings = load_preset(*same_as)
+    assert run.plans_name == f"ccdcseg_{label}"
+    assert identity(run.preset) == identity(settings)
 
 
 @pytest.fixture

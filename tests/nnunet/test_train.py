@@ -61,6 +61,26 @@ def test_a_training_says_that_it_does_not_mirror_organs_of_two_sides(
     assert said == (not changes) == ("--set training.mirroring=true" in caplog.text)
 
 
+@pytest.mark.parametrize(("few", "said"), [(9, True), (1, False)])
+def test_a_training_says_that_it_changes_patches_of_few_patients_strongly(
+    tiny_run,
+    train_run,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    few: int,
+    said: bool,
+):
+    def stop(*_: Any) -> None:
+        raise UserError("Stopped.", "Nothing.")
+
+    for module in (runs_module, train):
+        monkeypatch.setattr(module, "FEW", few)
+    monkeypatch.setattr(train, "prepare", stop)
+    with pytest.raises(UserError, match="Stopped"):
+        train_run(tiny_run(changes=("training.augmentation=null",)))
+    assert ("--set training.augmentation=nnunet changes them as usual" in caplog.text) == said
+
+
 def test_trainings_side_by_side_prepare_one_after_the_other(tiny_run, monkeypatch: pytest.MonkeyPatch):
     """Two that preprocessed the same scans at once would read each other's half-written files."""
     inside, overlaps, met = threading.Lock(), [], threading.Event()

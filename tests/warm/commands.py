@@ -32,7 +32,7 @@ WARM = (
 )  # fmt: skip
 TRAINING = {
     "epochs": 1, "iterations_per_epoch": 2, "validation_iterations": 1, "checkpoint_every": 1,
-    "augmentation_processes": 0,
+    "augmentation": "nnunet", "augmentation_processes": 0,
 }  # fmt: skip
 SMALL = {
     "network": {

@@ -63,6 +63,12 @@ class Network(Section):
     batch_size: Positive | None = None
 
 
+FEW = 2
+"""Annotated patients up to which a training changes patches strongly unless its preset says how (docs/two.md)."""
+STRONG = "training.augmentation=strong"
+"""How it is changed then."""
+
+
 class Training(Section):
     """How long and how the network is trained; the defaults are nnU-Net's.
 
@@ -79,7 +85,8 @@ class Training(Section):
             differ by their side alone (`ccdcseg.datasets.sides`).
         augmentation: of patches, nnU-Net's own, or "strong", that of its ``nnUNetTrainerDA5``; where patches are
             not mirrored without quarter turns and transposition, and with rotations up to 30 degrees
-            (`ccdcseg.nnunet.augmentation`).
+            (`ccdcseg.nnunet.augmentation`). Null: `ccdcseg train` takes the stronger one with `FEW` annotated
+            patients or fewer.
         checkpoint_every: epochs between checkpoints to continue from.
         cpu_autocast: "bfloat16" runs the network in bfloat16 on CPUs that have instructions for it.
         augmentation_processes: worker processes; 0 augments in the training process, which makes a seeded
@@ -96,7 +103,7 @@ class Training(Section):
     initial_learning_rate: Annotated[float, Field(gt=0)] = 0.01
     foreground_oversampling: Annotated[float, Field(ge=0, le=1)] = 0.33
     mirroring: bool | None = None
-    augmentation: Literal["nnunet", "strong"] = "nnunet"
+    augmentation: Literal["nnunet", "strong"] | None = None
     checkpoint_every: Positive = 50
     cpu_autocast: Literal["bfloat16", "none"] = "none"
     augmentation_processes: Annotated[int, Field(ge=0)] | None = None
@@ -266,8 +273,8 @@ def identity(preset: Preset) -> dict[str, Any]:
     """What tells settings apart, in the names of runs.
 
     Settings at their defaults do not enter, so that a new setting leaves the names of earlier runs as they are;
-    mirroring, as these had it, does not either. Nor do the labelled shares: a run has its split. Runs that go from
-    easy to hard pixels have always had the length of the training in their names.
+    mirroring and nnU-Net's own augmentation, as these had them, do not either. Nor do the labelled shares: a run
+    has its split. Runs that go from easy to hard pixels have always had the length of the training in their names.
     """
     content = _dumped(preset, exclude={"description", "labelled"})
     if preset.ccdc.query_strategy is QueryStrategy.EASY_TO_HARD:
@@ -281,10 +288,11 @@ def stored_form(preset: Preset) -> dict[str, Any]:
 
 
 def _dumped(preset: Preset, exclude: set[str] | None = None) -> dict[str, Any]:
-    """What differs from the defaults. A network that is trained mirrors or does not, whatever the reason."""
+    """What differs from the defaults. A training mirrors or does not, whatever the reason, and so on."""
     training = preset.training
-    if training.mirroring:
-        training = training.model_copy(update={"mirroring": None})
+    usual = {"mirroring": True, "augmentation": "nnunet"}
+    same = {name: None for name, value in usual.items() if getattr(training, name) == value}
+    training = training.model_copy(update=same)
     return preset.model_copy(update={"training": training}).model_dump(
         mode="json", exclude=exclude, exclude_defaults=True
     )

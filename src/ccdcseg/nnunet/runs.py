@@ -16,7 +16,7 @@ from ccdcseg.files import absolute, check_name, real
 from ccdcseg.methods import METHODS
 from ccdcseg.networks.nnformer import check_patch
 from ccdcseg.nnunet.paths import check_environment, nnunet_folder
-from ccdcseg.nnunet.preset import LabelledShare, Preset, load_preset
+from ccdcseg.nnunet.preset import FEW, STRONG, LabelledShare, Preset, Training, load_preset
 from ccdcseg.runs.record import RUN_FILE, RunRecord, no_run, read_record
 from ccdcseg.texts import listed
 
@@ -107,8 +107,11 @@ def resolve_run(
         raise UserError(f"There is no method {method}.", f"Choose one of {', '.join(METHODS)}.")
     raw = dataset_folder(nnunet_folder("nnUNet_raw"), dataset)
     label, settings = load_preset(preset, changes)
-    if settings.training.mirroring is None and sides(read_labels(raw)):
-        changes = (*changes, UNMIRRORED)
+    if fraction is None:
+        fraction = only_fraction(raw) or settings.labelled.fractions[0]
+    fold, split = find_fold(raw, fraction, seed)
+    if own := _of_the_data(settings.training, raw, split):
+        changes = (*changes, *own)
         label, settings = load_preset(preset, changes)
     unlabelled = unlabelled or METHODS[method].needs_unlabelled
     if self_training and settings.unlabelled.teachers is None:
@@ -119,9 +122,6 @@ def resolve_run(
     _check_patch(method, settings)
     for path in (path for part in ("imagesTr", "labelsTr") for path in entries(raw / part)):
         check_name(path)
-    if fraction is None:
-        fraction = only_fraction(raw) or settings.labelled.fractions[0]
-    fold, split = find_fold(raw, fraction, seed)
     run = Run(
         raw=raw,
         preprocessed=nnunet_folder("nnUNet_preprocessed") / raw.name,
@@ -137,6 +137,13 @@ def resolve_run(
     if settings.unlabelled.use:
         (unlabelled_images if run.finished else unlabelled_split)(raw, raw / SPLITS_FILE, fold)
     return run
+
+
+def _of_the_data(training: Training, raw: Path, split: Mapping[str, Any]) -> list[str]:
+    """Changes to settings that a preset leaves to the data: of mirroring, and of augmentation."""
+    unmirrored = training.mirroring is None and sides(read_labels(raw))
+    strong = training.augmentation is None and len(split["patients"]["train"]) <= FEW
+    return [*([UNMIRRORED] if unmirrored else []), *([STRONG] if strong else [])]
 
 
 def folds_of(run: Run, folds: int) -> list[Run]:

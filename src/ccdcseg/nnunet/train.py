@@ -47,6 +47,7 @@ from ccdcseg.nnunet.plans import (
     preset_plans,
     store_plans,
 )
+from ccdcseg.nnunet.preset import FEW, STRONG
 from ccdcseg.nnunet.rules import read_rules
 from ccdcseg.nnunet.runs import Run, teachers_of
 from ccdcseg.nnunet.seeding import VARIABLE
@@ -136,6 +137,7 @@ def _train(run: Run, device: str, processes: int, progress: Progress) -> None:
     keep_to_cores()
     _train_teachers(run, device, processes, progress)
     _say_unmirrored(run)
+    _say_strong(run)
     plans = prepare(run, processes, progress)
     _check_place(run, plans)
     _check_plans(run, plans)
@@ -296,6 +298,18 @@ def _say_unmirrored(run: Run) -> None:
     pairs = sides(read_labels(run.raw))
     if pairs and UNMIRRORED in run.changes:
         logger.warning("%s: patches and predictions are not mirrored. %s", in_pairs(pairs), MIRRORED)
+
+
+def _say_strong(run: Run) -> None:
+    """Say where a training changes patches more than nnU-Net does since few patients are annotated."""
+    count = len(run.split["patients"]["train"])
+    if STRONG in run.changes and count <= FEW:
+        logger.warning(
+            "%d annotated patient%s: patches are changed as nnU-Net's nnUNetTrainerDA5 does. "
+            "--set training.augmentation=nnunet changes them as usual.",
+            count,
+            "s" if count > 1 else "",
+        )
 
 
 def _axes(run: Run) -> tuple[str, ...]:
