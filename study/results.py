@@ -79,7 +79,20 @@ HEARTS = [
     ("mirrored, stronger augmentation", ("10 annotated, cpu, stronger augmentation", "postprocessed"), 1),
 ]
 """What both give to ten hearts, whose parts have no other side."""
+CEILING = [
+    ("10 annotated", ("printed: nnU-Net, bfloat16", "postprocessed"), 0),
+    ("60 annotated: these and the 50", ("60 annotated, cpu", "postprocessed"), 1),
+]
+"""What the masks of the 50 would give, of ``study/recipes/ceiling.yaml``."""
+FIVE = [
+    ("nnU-Net, 52 epochs", ("5 annotated, cpu, bfloat16", "postprocessed"), 0),
+    ("stronger augmentation, 51 epochs", ("5 annotated, cpu, stronger augmentation", "postprocessed"), 1),
+]
+"""Stronger augmentation, five hearts."""
 RECIPES = {
+    "5 annotated, cpu, bfloat16": "five/nnunet_cpu_31ecda43_seed0",
+    "5 annotated, cpu, stronger augmentation": "five/nnunet_cpu_6e048d63_seed0",
+    "60 annotated, cpu": "ceiling/nnunet_cpu_seed0",
     "10 annotated, cpu, not mirrored": "recipes/nnunet_cpu_e1422ce2_seed0",
     "10 annotated, cpu, stronger augmentation": "recipes/nnunet_cpu_ce1811cd_seed0",
     "5 annotated, cpu_long": "recipes/nnunet_cpu_long_9f2a5673_seed0",
@@ -194,8 +207,15 @@ RIVALS = [
 
 
 def main() -> None:
-    scans = unlabelled_table(), scans_table(), draws_table()
-    mirrored = levels_table(), sides_table(), sides_by_organ(), hearts_table(), two_hearts_table()
+    scans = unlabelled_table(), scans_table(), draws_table(), ceiling_table()
+    mirrored = (
+        levels_table(),
+        sides_table(),
+        sides_by_organ(),
+        hearts_table(),
+        two_hearts_table(),
+        five_hearts_table(),
+    )
     strong = confirmed_table(), target_table(), strong_table(), strong_by_organ()
     more = more_table(), ccdc_table(), more_target_table()
     others = context_table(), volumes_table(), *more, next_table(), printed_table(), shares_table()
@@ -219,6 +239,11 @@ def scans_table() -> Iterator[str]:
     return steps_table(SCANS, choosing())
 
 
+def ceiling_table() -> Iterator[str]:
+    """What masks of the scans without masks would give, on the patients for choosing."""
+    return steps_table(CEILING, choosing())
+
+
 def draws_table() -> Iterator[str]:
     """Scans without masks beside each draw of five patients."""
     trainings = choosing()
@@ -239,14 +264,18 @@ def levels_table() -> Iterator[str]:
         yield f"| {label} | {dice} | {distances} |"
 
 
-def level(label: str) -> str:
-    """A setting's mean over the draws, in Dice and distance."""
-    place = [*LEVELS].index(label)
-    scores = [
-        patient_scores(runs[place].evaluation).values() for runs in pairs_of_two(LEVELS.values()).values()
-    ]
+def over_seeds(runs: Iterable[Published]) -> str:
+    """What a setting comes to: the mean over its draws, in Dice and distance."""
+    scores = [patient_scores(run.evaluation).values() for run in runs]
     dice, distance = (mean(mean(pair[number] for pair in one) for one in scores) for number in (0, 1))
     return f"{dice:.1f}, {distance:.1f} mm"
+
+
+def of_two_patients() -> Iterator[str]:
+    """Of docs/scans.md: two abdomens and two hearts, as they are trained, and as nnU-Net trains."""
+    levels = [*zip(*pairs_of_two(LEVELS.values()).values(), strict=True)]
+    for plain, ours in ((levels[0], levels[-1]), [*zip(*pairs_of_hearts().values(), strict=True)]):
+        yield f"**{over_seeds(ours)}**; nnU-Net: {over_seeds(plain)}"
 
 
 def sides_table() -> Iterator[str]:
@@ -276,8 +305,13 @@ def draws_of_two(settings: Sequence[str], heading: str) -> Iterator[str]:
 
 def two_hearts_table() -> Iterator[str]:
     """Stronger augmentation beside each draw of two patients of ACDC, on the patients for choosing."""
-    pairs = complete(read_runs(DATA / "hearts"), ("nnunet_cpu", "nnunet_cpu_ce1811cd"))
-    return draws_of(pairs, "nnU-Net's augmentation | stronger")
+    return draws_of(pairs_of_hearts(), "nnU-Net's augmentation | stronger")
+
+
+def pairs_of_hearts() -> dict[int, list[Published]]:
+    """Two patients of ACDC: with nnU-Net's augmentation, and with ``nnUNetTrainerDA5``."""
+    runs = {**read_runs(DATA / "hearts" / "nnunet_cpu"), **read_runs(DATA / "turned")}
+    return complete(runs, ("nnunet_cpu", "nnunet_cpu_ce1811cd"))
 
 
 def draws_of(pairs: Mapping[int, Sequence[Published]], heading: str) -> Iterator[str]:
@@ -300,6 +334,11 @@ def organs_table(settings: Sequence[str], heading: str) -> Iterator[str]:
 def hearts_table() -> Iterator[str]:
     """The same where no organ has another side, on the patients for choosing."""
     return steps_table(HEARTS, choosing())
+
+
+def five_hearts_table() -> Iterator[str]:
+    """Stronger augmentation beside five patients of ACDC, on the patients for choosing."""
+    return steps_table(FIVE, choosing())
 
 
 def context_table() -> Iterator[str]:
