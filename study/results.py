@@ -77,6 +77,8 @@ HEARTS = [
     ("nnU-Net", ("printed: nnU-Net", "postprocessed"), 0),
     ("without mirroring", ("10 annotated, cpu, not mirrored", "postprocessed"), 1),
     ("mirrored, stronger augmentation", ("10 annotated, cpu, stronger augmentation", "postprocessed"), 1),
+    ("nnU-Net, in bfloat16", ("printed: nnU-Net, bfloat16", "postprocessed"), 0),
+    ("`nnUNetTrainerDA5` as it is, in bfloat16", ("10 annotated, cpu, DA5", "postprocessed"), 4),
 ]
 """What both give to ten hearts, whose parts have no other side."""
 CEILING = [
@@ -90,6 +92,7 @@ FIVE = [
 ]
 """Stronger augmentation, five hearts."""
 RECIPES = {
+    "10 annotated, cpu, DA5": "ten/nnunet_cpu_ce1811cd_seed0",
     "5 annotated, cpu, bfloat16": "five/nnunet_cpu_31ecda43_seed0",
     "5 annotated, cpu, stronger augmentation": "five/nnunet_cpu_6e048d63_seed0",
     "60 annotated, cpu": "ceiling/nnunet_cpu_seed0",

@@ -385,8 +385,9 @@ def test_several_networks_keep_what_one_of_them_keeps():
         ("rv=2", "2 is no share"),
         ("rv=nan", "nan is no share"),
         ("rv=all", "all is no share"),
+        ("rv=0 rv=1", "names rv twice"),
     ],
 )
 def test_what_cannot_be_said(text, message):
     with pytest.raises(UserError, match=message):
-        override({}, [text], LABELS)
+        override({}, text.split(), LABELS)

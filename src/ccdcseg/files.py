@@ -347,6 +347,19 @@ def check_regular(path: Path) -> None:
         raise UserError(f"{path} is no file, but a pipe, a socket or a device.", "Give the file itself.")
 
 
+def check_opens(path: Path) -> None:
+    """Refuse what is no file, and a file that this user may not read.
+
+    Raises:
+        UserError: ``path`` is one.
+    """
+    check_regular(path)
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise system_error(error, path) from error
+
+
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Fill a folder beside ``path`` and move it there when the block ends well.

@@ -125,9 +125,13 @@ def override(shares: Shares, changes: Sequence[str], labels: Mapping[str, int]) 
         labels: the foreground classes.
 
     Raises:
-        UserError: an unknown class, or a share that is not between 0 and 1.
+        UserError: an unknown class, one that is named twice, or a share that is not between 0 and 1.
     """
-    return {**shares, **dict(_change(text, labels) for text in changes)}
+    found = [_change(text, labels) for text in changes]
+    names = [name for name, _ in found]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"--keep names {twice[0]} twice.", "Give one share for each.")
+    return {**shares, **dict(found)}
 
 
 def keep_pieces(

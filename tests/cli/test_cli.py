@@ -233,10 +233,10 @@ def test_an_empty_word_is_no_choice(release: Path, ccdcseg, tmp_path: Path):
     result = ccdcseg("split", 902, "--fraction", 0.5, "--unlabelled", "")
     assert result.code == 2
     assert "--unlabelled is empty" in one_line(result.err)
-    for name in ("", str(tmp_path)):
+    for name, words in (("", "-o is empty"), (str(tmp_path), "is a folder")):
         result = ccdcseg("compare", 902, "-o", name)
         assert result.code == 2
-        assert "is a folder" in one_line(result.err)
+        assert words in one_line(result.err)
 
 
 def test_prepare_and_split(release: Path, ccdcseg):
@@ -422,6 +422,19 @@ def test_an_option_of_one_value_is_given_once(ccdcseg, arguments, words):
     result = ccdcseg(*arguments)
     assert result.code == 2
     assert re.search(words, one_line(result.err))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [(["predict", 901, "--output", ""], "--output"), (["train", 901, "--set", "a=1", "--set", ""], "--set")],
+)
+def test_an_option_is_not_empty(ccdcseg, tmp_path, monkeypatch, arguments, option):
+    """As of a variable that is not set: a path would be the current folder."""
+    monkeypatch.chdir(tmp_path)
+    result = ccdcseg(*arguments)
+    assert result.code == 2
+    assert f"{option} is empty" in one_line(result.err)
+    assert not [*tmp_path.iterdir()]
 
 
 def test_unknown_dataset(workspace, ccdcseg):

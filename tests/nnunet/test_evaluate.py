@@ -301,6 +301,31 @@ def test_an_evaluation_of_before_in_such_a_folder_is_replaced(run: Path, tmp_pat
     assert evaluate_run(run, "test", 1, lambda *_: None, output) == before
 
 
+def test_another_runs_evaluation_in_such_a_folder_is_not_replaced(
+    run: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    output = tmp_path_factory.mktemp("out")
+    other = shutil.copytree(run, tmp_path_factory.mktemp("others") / "other")
+    record = json.loads((other / "run.json").read_text())
+    (other / "run.json").write_text(json.dumps({**record, "plans": "ccdcseg_other"}))
+    before = evaluate_run(run, "test", 1, lambda *_: None, output)
+    with pytest.raises(UserError, match=r"evaluation\.json is the evaluation of another run, .*Give another"):
+        evaluate_run(other, "test", 1, lambda *_: None, output)
+    assert read_evaluation(output / "evaluation.json") == before[PREDICTIONS]
+    (output / "evaluation.json").write_text('{"format": "ccdcseg-evaluation/')
+    evaluate_run(run, "test", 1, lambda *_: None, output)
+    assert read_evaluation(output / "evaluation.json") == before[PREDICTIONS]
+
+
+@pytest.mark.parametrize("place", ["", "scores"])
+def test_an_evaluation_is_not_written_into_another_run(
+    run: Path, tmp_path_factory: pytest.TempPathFactory, place: str
+) -> None:
+    other = shutil.copytree(run, tmp_path_factory.mktemp("others") / "other")
+    with pytest.raises(UserError, match=r"lies in another run, .*other"):
+        evaluate_run(run, "test", 1, lambda *_: None, other / place)
+
+
 def test_a_damaged_evaluation_among_the_runs_own_files_is_made_anew(run: Path) -> None:
     for name in ("evaluation.json", "evaluation.csv"):
         (run / name).write_text("")

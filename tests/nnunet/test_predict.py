@@ -35,7 +35,7 @@ from ccdcseg.nnunet.predict import predict
 from ccdcseg.nnunet.rules import write_rules
 from ccdcseg.nnunet.runs import Run
 from ccdcseg.nnunet.segmentation import Segmentation, scan_probabilities, segment
-from ccdcseg.postprocessing import Postprocessing
+from ccdcseg.postprocessing import PieceCounts, Postprocessing
 from ccdcseg.runs.record import read_record
 
 pytestmark = pytest.mark.filterwarnings("default")
@@ -532,7 +532,7 @@ def test_predictions_that_are_out_of_date_are_not_measured(
         check_predictions(folder, place, ["a"])
     predictions.image.write_bytes(original)
     check_predictions(folder, place, ["a"])
-    write_rules(Postprocessing({"RV": 1.0}, {}, 1), {"RV": 1}, folder)
+    write_rules(Postprocessing({"RV": 1.0}, {"RV": PieceCounts(1, 1, 1.0)}, 1), {"RV": 1}, folder)
     with pytest.raises(UserError, match="its rules changed"):
         check_predictions(folder, place, ["a"])
     (folder / "postprocessing.json").unlink()
@@ -768,14 +768,17 @@ def test_scans_that_cannot_be_used_are_named_once_the_others_are_predicted(
         shutil.copy(whole, images / f"{name}_0000.nii.gz")
     (images / "b_0000.nii.gz").write_bytes(whole.read_bytes()[:-50])
     (images / "c_0000.nii.gz").write_bytes(b"")
+    (images / "e_0000.nii.gz").mkdir()
+    os.mkfifo(images / "f_0000.nii.gz")
     (images / "._a_0000.nii.gz").write_bytes(b"\0\5\26\7" + bytes(200))
     (images / "d_0000.NII.GZ").touch()
     cases = folder_images(images, folder.parent)
-    assert list(cases) == ["a", "b", "c", "z"]
+    assert list(cases) == ["a", "b", "c", "e", "f", "z"]
     assert "holds 1 files that are not named like CASE_0000.nii.gz" in caplog.text
     assert "not predicted: d_0000.NII.GZ" in caplog.text
+    warn_of_axes([folder], cases)
     with pytest.raises(
-        UserError, match=r"b_0000\.nii\.gz is truncated .*Neither can c be used\. All others are"
+        UserError, match=r"b_0000\.nii\.gz is truncated .*Neither can c, e, f be used\. All others are"
     ):
         predict([folder], cases, Output(tmp_path / "out"), "cpu", lambda *_: None)
     assert {path.name for path in (tmp_path / "out").glob("*.nii.gz")} == {"a.nii.gz", "z.nii.gz"}

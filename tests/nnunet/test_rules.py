@@ -46,7 +46,12 @@ def test_rules_whose_file_is_gone_are_those_of_the_record(tmp_path: Path):
     assert read_rules(tmp_path) == rules
 
 
-@pytest.mark.parametrize("content", ["{}", '{"shares": {"rv": "much"}, "counts": {}, "masks": 1}', "[]", "{"])
+RENAMED = '{"shares": {"foregroud": 1.0}, "counts": {}, "masks": 1}'
+
+
+@pytest.mark.parametrize(
+    "content", ["{}", '{"shares": {"rv": "much"}, "counts": {}, "masks": 1}', "[]", "{", RENAMED]
+)
 def test_damaged_rules_are_named(tmp_path: Path, content):
     (tmp_path / RULES).write_text(content)
     with pytest.raises(UserError, match=r"postprocessing\.json is .*train again.*--no-postprocessing"):

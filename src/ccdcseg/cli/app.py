@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -23,15 +23,25 @@ def _interrupted() -> UserError:
 
 
 class _Command(TyperCommand):
-    """A command. An option of one value that is given twice is refused; typer would drop the first unread."""
+    """A command. An option of one value that is given twice is refused; typer would drop the first.
+
+    An empty one is, too, such as of a variable that is not set: as a path it would be the current folder.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """As typer does, but for such an option."""
-        _, _, given = self.make_parser(ctx).parse_args(args=[*args])
+        """As typer does, but for such options."""
+        values, _, given = self.make_parser(ctx).parse_args(args=[*args])
         twice = [option for option in given if given.count(option) > 1 and not option.multiple]
         if twice and not ctx.resilient_parsing:
             help_text = str(getattr(twice[0], "help", "")).rstrip(".")
             raise UserError(f"{twice[0].opts[0]} is given twice.", f"Give it once: {help_text}.")
+        empty = [
+            option.opts[0]
+            for option in given
+            if option.opts[0].startswith("-") and "" in _words(values, option)
+        ]
+        if empty and not ctx.resilient_parsing:
+            raise UserError(f"{empty[0]} is empty.", "Give it a value, or leave it out.")
         return super().parse_args(ctx, args)
 
 
@@ -41,6 +51,11 @@ class Commands(typer.Typer):
     def command(self, name: str | None = None, **settings: Any) -> Callable[[_F], _F]:
         """As typer's."""
         return super().command(name, cls=_Command, **settings)
+
+
+def _words(values: Mapping[str, Any], option: Any) -> list[Any]:
+    """What was given of an option: one value, or several of one that can be repeated."""
+    return [*values[option.name]] if option.multiple else [values[option.name]]
 
 
 class _Commands(TyperGroup):

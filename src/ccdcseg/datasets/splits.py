@@ -437,6 +437,11 @@ def part_cases(place: Path, fold: int, part: str) -> list[str]:
         UserError: there is no such split or part, it has no patients for ``part``, or it tears a patient apart by
             ``cases.csv`` as it is now, or the table lacks a case of the part.
     """
+    if not (place / SPLITS_FILE).exists():
+        raise UserError(
+            f"{place / SPLITS_FILE} does not exist, which says whom runs are tested on.",
+            "Restore it from a copy, or draw the same split again: ccdcseg split.",
+        )
     entries = read_entries(place / SPLITS_FILE)
     if fold >= len(entries):
         raise UserError(

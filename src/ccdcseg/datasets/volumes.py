@@ -90,6 +90,8 @@ def axis_codes(axes: NDArray[np.float64]) -> str:
 
 def stored_axes(path: Path) -> str | None:
     """As `axis_codes`, of a file, by its header alone; None where that cannot be read."""
+    if not path.is_file():  # ITK waits for ever at a pipe
+        return None
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(path))
     try:

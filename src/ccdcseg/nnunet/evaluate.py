@@ -9,7 +9,7 @@ from ccdcseg.datasets.cases import read_cases, read_ignore_label
 from ccdcseg.datasets.release import MASK_SUFFIX
 from ccdcseg.datasets.splits import part_cases, part_folder
 from ccdcseg.errors import UserError
-from ccdcseg.files import check_writable, file_hash
+from ccdcseg.files import check_writable, file_hash, real
 from ccdcseg.nnunet.current import check_predictions
 from ccdcseg.runs.evaluation import (
     EVALUATION_FILE,
@@ -22,7 +22,7 @@ from ccdcseg.runs.evaluation import (
     read_evaluation,
     write_evaluation,
 )
-from ccdcseg.runs.record import PLAIN_PREDICTIONS, PREDICTIONS, RunRecord, read_record
+from ccdcseg.runs.record import PLAIN_PREDICTIONS, PREDICTIONS, RUN_FILE, RunRecord, read_record
 from ccdcseg.runs.scoring import evaluate_folder
 
 
@@ -54,8 +54,11 @@ def evaluate_run(
         OSError: the evaluation cannot be written; this is found out before anything is measured.
     """
     place = part_folder(output or folder, part)
+    if output:
+        _check_apart(output, folder)
     check_writable(place)
     record = read_record(folder)
+    run = f"{record.dataset}/{record.trainer}__{record.plans}/fold_{record.fold}" if output else None
     reference = record.local("reference", folder)
     raw = reference.parent
     cases = part_cases(raw, record.fold, part)
@@ -63,8 +66,8 @@ def evaluate_run(
     source = predictions_folder(folder, part, output).parent
     names = [PREDICTIONS, *([PLAIN_PREDICTIONS] if (source / PLAIN_PREDICTIONS).exists() else [])]
     for name in names:
-        if output:  # a run's own folder holds nothing of others
-            check_evaluation_files(evaluation_folder(place, name))
+        if run:  # a run's own folder holds nothing of others
+            check_evaluation_files(evaluation_folder(place, name), run)
         check_predictions(folder, source / name, cases)
     score = partial(
         evaluate_folder,
@@ -77,7 +80,7 @@ def evaluate_run(
     )
     results = {}
     for index, name in enumerate(names):
-        measured = _hashes(record, reference, source / name, cases)
+        measured = _hashes(record, reference, source / name, cases).model_copy(update={"run": run})
         found = _stored(evaluation_folder(place, name), measured)
         if not found or [*found.classes] != record.classes or found.patient_of.items() - patients.items():
             found = score(source / name, progress=_stage(progress, index, len(names)))
@@ -85,6 +88,14 @@ def evaluate_run(
     for name, result in results.items():
         write_evaluation(result, evaluation_folder(place, name))
     return results
+
+
+def _check_apart(output: Path, folder: Path) -> None:
+    """Refuse a folder of another run, whose evaluation that of this one would pass for."""
+    place = real(output)
+    for other in (place, *place.parents):
+        if (other / RUN_FILE).exists() and other != real(folder):
+            raise UserError(f"{output} lies in another run, {other}.", "Give a folder outside of it.")
 
 
 def predictions_folder(folder: Path, part: str, output: Path | None) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 from ccdcseg.datasets.usable import check_scan
 from ccdcseg.devices import usable_device
 from ccdcseg.errors import UserError
-from ccdcseg.files import locked
+from ccdcseg.files import check_opens, locked
 from ccdcseg.nnunet.current import outdated_predictions, run_of
 from ccdcseg.nnunet.masks import SCRATCH, write_mask
 from ccdcseg.nnunet.models import build_predictor, class_values
@@ -106,8 +106,10 @@ def _predict_scan(
         Which share of each class post-processing removed; or why the scan cannot be used, without a traceback,
         which holds its voxels.
     """
-    stamps = {target: stamp(sources) for target, sources in targets.items()}
     try:
+        for file in files:
+            check_opens(file)
+        stamps = {target: stamp(sources) for target, sources in targets.items()}
         check_scan(files)
         found = segment(predictors, files, probabilities=bool(output.shares))
     except UserError as error:

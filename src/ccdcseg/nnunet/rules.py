@@ -60,8 +60,13 @@ def read_rules(folder: Path) -> Postprocessing | None:
     if not path.exists():
         return read_record(folder).postprocessing if (folder / RUN_FILE).exists() else None
     try:
-        return TypeAdapter(Postprocessing).validate_python(read_json(path, _REMEDY))
+        found = TypeAdapter(Postprocessing).validate_python(read_json(path, _REMEDY))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise UserError(f"{path} is damaged at {place}: {first['msg']}.", _REMEDY) from error
+    if unknown := found.shares.keys() - found.counts.keys():
+        raise UserError(
+            f"{path} is damaged: it has a share for {min(unknown)}, whose pieces nobody counted.", _REMEDY
+        )
+    return found

@@ -133,6 +133,7 @@ class MeasuredFiles(Stored):
         split: hash of the split that says which patients these are.
         references: of each case.
         predictions: of each case.
+        run: whose they are, where the evaluation lies in a folder that stands in for its own.
     """
 
     version: Name
@@ -140,6 +141,7 @@ class MeasuredFiles(Stored):
     split: Digest
     references: dict[Name, Digest]
     predictions: dict[Name, Digest]
+    run: Name | None = None
 
 
 class Evaluation(Stored):
@@ -334,14 +336,25 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
     write_json(folder / EVALUATION_FILE, evaluation.content)
 
 
-def check_evaluation_files(folder: Path) -> None:
+def check_evaluation_files(folder: Path, run: str) -> None:
     """Find out before the work whether `write_evaluation` may write its files; see `check_beside`.
 
+    Args:
+        folder: where they are to lie.
+        run: see `MeasuredFiles`.
+
     Raises:
-        UserError: something else than an evaluation lies there.
+        UserError: something else than an evaluation lies there, or another run's.
     """
-    check_beside(folder / EVALUATION_FILE, '"format": "ccdcseg-evaluation/')
+    path = folder / EVALUATION_FILE
+    check_beside(path, '"format": "ccdcseg-evaluation/')
     check_table_beside(folder / TABLE_FILE, COLUMNS)
+    try:
+        known = read_evaluation(path).measured
+    except UserError:  # none, or a damaged one, which is to be replaced
+        return
+    if known and known.run not in {None, run}:
+        raise UserError(f"{path} is the evaluation of another run, {known.run}.", "Give another --output.")
 
 
 def evaluation_folder(place: Path, predictions: str = PREDICTIONS) -> Path:
