@@ -13,7 +13,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ccdcseg.losses.parts.inputs import class_labels, refuse_labels, refuse_probabilities
+from ccdcseg.losses.parts.inputs import class_labels, ignored_label, refuse_labels, refuse_probabilities
 from ccdcseg.losses.parts.settings import Settings, StatisticsScope
 
 
@@ -95,7 +95,7 @@ class _LogitsLoss(nn.Module, Generic[S]):
     def __init__(self, *, ignore_index: int | None = None, **settings: Any) -> None:
         super().__init__()
         self.settings = self.settings_type(**settings)
-        self.ignore_index = ignore_index
+        self.ignore_index = ignored_label(ignore_index)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Compute the loss of one batch.
@@ -306,7 +306,6 @@ def _pixel_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 def _by_class(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Softmax probabilities and one-hot labels, (B, C, N) each, zero at ignored pixels."""
-    flat = labels.flatten(1)
-    takes_part = (flat >= 0)[:, None]
-    truth = F.one_hot(flat.clamp(min=0), logits.shape[1]).transpose(1, 2)
-    return logits.flatten(2).softmax(1) * takes_part, truth.to(logits.dtype) * takes_part
+    flat = labels.flatten(1)[:, None]
+    truth = flat == torch.arange(logits.shape[1], device=flat.device)[:, None]
+    return logits.flatten(2).softmax(1) * (flat >= 0), truth.to(logits.dtype)

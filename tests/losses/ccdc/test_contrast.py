@@ -179,3 +179,26 @@ def test_a_class_whose_queries_are_none_takes_no_part() -> None:
 def test_a_choice_that_there_is_not_is_refused() -> None:
     with pytest.raises(ValueError, match="class_max"):
         ccdc_loss({}, units(3, 0), {}, denominator="class_max")
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan, math.inf])
+def test_a_temperature_that_is_none_is_refused(temperature: float) -> None:
+    cores, negatives = torch.eye(2), (torch.tensor([[0.0, 1.0]]), torch.tensor([1]))
+    with pytest.raises(ValueError, match="temperature must be above 0"):
+        ccdc_loss({0: cores[:1]}, cores, {0: negatives}, temperature=temperature)
+
+
+@pytest.mark.parametrize(
+    ("own", "classes", "words"),
+    [
+        (0, torch.tensor([9]), "from 0 to 1"),
+        (0, torch.tensor([-1]), "from 0 to 1"),
+        (0, torch.tensor([1.0]), "from 0 to 1"),
+        (7, torch.tensor([1]), "class 7 has queries, but no core or no negatives"),
+        (1, torch.tensor([1]), "class 1 has queries, but no core or no negatives"),
+    ],
+)
+def test_classes_that_there_are_not_are_refused(own: int, classes: Tensor, words: str) -> None:
+    cores, vectors = torch.eye(2), torch.tensor([[0.0, 1.0]])
+    with pytest.raises(ValueError, match=words):
+        ccdc_loss({own: vectors}, cores, {7 if own == 7 else 0: (vectors, classes)})

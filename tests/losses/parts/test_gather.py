@@ -30,6 +30,22 @@ def test_vectors_are_those_of_the_pixels(shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+def test_maps_in_channels_last_are_not_copied(
+    shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form = torch.channels_last if len(shape) == 4 else torch.channels_last_3d
+    features = maps(shape).contiguous(memory_format=form).requires_grad_()
+    reference = maps(shape).requires_grad_()
+    found = gather_pixels(features, PIXELS)
+    torch.testing.assert_close(found, plain(reference, PIXELS))
+    (found * weights(shape)).sum().backward()
+    (plain(reference, PIXELS) * weights(shape)).sum().backward()
+    torch.testing.assert_close(features.grad, reference.grad)
+    monkeypatch.setattr(Tensor, "reshape", None)
+    gather_pixels(features, PIXELS)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_the_gradient_of_a_leaf_is_dense_and_right(shape: tuple[int, ...]) -> None:
     ours, reference = maps(shape).requires_grad_(), maps(shape).requires_grad_()
     (gather_pixels(ours, PIXELS) * weights(shape)).sum().backward()

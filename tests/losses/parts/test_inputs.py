@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from ccdcseg.losses import CCDCLoss, FocalLoss, MCCLoss, nearest_to
 from ccdcseg.losses.parts.inputs import class_labels, refuse_labels, refuse_probabilities
 
 
@@ -55,3 +56,29 @@ def test_probabilities_are_refused_and_logits_are_not(dtype: torch.dtype, classe
     one_hot = torch.nn.functional.one_hot(logits.argmax(1), classes).movedim(-1, 1)
     for fine in (logits, logits.log_softmax(1), 0 * logits, one_hot, one_pixel_off, one_pixel_off[:0]):
         refuse_probabilities(fine.to(dtype))
+
+
+@pytest.mark.parametrize("kind", [torch.bool, torch.complex64])
+def test_what_is_no_number_of_a_class_is_refused(kind: torch.dtype) -> None:
+    logits, target = torch.randn(2, 3, 4, 4), torch.ones(2, 4, 4, dtype=kind)
+    for criterion in (FocalLoss(), MCCLoss()):
+        with pytest.raises(ValueError, match=r"target must hold class labels, not (boo|com)"):
+            criterion(logits, target)
+    with pytest.raises(ValueError, match=r"target must hold class labels, not (boo|com)"):
+        CCDCLoss(2, 3)(torch.randn(2, 2, 4, 4), logits, target)
+
+
+@pytest.mark.parametrize("label", [True, 255.5, "255", float("nan")])
+def test_an_ignored_label_is_a_whole_number(label: object) -> None:
+    """True for a switch would leave class 1 out."""
+    for make in (FocalLoss, lambda **own: CCDCLoss(2, 3, **own)):
+        with pytest.raises(ValueError, match="ignore_index must be a whole number or None"):
+            make(ignore_index=label)
+
+
+def test_an_ignored_label_may_be_large() -> None:
+    """Labels that float32 does not hold, at a coarser stage, too."""
+    label = 2**31 - 1
+    target = torch.full((1, 4, 4), label, dtype=torch.int32)
+    _, coarse = nearest_to(torch.randn(1, 2, 2, 2), torch.randn(1, 3, 4, 4), target)
+    assert (coarse == label).all()

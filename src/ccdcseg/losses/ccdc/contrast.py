@@ -1,5 +1,6 @@
 """Eq. 5 to 7: the loss of a query, of a class, and of all classes, on tensors."""
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -40,7 +41,8 @@ def ccdc_loss(
         () the loss, in float32, or float64 for such vectors, under autocast too; zero without queries.
 
     Raises:
-        ValueError: A choice that there is not, or negatives of the query's class or not of as many classes.
+        ValueError: A choice that there is not, a temperature that is not above 0, a query class without core or
+            negatives, or negatives of the query's class, of none that there is, or not of as many classes.
 
     Example:
         >>> cores = torch.eye(2)  # of two classes
@@ -48,8 +50,12 @@ def ccdc_loss(
         >>> print(f"{ccdc_loss({0: cores[:1]}, cores, {0: negatives}):.4f}")
         0.1269
     """
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature must be above 0, not {temperature}")
     queries = {c: at_least_single(vectors) for c, vectors in queries.items() if len(vectors)}
-    cores, others = at_least_single(cores), {c: _by_class(c, *negatives[c]) for c in queries}
+    if strange := queries.keys() - (negatives.keys() & {*range(len(cores))}):
+        raise ValueError(f"class {min(strange)} has queries, but no core or no negatives")
+    cores, others = at_least_single(cores), {c: _by_class(c, len(cores), *negatives[c]) for c in queries}
     with torch.autocast(cores.device.type, enabled=False):
         results = class_results(
             queries, cores, others, temperature, Denominator(denominator), QueryReduction(query_reduction)
@@ -59,12 +65,14 @@ def ccdc_loss(
         )
 
 
-def _by_class(own: int, vectors: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+def _by_class(own: int, count: int, vectors: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
     """The negatives of a query class, one class after the other."""
-    if len(vectors) != len(classes) or (classes == own).any():
+    whole = not (classes.is_floating_point() or classes.is_complex() or classes.dtype == torch.bool)
+    known = whole and not ((classes == own) | (classes < 0) | (classes >= count)).any()
+    if len(vectors) != len(classes) or not known:
         raise ValueError(
-            f"negatives[{own}] must be (n, d) vectors and (n,) classes other than {own}; not {len(vectors)} vectors"
-            f" of the classes {classes.tolist()}"
+            f"negatives[{own}] must be (n, d) vectors and (n,) classes other than {own}, from 0 to {count - 1}; not"
+            f" {len(vectors)} vectors of the classes {classes.tolist()}"
         )
     order = classes.argsort(stable=True)
     return at_least_single(vectors[order.to(vectors.device)]), classes[order]

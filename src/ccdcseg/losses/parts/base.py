@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ccdcseg.losses.parts.class_statistics import ClassStatistics, class_statistics
 from ccdcseg.losses.parts.fallback import COMPLETE, lacking, on_cpu
-from ccdcseg.losses.parts.inputs import class_labels, refuse_labels, refuse_probabilities
+from ccdcseg.losses.parts.inputs import class_labels, ignored_label, refuse_labels, refuse_probabilities
 from ccdcseg.losses.parts.pixel_sets import PixelSets
 from ccdcseg.losses.parts.projection import ProjectionHead
 from ccdcseg.losses.parts.selection import Diagnostics, Selection
@@ -119,7 +119,8 @@ class ContrastiveLoss(nn.Module, Generic[S]):
 
     Raises:
         TypeError: There is no such setting.
-        ValueError: Fewer than one channel or two classes, or a setting outside its range.
+        ValueError: Fewer than one channel or two classes, an ``ignore_index`` that is no whole number, or a setting
+            outside its range.
     """
 
     settings_type: type[S]
@@ -145,7 +146,7 @@ class ContrastiveLoss(nn.Module, Generic[S]):
             )
         self.settings = own = self.settings_type(**settings)
         self.num_classes = num_classes
-        self.ignore_index = ignore_index
+        self.ignore_index = ignored_label(ignore_index)
         self.head = ProjectionHead(in_channels, own.hidden_channels, own.embedding_channels)
         self.diagnostics: Diagnostics | None = None
         self.selection: Selection | None = None
@@ -347,8 +348,6 @@ def _check_shapes(features: Tensor, logits: Tensor, target: Tensor, channels: in
             f"target must hold one class label a pixel, shape {plain} or {channel}, not {tuple(target.shape)}; "
             "one-hot targets and overlapping regions are not supported, since the loss needs one class a pixel"
         )
-    if target.dtype == torch.bool:
-        raise ValueError("target must hold class labels, not booleans (a mask of one region)")
 
 
 def _probabilities(features: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
@@ -377,5 +376,5 @@ def nearest_to(features: Tensor, logits: Tensor, target: Tensor) -> tuple[Tensor
     """
     size = features.shape[2:]
     labels = target if target.ndim == logits.ndim else target[:, None]
-    coarse = F.interpolate(labels.float(), size, mode="nearest-exact").to(target.dtype)
+    coarse = F.interpolate(labels.double(), size, mode="nearest-exact").to(target.dtype)
     return F.interpolate(logits.detach(), size, mode="nearest-exact"), coarse

@@ -16,6 +16,9 @@ def gather_pixels(features: Tensor, pixels: Tensor) -> Tensor:
     Returns:
         (n, C) vectors, in the type of ``features``.
     """
+    last = features.movedim(1, -1)
+    if last.is_contiguous():  # channels_last: flattened in the other order it would be copied whole
+        return last.flatten(0, -2).index_select(0, pixels)
     channels, size = features.shape[1], features.shape[2:].numel()
     first = pixels + pixels // size * (channels - 1) * size
     places = (torch.arange(channels, device=pixels.device)[:, None] * size + first).flatten()

@@ -1,7 +1,22 @@
 """What every loss asks of its logits and its target."""
 
+from numbers import Integral
+
 import torch
 from torch import Tensor
+
+
+def ignored_label(ignore_index: int | None) -> int | None:
+    """The label of pixels that take no part.
+
+    Raises:
+        ValueError: it is no whole number, such as True, which would be class 1.
+    """
+    if ignore_index is not None and (
+        isinstance(ignore_index, bool) or not isinstance(ignore_index, Integral)
+    ):
+        raise ValueError(f"ignore_index must be a whole number or None, not {ignore_index!r}")
+    return ignore_index
 
 
 def class_labels(target: Tensor, classes: int, ignore_index: int | None) -> tuple[Tensor, Tensor]:
@@ -15,7 +30,13 @@ def class_labels(target: Tensor, classes: int, ignore_index: int | None) -> tupl
     Returns:
         int64 labels in the shape of the target, -1 where ignored and none above C - 1; and (3,) int64 findings:
         whether there are fractions, and the lowest and the highest label that is not ignored.
+
+    Raises:
+        ValueError: booleans or complex numbers, which are no labels.
     """
+    if target.dtype == torch.bool or target.is_complex():
+        kind = "complex numbers" if target.is_complex() else "booleans (a mask of one region)"
+        raise ValueError(f"target must hold class labels, not {kind}")
     labels = target.long()
     ignored = torch.zeros_like(labels, dtype=torch.bool) if ignore_index is None else labels == ignore_index
     counted = labels.masked_fill(ignored, 0)
