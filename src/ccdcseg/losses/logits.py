@@ -13,7 +13,13 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ccdcseg.losses.parts.inputs import class_labels, ignored_label, refuse_labels, refuse_probabilities
+from ccdcseg.losses.parts.inputs import (
+    class_labels,
+    ignored_label,
+    refuse_labels,
+    refuse_others,
+    refuse_probabilities,
+)
 from ccdcseg.losses.parts.settings import Settings, StatisticsScope
 
 
@@ -109,6 +115,7 @@ class _LogitsLoss(nn.Module, Generic[S]):
             or there is none; NaN where the logits of a pixel that takes part have no finite softmax.
 
         Raises:
+            TypeError: what is no tensor.
             ValueError: shapes that do not match, labels that are no class, and, in the first call, probabilities
                 in place of logits.
         """
@@ -289,6 +296,7 @@ def _sum_over_ranks(counts: Tensor) -> Tensor:
 
 def _without_channel(logits: Tensor, target: Tensor) -> Tensor:
     """(B, *spatial) of a target with or without an axis of length one; say what does not fit."""
+    refuse_others(logits=logits, target=target)
     plain, channel = (*logits.shape[:1], *logits.shape[2:]), (*logits.shape[:1], 1, *logits.shape[2:])
     if logits.ndim not in (4, 5) or logits.shape[1] < 2 or tuple(target.shape) not in (plain, channel):
         raise ValueError(

@@ -82,3 +82,15 @@ def test_an_ignored_label_may_be_large() -> None:
     target = torch.full((1, 4, 4), label, dtype=torch.int32)
     _, coarse = nearest_to(torch.randn(1, 2, 2, 2), torch.randn(1, 3, 4, 4), target)
     assert (coarse == label).all()
+
+
+def test_outputs_of_several_resolutions_are_refused() -> None:
+    """As nnU-Net's network gives them while it is trained; NumPy's arrays, too."""
+    features, logits, target = torch.randn(2, 2, 4, 4), torch.randn(2, 3, 4, 4), torch.zeros(2, 4, 4)
+    for give in (lambda one: FocalLoss()(one, target), lambda one: CCDCLoss(2, 3)(features, one, target)):
+        with pytest.raises(
+            TypeError, match=r"logits must be a tensor, not list\. Of several resolutions pass one"
+        ):
+            give([logits, logits])
+    with pytest.raises(TypeError, match=r"target must be a tensor, not ndarray\.$"):
+        FocalLoss()(logits, target.numpy())

@@ -13,7 +13,13 @@ from torch import Tensor, nn
 
 from ccdcseg.losses.parts.class_statistics import ClassStatistics, class_statistics
 from ccdcseg.losses.parts.fallback import COMPLETE, lacking, on_cpu
-from ccdcseg.losses.parts.inputs import class_labels, ignored_label, refuse_labels, refuse_probabilities
+from ccdcseg.losses.parts.inputs import (
+    class_labels,
+    ignored_label,
+    refuse_labels,
+    refuse_others,
+    refuse_probabilities,
+)
 from ccdcseg.losses.parts.pixel_sets import PixelSets
 from ccdcseg.losses.parts.projection import ProjectionHead
 from ccdcseg.losses.parts.selection import Diagnostics, Selection
@@ -183,6 +189,7 @@ class ContrastiveLoss(nn.Module, Generic[S]):
             pixel that takes part are not finite.
 
         Raises:
+            TypeError: what is no tensor.
             ValueError: shapes that do not match, a target of several channels (one-hot or overlapping
                 regions), labels outside [0, C) other than ``ignore_index``, a progress that is needed and not given
                 or outside its range, more annotated images than there are, and, in the first call, probabilities
@@ -328,6 +335,7 @@ def no_pixels(like: Tensor) -> Tensor:
 
 def _check_shapes(features: Tensor, logits: Tensor, target: Tensor, channels: int, classes: int) -> None:
     """Say what does not fit."""
+    refuse_others(features=features, logits=logits, target=target)
     if features.ndim not in (4, 5) or features.shape[1] != channels:
         raise ValueError(
             f"features must be (B, {channels}, H, W) or (B, {channels}, D, H, W), not {tuple(features.shape)}"

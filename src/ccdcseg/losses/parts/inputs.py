@@ -6,6 +6,18 @@ import torch
 from torch import Tensor
 
 
+def refuse_others(**given: object) -> None:
+    """Refuse arguments that are no tensors.
+
+    Raises:
+        TypeError: one is none, such as nnU-Net's list of the outputs of deep supervision.
+    """
+    for name, value in given.items():
+        if not isinstance(value, Tensor):
+            several = " Of several resolutions pass one." if isinstance(value, list | tuple) else ""
+            raise TypeError(f"{name} must be a tensor, not {type(value).__name__}.{several}")
+
+
 def ignored_label(ignore_index: int | None) -> int | None:
     """The label of pixels that take no part.
 
