@@ -4,12 +4,19 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from ccdcseg.files import write_bytes
 from ccdcseg.nnunet import plans
+from ccdcseg.nnunet import predict as module
+from ccdcseg.nnunet.checkpoints import FINAL, load_checkpoint
+from ccdcseg.nnunet.images import folder_images
+from ccdcseg.nnunet.outputs import Output
+from ccdcseg.nnunet.predict import predict
 from ccdcseg.nnunet.runs import Run, resolve_run
 from ccdcseg.nnunet.train import prepare, train
 from ccdcseg.processes import pool_map
@@ -111,3 +118,38 @@ def make_trainer(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         return trainer
 
     return make
+
+
+@pytest.fixture
+def two_runs(finished_run: Run, tmp_path: Path) -> list[Path]:
+    """A run, and another of the same settings whose weights lie beside its own."""
+    other = shutil.copytree(finished_run.model, tmp_path / "other") / finished_run.folder.name
+    checkpoint = load_checkpoint(other / FINAL)
+    generator = torch.Generator().manual_seed(0)
+    for weights in checkpoint["network_weights"].values():
+        weights.mul_(1 + 0.2 * torch.randn(weights.shape, generator=generator))
+    torch.save(checkpoint, other / FINAL)
+    return [finished_run.folder, other]
+
+
+@pytest.fixture
+def predictions(finished_run: Run, workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Predict one case of a folder of images of its own; how often that was done so far."""
+    folder, images = finished_run.folder, tmp_path / "images"
+    images.mkdir()
+    shutil.copy(next((workspace.raw / "imagesTr").glob("*.nii.gz")), images / "a_0000.nii.gz")
+    done = []
+    plain = module.segment
+
+    def counted(*arguments, **options):
+        done.append(arguments)
+        return plain(*arguments, **options)
+
+    monkeypatch.setattr(module, "segment", counted)
+
+    def go(place: Path, model: Path = folder, **shares: float) -> int:
+        output = Output(place, shares, place / "plain" if shares else None)
+        predict([model], folder_images(images, model.parent), output, "cpu", lambda *_: None)
+        return len(done)
+
+    return SimpleNamespace(go=go, folder=folder, image=images / "a_0000.nii.gz")
