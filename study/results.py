@@ -7,6 +7,7 @@ import csv
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import cycle
 from pathlib import Path
 from statistics import mean
@@ -217,6 +218,7 @@ def main() -> None:
         sides_by_organ(),
         hearts_table(),
         two_hearts_table(),
+        thirty_degrees_table(),
         five_hearts_table(),
     )
     strong = confirmed_table(), target_table(), strong_table(), strong_by_organ()
@@ -309,6 +311,12 @@ def draws_of_two(settings: Sequence[str], heading: str) -> Iterator[str]:
 def two_hearts_table() -> Iterator[str]:
     """Stronger augmentation beside each draw of two patients of ACDC, on the patients for choosing."""
     return draws_of(pairs_of_hearts(), "nnU-Net's augmentation | stronger")
+
+
+def thirty_degrees_table() -> Iterator[str]:
+    """The same on two draws, where patches are turned by no more, as of organs of two sides."""
+    pairs = complete(read_runs(DATA / "hearts"), ("nnunet_cpu", "nnunet_cpu_ce1811cd"))
+    return draws_of(pairs, "nnU-Net's augmentation | stronger, 30 degrees")
 
 
 def pairs_of_hearts() -> dict[int, list[Published]]:
@@ -483,8 +491,7 @@ def shares_table() -> Iterator[str]:
     yield "| row | hard share wanted, % | drawn, % |"
     yield "| --- | --- | --- |"
     for number in PRINTED_ARMS:
-        place = RECIPES[PRINTED[number - 1][1][0]]
-        run = read_runs(DATA / place.partition("/")[0])[place.partition("/")[2]]
+        (run,) = read_runs(DATA / RECIPES[PRINTED[number - 1][1][0]]).values()
         shown = " | ".join(hard_share(run, f"hard_share_{kind}") for kind in ("wanted", "drawn"))
         yield f"| {number} | {shown} |"
 
@@ -498,6 +505,7 @@ def hard_share(run: Published, name: str) -> str:
     return f"{min(shares):.0f} to {max(shares):.0f}"
 
 
+@cache
 def choosing() -> dict[tuple[str, str], Scores]:
     """Scores of the patients for choosing, by training and prediction."""
     folders = {place.partition("/")[0] for place in RECIPES.values()}

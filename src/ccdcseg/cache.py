@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from ccdcseg.files import json_hash, write_bytes
+from ccdcseg.files import json_hash, last_state, write_bytes
 from ccdcseg.processes import Progress, pool_map
 
 S = TypeVar("S")
@@ -15,13 +15,8 @@ T = TypeVar("T")
 
 
 def cache_key(paths: Iterable[Path], *settings: Any) -> str:
-    """SHA-256, in hex, of each file's name, size, times (ns) and number, and of ``settings`` as JSON.
-
-    The time of its inode is among them: tools can put the others back where the content has changed.
-    """
-    stats = [(path.name, path.stat()) for path in paths]
-    states = [(name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino) for name, stat in stats]
-    return json_hash([states, settings])
+    """SHA-256, in hex, of name and `last_state` of each file, and of ``settings`` as JSON."""
+    return json_hash([[(path.name, *last_state(path)) for path in paths], settings])
 
 
 def remember(path: Path, key: str, value: Any) -> None:

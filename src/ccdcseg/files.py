@@ -551,9 +551,14 @@ def file_state(path: Path) -> tuple[int, ...]:
 
     A file may be written twice between two ticks of the clock that its times are from.
     """
+    fresh = time.time() - path.stat().st_mtime < FRESH_SECONDS
+    return () if fresh else last_state(path)
+
+
+def last_state(path: Path) -> tuple[int, ...]:
+    """Size, times (ns) and number of a file, however new: that of its inode changes where others are put back."""
     stat = path.stat()
-    fresh = time.time() - stat.st_mtime < FRESH_SECONDS
-    return () if fresh else (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
 
 
 @lru_cache(maxsize=100_000)

@@ -15,8 +15,6 @@ from ccdcseg.nnunet.predict import predict
 from ccdcseg.nnunet.rules import write_rules
 from ccdcseg.postprocessing import PieceCounts, Postprocessing
 
-pytestmark = pytest.mark.filterwarnings("default")
-
 
 def test_what_several_networks_predict_is_kept_as_long_as_they_are_the_same(
     two_runs: list[Path], tmp_path: Path

@@ -11,8 +11,6 @@ from ccdcseg.nnunet.images import folder_images, run_images, warn_of_axes
 from ccdcseg.nnunet.runs import Run
 from ccdcseg.runs.record import read_record
 
-pytestmark = pytest.mark.filterwarnings("default")
-
 
 def test_any_folder_of_images(tiny_run, train_run, workspace, tmp_path: Path):
     folder = train_run(tiny_run())

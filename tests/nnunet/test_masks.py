@@ -9,8 +9,6 @@ from ccdcseg.nnunet.images import run_images
 from ccdcseg.nnunet.outputs import Output
 from ccdcseg.nnunet.predict import predict
 
-pytestmark = pytest.mark.filterwarnings("default")
-
 
 def test_a_prediction_is_as_open_as_the_one_whose_place_it_takes(tmp_path: Path):
     made, target = tmp_path / "made", tmp_path / "a.nii.gz"

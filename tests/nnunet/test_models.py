@@ -17,8 +17,6 @@ from ccdcseg.files import read_json
 from ccdcseg.nnunet.models import build_predictor, check_alike, check_model
 from ccdcseg.nnunet.runs import Run
 
-pytestmark = pytest.mark.filterwarnings("default")
-
 
 def test_stock_nnunet_exports_a_run(finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """As docs/nnunet.md has it."""

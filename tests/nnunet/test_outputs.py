@@ -11,8 +11,6 @@ from ccdcseg.nnunet.checkpoints import FINAL, load_checkpoint
 from ccdcseg.nnunet.outputs import input_output
 from ccdcseg.nnunet.runs import Run
 
-pytestmark = pytest.mark.filterwarnings("default")
-
 
 def test_regions_are_predicted(finished_run: Run, predictions, tmp_path: Path):
     path = finished_run.model / "dataset.json"

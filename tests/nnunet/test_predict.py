@@ -21,8 +21,6 @@ from ccdcseg.nnunet.outputs import Output
 from ccdcseg.nnunet.predict import predict
 from ccdcseg.nnunet.runs import Run
 
-pytestmark = pytest.mark.filterwarnings("default")
-
 
 WITHOUT_CCDCSEG = """
 import sys

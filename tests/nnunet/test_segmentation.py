@@ -16,8 +16,6 @@ from ccdcseg.nnunet.predict import predict
 from ccdcseg.nnunet.runs import Run
 from ccdcseg.nnunet.segmentation import Segmentation, scan_probabilities, segment
 
-pytestmark = pytest.mark.filterwarnings("default")
-
 
 def test_probabilities_lie_on_the_voxels_of_the_scan(finished_run: Run, tmp_path: Path):
     """The borders of the image hold zeros, so that nnU-Net crops it."""

@@ -67,6 +67,12 @@ def test_the_spread_over_patients_is_of_the_published_runs():
     assert f"{results.spread(results.STRONG)} by stronger augmentation" in page
 
 
+def test_what_two_hearts_gain_by_less_is_of_the_published_runs():
+    *_, everyone = results.thirty_degrees_table()
+    gain = everyone.strip("| ").rpartition(" | ")[2]
+    assert f"seeds 0 and 1 gained {gain}: a heart" in " ".join((DOCS / "two.md").read_text().split())
+
+
 def test_what_two_patients_come_to_is_the_mean_over_the_draws():
     page = (DOCS / "scans.md").read_text()
     assert all(f"| {cell} |" in page for cell in results.of_two_patients())

@@ -80,7 +80,7 @@ def evaluate_run(
     )
     results = {}
     for index, name in enumerate(names):
-        measured = _hashes(record, reference, source / name, cases).model_copy(update={"run": run})
+        measured = _hashes(record, reference, source / name, cases, run)
         found = _stored(evaluation_folder(place, name), measured)
         if not found or [*found.classes] != record.classes or found.patient_of.items() - patients.items():
             found = score(source / name, progress=_stage(progress, index, len(names)))
@@ -104,7 +104,9 @@ def predictions_folder(folder: Path, part: str, output: Path | None) -> Path:
     return next((place for place in places if place.is_dir()), places[-1])
 
 
-def _hashes(record: RunRecord, reference: Path, predictions: Path, cases: Sequence[str]) -> MeasuredFiles:
+def _hashes(
+    record: RunRecord, reference: Path, predictions: Path, cases: Sequence[str], run: str | None
+) -> MeasuredFiles:
     """Of what is about to be measured: what changes meanwhile shows later. Files that are missing are left out."""
     hashes = [
         {case: file_hash(file) for case in cases if (file := folder / f"{case}{MASK_SUFFIX}").is_file()}
@@ -116,6 +118,7 @@ def _hashes(record: RunRecord, reference: Path, predictions: Path, cases: Sequen
         split=record.split_hash,
         references=hashes[0],
         predictions=hashes[1],
+        run=run,
     )
 
 
