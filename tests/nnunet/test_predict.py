@@ -21,7 +21,6 @@ from ccdcseg.nnunet.outputs import Output
 from ccdcseg.nnunet.predict import predict
 from ccdcseg.nnunet.runs import Run
 
-
 WITHOUT_CCDCSEG = """
 import sys
 

@@ -31,6 +31,23 @@ def test_a_setting_that_was_taken_out_parts_seeds_only_where_it_changed_somethin
         assert len(load_arms(bare_runs)) == arms
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "arms"),
+    [
+        ({}, {"mirroring": None, "augmentation": None}, 1),
+        ({"augmentation": "nnunet", "mirroring": True}, {"augmentation": None}, 1),
+        ({"augmentation": "strong"}, {"augmentation": None}, 2),
+        ({"mirroring": False}, {"mirroring": None}, 2),
+    ],
+)
+def test_what_is_left_to_the_data_is_as_what_was_decided(bare_runs, first, second, arms):
+    """Seeds of one setting stay one arm where an earlier version wrote down what today's leaves open."""
+    for folder, training in zip(bare_runs[:2], (first, second), strict=True):
+        settings = json.loads((folder / "run.json").read_text())["settings"]
+        change(folder, settings={**settings, "training": {"epochs": 3, **training}})
+    assert len(load_arms(bare_runs[:2])) == arms
+
+
 def test_neither_the_words_of_a_preset_nor_its_path_part_seeds(bare_runs):
     for run, preset, words in zip(
         bare_runs, ["my.yaml", "/data/my.yaml"] * 2, ["ours", "reworded"] * 2, strict=True

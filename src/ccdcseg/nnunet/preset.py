@@ -23,7 +23,7 @@ from ccdcseg.nnunet.terms import (
     RegionContrastTerm,
     TopKTerm,
 )
-from ccdcseg.runs.removed import refuse_removed, without_removed
+from ccdcseg.runs.removed import USUAL, refuse_removed, without_removed
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -290,8 +290,7 @@ def stored_form(preset: Preset) -> dict[str, Any]:
 def _dumped(preset: Preset, exclude: set[str] | None = None) -> dict[str, Any]:
     """What differs from the defaults. A training mirrors or does not, whatever the reason, and so on."""
     training = preset.training
-    usual = {"mirroring": True, "augmentation": "nnunet"}
-    same = {name: None for name, value in usual.items() if getattr(training, name) == value}
+    same = {name: None for name, value in USUAL.items() if getattr(training, name) == value}
     training = training.model_copy(update=same)
     return preset.model_copy(update={"training": training}).model_dump(
         mode="json", exclude=exclude, exclude_defaults=True

@@ -15,7 +15,7 @@ from ccdcseg.methods import METHODS
 from ccdcseg.runs.evaluation import Evaluation, missed, read_current, seed_means
 from ccdcseg.runs.history import HISTORY_FILE, Epoch, read_history
 from ccdcseg.runs.record import PLAIN_PREDICTIONS, PREDICTIONS, RunRecord, read_record
-from ccdcseg.runs.removed import without_removed
+from ccdcseg.runs.removed import USUAL, without_removed
 from ccdcseg.texts import as_set
 
 METHOD_NAMES = {name: method.title for name, method in METHODS.items()}
@@ -62,7 +62,11 @@ class FinishedRun:
         record = self.record
         settings = {name: value for name, value in record.settings.items() if name != "description"}
         given = {"preset": Path(record.preset).stem, "fraction": record.fraction}
-        return given | flattened(without_removed(settings))
+        found = given | flattened(without_removed(settings))
+        for name, value in USUAL.items():
+            if found.get(f"training.{name}") is None:
+                found[f"training.{name}"] = value
+        return found
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ _SETTINGS: dict[tuple[str, str], Any] = {
     ("ccdc", "total_iterations"): None,
 }
 """By section and name, the value at which a training is as one without the setting."""
+USUAL = {"mirroring": True, "augmentation": "nnunet"}
+"""What a training does whose section ``training`` leaves these to the data, or is of a time without them."""
 _VALUES = {("ccdc", "region"): "cube", ("ccdc", "denominator"): "class_max"}
 """Values that were taken out of settings that are still there."""
 
